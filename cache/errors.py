@@ -1,0 +1,25 @@
+"""What can be wrong with a cache, as one small tree.
+
+    CacheError               also: there is no cache here, a split is missing, the disk is full
+    ├── CacheMismatchError   made otherwise than this command asks for
+    ├── CacheDamagedError    bytes are not those that were written
+    └── CacheBusyError       another process is writing to it
+
+Every message says where, what was found, what was needed and what to do next.
+"""
+
+
+class CacheError(Exception):
+    """Base of everything that is wrong with a cache."""
+
+
+class CacheMismatchError(CacheError):
+    """The cache was made otherwise than asked for."""
+
+
+class CacheDamagedError(CacheError):
+    """The bytes of a cache are not those that were written."""
+
+
+class CacheBusyError(CacheError):
+    """Another process is writing to the cache."""

@@ -1,0 +1,100 @@
+"""Files that are whole or absent: atomic writes, the writers' lock, and digests.
+
+HDF5 never writes to the disk itself. On a full disk it crashes the process or leaves rows of
+zeros, and it never syncs; so a file's bytes are made in memory and written here.
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from cache.errors import CacheBusyError
+
+TEMPORARY = ".partial"
+"""Suffix of a file that is being written; one left by a dead process is never read."""
+
+Buffer = bytes | memoryview
+
+
+def write_atomically(path: Path, data: Buffer) -> None:
+    """Write `data` to `path` so that a kill at any instant leaves the old file or the new one.
+
+    Raises:
+        OSError: from the operating system (a full disk, say); nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + TEMPORARY)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_partial_files(directory: Path) -> None:
+    """Remove what a killed writer left; call it only while holding the lock."""
+    for partial in directory.rglob(f"*{TEMPORARY}"):
+        partial.unlink()
+
+
+@contextmanager
+def sole_writer(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock for the length of the block.
+
+    The lock is the kernel's (flock), so that a process that dies gives it back.
+
+    Raises:
+        CacheBusyError: if another live process holds it.
+    """
+    path = directory / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise CacheBusyError(
+                f"{directory}: another process is writing to this cache ({holder}). "
+                f"Wait for it to end, or give this command another --cache."
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def digest(data: Buffer) -> str:
+    """Return the 128-bit xxh3 digest of a file's bytes, in hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def row_digest(row: np.ndarray) -> int:
+    """Return the 64-bit xxh3 digest of one C-contiguous row."""
+    return xxhash.xxh3_64_intdigest(row.view(np.uint8).data)
+
+
+def row_digests(rows: np.ndarray) -> np.ndarray:
+    """Return the 64-bit xxh3 digest of each row: (rows, ...) -> (rows,) uint64."""
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
+    return np.array([row_digest(row) for row in flat], dtype=np.uint64)

@@ -1,0 +1,101 @@
+"""The table of one split: which picture and which question each row is, and all its answers."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheDamagedError
+from cache.hdf5 import Hdf5File, hdf5_bytes, text_datasets
+
+Id = int | str
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """Questions of one split, in the order of the data set.
+
+    Attributes:
+        question_ids: As the data set has them: integers or text.
+        image_rows: (questions,) row of the picture in the cache.
+        question_rows: (questions,) row of the distinct question in the cache.
+        answers: Per question all given answers as written; empty on a test split.
+        question_types: "" where the data set has none.
+        answer_types: "" where the data set has none.
+    """
+
+    question_ids: Sequence[Id]
+    image_rows: np.ndarray
+    question_rows: np.ndarray
+    answers: Sequence[tuple[str, ...]]
+    question_types: Sequence[str]
+    answer_types: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.question_ids)
+
+    def to_hdf5(self) -> bytes:
+        """Return the split as an HDF5 file."""
+        flat = [answer for answers in self.answers for answer in answers]
+        offsets = np.zeros(len(self.answers) + 1, dtype=np.int64)
+        np.cumsum([len(answers) for answers in self.answers], out=offsets[1:])
+        return hdf5_bytes(
+            {
+                # A mark for each id, because "7" and 7 are different ids.
+                "question_id_is_integer": np.array(
+                    [isinstance(i, int) for i in self.question_ids], dtype=np.uint8
+                ),
+                **text_datasets("question_id", [str(i) for i in self.question_ids]),
+                "image_row": np.asarray(self.image_rows, dtype=np.int64),
+                "question_row": np.asarray(self.question_rows, dtype=np.int64),
+                "answer_offsets": offsets,
+                **_column("answer", flat),
+                **_column("question_type", self.question_types),
+                **_column("answer_type", self.answer_types),
+            }
+        )
+
+
+def read_split(path: Path) -> SplitTable:
+    """Read what `SplitTable.to_hdf5` wrote.
+
+    Raises:
+        CacheDamagedError: if the columns do not fit together.
+    """
+    with Hdf5File(path) as file:
+        integer = file.array("question_id_is_integer")
+        ids = file.texts("question_id")
+        image_rows, question_rows = file.array("image_row"), file.array("question_row")
+        offsets = file.array("answer_offsets")
+        flat = _read_column(file, "answer")
+        question_types = _read_column(file, "question_type")
+        answer_types = _read_column(file, "answer_type")
+    columns = (integer, image_rows, question_rows, question_types, answer_types, offsets[1:])
+    if any(len(column) != len(ids) for column in columns) or offsets[-1] != len(flat):
+        raise CacheDamagedError(f"{path}: columns of different length")
+    bounds = itertools.pairwise(offsets)
+    return SplitTable(
+        question_ids=[int(i) if n else i for i, n in zip(ids, integer, strict=True)],
+        image_rows=image_rows,
+        question_rows=question_rows,
+        answers=[tuple(flat[a:b]) for a, b in bounds],
+        question_types=question_types,
+        answer_types=answer_types,
+    )
+
+
+def _column(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """A text column as its distinct values and an index into them."""
+    values = sorted(set(texts))
+    place = {value: i for i, value in enumerate(values)}
+    index = np.array([place[text] for text in texts], dtype=np.int32)
+    return {f"{name}_index": index, **text_datasets(name, values)}
+
+
+def _read_column(file: Hdf5File, name: str) -> list[str]:
+    values, index = file.texts(name), file.array(f"{name}_index")
+    if len(index) and not 0 <= index.min() <= index.max() < len(values):
+        raise CacheDamagedError(f"{file.path}: {name!r} points outside its values")
+    return [values[i] for i in index]

@@ -1,0 +1,41 @@
+"""What a user, a file or a model hub can cause, as one small tree.
+
+    PipelineError
+    ├── SourceError      a data set, its JSON or its layout is not what was needed
+    ├── ImageError       one picture cannot be read; stage one lists it and goes on
+    ├── ModelError       a frozen encoder cannot be loaded or used
+    ├── ConfigError      a setting is unknown or out of range
+    ├── RunError         a run folder is missing, damaged or does not fit
+    └── MetricError      predictions and annotations do not belong together
+
+Every message says where, what was found, what was needed and what to do next. `cli.py` turns
+each into one line on stderr and exit code 1. A bug is none of these and keeps its traceback.
+"""
+
+
+class PipelineError(Exception):
+    """Base of everything that the person at the keyboard can mend."""
+
+
+class SourceError(PipelineError):
+    """A data set, its JSON or its folder layout is not what was needed."""
+
+
+class ImageError(PipelineError):
+    """One picture cannot be read."""
+
+
+class ModelError(PipelineError):
+    """A frozen encoder cannot be loaded or used."""
+
+
+class ConfigError(PipelineError):
+    """A setting is unknown or out of range."""
+
+
+class RunError(PipelineError):
+    """A run folder is missing, damaged or does not fit the cache."""
+
+
+class MetricError(PipelineError):
+    """Predictions and annotations do not belong together."""

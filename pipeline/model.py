@@ -1,0 +1,154 @@
+"""The trainable half: cached features of a batch in, answer logits out.
+
+    patch_embeddings ── projection + place ─┐
+                                            ├─ co-attention layers ─ pooling ─ fusion ─ head ─ logits
+    hidden_states ───── projection ─────────┘
+
+Nothing here knows where features come from. Axis names are those of `pipeline/attention.py`.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.attention import CrossAttention, masked_mean
+from pipeline.errors import ConfigError
+
+Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes the shape of a head.
+
+    Attributes:
+        vision_dim: Size of one patch embedding.
+        text_dim: Size of one hidden state.
+        grid: Rows and columns of patches.
+        answers: Size of the answer vocabulary.
+        fusion: How pictures and questions meet; see `FUSIONS`.
+        width: Size of everything between the projections and the head.
+        heads: Attention heads; divides `width`.
+        layers: Cross-attention layers; the kinds without attention ignore it.
+        dropout: Share of activations dropped in training, 0 to below 1.
+    """
+
+    vision_dim: int
+    text_dim: int
+    grid: tuple[int, int]
+    answers: int
+    fusion: Fusion = "co-attention"
+    width: int = 256
+    heads: int = 4
+    layers: int = 1
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))  # JSON brings a list
+        if self.fusion not in FUSIONS:
+            raise ConfigError(f"fusion is {self.fusion!r}; it must be one of {', '.join(FUSIONS)}")
+        for name in ("vision_dim", "text_dim", "answers", "width", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % self.heads:
+            raise ConfigError(
+                f"width {self.width} cannot be split over {self.heads} heads; "
+                f"choose a width that is a multiple of the heads"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+class Projection(nn.Module):
+    """LayerNorm and a linear map: features of an encoder into the width of the head."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.linear = nn.Linear(features, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., features) -> (..., width)."""
+        return self.linear(self.norm(x))
+
+
+class Place(nn.Module):
+    """A learned vector for each row and each column of the patch grid, added to every patch.
+
+    Frozen features need not say where a patch is; "left of" cannot be answered without.
+    """
+
+    def __init__(self, grid: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(grid[0], width) * 0.5)
+        self.columns = nn.Parameter(torch.randn(grid[1], width) * 0.5)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(images, patches, width) -> the same, patches in row-major order."""
+        return patches + (self.rows[:, None] + self.columns[None]).flatten(0, 1)
+
+
+class Mlp(nn.Module):
+    """Two-layer MLP on the concatenation of original and attended features.
+
+    `original` and `attended` are the two halves of the first layer's input matrix, kept apart so
+    that the half that reads the original features runs once where questions share them.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.original = nn.Linear(width, 2 * width)
+        self.attended = nn.Linear(width, 2 * width, bias=False)
+        self.activation = nn.GELU()
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(2 * width, width)
+
+
+class CoAttentionLayer(nn.Module):
+    """Words look at patches, patches look at words; each side keeps what it was (residual).
+
+    Args:
+        both: Whether patches look at words too; otherwise only words change.
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float, both: bool) -> None:
+        super().__init__()
+        self.words_norm = nn.LayerNorm(width)
+        self.patches_norm = nn.LayerNorm(width)
+        self.text_to_image = CrossAttention(width=width, heads=heads)
+        self.words_mlp = Mlp(width, dropout)
+        self.image_to_text = CrossAttention(width=width, heads=heads) if both else None
+        self.patches_mlp = Mlp(width, dropout) if both else None
+
+    def forward(
+        self, words: Tensor, patches: Tensor, attention_mask: Tensor, *, pool_patches: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return updated words and patches.
+
+        Args:
+            words: (images, slots, tokens, width).
+            patches: (images, groups, patches, width).
+            attention_mask: (images, slots, tokens), True = real token.
+            pool_patches: Average over the patches before the MLP's last matrix, which commutes
+                with the average; the second result is then (images, slots, width).
+        """
+        w, p = self.words_norm(words), self.patches_norm(patches)
+        mlp = self.words_mlp
+        seen = self.text_to_image.words_to_patches(w, p)
+        hidden = mlp.dropout(mlp.activation(mlp.original(w) + mlp.attended(seen)))
+        new_words = words + mlp.output(hidden)
+        if self.image_to_text is None or self.patches_mlp is None:
+            return new_words, patches.mean(2) if pool_patches else patches
+        mlp = self.patches_mlp
+        read = self.image_to_text.patches_to_words(p, w, attention_mask, then=mlp.attended)
+        hidden = mlp.activation(mlp.original(p) + read)
+        if pool_patches:
+            return new_words, patches.mean(2) + mlp.output(hidden.mean(2))
+        return new_words, patches + mlp.output(hidden)

@@ -1,0 +1,52 @@
+"""Distinct token prefixes: what a causal language model has to compute once.
+
+Llama's state at a position depends on the tokens up to it alone. So two questions that begin alike
+share the states of what they share, and a cache needs one row per distinct *prefix*:
+
+    <s> what color is the car     rows 0 1 2 3 4 5
+    <s> what color is the dog     rows 0 1 2 3 4 6
+    <s> what is this              rows 0 1 7 8
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class PrefixTable:
+    """Gives each distinct prefix a row, in the order in which prefixes first appear.
+
+    Args:
+        parents: (prefixes,) row of the one-token-shorter prefix of rows that exist; -1 for none.
+        tokens: (prefixes,) last token of rows that exist.
+    """
+
+    def __init__(self, parents: Iterable[int] = (), tokens: Iterable[int] = ()) -> None:
+        self.parents = [int(parent) for parent in parents]
+        self.tokens = [int(token) for token in tokens]
+        pairs = zip(self.parents, self.tokens, strict=True)
+        self._rows = {pair: row for row, pair in enumerate(pairs)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def add(self, tokens: Sequence[int]) -> list[int]:
+        """Return the row of each prefix of `tokens`, making the rows that are new."""
+        path = []
+        row = -1
+        for token in tokens:
+            pair = (row, token)
+            known = self._rows.get(pair)
+            if known is None:
+                known = self._rows[pair] = len(self.tokens)
+                self.parents.append(row)
+                self.tokens.append(token)
+            path.append(row := known)
+        return path
+
+    def since(self, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return parents and tokens of the rows from `first` on, both (rows,)."""
+        return (
+            np.array(self.parents[first:], dtype=np.int64),
+            np.array(self.tokens[first:], dtype=np.int64),
+        )
