@@ -108,18 +108,29 @@ class CacheWriter:
         return np.concatenate(parents), np.concatenate(tokens)
 
     def add_images(
-        self, image_ids: Sequence[str], patch_embeddings: np.ndarray, cls: np.ndarray
+        self,
+        image_ids: Sequence[str],
+        patch_embeddings: np.ndarray,
+        cls: np.ndarray,
+        *,
+        failures: Sequence[Failure] = (),
     ) -> None:
-        """Write one image shard.
+        """Write one image shard and, in the same commit, which pictures it had to leave out.
 
         Args:
             image_ids: One per row.
             patch_embeddings: (rows, patches, vision_dim) in the dtype of the cache.
             cls: (rows, vision_dim) in the dtype of the cache.
+            failures: Pictures of this shard that could not be read; they take the place of what is
+                known of the same pictures.
 
         Raises:
             CacheError: if a number is not finite, or the disk is full.
         """
+        kept = self._failures_without(image_ids, failures)
+        if not image_ids:
+            self._commit(replace(self.manifest, failures=kept))
+            return
         spec = self.manifest.spec
         _require_shape(patch_embeddings, (len(image_ids), spec.patches, spec.vision_dim), spec)
         _require_shape(cls, (len(image_ids), spec.vision_dim), spec)
@@ -141,7 +152,8 @@ class CacheWriter:
             rows=len(image_ids),
         )
         record = replace(record, largest=largest)
-        self._commit(replace(self.manifest, images=(*self.manifest.images, record)))
+        images = (*self.manifest.images, record)
+        self._commit(replace(self.manifest, images=images, failures=kept))
 
     def add_questions(self, new: NewQuestions) -> None:
         """Write one question shard.
@@ -178,10 +190,12 @@ class CacheWriter:
         record = self._write(f"splits/{name}.h5", table.to_hdf5(), rows=len(table))
         self._commit(self.manifest.with_split(name, replace(record, left_out=left_out)))
 
-    def set_failures(self, failures: Sequence[Failure]) -> None:
-        """Record which pictures could not be read."""
-        if tuple(failures) != self.manifest.failures:
-            self._commit(replace(self.manifest, failures=tuple(failures)))
+    def _failures_without(
+        self, image_ids: Sequence[str], new: Sequence[Failure]
+    ) -> tuple[Failure, ...]:
+        settled = {*image_ids, *(failure.image_id for failure in new)}
+        old = (f for f in self.manifest.failures if f.image_id not in settled)
+        return (*old, *new)
 
     def _write(self, name: str, data: bytes, *, rows: int) -> FileRecord:
         try:

@@ -76,7 +76,7 @@ class CrossAttention(nn.Module):
         Returns:
             (images, slots, patches, then.out_features).
         """
-        images, slots, tokens, width = words.shape
+        images, slots, _, width = words.shape
         groups, count = patches.shape[1], patches.shape[2]
         q = self.split(self.query(patches)) * (width // self.heads) ** -0.5
         k = self.split(self.key(words)).unflatten(1, (groups, -1))

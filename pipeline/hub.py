@@ -8,9 +8,7 @@ A local folder is read one split at a time. So of a large set, fetch the one you
 `hf download lmms-lab/VQAv2 --repo-type dataset --include "data/validation*" --local-dir FOLDER`.
 
 Columns are those of `lmms-lab/VQAv2`; `columns` renames them. An empty name says that the set has
-no such column: {"answers": ""} for questions alone, {"image_id": ""} to tell pictures apart by
-their content. "val" finds "validation", and so on. Questions are read without their pictures, and
-pictures one by one when asked for.
+no such column: {"answers": ""} for a test split, {"image_id": ""} to tell pictures by content.
 """
 
 import re
@@ -34,7 +32,8 @@ _BATCH = 1000
 _MENDS = {  # by what the message of `datasets` 5 contains; the first that fits
     "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
     "Take a copy in parquet, or fetch the files and give their folder.",
-    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then `hf auth login`.",
+    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then log "
+    "in by `hf auth login`.",
     "Config name is missing": "it has several configurations. Fetch one by "
     "`hf download --repo-type dataset --include …` and give its folder.",
     "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
@@ -65,8 +64,7 @@ class HubSource:
                     f"--column {field}=…: no field {field!r}; there are {', '.join(FIELDS)}."
                     f"{did_you_mean(field, FIELDS)}"
                 )
-        self._columns = dict(columns or {})
-        self._name = name
+        self._name, self._columns = name, dict(columns or {})
         self._path = Path(name).expanduser()
         self._is_local = self._path.exists()
         if not self._is_local and not _HUB_NAME.fullmatch(name):
@@ -91,7 +89,7 @@ class HubSource:
         examples = []
         for row, record in enumerate(_records(data, columns)):
             where = f"hub:{self._name}, {split} row {row}"
-            if hashes is not None:
+            if hashes:
                 record["image_id"] = next(hashes)
             example = _example(record, row, where)
             if example.question_id in seen:
@@ -146,7 +144,7 @@ class HubSource:
             return split, builder.as_dataset(split=split)
         except SourceError:
             raise
-        except Exception as error:  # datasets, hub, httpx, fsspec and pyarrow each have their own
+        except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
             raise SourceError(_sentence(f"hub:{self._name}", error)) from error
 
     def _file_of(self, asked: str, files: dict[str, list[Path]]) -> str:
@@ -236,16 +234,15 @@ def _picture_column(data: Any, column: str, where: str) -> Any:
             f"{where}: column {column!r} holds {feature}, and pictures are needed. Name the "
             "picture column by --column image=NAME."
         )
-    pictures = data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return pictures.rename_column(column, "image")
+    return data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
 def _value(pictures: Any, row: int) -> dict[str, Any]:
-    return pictures[row]["image"] or {"bytes": None, "path": None}
+    (value,) = pictures[row].values()
+    return value or {"bytes": None, "path": None}
 
 
 def _content(value: dict[str, Any]) -> bytes:
-    """Return what tells a picture from others."""
     return value["bytes"] if value["bytes"] is not None else (value["path"] or "").encode()
 
 
@@ -258,11 +255,10 @@ def _hashes(pictures: Any) -> Iterator[str]:
 def _records(data: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the fields of each row without touching its picture."""
     texts = data.select_columns(list(set(columns.values())))
-    # A class is stored as its number; the name is what the author wrote.
-    classes = {
-        field: feature
+    classes = {  # a class is stored as its number; the name is what the author wrote
+        field: texts.features[column]
         for field, column in columns.items()
-        if hasattr(feature := texts.features[column], "int2str")
+        if hasattr(texts.features[column], "int2str")
     }
     for batch in texts.iter(batch_size=_BATCH):
         for values in zip(*(batch[column] for column in columns.values()), strict=True):
@@ -278,8 +274,8 @@ def _records(data: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
 def _example(record: dict[str, Any], row: int, where: str) -> VqaExample:
     """Make an example of one row; optional texts may be null, as on a test split."""
     given = record.get("answers")
-    if isinstance(given, dict):  # how older sets store a list of records
-        given = given.get("answer")
+    if isinstance(given, dict):
+        given = given.get("answer")  # older sets store a list of records so
     if isinstance(given, list):
         given = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
     return VqaExample(

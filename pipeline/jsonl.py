@@ -227,7 +227,7 @@ def _object_in(raw: bytes, file: Path, line: int) -> dict[str, Any]:
     where = f"{file}:{line}"
     try:
         value = json.loads(
-            raw.decode("utf-8-sig" if line == 1 else "utf-8"),
+            raw.rstrip().decode("utf-8-sig" if line == 1 else "utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_constant,
         )

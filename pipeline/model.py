@@ -1,7 +1,7 @@
 """The trainable half: cached features of a batch in, answer logits out.
 
     patch_embeddings ── projection + place ─┐
-                                            ├─ co-attention layers ─ pooling ─ fusion ─ head ─ logits
+                                            ├─ layers ─ pooling ─ fusion ─ head ─ logits
     hidden_states ───── projection ─────────┘
 
 Nothing here knows where features come from. Axis names are those of `pipeline/attention.py`.
@@ -152,3 +152,74 @@ class CoAttentionLayer(nn.Module):
         if pool_patches:
             return new_words, patches.mean(2) + mlp.output(hidden.mean(2))
         return new_words, patches + mlp.output(hidden)
+
+
+class VqaModel(nn.Module):
+    """Projections, fusion and answer head.
+
+    Args:
+        config: Shapes and the fusion kind.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, fusion = config.width, config.fusion
+        sees, reads = fusion != "question-only", fusion != "image-only"
+        attends = fusion in ("co-attention", "text-to-image")
+        self.vision_projection = Projection(config.vision_dim, width) if sees else None
+        self.text_projection = Projection(config.text_dim, width) if reads else None
+        self.place = Place(config.grid, width) if attends else None
+        self.layers = nn.ModuleList(
+            CoAttentionLayer(
+                width=width,
+                heads=config.heads,
+                dropout=config.dropout,
+                both=fusion == "co-attention",
+            )
+            for _ in range(config.layers if attends else 0)
+        )
+        self.fusion = nn.Sequential(
+            nn.LayerNorm((sees + reads) * width),
+            nn.Linear((sees + reads) * width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+        )
+        self.head = nn.Linear(2 * width, config.answers)
+
+    def forward(
+        self, patch_embeddings: Tensor, hidden_states: Tensor, attention_mask: Tensor
+    ) -> Tensor:
+        """Return logits of the questions in slots that are not empty, in the order of the slots.
+
+        Args:
+            patch_embeddings: (images, patches, vision_dim), any float type.
+            hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
+            attention_mask: (images, slots, tokens), True = real token.
+
+        Returns:
+            (questions, answers) float logits, before the sigmoid.
+        """
+        slots = attention_mask.shape[1]
+        pooled = []
+        # Zeros in place of padding: NaN times a weight of zero would still be NaN.
+        hidden_states = hidden_states.masked_fill(~attention_mask[..., None], 0)
+        words = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
+        patches = None
+        if self.vision_projection:
+            patches = self.vision_projection(self._cast(patch_embeddings)).unsqueeze(1)
+        if self.place is not None and patches is not None:
+            patches = self.place(patches)  # (images, 1, patches, width)
+        for i, layer in enumerate(self.layers):
+            last = i == len(self.layers) - 1
+            words, patches = layer(words, patches, attention_mask, pool_patches=last)
+        if words is not None:
+            pooled.append(masked_mean(words, attention_mask))  # (images, slots, width)
+        if patches is not None:
+            image = patches if len(self.layers) else patches.mean(2)
+            pooled.append(image.expand(-1, slots, -1))
+        fused = torch.cat(pooled, dim=-1)[attention_mask.any(-1)]  # (questions, 1 or 2 widths)
+        return self.head(self.fusion(fused))
+
+    def _cast(self, features: Tensor) -> Tensor:
+        return features.to(self.head.weight.dtype)

@@ -37,6 +37,13 @@ RADIUS = {"small": 0.072, "large": 0.134}  # shares of the side: 16 and 30 px ac
 REACH = 1.25  # no corner of a square or triangle is further from its centre, in radii
 SPACING = 0.03  # least free room between two objects, and to the border
 
+GRID = 8
+"""Centres lie where lines cross that cut the picture into 8 by 8 cells.
+
+At 112 pixels a cell is one patch of 14, so the same object covers patches in the same way wherever
+it stands; a head on frozen features then learns shapes from far fewer pictures.
+"""
+
 SUPERSAMPLING = 4
 ANSWERS_PER_QUESTION = 10
 
@@ -185,11 +192,12 @@ def _centers(rng: Generator, reaches: list[float]) -> list[tuple[float, float]]:
     where it is, except that large ones keep further from the border.
     """
     reach = np.array(reaches)
-    low = reach[:, None] + SPACING
+    low = np.ceil((reach[:, None] + SPACING) * GRID)  # (objects, 1)
     first, second = np.triu_indices(len(reaches), 1)
     needed = reach[first] + reach[second] + SPACING
     while True:
-        tries = low + rng.random((64, len(reaches), 2)) * (1 - 2 * low)  # (tries, objects, axis)
+        lines = rng.integers(low, GRID - low + 1, (64, len(reaches), 2))
+        tries = lines / GRID  # (tries, objects, axis)
         apart = np.hypot(*np.moveaxis(tries[:, first] - tries[:, second], -1, 0))
         fits = np.flatnonzero((apart >= needed).all(axis=1))
         if fits.size:

@@ -214,6 +214,12 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, reason: str
         load_rgb(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("form", ["PCX", "ICO", "EPS"])
+def test_formats_off_the_list_are_refused(form: str) -> None:
+    with pytest.raises(ImageError, match=r"not an image .*; read are JPEG, PNG"):
+        load_rgb(encoded(noise(32, 32), form))
+
+
 def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     places = {

@@ -1,0 +1,136 @@
+"""Pretrained checkpoints: found, identified, loaded frozen; every failure in one sentence."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from pipeline.errors import ModelError
+from pipeline.quiet import quiet_transformers
+
+SAMPLE_BLOCKS = 16_384
+BLOCK_BYTES = 4_096
+
+
+class Checkpoint:
+    """A model on the Hub or in a local folder.
+
+    Args:
+        place: Name on the Hub, or a folder.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        self._config: Any = None
+
+    def config(self, model_types: Sequence[str]) -> Any:
+        """Return the model's configuration.
+
+        Raises:
+            ModelError: if it cannot be had or is not of one of these types.
+        """
+        from transformers import AutoConfig
+
+        with loading(self.place):
+            self._config = AutoConfig.from_pretrained(self.place)
+        if self._config.model_type not in model_types:
+            raise ModelError(
+                f"{self.place} is a {self._config.model_type!r} model; "
+                f"needed is one of: {', '.join(model_types)}"
+            )
+        return self._config
+
+    @property
+    def revision(self) -> str:
+        """The commit on the Hub, or a digest of a local folder's weight files."""
+        commit = getattr(self._config, "_commit_hash", None)
+        return commit or weights_digest(Path(self.place))
+
+    def load(self, config: Any, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+        """Load the weights: in `dtype`, on `device`, in eval mode, without gradients."""
+        from transformers import AutoModel
+
+        with loading(self.place):
+            model = AutoModel.from_pretrained(
+                self.place, config=config, dtype=dtype, use_safetensors=True
+            )
+        return model.to(device).eval().requires_grad_(False)
+
+
+def weights_digest(folder: Path) -> str:
+    """Return a digest of the safetensors files in `folder`, read in part when they are large.
+
+    Up to 64 MB a file is read whole; of a larger one, blocks spread evenly over it. That tells any
+    two checkpoints apart at the price of milliseconds.
+    """
+    hasher = xxhash.xxh3_128()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        hasher.update(f"{path.name} {size}\n".encode())
+        step = max(BLOCK_BYTES, size // SAMPLE_BLOCKS)
+        with path.open("rb") as file:
+            for offset in range(0, size, step):
+                file.seek(offset)
+                hasher.update(file.read(BLOCK_BYTES))
+    return f"xxh3:{hasher.hexdigest()}"
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be had into one sentence."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        with quiet_transformers():
+            yield
+    except (OSError, ValueError, ImportError) as error:
+        causes = list(_chain(error))
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
+            raise ModelError(
+                f"{name} is gated: request access at https://huggingface.co/{name}, then run "
+                f"`hf auth login` (or set HF_TOKEN) and try again"
+            ) from error
+        if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+            raise ModelError(
+                f"{name} is neither a local folder nor a model on the Hub; check the spelling, "
+                f"or run `hf auth login` if it is private"
+            ) from error
+        raise ModelError(_sentence(name, str(error))) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _sentence(name: str, text: str) -> str:
+    if Path(name).is_dir():
+        return f"{name} is not a complete model folder: {text.strip().splitlines()[0]}"
+    if looks_like_path(name):
+        return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
+    if os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE"):
+        return (
+            f"{name} is not in the local Hub cache, and offline mode is on; run `hf download "
+            f"{name}` with a network, or unset HF_HUB_OFFLINE"
+        )
+    if "connect" in text.lower() or "resolve" in text.lower():
+        return (
+            f"{name} is not in the local Hub cache, and huggingface.co cannot be reached; "
+            f"run `hf download {name}` with a network, or give a local folder"
+        )
+    return f"{name} cannot be loaded: {' '.join(text.split())[:300]}"
+
+
+def full_name(model: str) -> str:
+    """Return a Hub name as it is, and a folder's absolute path, which no later `cd` changes."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a model's name can only be meant as a folder."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1

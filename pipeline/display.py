@@ -1,0 +1,98 @@
+"""What people see while something runs: one console on stderr, progress, plain lines in a log.
+
+stdout is left to results, so that `--json` prints one object there and nothing else.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_SECONDS = 10.0
+"""How often a log without a terminal gets a line."""
+
+console = Console(stderr=True, highlight=False)
+
+Advance = Callable[..., None]
+"""advance(n, note="..."): n more are done; the note is shown behind the rate."""
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people: 1,500,000 -> '1.5 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.95:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 3725 -> '1 h 02 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class _Rate(ProgressColumn):
+    """Rate over the last moments, as in '1,234/s'."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="cyan")
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show the progress of a long loop; yields the function to call after each step."""
+    if not console.is_terminal:
+        yield _plain_lines(what, total)
+        return
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total, note="")
+
+        def advance(count: int = 1, *, note: str = "") -> None:
+            bar.update(task, advance=count, note=note)
+
+        yield advance
+
+
+def _plain_lines(what: str, total: int) -> Advance:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(count: int = 1, *, note: str = "") -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if done < total and now - last < LINE_SECONDS:
+            return
+        last = now
+        rate = done / max(now - started, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if 0 < done < total else ""
+        tail = f", {note}" if note else ""
+        console.print(
+            f"{what}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", markup=False, soft_wrap=True
+        )
+
+    return advance
