@@ -144,16 +144,18 @@ class FeatureCache:
                 ids += file.texts("image_id")
         return ids
 
-    def damaged_files(self) -> list[str]:
-        """Read every byte of every file and return what does not match its digest."""
-        bad = []
-        records = (*self.manifest.images, *self.manifest.questions, *self.manifest.splits.values())
-        for record in records:
-            try:
-                self._require_digest(record)
-            except CacheError as error:
-                bad.append(str(error))
-        return bad
+    def files(self) -> list[FileRecord]:
+        """Return the record of every file that the manifest names."""
+        manifest = self.manifest
+        return [*manifest.images, *manifest.questions, *manifest.splits.values()]
+
+    def problem_with(self, record: FileRecord) -> str:
+        """Read every byte of a file; return what is wrong with it, or ""."""
+        try:
+            self._require_digest(record)
+        except CacheDamagedError as error:
+            return str(error)
+        return ""
 
     def _open(self, index: int) -> _Shard:
         if not 0 <= index < len(self.manifest.images):

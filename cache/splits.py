@@ -50,7 +50,7 @@ class SplitTable:
                 **text_datasets("question_id", [str(i) for i in self.question_ids]),
                 "image_row": np.asarray(self.image_rows, dtype=np.int64),
                 "question_row": np.asarray(self.question_rows, dtype=np.int64),
-                "answer_offsets": offsets,
+                "answers_begin": offsets,
                 **_column("answer", flat),
                 **_column("question_type", self.question_types),
                 **_column("answer_type", self.answer_types),
@@ -68,7 +68,7 @@ def read_split(path: Path) -> SplitTable:
         integer = file.array("question_id_is_integer")
         ids = file.texts("question_id")
         image_rows, question_rows = file.array("image_row"), file.array("question_row")
-        offsets = file.array("answer_offsets")
+        offsets = file.array("answers_begin")
         flat = _read_column(file, "answer")
         question_types = _read_column(file, "question_type")
         answer_types = _read_column(file, "answer_type")

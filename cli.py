@@ -1,0 +1,299 @@
+"""The command line: parse, call one function, print.
+
+    extract-features   stage one: frozen encoders to cache    inspect-cache   what a cache holds
+    train-head         stage two: cache to trained head       verify-cache    every byte checked
+    evaluate           official accuracy of a trained head    score           of any results file
+    demo               everything, on generated scenes        ask             about one picture
+
+Exit codes: 0 done; 1 it could not (one line on stderr); 2 wrong usage; 3 done, but inputs were left
+out (listed); 130 stopped by Ctrl-C. With --json, stdout holds one JSON object and nothing else.
+
+Nothing heavy is imported here: torch alone takes seconds, and `--help` should not.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(
+    name="frozen-vqa",
+    help="Train Visual Question Answering heads on cached features of frozen DINOv2 and Llama 3.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+LEFT_OUT = 3
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto: a GPU if there is one.")]
+Cache = Annotated[Path, typer.Option(help="Folder of the feature cache.")]
+RunPath = Annotated[Path, typer.Option("--run", help="Folder of the trained head.")]
+Metric = Annotated[
+    Literal["2021", "2017"] | None,
+    typer.Option(help="Official rules; without it 2021, or plain accuracy below ten answers."),
+]
+
+
+@app.command()
+def extract_features(
+    dataset: Annotated[
+        str, typer.Option(help="vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+    ],
+    split: Annotated[list[str], typer.Option(help="Split to extract; may be repeated.")],
+    cache: Cache,
+    vision_model: Annotated[
+        str, typer.Option(help="DINOv2 on the Hub or in a folder, or tiny.")
+    ] = "facebook/dinov2-base",
+    text_model: Annotated[
+        str, typer.Option(help="Llama 3 on the Hub or in a folder, or tiny.")
+    ] = "meta-llama/Llama-3.2-1B",
+    text_layer: Annotated[
+        int, typer.Option(help="Hidden states to keep; -1 is the last, after the final norm.")
+    ] = -1,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels a side; without it the model's own (DINOv2: 224).")
+    ] = None,
+    fit: Annotated[
+        Literal["whole", "crop"],
+        typer.Option(help="Resize the whole picture, or resize and cut the centre out."),
+    ] = "whole",
+    dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="How features are stored.")
+    ] = "float16",
+    column: Annotated[
+        list[str] | None, typer.Option(help="hub: only: a column's other name, question=query.")
+    ] = None,
+    batch_size: Annotated[
+        str, typer.Option(help="Pictures per batch, or auto: 32 on a CPU, 128 on a GPU.")
+    ] = "auto",
+    device: Device = "auto",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only the first questions of each split.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and how long.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stage one: run both frozen encoders once and store what they say. Resumes by itself."""
+    from pipeline.commands import extract_command
+
+    result = extract_command(
+        dataset=dataset,
+        splits=split,
+        cache=cache,
+        vision_model=vision_model,
+        text_model=text_model,
+        text_layer=text_layer,
+        image_size=image_size,
+        fit=fit,
+        dtype=dtype,
+        columns=_pairs(column or []),
+        batch_size=_batch_size(batch_size),
+        device=device,
+        limit=limit,
+        dry_run=dry_run,
+    )
+    _finish(result, as_json, left_out=bool(result.get("failures")))
+
+
+@app.command()
+def train_head(
+    cache: Cache,
+    run: RunPath,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
+    ] = None,
+    fusion: Annotated[
+        Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
+        typer.Option(help="How pictures and questions meet.  [default: co-attention]"),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Cross-attention layers.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the head.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.")] = None,
+    group_by_image: Annotated[
+        bool | None,
+        typer.Option("--group-by-image/--plain-order", help="Keep a picture's questions together."),
+    ] = None,
+    min_answer_count: Annotated[
+        int | None, typer.Option(help="Training questions an answer needs to become a class.")
+    ] = None,
+    train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
+    val_split: Annotated[str | None, typer.Option(help="Split that chooses the best.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Stage two: train projections, cross-attention and head from the cache."""
+    settings = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("cache", "run", "config", "overwrite", "device", "as_json")
+    }
+    from pipeline.commands import train_command
+
+    result = train_command(
+        cache=cache, run=run, config=config, settings=settings, overwrite=overwrite, device=device
+    )
+    _finish(result, as_json)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    cache: Annotated[
+        Path | None, typer.Option(help="Another cache than the one it was trained from.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to answer; without it the validation split.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Another run on the same cache; may be repeated.")
+    ] = None,
+    metric: Metric = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a trained head, write its answers, and compare it with others."""
+    from pipeline.commands import evaluate_command
+
+    result = evaluate_command(
+        run=run, cache=cache, split=split, compare_with=compare or [], rules=metric, device=device
+    )
+    _finish(result, as_json)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option(help="Results file in the official form.")],
+    annotations: Annotated[Path, typer.Option(help="Official annotation file.")],
+    questions: Annotated[
+        Path | None, typer.Option(help="Official question file, to check that all belong together.")
+    ] = None,
+    metric: Metric = None,
+    per_question: Annotated[
+        Path | None, typer.Option(help="Also write each question's percent to this JSON file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score any results file with the official VQA accuracy; needs no run."""
+    from pipeline.scoring import score_command
+
+    result = score_command(
+        predictions=predictions,
+        annotations=annotations,
+        questions=questions,
+        rules=metric,
+        per_question=per_question,
+    )
+    _finish(result, as_json)
+
+
+@app.command()
+def ask(
+    run: RunPath,
+    image: Annotated[Path, typer.Option(help="A picture.")],
+    question: Annotated[str, typer.Option(help="A question about it.")],
+    top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Answer one question about one picture with a trained head."""
+    from pipeline.commands import ask_command
+
+    _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
+
+
+@app.command()
+def inspect_cache(
+    cache: Annotated[Path, typer.Argument(help="Folder of a feature cache.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a cache holds."""
+    from pipeline.cache_info import inspect_command
+
+    _finish(inspect_command(cache), as_json)
+
+
+@app.command()
+def verify_cache(
+    cache: Annotated[Path, typer.Argument(help="Folder of a feature cache.")],
+    as_json: Json = False,
+) -> None:
+    """Read every byte of a cache and compare it with its digest."""
+    from pipeline.cache_info import verify_command
+
+    result = verify_command(cache)
+    _finish(result, as_json)
+    if result["damaged"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Run the whole pipeline on generated scenes: minutes on a CPU, no download."""
+    from pipeline.demo import run_demo
+
+    _finish(run_demo(out), as_json)
+
+
+def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
+    if as_json:
+        json.dump(result, sys.stdout, ensure_ascii=False)
+        sys.stdout.write("\n")
+    if left_out:
+        raise typer.Exit(LEFT_OUT)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, equals, _) in zip(texts, pairs, strict=True):
+        if not (name and equals):
+            raise typer.BadParameter(f"--column is {text!r}; it must look like question=query")
+    return {name: value for name, _, value in pairs}
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"--batch-size is {text!r}; it must be auto or a number from 1")
+    return int(text)
+
+
+def main() -> None:
+    """Run a command; the one place where an expected error becomes one line and exit code 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not _expected(error):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _expected(error: Exception) -> bool:
+    from cache.errors import CacheError
+    from pipeline.errors import PipelineError
+
+    return isinstance(error, CacheError | PipelineError)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""One picture and one question through the frozen encoders and a trained head."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.device import encoder_dtype
+from pipeline.encoders import ImageEncoder, TextEncoder
+from pipeline.errors import ImageError, RunError
+from pipeline.images import load_rgb
+from pipeline.runs import Run
+
+
+def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the encoders whose features the head was trained on.
+
+    Raises:
+        ModelError: if one cannot be had.
+        RunError: if it is no longer the same checkpoint.
+    """
+    vision, text = run.encoders["vision"], run.encoders["text"]
+    compute = encoder_dtype(device)
+    images = ImageEncoder(
+        vision["model"],
+        image_size=vision["image size"],
+        fit=vision["fit"],
+        device=device,
+        compute_dtype=compute,
+    )
+    words = TextEncoder(text["model"], layer=text["layer"], device=device, compute_dtype=compute)
+    for trained, found in ((vision, images.settings), (text, words.settings)):
+        if trained["revision"] != found["revision"]:
+            raise RunError(
+                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
+                f"but that model is now at {found['revision']}; train the head again"
+            )
+    return images, words
+
+
+@torch.inference_mode()
+def ask(
+    run: Run, image: Path, question: str, *, top: int, device: torch.device
+) -> list[tuple[str, float]]:
+    """Return the most likely answers with their probabilities, each judged by itself (sigmoid).
+
+    Raises:
+        ImageError: if the picture cannot be read.
+    """
+    if not question.strip():
+        raise RunError("the question is empty; ask something about the picture")
+    images, words = run_encoders(run, device)
+    try:
+        pixels = images.pixels(load_rgb(image))
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+    patches, _ = images.encode(pixels[np.newaxis])
+    states = words.encode(words.tokens([question]))
+    mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
+    # float16 between, as in the cache that the head was trained from.
+    logits: Any = run.model(patches.half(), states.half().unsqueeze(0), mask)
+    values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
+    return [
+        (run.vocabulary.answers[i], float(value))
+        for i, value in zip(classes.tolist(), values.tolist(), strict=True)
+    ]

@@ -1,0 +1,216 @@
+"""What the commands of `cli.py` do: put the parts together, show people what came out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cache import FeatureCache
+from pipeline.compare import compare
+from pipeline.config import load_config
+from pipeline.device import choose_device, encoder_dtype
+from pipeline.display import console, duration, size
+from pipeline.encoders import Fit, ImageEncoder, TextEncoder
+from pipeline.evaluate import evaluate
+from pipeline.extract import Report, cache_spec, expected_bytes, extract
+from pipeline.images import load_rgb
+from pipeline.metric import Rules
+from pipeline.plan import Plan, make_plan
+from pipeline.runs import load_run
+from pipeline.sources import open_source
+from pipeline.tables import show_comparison, show_evaluation
+from pipeline.train import train
+
+CPU_BATCH, GPU_BATCH = 32, 128
+SHOWN_FAILURES = 5
+
+
+def extract_command(
+    *,
+    dataset: str,
+    splits: Sequence[str],
+    cache: Path,
+    vision_model: str,
+    text_model: str,
+    text_layer: int,
+    image_size: int | None,
+    fit: Fit,
+    dtype: str,
+    columns: Mapping[str, str],
+    batch_size: int | None,
+    device: str,
+    limit: int | None,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Run stage one, or say what it would do."""
+    place = choose_device(device)
+    source = open_source(dataset, columns=columns or None)
+    images = ImageEncoder(
+        vision_model,
+        image_size=image_size,
+        fit=fit,
+        device=place,
+        compute_dtype=encoder_dtype(place),
+    )
+    text = TextEncoder(
+        text_model, layer=text_layer, device=place, compute_dtype=encoder_dtype(place)
+    )
+    plan = make_plan(source, splits=splits, text=text, limit=limit)
+    batch = batch_size or (CPU_BATCH if place.type == "cpu" else GPU_BATCH)
+    show_plan(plan, images, text)
+    if dry_run:
+        return _estimate(plan, images, text, source, cache=cache, dtype=dtype, batch_size=batch)
+    report = extract(
+        source, plan, cache=cache, images=images, text=text, dtype=dtype, batch_size=batch
+    )
+    show_report(report, cache)
+    return report.to_json()
+
+
+def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
+    """Print what stage one is about to read."""
+    splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
+    console.print(
+        f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures\n"
+        f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
+        f"{images.image_size} x {images.image_size} pixels\n"
+        f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
+        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        soft_wrap=True,
+    )
+
+
+def show_report(report: Report, cache: Path) -> None:
+    """Print what stage one has done."""
+    encoded, total = report.images["encoded"], report.images["total"]
+    if report.failures:
+        console.print(
+            f"{len(report.failures):,} pictures cannot be read; {report.left_out:,} questions "
+            f"about them are left out:"
+        )
+        for failure in report.failures[:SHOWN_FAILURES]:
+            console.print(f"  {failure.where}: {failure.reason}", markup=False, soft_wrap=True)
+        if len(report.failures) > SHOWN_FAILURES:
+            console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
+    if encoded:
+        rate = encoded / report.seconds
+        done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
+        done += f" ({rate:,.0f}/s)"
+    else:
+        done = "nothing to encode: every readable picture is in the cache"
+    console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
+
+
+def _estimate(
+    plan: Plan,
+    images: ImageEncoder,
+    text: TextEncoder,
+    source: Any,
+    *,
+    cache: Path,
+    dtype: str,
+    batch_size: int,
+) -> dict[str, Any]:
+    """Time one batch of pictures and say what everything would need."""
+    import shutil
+
+    import numpy as np
+
+    need = expected_bytes(plan, cache_spec(images, text, dtype))
+    there = next(p for p in [cache.absolute(), *cache.absolute().parents] if p.exists())
+    free = shutil.disk_usage(there).free
+    first = plan.images[0]
+    pixels = np.stack([images.pixels(load_rgb(source.picture(first)))] * batch_size)
+    images.encode(pixels)  # the first call pays for loading and set-up
+    started = time.perf_counter()
+    images.encode(pixels)
+    seconds = (time.perf_counter() - started) / batch_size * len(plan.images)
+    console.print(
+        f"dry run: {size(need)} of features ({size(free)} are free on that disk), "
+        f"about {duration(seconds)} for the pictures; nothing was written"
+    )
+    return {
+        "dry_run": True,
+        "images": {"total": len(plan.images)},
+        "questions": {
+            "total": plan.question_count,
+            "distinct": len(plan.questions),
+            "tokens": plan.tokens,
+            "prefixes": plan.prefixes,
+        },
+        "bytes": need,
+        "free_bytes": free,
+        "estimated_seconds": round(seconds, 1),
+    }
+
+
+def train_command(
+    *,
+    cache: Path,
+    run: Path,
+    config: Path | None,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    device: str,
+) -> dict[str, Any]:
+    """Run stage two."""
+    result = train(
+        cache,
+        run,
+        config=load_config(config, settings),
+        device=choose_device(device),
+        overwrite=overwrite,
+    )
+    console.print(
+        f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
+        f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
+        f"questions/s, {100 * result.data_wait_fraction:.1f} % of it waiting for data, "
+        f"{duration(result.seconds)}",
+        soft_wrap=True,
+    )
+    return asdict(result)
+
+
+def evaluate_command(
+    *,
+    run: Path,
+    cache: Path | None,
+    split: str | None,
+    compare_with: Sequence[Path],
+    rules: Rules | None,
+    device: str,
+) -> dict[str, Any]:
+    """Score one run and set others beside it."""
+    place = choose_device(device)
+    trained = load_run(run, place)
+    features = FeatureCache(cache or trained.cache)
+    name = split or trained.config.val_split
+    ours = evaluate(trained, features, name, rules=rules)
+    show_evaluation(ours)
+    found = ours.to_json()
+    if compare_with:
+        found["compare"] = []
+    for other in compare_with:
+        theirs = evaluate(load_run(other, place), features, name, rules=rules)
+        rows = compare(ours, theirs)
+        show_comparison(ours, theirs.run, rows)
+        found["compare"].append(
+            {"run": str(other), "fusion": theirs.fusion, "rows": [row.to_json() for row in rows]}
+        )
+    return found
+
+
+def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
+    """Answer one question about one picture."""
+    from pipeline.ask import ask
+
+    place = choose_device(device)
+    answers = ask(load_run(run, place), image, question, top=top, device=place)
+    for answer, probability in answers:
+        console.print(f"{100 * probability:5.1f} %  {answer}", markup=False)
+    return {
+        "question": question,
+        "image": str(image),
+        "answers": [{"answer": a, "probability": round(p, 6)} for a, p in answers],
+    }

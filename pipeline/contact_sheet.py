@@ -1,0 +1,65 @@
+"""A picture of pictures: questions, the answers that were given, and which were right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+TILE, TEXT, MARGIN = 224, 96, 16
+INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
+FONT_SIZE = 15
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One question on the sheet.
+
+    Attributes:
+        image: RGB picture.
+        question: Shown below it.
+        truth: The right answer.
+        predictions: Answer by the name of the head that gave it.
+    """
+
+    image: Image.Image
+    question: str
+    truth: str
+    predictions: Sequence[tuple[str, str]]
+
+
+def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> None:
+    """Draw the tiles into a PNG, row by row."""
+    font = ImageFont.load_default(FONT_SIZE)
+    rows = -(-len(tiles) // columns)
+    step = TILE + MARGIN
+    sheet = Image.new("RGB", (columns * step + MARGIN, rows * (step + TEXT) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, tile in enumerate(tiles):
+        x, y = MARGIN + i % columns * step, MARGIN + i // columns * (step + TEXT)
+        sheet.paste(tile.image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+        y += TILE + 6
+        for line in _wrapped(tile.question, font, TILE)[:2]:
+            draw.text((x, y), line, INK, font)
+            y += FONT_SIZE + 3
+        for name, answer in tile.predictions:
+            right = answer == tile.truth
+            draw.text((x, y), f"{name}: {answer}", RIGHT if right else WRONG, font)
+            y += FONT_SIZE + 3
+        if any(answer != tile.truth for _, answer in tile.predictions):
+            draw.text((x, y), f"right answer: {tile.truth}", INK, font)
+    sheet.save(path)
+
+
+def _wrapped(
+    text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
+) -> list[str]:
+    """Break a text into lines that fit a width in pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -1,0 +1,170 @@
+"""Scores a trained head on a split and writes its answers in the official form.
+
+RUN/evaluation/<split>/results.json   [{"question_id": ..., "answer": ...}, ...]
+RUN/evaluation/<split>/scores.json    accuracy, ceiling, interval
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import CacheError, FeatureCache, SplitTable
+from cache.files import write_atomically
+from pipeline.answers import Vocabulary
+from pipeline.batches import BatchReader
+from pipeline.bootstrap import Interval, mean_interval
+from pipeline.errors import RunError
+from pipeline.metric import (
+    Accuracy,
+    Rules,
+    accuracy,
+    normalise,
+    percent,
+    pick_rules,
+    question_score,
+)
+from pipeline.runs import Run, require_same_encoders
+from pipeline.train import predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A head's answers to the questions of one split, and what they score.
+
+    Attributes:
+        run: The run folder.
+        fusion: The fusion kind of the head.
+        split: Name of the split.
+        table: The questions.
+        answers: One predicted answer per question.
+        results: The file in the official form.
+        scores: (questions,) in [0, 1]; None where the split has no answers, and so the rest.
+        accuracy: In percent, overall and by type.
+        ceiling: Percent that the best choice from the vocabulary would reach.
+        interval: 95 % bootstrap interval of the overall accuracy, in percent.
+        left_out: Questions that the cache lacks because their picture could not be read.
+    """
+
+    run: Path
+    fusion: str
+    split: str
+    table: SplitTable
+    answers: Sequence[str]
+    results: Path
+    scores: np.ndarray | None = None
+    accuracy: Accuracy | None = None
+    ceiling: float | None = None
+    interval: Interval | None = None
+    left_out: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}
+        return {
+            "run": str(self.run),
+            "fusion": self.fusion,
+            "split": self.split,
+            **found,
+            "ceiling": self.ceiling,
+            "interval": self.interval and [round(bound, 2) for bound in self.interval],
+            "left_out": self.left_out,
+            "results": str(self.results),
+        }
+
+
+def evaluate(
+    run: Run, cache: FeatureCache, split: str, *, rules: Rules | None = None
+) -> Evaluation:
+    """Let a head answer a split, write the results, and score them if there are answers.
+
+    Args:
+        run: The trained head.
+        cache: Features of the encoders that it was trained on.
+        split: Name of a split in the cache.
+        rules: "2021", "2017" or "plain"; None chooses by the number of given answers.
+
+    Raises:
+        CacheError: if the cache lacks the split or is another encoder's.
+        RunError: if the results cannot be written.
+    """
+    require_same_encoders(run, cache)
+    table = cache.split(split)
+    if not len(table):
+        raise CacheError(f"{cache.directory}: split {split!r} has no questions to evaluate on")
+    device = next(run.model.parameters()).device
+    classes = predict(run.model, BatchReader(cache, table), table, run.config, device=device)
+    answers = [run.vocabulary.answers[i] for i in classes]
+    folder = run.path / "evaluation" / split
+    _write(folder / "results.json", results(table, answers))
+    evaluation = Evaluation(
+        run=run.path,
+        fusion=run.config.fusion,
+        split=split,
+        table=table,
+        answers=answers,
+        results=folder / "results.json",
+        left_out=cache.manifest.splits[split].left_out,
+    )
+    if any(table.answers):
+        _require_all_answered(cache, split, table)
+        evaluation = _scored(evaluation, run.vocabulary, rules)
+    _write(folder / "scores.json", evaluation.to_json())
+    return evaluation
+
+
+def results(table: SplitTable, answers: Sequence[str]) -> list[dict[str, Any]]:
+    """Return predictions in the official form, each question once."""
+    pairs = zip(table.question_ids, answers, strict=True)
+    return [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
+
+
+def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:
+    without = sum(1 for given in table.answers if not given)
+    if without:
+        raise CacheError(
+            f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
+            f"no answers, the others do; a split is scored as a whole or not at all"
+        )
+
+
+def _scored(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) -> Evaluation:
+    table = evaluation.table
+    chosen = pick_rules((len(given) for given in table.answers), rules)
+    pairs = zip(evaluation.answers, table.answers, strict=True)
+    scores = [question_score(answer, given, rules=chosen) for answer, given in pairs]
+    best = ceiling_scores(table.answers, vocabulary, rules=chosen)
+    return Evaluation(
+        **{
+            **vars(evaluation),
+            "scores": np.array(scores),
+            "accuracy": accuracy(scores, table.answer_types, table.question_types, chosen),
+            "ceiling": percent(float(best.mean()), chosen),
+            "interval": mean_interval(100 * np.array(scores), table.image_rows),
+        }
+    )
+
+
+def ceiling_scores(
+    answers: Sequence[tuple[str, ...]], vocabulary: Vocabulary, *, rules: Rules
+) -> np.ndarray:
+    """Return the best score in [0, 1] that any answer of the vocabulary reaches: (questions,)."""
+
+    @lru_cache(maxsize=1 << 18)
+    def best(given: tuple[str, ...]) -> float:
+        known = {vocabulary.classes.get(normalise(answer)) for answer in given} - {None}
+        candidates = (vocabulary.answers[i] for i in known if i is not None)
+        return max((question_score(c, given, rules=rules) for c in candidates), default=0.0)
+
+    return np.array([best(given) for given in answers])
+
+
+def _write(path: Path, value: object) -> None:
+    try:
+        write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error

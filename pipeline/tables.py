@@ -1,0 +1,75 @@
+"""Results as tables for people, on stderr beside the progress."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from pipeline.bootstrap import Interval
+from pipeline.display import console
+from pipeline.metric import Accuracy
+
+if TYPE_CHECKING:  # these import torch, which `score` does without
+    from pipeline.compare import Difference
+    from pipeline.evaluate import Evaluation
+
+RULE_NAMES = {
+    "2021": "official VQA accuracy, rules of 2021",
+    "2017": "official VQA accuracy, rules of 2017",
+    "plain": "plain accuracy, as questions have fewer than ten answers",
+}
+
+
+def show_accuracy(accuracy: Accuracy, title: str, interval: Interval | None = None) -> None:
+    """Print accuracy overall, by answer type and by question type."""
+    table = Table("", "accuracy %", title=title, caption=RULE_NAMES[accuracy.rules], min_width=44)
+    table.columns[1].justify = "right"
+    between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    table.add_row(f"overall ({accuracy.questions:,} questions)", f"{accuracy.overall:.2f}{between}")
+    for types in (accuracy.by_answer_type, accuracy.by_question_type):
+        _add_section(table, types)
+    console.print(table)
+
+
+def _add_section(table: Table, types: Mapping[str, float]) -> None:
+    if types:
+        table.add_section()
+    for name, value in sorted(types.items()):
+        table.add_row(name, f"{value:.2f}")
+
+
+def show_evaluation(evaluation: "Evaluation") -> None:
+    """Print what one head scores, or that it only predicted."""
+    if evaluation.accuracy is None:
+        console.print(f"{evaluation.split}: no answers to score against; predictions only")
+    else:
+        title = f"{evaluation.run} ({evaluation.fusion}) on {evaluation.split}"
+        show_accuracy(evaluation.accuracy, title, evaluation.interval)
+        console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+    if evaluation.left_out:
+        console.print(
+            f"{evaluation.left_out:,} questions are left out: their pictures could not be read"
+        )
+    console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
+
+
+def show_comparison(ours: "Evaluation", theirs: Path, rows: "Sequence[Difference]") -> None:
+    """Print the paired difference of two heads."""
+    table = Table(title=f"{ours.run} against {theirs} on {ours.split}")
+    for name in ("", "questions", ours.run.name, theirs.name, "difference", "95 % interval"):
+        table.add_column(name, justify="right" if name else "left")
+    kind = "overall"
+    for row in rows:
+        if row.kind != kind:
+            table.add_section()
+            kind = row.kind
+        table.add_row(
+            row.group,
+            f"{row.questions:,}",
+            f"{row.ours:.2f}",
+            f"{row.theirs:.2f}",
+            f"{row.difference:+.2f}",
+            f"[{row.interval[0]:+.2f}, {row.interval[1]:+.2f}]",
+        )
+    console.print(table)
