@@ -28,10 +28,10 @@ SHAPES = ("circle", "square", "triangle")
 SIZES = ("small", "large")
 KINDS = {"color": COLORS, "shape": SHAPES}
 
-RELATION_GAP = 0.3
+RELATION_GAP = 0.25
 """Centres at least this far apart along an axis, as a share of the picture, count as ordered."""
 
-EXTREME_GAP = 0.2
+EXTREME_GAP = 0.125
 """The leftmost object is at least this much further left than the next."""
 
 SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}

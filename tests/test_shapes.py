@@ -117,11 +117,11 @@ def answer(question: str, things: list[Seen]) -> str:
         gaps = {thing: further(found[1], thing, start) for thing in things if thing != start}
         beyond = [thing for thing, gap in gaps.items() if gap > 0]
         assert len(beyond) == 1
-        assert gaps[beyond[0]] > 15
+        assert gaps[beyond[0]] > 27
         return getattr(beyond[0], found[0])
     if found := match(r"what (color|shape) is the (leftmost|rightmost|top|bottom) object\?"):
         first = max(things, key=lambda thing: further(found[1], thing, things[0]))
-        assert all(further(found[1], first, thing) > 9 for thing in things if thing != first)
+        assert all(further(found[1], first, thing) > 13 for thing in things if thing != first)
         return getattr(first, found[0])
     if found := match(r"what (color|shape|size) is the (.+)\?"):
         return getattr(one(things, found[1]), found[0])
@@ -139,7 +139,7 @@ def answer(question: str, things: list[Seen]) -> str:
         return "yes" if first.width > second.width else "no"
     if found := match(rf"is the (.+) ({sides}) the (.+)\?"):
         gap = further(found[1], one(things, found[0]), one(things, found[2]))
-        assert abs(gap) > 15
+        assert abs(gap) > 27
         return "yes" if gap > 0 else "no"
     raise AssertionError(f"no reading for {question!r}")
 
@@ -216,7 +216,7 @@ def test_every_answer_is_true_in_the_pixels(source: ShapesSource, train: list[Vq
     assert len(types) == 9
 
 
-def test_objects_are_clear_of_each_other_and_of_doubt(source: ShapesSource) -> None:
+def test_objects_stand_clear_and_on_the_grid(source: ShapesSource) -> None:
     """Two to four regions, colors within the jitter, and sizes with nothing in between."""
     for image_id in range(2_000_000, 2_000_100):
         picture = source.picture(image_id)
@@ -228,6 +228,9 @@ def test_objects_are_clear_of_each_other_and_of_doubt(source: ShapesSource) -> N
         assert all(thing.color_distance <= 9 for thing in things)
         assert all(13 <= thing.width <= 18 or 25 <= thing.width <= 33 for thing in things)
         assert pixels(picture)[0, 0].min() >= 230
+        for thing in things:  # centred on the corner of four patches of 14 pixels
+            assert (thing.x + 0.5) / 14 == pytest.approx(round((thing.x + 0.5) / 14), abs=0.05)
+            assert (thing.y + 0.5) / 14 == pytest.approx(round((thing.y + 0.5) / 14), abs=0.05)
 
 
 def test_size_scales_the_picture_but_not_the_questions() -> None:
