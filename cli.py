@@ -278,9 +278,10 @@ def main() -> None:
     """Run a command; the one place where an expected error becomes one line and exit code 1."""
     try:
         app()
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("stopped; extract-features goes on from here when run again", file=sys.stderr)
+        raise
     except Exception as error:
         if not _expected(error):
             raise

@@ -7,7 +7,7 @@ zeros, and it never syncs; so a file's bytes are made in memory and written here
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,10 +51,16 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def remove_partial_files(directory: Path) -> None:
-    """Remove what a killed writer left; call it only while holding the lock."""
-    for partial in directory.rglob(f"*{TEMPORARY}"):
-        partial.unlink()
+def remove_partial_files(directory: Path, patterns: Iterable[str]) -> None:
+    """Remove what a killed writer left of files of these names; hold the lock while calling it.
+
+    Args:
+        directory: Of the cache; a person may keep other things there.
+        patterns: Names of the cache's own files below it, with wildcards.
+    """
+    for pattern in patterns:
+        for partial in directory.glob(pattern + TEMPORARY):
+            partial.unlink()
 
 
 @contextmanager
@@ -91,10 +97,9 @@ def digest(data: Buffer) -> str:
 
 def row_digest(row: np.ndarray) -> int:
     """Return the 64-bit xxh3 digest of one C-contiguous row."""
-    return xxhash.xxh3_64_intdigest(row.view(np.uint8).data)
+    return xxhash.xxh3_64_intdigest(row.reshape(-1).view(np.uint8).data)
 
 
 def row_digests(rows: np.ndarray) -> np.ndarray:
     """Return the 64-bit xxh3 digest of each row: (rows, ...) -> (rows,) uint64."""
-    flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
-    return np.array([row_digest(row) for row in flat], dtype=np.uint64)
+    return np.array([row_digest(row) for row in np.ascontiguousarray(rows)], dtype=np.uint64)

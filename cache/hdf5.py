@@ -3,10 +3,15 @@
 Every dataset is contiguous and unfiltered, and large ones start at a multiple of 4096, so that a
 reader may map the file and copy rows at memory speed. Text is stored as one run of UTF-8 bytes
 and offsets: a damaged variable-length string can hang HDF5.
+
+    NAME                    rows of features, or one column of integers
+    NAME_xxh3               digest of each row of features, or of the whole column
+    NAME_utf8, NAME_offsets a column of text
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import h5py
 import numpy as np
 
 from cache.errors import CacheDamagedError
+from cache.files import row_digest
 
 ALIGNMENT = 4096
 
@@ -29,15 +35,19 @@ def hdf5_bytes(datasets: Mapping[str, np.ndarray]) -> bytes:
         return file.id.get_file_image()
 
 
+def column_datasets(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the two datasets that hold one column of integers: the column and its digest."""
+    values = np.ascontiguousarray(values)
+    return {name: values, f"{name}_xxh3": np.array([row_digest(values)], dtype=np.uint64)}
+
+
 def text_datasets(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the two datasets that hold `texts`: UTF-8 bytes and where each begins and ends."""
+    """Return the columns that hold `texts`: UTF-8 bytes and where each text begins and ends."""
     encoded = [text.encode() for text in texts]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    return {
-        f"{name}_utf8": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        f"{name}_offsets": offsets,
-    }
+    joined = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    return column_datasets(f"{name}_utf8", joined) | column_datasets(f"{name}_offsets", offsets)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,16 @@ class Hdf5File:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Turn what h5py raises for damaged structures, nearly any class, into ours."""
+        try:
+            yield
+        except (OSError, KeyError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+            raise CacheDamagedError(
+                f"{self.path}: dataset {name!r} cannot be read ({error})"
+            ) from error
+
     def _dataset(self, name: str) -> h5py.Dataset:
         # get(getlink=True) does not follow links, so that a link to another file is not opened.
         if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
@@ -100,20 +120,25 @@ class Hdf5File:
             )
         return dataset
 
-    def array(self, name: str) -> np.ndarray:
-        """Read a whole dataset into memory."""
-        dataset = self._dataset(name)
-        # The size on disk bounds what a forged header can make us allocate.
-        if dataset.nbytes > self.path.stat().st_size:
-            raise CacheDamagedError(f"{self.path}: dataset {name!r} claims more than the file has")
-        return dataset[()]
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Read a whole dataset of this shape and dtype into memory."""
+        with self._reading(name):
+            return self._checked(name, shape, dtype)[()]
+
+    def column(self, name: str, dtype: type[np.integer] = np.int64) -> np.ndarray:
+        """Read what `column_datasets` wrote: (any number,)."""
+        with self._reading(name):
+            values = self._checked(name, (self._dataset(name).size,), np.dtype(dtype))[()]
+            stored = self._checked(f"{name}_xxh3", (1,), np.dtype(np.uint64))[0]
+        if row_digest(values) != stored:
+            raise CacheDamagedError(f"{self.path}: {name!r} differs from its digest")
+        return values
 
     def texts(self, name: str) -> list[str]:
         """Read what `text_datasets` wrote."""
-        data = self.array(f"{name}_utf8").tobytes()
-        offsets = self.array(f"{name}_offsets")
-        if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) < 0).any():
-            raise CacheDamagedError(f"{self.path}: offsets of {name!r} do not fit its text")
+        data = self.column(f"{name}_utf8", np.uint8).tobytes()
+        offsets = self.column(f"{name}_offsets")
+        require_offsets(offsets, len(data), f"{self.path}: texts of {name!r}")
         try:
             return [data[a:b].decode() for a, b in itertools.pairwise(offsets)]
         except UnicodeDecodeError as error:
@@ -121,13 +146,28 @@ class Hdf5File:
 
     def extent(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Extent:
         """Return where a dataset's rows lie, having checked that mapping them is safe."""
+        with self._reading(name):
+            dataset = self._checked(name, shape, dtype)
+            offset = dataset.id.get_offset()
+            if offset is None or offset + dataset.nbytes > self.path.stat().st_size:
+                raise CacheDamagedError(f"{self.path}: rows of {name!r} lie outside the file")
+        return Extent(self.path, offset, shape, np.dtype(dtype))
+
+    def _checked(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
         dataset = self._dataset(name)
         if dataset.shape != shape or dataset.dtype != dtype:
             raise CacheDamagedError(
                 f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, "
                 f"but the manifest needs {dtype} {shape}"
             )
-        offset = dataset.id.get_offset()
-        if offset is None or offset + dataset.nbytes > self.path.stat().st_size:
-            raise CacheDamagedError(f"{self.path}: rows of {name!r} lie outside the file")
-        return Extent(self.path, offset, shape, np.dtype(dtype))
+        # The size on disk bounds what a forged header can make us allocate.
+        if dataset.nbytes > self.path.stat().st_size:
+            raise CacheDamagedError(f"{self.path}: dataset {name!r} claims more than the file has")
+        return dataset
+
+
+def require_offsets(offsets: np.ndarray, end: int, what: str) -> None:
+    """Raise `CacheDamagedError` unless `offsets` cut 0..end into consecutive pieces."""
+    fits = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == end
+    if not fits or (np.diff(offsets) < 0).any():
+        raise CacheDamagedError(f"{what}: offsets do not fit what they cut")

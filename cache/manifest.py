@@ -18,6 +18,7 @@ from cache.files import digest, write_atomically
 FORMAT = 1
 NAME = "cache.json"
 DTYPES = ("float16", "float32")
+FOLDERS = ("images", "questions", "splits")
 
 Json = str | int | float | bool | None | list | dict
 
@@ -184,7 +185,10 @@ def load_manifest(directory: Path) -> Manifest:
             f"{path}: its digest does not match its content; it was changed or damaged. "
             f"Restore it from a copy, or extract again into another --cache."
         )
-    return _from_json(body)
+    try:
+        return _from_json(body)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CacheDamagedError(f"{path}: not a cache manifest ({error})") from error
 
 
 def _body_digest(body: Mapping[str, Any]) -> str:
@@ -194,8 +198,15 @@ def _body_digest(body: Mapping[str, Any]) -> str:
 def _from_json(body: dict[str, Any]) -> Manifest:
     return Manifest(
         spec=CacheSpec(**body["spec"]),
-        images=tuple(FileRecord(**record) for record in body["images"]),
-        questions=tuple(FileRecord(**record) for record in body["questions"]),
-        splits={name: FileRecord(**record) for name, record in body["splits"].items()},
+        images=tuple(_record(record) for record in body["images"]),
+        questions=tuple(_record(record) for record in body["questions"]),
+        splits={name: _record(record) for name, record in body["splits"].items()},
         failures=tuple(Failure(**failure) for failure in body["failures"]),
     )
+
+
+def _record(body: dict[str, Any]) -> FileRecord:
+    folder, name = body["file"].split("/")  # a manifest from elsewhere must not point elsewhere
+    if folder not in FOLDERS or name in ("", ".", ".."):
+        raise ValueError(f"{body['file']!r} is no file of a cache")
+    return FileRecord(**body)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cache.errors import CacheDamagedError, CacheError
 from cache.files import digest, row_digest, row_digests
-from cache.hdf5 import Hdf5File
+from cache.hdf5 import Hdf5File, require_offsets
 from cache.manifest import FileRecord, load_manifest
 from cache.splits import SplitTable, read_split
 
@@ -101,16 +101,18 @@ class FeatureCache:
             path = self.directory / record.file
             with Hdf5File(path) as file:
                 shape = (record.prefixes, self.spec.text_dim)
-                file.extent("hidden_states", shape, np.dtype(self.spec.dtype))
-                states.append(file.array("hidden_states"))
-                if (row_digests(states[-1]) != file.array("hidden_states_xxh3")).any():
+                states.append(file.array("hidden_states", shape, np.dtype(self.spec.dtype)))
+                digests = file.array("hidden_states_xxh3", shape[:1], np.dtype(np.uint64))
+                if (row_digests(states[-1]) != digests).any():
                     raise CacheDamagedError(f"{path}: hidden states differ from their digests")
                 texts += file.texts("question")
-                rows.append(file.array("path_rows"))
-                offsets.append(file.array("path_offsets")[1:] + offsets[-1][-1])
+                rows.append(file.column("path_rows"))
+                path_offsets = file.column("path_offsets")
+            require_offsets(path_offsets, len(rows[-1]), f"{path}: paths")
+            offsets.append(path_offsets[1:] + offsets[-1][-1])
         path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
-        fits = len(path_offsets) == len(texts) + 1 and path_offsets[-1] == len(path_rows)
-        if not fits or (len(path_rows) and not path_rows.max() < self.manifest.prefix_rows):
+        inside = (path_rows >= 0) & (path_rows < self.manifest.prefix_rows)
+        if len(path_offsets) != len(texts) + 1 or not inside.all():
             raise CacheDamagedError(f"{self.directory / 'questions'}: paths do not fit the rows")
         return Questions(texts, np.concatenate(states), path_rows, path_offsets)
 
@@ -128,7 +130,7 @@ class FeatureCache:
             local = row - self._first_rows[index]
             source = shard.rows[local]
             if not shard.checked[local]:
-                if row_digest(source.reshape(-1)) != shard.digests[local]:
+                if row_digest(source) != shard.digests[local]:
                     raise CacheDamagedError(
                         f"{shard.path}: row {local} differs from its digest. Remove the cache's "
                         f"damaged shard by extracting again into another --cache."
@@ -166,9 +168,7 @@ class FeatureCache:
         shape = (record.rows, self.spec.patches, self.spec.vision_dim)
         with Hdf5File(path) as file:
             extent = file.extent("patch_embeddings", shape, np.dtype(self.spec.dtype))
-            digests = file.array("patch_embeddings_xxh3")
-        if len(digests) != record.rows:
-            raise CacheDamagedError(f"{path}: {len(digests)} digests for {record.rows} rows")
+            digests = file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64))
         rows = np.memmap(path, extent.dtype, mode="r", offset=extent.offset, shape=shape)
         checked = np.zeros(record.rows, dtype=bool)
         # A plain array over the map: indexing a np.memmap makes a new object with a finaliser.
@@ -189,7 +189,11 @@ class FeatureCache:
     def _require_digest(self, record: FileRecord) -> None:
         self._require_size(record)
         path = self.directory / record.file
-        if digest(path.read_bytes()) != record.xxh3:
+        try:
+            found = digest(path.read_bytes())
+        except OSError as error:
+            raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+        if found != record.xxh3:
             raise CacheDamagedError(
                 f"{path}: its bytes are not those that were written (digest differs). "
                 f"Restore it from a copy, or extract again into another --cache."

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import CacheDamagedError
-from cache.hdf5 import Hdf5File, hdf5_bytes, text_datasets
+from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, require_offsets, text_datasets
 
 Id = int | str
 
@@ -44,13 +44,14 @@ class SplitTable:
         return hdf5_bytes(
             {
                 # A mark for each id, because "7" and 7 are different ids.
-                "question_id_is_integer": np.array(
-                    [isinstance(i, int) for i in self.question_ids], dtype=np.uint8
+                **column_datasets(
+                    "question_id_is_integer",
+                    np.array([isinstance(i, int) for i in self.question_ids], dtype=np.uint8),
                 ),
                 **text_datasets("question_id", [str(i) for i in self.question_ids]),
-                "image_row": np.asarray(self.image_rows, dtype=np.int64),
-                "question_row": np.asarray(self.question_rows, dtype=np.int64),
-                "answers_begin": offsets,
+                **column_datasets("image_row", np.asarray(self.image_rows, dtype=np.int64)),
+                **column_datasets("question_row", np.asarray(self.question_rows, dtype=np.int64)),
+                **column_datasets("answers_begin", offsets),
                 **_column("answer", flat),
                 **_column("question_type", self.question_types),
                 **_column("answer_type", self.answer_types),
@@ -65,19 +66,24 @@ def read_split(path: Path) -> SplitTable:
         CacheDamagedError: if the columns do not fit together.
     """
     with Hdf5File(path) as file:
-        integer = file.array("question_id_is_integer")
+        integer = file.column("question_id_is_integer", np.uint8)
         ids = file.texts("question_id")
-        image_rows, question_rows = file.array("image_row"), file.array("question_row")
-        offsets = file.array("answers_begin")
+        image_rows, question_rows = file.column("image_row"), file.column("question_row")
+        offsets = file.column("answers_begin")
         flat = _read_column(file, "answer")
         question_types = _read_column(file, "question_type")
         answer_types = _read_column(file, "answer_type")
     columns = (integer, image_rows, question_rows, question_types, answer_types, offsets[1:])
-    if any(len(column) != len(ids) for column in columns) or offsets[-1] != len(flat):
+    if any(len(column) != len(ids) for column in columns):
         raise CacheDamagedError(f"{path}: columns of different length")
+    require_offsets(offsets, len(flat), f"{path}: answers")
     bounds = itertools.pairwise(offsets)
+    try:
+        question_ids = [int(i) if n else i for i, n in zip(ids, integer, strict=True)]
+    except ValueError as error:
+        raise CacheDamagedError(f"{path}: a question id that is marked so is no number") from error
     return SplitTable(
-        question_ids=[int(i) if n else i for i, n in zip(ids, integer, strict=True)],
+        question_ids=question_ids,
         image_rows=image_rows,
         question_rows=question_rows,
         answers=[tuple(flat[a:b]) for a, b in bounds],
@@ -91,11 +97,11 @@ def _column(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
     values = sorted(set(texts))
     place = {value: i for i, value in enumerate(values)}
     index = np.array([place[text] for text in texts], dtype=np.int32)
-    return {f"{name}_index": index, **text_datasets(name, values)}
+    return column_datasets(f"{name}_index", index) | text_datasets(name, values)
 
 
 def _read_column(file: Hdf5File, name: str) -> list[str]:
-    values, index = file.texts(name), file.array(f"{name}_index")
+    values, index = file.texts(name), file.column(f"{name}_index", np.int32)
     if len(index) and not 0 <= index.min() <= index.max() < len(values):
         raise CacheDamagedError(f"{file.path}: {name!r} points outside its values")
     return [values[i] for i in index]

@@ -8,15 +8,15 @@ names, which the next run writes again with the same bytes.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 
 import numpy as np
 
 from cache.errors import CacheError
 from cache.files import digest, remove_partial_files, row_digests, sole_writer, write_atomically
-from cache.hdf5 import Hdf5File, hdf5_bytes, text_datasets
-from cache.manifest import NAME, CacheSpec, Failure, FileRecord, Manifest, load_manifest
+from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from cache.manifest import FOLDERS, NAME, CacheSpec, Failure, FileRecord, Manifest, load_manifest
 from cache.splits import SplitTable
 
 
@@ -57,20 +57,20 @@ class CacheWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> "CacheWriter":
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(
-                f"{self.directory}: a folder cannot be made here ({error.strerror}). "
-                f"Give another --cache."
-            ) from error
         with ExitStack() as stack:
-            stack.enter_context(sole_writer(self.directory))
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(sole_writer(self.directory))
+            except OSError as error:
+                raise CacheError(
+                    f"{self.directory}: a cache cannot be written here ({error.strerror}). "
+                    f"Give another --cache."
+                ) from error
             if (self.directory / NAME).exists():
                 stored = load_manifest(self.directory)
                 stored.spec.require(self.manifest.spec, self.directory)
                 self.manifest = stored
-            remove_partial_files(self.directory)
+            remove_partial_files(self.directory, (NAME, *(f"{folder}/*.h5" for folder in FOLDERS)))
             self._stack = stack.pop_all()
         return self
 
@@ -103,8 +103,8 @@ class CacheWriter:
         parents, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for record in self.manifest.questions:
             with Hdf5File(self.directory / record.file) as file:
-                parents.append(file.array("prefix_parent"))
-                tokens.append(file.array("prefix_token"))
+                parents.append(file.column("prefix_parent"))
+                tokens.append(file.column("prefix_token"))
         return np.concatenate(parents), np.concatenate(tokens)
 
     def add_images(
@@ -173,10 +173,12 @@ class CacheWriter:
                 {
                     "hidden_states": new.hidden_states,
                     "hidden_states_xxh3": row_digests(new.hidden_states),
-                    "prefix_parent": np.asarray(new.parents, dtype=np.int64),
-                    "prefix_token": np.asarray(new.tokens, dtype=np.int64),
-                    "path_rows": np.array([r for p in new.paths for r in p], dtype=np.int64),
-                    "path_offsets": offsets,
+                    **column_datasets("prefix_parent", np.asarray(new.parents, dtype=np.int64)),
+                    **column_datasets("prefix_token", np.asarray(new.tokens, dtype=np.int64)),
+                    **column_datasets(
+                        "path_rows", np.array([r for p in new.paths for r in p], dtype=np.int64)
+                    ),
+                    **column_datasets("path_offsets", offsets),
                     **text_datasets("question", new.texts),
                 }
             ),
@@ -186,30 +188,43 @@ class CacheWriter:
         self._commit(replace(self.manifest, questions=(*self.manifest.questions, record)))
 
     def set_split(self, name: str, table: SplitTable, *, left_out: int) -> None:
-        """Write a split, or replace it by another version of itself."""
+        """Write a split, or replace it by another version of itself.
+
+        Raises:
+            CacheError: if its name cannot be a file's, or the disk is full.
+        """
+        if name != PurePath(name).name:
+            raise CacheError(f"split {name!r}: its name must do for a file, so without '/'")
         record = self._write(f"splits/{name}.h5", table.to_hdf5(), rows=len(table))
         self._commit(self.manifest.with_split(name, replace(record, left_out=left_out)))
 
     def _failures_without(
         self, image_ids: Sequence[str], new: Sequence[Failure]
     ) -> tuple[Failure, ...]:
-        settled = {*image_ids, *(failure.image_id for failure in new)}
-        old = (f for f in self.manifest.failures if f.image_id not in settled)
-        return (*old, *new)
+        # One that fails again keeps its place, so that trying again changes no byte.
+        merged = {failure.image_id: failure for failure in (*self.manifest.failures, *new)}
+        return tuple(failure for key, failure in merged.items() if key not in set(image_ids))
 
     def _write(self, name: str, data: bytes, *, rows: int) -> FileRecord:
         try:
             write_atomically(self.directory / name, data)
         except OSError as error:
-            raise CacheError(
-                f"{self.directory / name}: cannot be written ({error.strerror}). What was stored "
-                f"before is whole; make room and run the same command to go on."
-            ) from error
+            raise _cannot_write(self.directory / name, error) from error
         return FileRecord(file=name, rows=rows, bytes=len(data), xxh3=digest(data))
 
     def _commit(self, manifest: Manifest) -> None:
-        manifest.save(self.directory)
+        try:
+            manifest.save(self.directory)
+        except OSError as error:
+            raise _cannot_write(self.directory / NAME, error) from error
         self.manifest = manifest
+
+
+def _cannot_write(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"{path}: cannot be written ({error.strerror}). What was stored before is whole; "
+        f"make room and run the same command to go on."
+    )
 
 
 def _require_shape(array: np.ndarray, shape: tuple[int, ...], spec: CacheSpec) -> None:
@@ -219,7 +234,7 @@ def _require_shape(array: np.ndarray, shape: tuple[int, ...], spec: CacheSpec) -
 
 def _largest(rows: np.ndarray, names: Sequence[object], what: str) -> float:
     """Return the largest absolute value, or say which row is not finite."""
-    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
     if not finite.all():
         bad = [str(names[i]) for i in np.flatnonzero(~finite)[:5]]
         raise CacheError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.metric import Rules, normalise
+from pipeline.metric import Rules, normalise, question_score
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write the answers as a JSON list."""
-        path.write_text(json.dumps(list(self.answers), ensure_ascii=False, indent=0) + "\n")
+        text = json.dumps(list(self.answers), ensure_ascii=False, indent=0)
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
@@ -47,7 +48,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         RunError: if the file is missing or is no list of texts.
     """
     try:
-        answers = json.loads(path.read_text())
+        answers = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error})") from error
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
@@ -182,13 +183,16 @@ def _entries(
     given: tuple[str, ...], vocabulary: Vocabulary, rules: Rules
 ) -> list[tuple[int, float, float]]:
     """(class, target, score) of each class that the given answers name."""
-    unanimous = rules != "plain" and len(set(given)) == 1
+    counts = Counter(normalise(a) for a in given)
     found = []
-    for answer, count in Counter(normalise(a) for a in given).items():
+    for answer, count in counts.items():
         index = vocabulary.classes.get(answer)
         if index is None:
             continue
         target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
-        missed = unanimous and vocabulary.answers[index].strip() != given[0].strip()
-        found.append((index, target, 0.0 if missed else target))
+        # Only where all agree can it matter how the class is written.
+        agreed = len(counts) == 1
+        form = vocabulary.answers[index]
+        score = question_score(form, given, rules=rules) if agreed else target
+        found.append((index, target, score))
     return found

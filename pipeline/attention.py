@@ -85,7 +85,8 @@ class CrossAttention(nn.Module):
         hidden = ~attention_mask[:, :, None, :, None]
         # The lowest finite number, not -inf: an empty slot must not turn into NaN.
         scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-2, dtype=torch.float32).to(q.dtype)
+        at_least_single = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.softmax(dim=-2, dtype=at_least_single).to(q.dtype)
         folded = self._fold(then)  # (heads, head_dim, out)
         v = torch.einsum("isthd,hdo->istho", self.split(self.value(words)), folded)
         mixed = weights.reshape(images * slots, count, -1) @ v.reshape(

@@ -6,13 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from cache import FeatureCache
 from pipeline.compare import compare
 from pipeline.config import load_config
 from pipeline.device import choose_device, encoder_dtype
 from pipeline.display import console, duration, size
 from pipeline.encoders import Fit, ImageEncoder, TextEncoder
+from pipeline.errors import ImageError, SourceError
 from pipeline.evaluate import evaluate
+from pipeline.examples import Source
 from pipeline.extract import Report, cache_spec, expected_bytes, extract
 from pipeline.images import load_rgb
 from pipeline.metric import Rules
@@ -106,7 +110,7 @@ def _estimate(
     plan: Plan,
     images: ImageEncoder,
     text: TextEncoder,
-    source: Any,
+    source: Source,
     *,
     cache: Path,
     dtype: str,
@@ -120,8 +124,7 @@ def _estimate(
     need = expected_bytes(plan, cache_spec(images, text, dtype))
     there = next(p for p in [cache.absolute(), *cache.absolute().parents] if p.exists())
     free = shutil.disk_usage(there).free
-    first = plan.images[0]
-    pixels = np.stack([images.pixels(load_rgb(source.picture(first)))] * batch_size)
+    pixels = np.stack([images.pixels(_first_readable(plan, source))] * batch_size)
     images.encode(pixels)  # the first call pays for loading and set-up
     started = time.perf_counter()
     images.encode(pixels)
@@ -143,6 +146,16 @@ def _estimate(
         "free_bytes": free,
         "estimated_seconds": round(seconds, 1),
     }
+
+
+def _first_readable(plan: Plan, source: Source) -> Image.Image:
+    reason = ""
+    for image_id in plan.images:
+        try:
+            return load_rgb(source.picture(image_id))
+        except ImageError as error:
+            reason = reason or f"{source.where(image_id)}: {error}"
+    raise SourceError(f"none of {len(plan.images):,} pictures can be read, such as {reason}")
 
 
 def train_command(

@@ -3,13 +3,35 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.model import FUSIONS, Fusion
+
+KINDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+}
+"""How a setting's type is called in a message."""
+
+COUNTS = ("layers", "width", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **{name: (lambda count: count >= 1, "at least 1") for name in COUNTS},
+    "top_answers": (lambda count: count >= 0, "at least 0"),
+    "seed": (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63"),
+    "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
+    "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
+    "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
+    "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
+    "dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "fusion": (lambda kind: kind in FUSIONS, f"one of {', '.join(FUSIONS)}"),
+}
+"""What a value has to satisfy, and how that is said."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +76,22 @@ class TrainConfig:
     """Keep at most so many classes; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        problems = []
+        needed = {}
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             if kind is float and type(value) is int:
                 object.__setattr__(self, field.name, float(value))
             elif type(value) is not kind:
-                problems.append(f"{field.name} is {value!r}; a {kind.__name__} is needed")
-        if problems:
-            raise ConfigError("; ".join(problems))
-        problems += [
-            f"{name} is {getattr(self, name)}; it must be at least 1"
-            for name in ("layers", "width", "heads", "epochs", "batch_size", "accumulate")
-            if getattr(self, name) < 1
-        ]
-        for name, low, high in (("lr", 0, 10), ("clip", 0, 1e9), ("warmup", -1, 1)):
-            if not low < getattr(self, name) <= high:
-                problems.append(f"{name} is {getattr(self, name)}; it must be above {max(low, 0)}")
-        if self.fusion not in FUSIONS:
-            problems.append(f"fusion is {self.fusion!r}; it must be one of {', '.join(FUSIONS)}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+                needed[field.name] = f"{KINDS[kind]} is needed"
+        for name, (holds, limits) in LIMITS.items():
+            if name not in needed and not holds(getattr(self, name)):
+                needed[name] = f"it must be {limits}"
+        if needed:
+            raise ConfigError(
+                "; ".join(
+                    f"{name} is {getattr(self, name)!r}; {what}" for name, what in needed.items()
+                )
+            )
 
     def to_toml(self) -> str:
         """Return the settings as a TOML file."""

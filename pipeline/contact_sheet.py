@@ -9,6 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 TILE, TEXT, MARGIN = 224, 96, 16
 INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
 FONT_SIZE = 15
+QUESTION_LINES = 2
+
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,37 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
         x, y = MARGIN + i % columns * step, MARGIN + i // columns * (step + TEXT)
         sheet.paste(tile.image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
         y += TILE + 6
-        for line in _wrapped(tile.question, font, TILE)[:2]:
+        for line in _wrapped(tile.question, font):
             draw.text((x, y), line, INK, font)
             y += FONT_SIZE + 3
         for name, answer in tile.predictions:
             right = answer == tile.truth
-            draw.text((x, y), f"{name}: {answer}", RIGHT if right else WRONG, font)
+            line = _fitted(f"{name}: {answer}", font)
+            draw.text((x, y), line, RIGHT if right else WRONG, font)
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
-            draw.text((x, y), f"right answer: {tile.truth}", INK, font)
+            draw.text((x, y), _fitted(f"right answer: {tile.truth}", font), INK, font)
     sheet.save(path)
 
 
-def _wrapped(
-    text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
-) -> list[str]:
-    """Break a text into lines that fit a width in pixels."""
+def _wrapped(text: str, font: Font) -> list[str]:
+    """Break a text into lines no wider than a tile; past `QUESTION_LINES` it is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
+        if lines[-1] and font.getlength(longer) > TILE:
             lines.append(word)
         else:
             lines[-1] = longer
-    return lines
+    more = len(lines) > QUESTION_LINES
+    shown = [_fitted(line, font) for line in lines[:QUESTION_LINES]]
+    return [*shown[:-1], _fitted(shown[-1], font, cut=True)] if more else shown
+
+
+def _fitted(line: str, font: Font, *, cut: bool = False) -> str:
+    """Cut a line that is wider than a tile; a line that is cut, or was before, ends in dots."""
+    if font.getlength(line) <= TILE and not cut:
+        return line
+    while line and font.getlength(f"{line} ...") > TILE:
+        line = line[:-1]
+    return f"{line} ..."

@@ -18,10 +18,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" can hold a tensor, but no number
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); "
+            f"device {name!r} cannot be used ({str(error).splitlines()[0][:200]}); "
             f"use --device cpu, cuda or auto"
         ) from error
     return device

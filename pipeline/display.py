@@ -22,7 +22,8 @@ from rich.text import Text
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
 
-console = Console(stderr=True, highlight=False)
+# Brackets and colons in a path or a question are themselves, no markup and no emoji.
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Advance = Callable[..., None]
 """advance(n, note="..."): n more are done; the note is shown behind the rate."""
@@ -39,7 +40,7 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time for people: 3725 -> '1 h 02 min'."""
-    if seconds < 60:
+    if seconds < 59.95:  # from there on it would read 60.0 s
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

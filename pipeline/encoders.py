@@ -52,7 +52,7 @@ class ImageEncoder:
     ) -> None:
         from transformers import AutoImageProcessor
 
-        self.name = full_name(model)
+        self.name = model if model == TINY else full_name(model)
         self.fit = fit
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
@@ -61,9 +61,9 @@ class ImageEncoder:
         with loading(model):
             # PIL asked for by name: with torchvision installed the default resizes differently.
             self.processor = AutoImageProcessor.from_pretrained(
-                self.checkpoint.place, backend="pil"
+                self.checkpoint.place, revision=self.checkpoint.commit, backend="pil"
             )
-        self.image_size = image_size or self.processor.crop_size["height"]
+        self.image_size = self._own_size if image_size is None else image_size
         patch = self.config.patch_size
         if self.image_size < patch or self.image_size % patch:
             near = max(1, round(self.image_size / patch)) * patch
@@ -74,6 +74,13 @@ class ImageEncoder:
         side = self.image_size // patch
         self.grid = (side, side)
         self.dim: int = self.config.hidden_size
+
+    @property
+    def _own_size(self) -> int:
+        """Side in pixels of what the processor gives when it is left alone."""
+        sizes = self.processor.crop_size, self.processor.size
+        sides = [size["height"] for size in sizes if size and size.get("height")]
+        return sides[0] if sides else self.config.image_size
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -99,8 +106,8 @@ class ImageEncoder:
         resample = Image.Resampling(self.processor.resample)
         if self.fit == "whole":
             return fit_whole(image, self.image_size, resample=resample)
-        own = self.processor.size.get("shortest_edge") or self.processor.size["height"]
-        edge = round(own * self.image_size / self.processor.crop_size["height"])
+        own = self.processor.size.get("shortest_edge") or self._own_size
+        edge = round(own * self.image_size / self._own_size)
         return fit_crop(image, size=self.image_size, shortest_edge=edge, resample=resample)
 
     @torch.inference_mode()
@@ -149,14 +156,16 @@ class TextEncoder:
     ) -> None:
         from transformers import AutoTokenizer
 
-        self.name = full_name(model)
+        self.name = model if model == TINY else full_name(model)
         self.layer = layer
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         self.checkpoint = Checkpoint(tiny_checkpoint("text") if model == TINY else model)
         self.config = self.checkpoint.config(TEXT_MODEL_TYPES)
         with loading(model):
-            self.tokenizer = AutoTokenizer.from_pretrained(self.checkpoint.place)
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                self.checkpoint.place, revision=self.checkpoint.commit
+            )
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(
@@ -164,6 +173,11 @@ class TextEncoder:
                 f"--text-layer goes from {-layers - 1} to {layers}"
             )
         self.dim: int = self.config.hidden_size
+        bos = self.tokenizer.bos_token_id
+        bos = self.config.bos_token_id if bos is None else bos
+        if bos is None:
+            raise ModelError(f"{model} has no BOS token, which every Llama 3 has; use another copy")
+        self.bos: int = bos
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -193,9 +207,7 @@ class TextEncoder:
         ids = self.tokenizer(
             list(questions), add_special_tokens=False, split_special_tokens=True
         ).input_ids
-        bos = self.tokenizer.bos_token_id
-        bos = self.config.bos_token_id if bos is None else bos
-        return [[bos, *question] for question in ids]
+        return [[self.bos, *question] for question in ids]
 
     @torch.inference_mode()
     def encode(self, tokens: Sequence[Sequence[int]]) -> Tensor:

@@ -8,6 +8,8 @@ Nothing here is a pickle, and nothing that is loaded can run code.
 """
 
 import json
+import shutil
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,8 @@ def start_run(
         path.mkdir(parents=True, exist_ok=True)
         for old in ("model.safetensors", "metrics.jsonl", "run.json"):
             (path / old).unlink(missing_ok=True)
-        (path / "config.toml").write_text(config.to_toml())
+        shutil.rmtree(path / "evaluation", ignore_errors=True)  # of weights that are gone
+        (path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         vocabulary.save(path / "answers.json")
         _write_json(
             path / "config.json",
@@ -133,9 +136,9 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{path}: there are no weights yet; its training was stopped in the first epoch"
         ) from None
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(
-            f"{weights}: does not fit this run ({' '.join(str(error).split())})"
-        ) from error
+        # torch names every tensor that does not fit; the first few say enough.
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise RunError(f"{weights}: does not fit this run ({reason})") from error
     vocabulary = load_vocabulary(path / "answers.json")
     if len(vocabulary) != model.config.answers:
         raise RunError(

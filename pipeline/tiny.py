@@ -11,7 +11,10 @@ written to the user's cache folder they are loaded by the same code as the real 
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from pipeline.errors import ModelError
 
 NAME = "tiny"
 RECIPE = 1
@@ -47,13 +50,20 @@ def tiny_checkpoint(part: str) -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "frozen-vqa" / f"{NAME}-{RECIPE}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        _build(scratch)
         try:
-            scratch.rename(folder)
-        except OSError:  # another process was faster; its folder holds the same files
-            shutil.rmtree(scratch)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        except OSError as error:
+            raise ModelError(
+                f"{folder.parent}: the tiny encoders cannot be written there ({error.strerror}); "
+                f"set XDG_CACHE_HOME to a folder of yours"
+            ) from error
+        try:
+            _build(scratch)
+            with suppress(OSError):  # another process was faster; its folder holds the same files
+                scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return folder / part
 
 
@@ -92,6 +102,7 @@ def _save_vision(folder: Path) -> None:
 
 
 def _save_text(folder: Path) -> None:
+    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
@@ -122,7 +133,9 @@ def _save_text(folder: Path) -> None:
         max_position_embeddings=512,
         bos_token_id=tokenizer.token_to_id(bos),
         eos_token_id=tokenizer.token_to_id(eos),
-        # Wide enough that a token's own embedding is not drowned by the mean of those before it.
         initializer_range=0.05,
     )
-    LlamaModel(config).save_pretrained(folder)
+    model = LlamaModel(config)
+    # As drawn, a token's own embedding would be drowned six to one by the mean of those before it.
+    torch.nn.init.normal_(model.embed_tokens.weight)
+    model.save_pretrained(folder)

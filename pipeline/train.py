@@ -124,8 +124,9 @@ class Trainer:
                 advance(len(batch.questions))
         mean = total.item() / len(self.train_split)
         if not math.isfinite(mean):
+            kept = "the best weights so far are kept" if number else "no weights were kept"
             raise RunError(
-                f"the loss of epoch {number + 1} is {mean}; the best weights so far are kept. "
+                f"the loss of epoch {number + 1} is {mean}; {kept}. "
                 f"Lower --lr (it is {config.lr:g}) or --clip (it is {config.clip:g})."
             )
         return mean

@@ -1,0 +1,154 @@
+"""Small caches with made-up features, written as stage one writes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache import CacheSpec, CacheWriter, SplitTable
+from cache.writer import NewQuestions
+
+GRID, VISION_DIM, TEXT_DIM = (2, 3), 5, 7
+PATCHES = GRID[0] * GRID[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question of a split: rows of its picture and of its text, and what it is given."""
+
+    image: int
+    question: int
+    answers: tuple[str, ...] = ()
+    question_type: str = ""
+    answer_type: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A cache on disk, and what a reader of it has to find.
+
+    `patch_embeddings` is (pictures, patches, vision_dim); `states` holds (tokens, text_dim) of each
+    distinct question; `splits` holds the rows as they were asked for.
+    """
+
+    directory: Path
+    patch_embeddings: np.ndarray
+    states: Sequence[np.ndarray]
+    splits: Mapping[str, Sequence[Row]]
+
+
+def make_spec(**changes: object) -> CacheSpec:
+    settings: dict = {
+        "vision": {"model": "made-up-vision", "image size": 28},
+        "text": {"model": "made-up-text", "layer": -1},
+        "grid": GRID,
+        "vision_dim": VISION_DIM,
+        "text_dim": TEXT_DIM,
+    }
+    return CacheSpec(**(settings | changes))
+
+
+def make_cache(
+    directory: Path,
+    splits: Mapping[str, Sequence[Row]],
+    *,
+    patch_embeddings: np.ndarray | None = None,
+    states: Sequence[np.ndarray] | None = None,
+    spec: CacheSpec | None = None,
+    left_out: int = 0,
+    seed: int = 0,
+) -> Made:
+    """Write a cache; features that are not given are random.
+
+    Pictures lie in two shards. Random questions share their first token, as real ones share BOS,
+    and are 1, 2, 3, 4, 1, 2, ... tokens long.
+    """
+    spec = spec or make_spec()
+    rng = np.random.default_rng(seed)
+    rows = [row for split in splits.values() for row in split]
+    if patch_embeddings is None:
+        shape = (1 + max(row.image for row in rows), spec.patches, spec.vision_dim)
+        patch_embeddings = rng.standard_normal(shape)
+    patch_embeddings = np.asarray(patch_embeddings, dtype=spec.dtype)
+    if states is None:
+        shared = rng.standard_normal((1, spec.text_dim))
+        states = [
+            np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
+            for i in range(1 + max(row.question for row in rows))
+        ]
+    states = [np.asarray(one, dtype=spec.dtype) for one in states]
+    with CacheWriter(directory, spec) as writer:
+        half = (len(patch_embeddings) + 1) // 2
+        for part in (slice(0, half), slice(half, None)):
+            ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
+            features = patch_embeddings[part]
+            writer.add_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype))
+        writer.add_questions(_questions(states))
+        for name, split in splits.items():
+            writer.set_split(name, _table(split), left_out=left_out)
+    return Made(directory, patch_embeddings, states, splits)
+
+
+def _questions(states: Sequence[np.ndarray]) -> NewQuestions:
+    """Give each distinct state one row, as prefix sharing does."""
+    places: dict[bytes, int] = {}
+    kept: list[np.ndarray] = []
+    paths: list[list[int]] = []
+    for one in states:
+        path = []
+        for i, state in enumerate(one):
+            key = one[: i + 1].tobytes()
+            if key not in places:
+                places[key] = len(kept)
+                kept.append(state)
+            path.append(places[key])
+        paths.append(path)
+    count = len(kept)
+    return NewQuestions(
+        texts=[f"question {i}?" for i in range(len(states))],
+        paths=paths,
+        parents=np.full(count, -1, dtype=np.int64),
+        tokens=np.arange(count),
+        hidden_states=np.stack(kept),
+    )
+
+
+def _table(rows: Sequence[Row]) -> SplitTable:
+    return SplitTable(
+        question_ids=[100 + i for i in range(len(rows))],
+        image_rows=np.array([row.image for row in rows], dtype=np.int64),
+        question_rows=np.array([row.question for row in rows], dtype=np.int64),
+        answers=[row.answers for row in rows],
+        question_types=[row.question_type for row in rows],
+        answer_types=[row.answer_type for row in rows],
+    )
+
+
+def make_scenes(directory: Path, *, train: int, val: int, seed: int = 0) -> Made:
+    """Write a cache whose answers need the picture, the question, and where things belong.
+
+    In each picture a disc and a box lie on two patches, each red or blue; the questions are which
+    colour the disc is and which the box. Averaged over its patches, a picture with a red disc and a
+    blue box looks like one with a blue disc and a red box.
+    """
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 0.1, (train + val, PATCHES, VISION_DIM))
+    features[..., 4] += 3  # what every patch has, so that none is near zero
+    colours = [(i % 2, i // 2 % 2) for i in range(train + val)]
+    for i, pair in enumerate(colours):
+        for thing, patch in enumerate(rng.choice(PATCHES, 2, replace=False)):
+            features[i, patch, thing] += 3
+            features[i, patch, 2 + pair[thing]] += 3
+    states = [np.eye(TEXT_DIM)[[0, 1]], np.eye(TEXT_DIM)[[0, 2, 3]]]
+    rows = [
+        Row(i, thing, (("red", "blue")[pair[thing]],) * 10, f"{('disc', 'box')[thing]}?", "colour")
+        for i, pair in enumerate(colours)
+        for thing in (0, 1)
+    ]
+    return make_cache(
+        directory,
+        {"train": rows[: 2 * train], "val": rows[2 * train :], "test": [Row(0, 1), Row(1, 0)]},
+        patch_embeddings=features,
+        states=states,
+    )

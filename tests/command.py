@@ -1,0 +1,43 @@
+"""The command line as a person meets it: exit code, stdout and stderr of the real entry."""
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import cli
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> dict[str, Any]:
+        """Return the one object on stdout."""
+        assert self.out.endswith("}\n")
+        assert self.out.count("\n") == 1
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+
+def frozen_vqa(*words: object) -> Finished:
+    """Run a command in this process, through `cli.main`. A bug comes out as it is."""
+    out, err = io.StringIO(), io.StringIO()
+    argv, sys.argv = sys.argv, ["frozen-vqa", *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            cli.main()
+    except SystemExit as end:
+        code = end.code or 0
+        assert isinstance(code, int)
+        return Finished(code, out.getvalue(), err.getvalue())
+    finally:
+        sys.argv = argv
+    raise AssertionError("the program did not end")

@@ -1,0 +1,187 @@
+"""Our cross-attention against torch's, which is what the formulas have to equal."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pipeline.attention import CrossAttention, masked_mean
+
+IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
+GROUPS = [pytest.param(1, id="shared patches"), pytest.param(SLOTS, id="patches per question")]
+
+
+class Inputs:
+    """Random words, patches and a mask with questions of every length; double precision."""
+
+    def __init__(self, groups: int) -> None:
+        generator = torch.Generator().manual_seed(groups)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        self.words = random(IMAGES, SLOTS, TOKENS, WIDTH).requires_grad_()
+        self.patches = random(IMAGES, groups, PATCHES, WIDTH).requires_grad_()
+        lengths = torch.tensor([[1, 4, 2], [3, 1, 4]])
+        self.attention_mask = torch.arange(TOKENS) < lengths[..., None]
+        self.upstream = random(IMAGES, SLOTS, max(TOKENS, PATCHES), max(WIDTH, OUT))
+
+
+def ours_and_torchs() -> tuple[CrossAttention, nn.MultiheadAttention]:
+    """Return both with the same weights, and biases that are not zero."""
+    torch.manual_seed(0)
+    ours = CrossAttention(width=WIDTH, heads=HEADS).double()
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
+    parts = (ours.query, ours.key, ours.value)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        theirs.out_proj.weight.copy_(ours.output.weight)
+        theirs.out_proj.bias.copy_(ours.output.bias)
+    return ours, theirs
+
+
+def per_question(x: Tensor) -> Tensor:
+    """(images, groups or slots, length, width) -> (images * slots, length, width)."""
+    return x.expand(-1, SLOTS, -1, -1).flatten(0, 1)
+
+
+def assert_same_gradients(
+    ours: CrossAttention,
+    theirs: nn.MultiheadAttention,
+    results: tuple[Tensor, Tensor],
+    inputs: Inputs,
+    *more: Tensor,
+    tolerance: float,
+) -> None:
+    upstream = inputs.upstream[..., : results[0].shape[2], : results[0].shape[3]]
+    parts = (ours.query, ours.key, ours.value, ours.output)
+    mine = torch.autograd.grad(
+        results[0],
+        [inputs.words, inputs.patches, *(p for m in parts for p in (m.weight, m.bias)), *more],
+        upstream,
+    )
+    output = theirs.out_proj
+    expected = torch.autograd.grad(
+        results[1],
+        [
+            inputs.words,
+            inputs.patches,
+            theirs.in_proj_weight,
+            theirs.in_proj_bias,
+            output.weight,
+            output.bias,
+            *more,
+        ],
+        upstream,
+    )
+    weights, biases = expected[2].chunk(3), expected[3].chunk(3)
+    in_order = [x for pair in zip(weights, biases, strict=True) for x in pair]
+    for got, want in zip(mine, (*expected[:2], *in_order, *expected[4:]), strict=True):
+        assert_close(got, want, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_words_look_at_patches_as_in_torch(groups: int) -> None:
+    inputs = Inputs(groups)
+    ours, theirs = ours_and_torchs()
+    patches = per_question(inputs.patches)
+    expected, _ = theirs(per_question(inputs.words), patches, patches)
+    expected = expected.unflatten(0, (IMAGES, SLOTS))
+
+    got = ours.words_to_patches(inputs.words, inputs.patches)
+
+    assert_close(got, expected, atol=1e-12, rtol=0)
+    assert_same_gradients(ours, theirs, (got, expected), inputs, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_patches_look_at_words_as_in_torch(groups: int) -> None:
+    """Padding is hidden, and the linear map that follows is part of the result."""
+    inputs = Inputs(groups)
+    ours, theirs = ours_and_torchs()
+    then = nn.Linear(WIDTH, OUT).double()
+    words = per_question(inputs.words)
+    expected, _ = theirs(
+        per_question(inputs.patches),
+        words,
+        words,
+        key_padding_mask=~inputs.attention_mask.flatten(0, 1),
+    )
+    expected = then(expected).unflatten(0, (IMAGES, SLOTS))
+
+    got = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then)
+
+    assert_close(got, expected, atol=1e-12, rtol=0)
+    assert_same_gradients(
+        ours, theirs, (got, expected), inputs, then.weight, then.bias, tolerance=1e-12
+    )
+
+
+def test_then_may_have_no_bias() -> None:
+    inputs = Inputs(1)
+    ours, _ = ours_and_torchs()
+    then = nn.Linear(WIDTH, OUT).double()
+    without = nn.Linear(WIDTH, OUT, bias=False).double()
+    without.weight = then.weight
+
+    args = inputs.patches, inputs.words, inputs.attention_mask
+    assert_close(
+        ours.patches_to_words(*args, without) + then.bias, ours.patches_to_words(*args, then)
+    )
+
+
+@pytest.mark.parametrize("hidden", [1e4, -1e4], ids=str)
+@pytest.mark.parametrize("groups", GROUPS)
+def test_patches_never_see_padding(groups: int, hidden: float) -> None:
+    inputs = Inputs(groups)
+    ours, _ = ours_and_torchs()
+    then = nn.Linear(WIDTH, OUT).double()
+    filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
+
+    got = ours.patches_to_words(inputs.patches, filled, inputs.attention_mask, then)
+
+    expected = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then)
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 0.01), (torch.float16, 1e-3)],
+    ids=str,
+)
+def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    inputs = Inputs(1)
+    ours, _ = ours_and_torchs()
+    then = nn.Linear(WIDTH, OUT)
+    ours.to(dtype), then.to(dtype)
+    patches, words = inputs.patches.to(dtype), inputs.words.to(dtype)
+    mask = inputs.attention_mask.clone()
+    mask[0, 1] = False
+
+    got = ours.patches_to_words(patches, words, mask, then)
+
+    expected = ours.patches_to_words(patches, words, inputs.attention_mask, then)
+    assert got.isfinite().all()
+    assert_close(got[1], expected[1], atol=tolerance, rtol=0)
+    assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)
+
+
+def test_masked_mean_equals_a_loop() -> None:
+    inputs = Inputs(1)
+    words, mask = inputs.words.detach(), inputs.attention_mask
+
+    got = masked_mean(words, mask)
+
+    for i in range(IMAGES):
+        for s in range(SLOTS):
+            real = [words[i, s, t] for t in range(TOKENS) if mask[i, s, t]]
+            assert_close(got[i, s], sum(real) / len(real))
+
+
+def test_masked_mean_of_nothing_is_zero() -> None:
+    words = torch.full((2, 3, 4), 5.0)
+    mask = torch.tensor([[True, False, True], [False, False, False]])
+    assert masked_mean(words, mask).tolist() == [[5.0] * 4, [0.0] * 4]

@@ -1,0 +1,285 @@
+"""Plans are partitions, and batches hold what a naive lookup finds."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache import CacheDamagedError, FeatureCache
+from cache.hdf5 import Hdf5File
+from pipeline.answers import Vocabulary, class_scores
+from pipeline.batches import AHEAD, MAX_SLOTS, BatchReader, FeatureBatch, Grid, plan_batches
+
+# Few pictures and many questions, so that pictures with more than MAX_SLOTS occur.
+some_image_rows = st.one_of(
+    st.lists(st.integers(0, 4), max_size=60), st.lists(st.integers(0, 1000), max_size=60)
+).map(lambda rows: np.array(rows, dtype=np.int64))
+batch_sizes = st.integers(1, 40)
+shuffles = st.none() | st.tuples(st.integers(0, 2**32), st.integers(0, 100))
+
+
+def flat(plan: Sequence[Grid]) -> list[int]:
+    return [int(row) for grid in plan for entry in grid for row in entry]
+
+
+def as_lists(plan: Sequence[Grid]) -> list[list[list[int]]]:
+    return [[entry.tolist() for entry in grid] for grid in plan]
+
+
+@given(some_image_rows, batch_sizes, st.booleans(), shuffles)
+def test_a_plan_is_a_partition(
+    image_rows: np.ndarray, batch_size: int, grouped: bool, shuffle: tuple[int, int] | None
+) -> None:
+    plan = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=shuffle)
+
+    assert sorted(flat(plan)) == list(range(len(image_rows)))
+    for grid in plan:
+        assert 1 <= sum(len(entry) for entry in grid) <= batch_size
+        for entry in grid:
+            assert len({int(image_rows[row]) for row in entry}) == 1  # one picture an entry
+    if not grouped:
+        assert all(len(entry) == 1 for grid in plan for entry in grid)
+        assert all(len(grid) == batch_size for grid in plan) or len(image_rows) % batch_size
+
+
+@given(some_image_rows, batch_sizes, shuffles)
+def test_questions_of_a_picture_stay_together(
+    image_rows: np.ndarray, batch_size: int, shuffle: tuple[int, int] | None
+) -> None:
+    plan = plan_batches(image_rows, batch_size=batch_size, grouped=True, shuffle=shuffle)
+
+    entries = Counter(int(image_rows[entry[0]]) for grid in plan for entry in grid)
+    most = min(MAX_SLOTS, batch_size)
+    assert entries == {row: -(-n // most) for row, n in Counter(image_rows.tolist()).items()}
+
+
+@given(
+    some_image_rows, batch_sizes, st.booleans(), st.tuples(st.integers(0, 99), st.integers(0, 9))
+)
+def test_a_plan_depends_on_nothing_but_seed_and_epoch(
+    image_rows: np.ndarray, batch_size: int, grouped: bool, shuffle: tuple[int, int]
+) -> None:
+    np.random.seed(1)
+    one = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=shuffle)
+    np.random.seed(2)
+    other = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=shuffle)
+    assert as_lists(one) == as_lists(other)
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+def test_seeds_and_epochs_have_their_own_order(grouped: bool) -> None:
+    image_rows = np.repeat(np.arange(40), 3)
+    orders = [
+        flat(plan_batches(image_rows, batch_size=7, grouped=grouped, shuffle=shuffle))
+        for shuffle in ((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+    assert len({tuple(order) for order in orders}) == 4
+    # Shuffled at every scale: hardly a question keeps its place or its neighbour.
+    for order in orders:
+        assert sum(i == row for i, row in enumerate(order)) < 12
+        follows = sum(b == a + 1 for a, b in pairwise(order))
+        assert follows < (60 if grouped else 12)
+        middle = np.mean(order[:60])  # the first half is a fair sample of all
+        assert 35 < middle < 85
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+def test_without_shuffle_a_plan_keeps_the_order(grouped: bool) -> None:
+    image_rows = np.array([3, 1, 3, 2, 1])
+    plan = plan_batches(image_rows, batch_size=3, grouped=grouped, shuffle=None)
+    assert as_lists(plan) == (
+        [[[1, 4], [3]], [[0, 2]]] if grouped else [[[0], [1], [2]], [[3], [4]]]
+    )
+
+
+def test_pictures_with_as_many_questions_share_batches() -> None:
+    """So that few slots are padding."""
+    rng = np.random.default_rng(0)
+    image_rows = np.repeat(np.arange(400), rng.integers(1, 10, 400))
+
+    plan = plan_batches(image_rows, batch_size=64, grouped=True, shuffle=(0, 0))
+
+    most = [max(len(entry) for entry in grid) for grid in plan]
+    slots = sum(len(grid) * n for grid, n in zip(plan, most, strict=True))
+    assert slots < 1.25 * len(image_rows)
+    # Yet an epoch does not go from pictures with few questions to those with many.
+    correlation = np.corrcoef(np.arange(len(most)), most)[0, 1]
+    assert abs(correlation) < 0.5
+
+
+def test_pictures_meet_others_in_every_epoch() -> None:
+    image_rows = np.repeat(np.arange(60), 3)
+
+    def together(epoch: int) -> set[frozenset[int]]:
+        plan = plan_batches(image_rows, batch_size=6, grouped=True, shuffle=(0, epoch))
+        return {frozenset(int(image_rows[entry[0]]) for entry in grid) for grid in plan}
+
+    epochs = [together(epoch) for epoch in range(3)]
+    neighbours = {frozenset((i, i + 1)) for i in range(59)}
+    for i, pairs in enumerate(epochs):
+        assert all(len(pair) == 2 for pair in pairs)
+        assert len(pairs & neighbours) < 6
+        assert len(pairs & epochs[i - 1]) < 6
+
+
+ANSWERS = [("red",) * 6 + ("blue",) * 3 + ("teal",), ("blue",) * 10, ("teal", "red") * 5, ()]
+VOCABULARY = Vocabulary(("red", "blue"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Seven pictures with 0 to 20 questions, 8 distinct questions."""
+    rng = np.random.default_rng(5)
+    counts = [4, 0, 1, 20, 2, 5, 3]
+    rows = [
+        Row(image, int(rng.integers(8)), ANSWERS[int(rng.integers(4))])
+        for image, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    order = rng.permutation(len(rows))
+    # The last distinct question and the last picture occur for certain.
+    rows = [rows[i] for i in order] + [Row(6, 7, ANSWERS[0])]
+    return make_cache(tmp_path_factory.mktemp("batches"), {"train": rows})
+
+
+def make_reader(made: Made, **more: object) -> BatchReader:
+    cache = FeatureCache(made.directory)
+    return BatchReader(cache, cache.split("train"), **more)  # type: ignore[arg-type]
+
+
+def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> list[Grid]:
+    rows = np.array([row.image for row in made.splits["train"]])
+    return plan_batches(rows, batch_size=batch_size, grouped=grouped, shuffle=(0, 1))
+
+
+def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
+    """Compare a batch with what its questions have in the made-up data, question by question."""
+    rows = made.splits["train"]
+    assert batch.questions.tolist() == [int(row) for entry in grid for row in entry]
+    assert batch.patch_embeddings.shape == (len(grid), PATCHES, VISION_DIM)
+    slots = max(len(entry) for entry in grid)
+    tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
+    assert batch.hidden_states.shape == (len(grid), slots, tokens, TEXT_DIM)
+    for i, entry in enumerate(grid):
+        for s in range(slots):
+            mask = batch.attention_mask[i, s].tolist()
+            if s >= len(entry):
+                assert mask == [False] * tokens
+                continue
+            row = rows[entry[s]]
+            patches = batch.patch_embeddings[i].numpy()
+            assert np.array_equal(patches, made.patch_embeddings[row.image])
+            states = made.states[row.question]
+            assert mask == [t < len(states) for t in range(tokens)]
+            assert np.array_equal(batch.hidden_states[i, s, : len(states)].numpy(), states)
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_batches_hold_what_a_lookup_finds(made: Made, batch_size: int, grouped: bool) -> None:
+    plan = plan_of(made, batch_size, grouped=grouped)
+    answers = [row.answers for row in made.splits["train"]]
+    scores = class_scores(answers, VOCABULARY, rules="2021")
+    reader = make_reader(made, scores=scores, answers=len(VOCABULARY))
+    matrix = [
+        [min(1.0, 0.3 * given.count(answer)) for answer in VOCABULARY.answers] for given in answers
+    ]
+
+    seen = 0
+    for grid, batch in zip(plan, reader.batches(plan), strict=True):
+        check_features(made, grid, batch)
+        assert batch.soft_targets is not None
+        for row, target in zip(batch.questions, batch.soft_targets.tolist(), strict=True):
+            assert target == pytest.approx(matrix[row])
+        seen += len(batch.questions)
+    assert seen == len(answers)
+
+
+def test_without_scores_there_are_no_targets(made: Made) -> None:
+    batch = next(make_reader(made).batches(plan_of(made, 5)))
+    assert batch.soft_targets is None
+    assert batch.to(torch.device("cpu")).soft_targets is None
+
+
+def test_an_empty_plan_gives_nothing(made: Made) -> None:
+    assert list(make_reader(made).batches([])) == []
+
+
+def test_a_reader_can_be_used_again(made: Made) -> None:
+    """With larger batches too, for which its buffers have to grow."""
+    reader = make_reader(made)
+    for batch_size in (2, 64, 3):
+        plan = plan_of(made, batch_size, grouped=False)
+        for grid, batch in zip(plan, reader.batches(plan), strict=True):
+            check_features(made, grid, batch)
+
+
+def test_a_batch_stays_whole_until_the_next_is_asked_for(made: Made) -> None:
+    """The background thread works ahead; it must not write where the consumer still reads."""
+    plan = plan_of(made, 2, grouped=False)
+    assert len(plan) > 2 * AHEAD + 2
+    for grid, batch in zip(plan, make_reader(made).batches(plan), strict=True):
+        time.sleep(0.01)  # the thread fills every buffer that it may
+        check_features(made, grid, batch)
+
+
+def damage(made: Made, image: int) -> None:
+    """Flip one bit of a picture's features; the file keeps its size."""
+    shard, row = divmod(image, (len(made.patch_embeddings) + 1) // 2)
+    path = made.directory / f"images/{shard:05d}.h5"
+    rows = (len(made.patch_embeddings) + 1) // 2 if shard == 0 else len(made.patch_embeddings) // 2
+    with Hdf5File(path) as file:
+        shape = (rows, PATCHES, VISION_DIM)
+        place = file.extent("patch_embeddings", shape, np.dtype("float16")).offset
+    place += row * PATCHES * VISION_DIM * 2 + 11
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_damage_reaches_the_consumer(tmp_path: Path) -> None:
+    """It is found by another thread; batches before it are given out, and the thread ends."""
+    rows = [Row(image, image % 3) for image in range(6)]
+    made = make_cache(tmp_path, {"train": rows})
+    damage(made, 4)
+    plan = plan_batches(np.arange(6), batch_size=1, grouped=True, shuffle=None)
+    batches = make_reader(made).batches(plan)
+
+    assert [int(next(batches).questions[0]) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 1 differs from its digest"):
+        next(batches)
+    assert not reading_threads()
+
+
+def test_leaving_early_ends_the_thread(made: Made) -> None:
+    batches = make_reader(made).batches(plan_of(made, 1))
+    next(batches)
+    assert len(reading_threads()) == 1
+    batches.close()
+    assert not reading_threads()
+
+    for _ in make_reader(made).batches(plan_of(made, 1)):
+        break
+    assert not reading_threads()
+
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        consume_badly(make_reader(made).batches(plan_of(made, 1)))
+    assert not reading_threads()
+
+
+def consume_badly(batches: Iterator[FeatureBatch]) -> None:
+    for batch in batches:
+        assert len(batch.questions) / 0

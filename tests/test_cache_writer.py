@@ -1,0 +1,375 @@
+"""The writer adds whole shards, refuses what a cache must not hold, and extends what is there."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xxhash
+from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec
+
+from cache import (
+    CacheBusyError,
+    CacheDamagedError,
+    CacheError,
+    CacheMismatchError,
+    CacheWriter,
+    Failure,
+    FeatureCache,
+    SplitTable,
+)
+from cache.manifest import load_manifest
+from cache.writer import NewQuestions
+
+RNG = np.random.default_rng(0)
+PICTURES = RNG.standard_normal((5, PATCHES, VISION_DIM)).astype(np.float16)
+CLS = RNG.standard_normal((5, VISION_DIM)).astype(np.float16)
+STATES = RNG.standard_normal((4, TEXT_DIM)).astype(np.float16)
+IDS = ["3", "eins", "ü", "", "5"]
+
+# "a b" and "a c", then the longer "a b d" and "a", which has no prefix of its own.
+FIRST = NewQuestions(
+    ["a b", "a c"], [[0, 1], [0, 2]], np.array([-1, 0, 0]), np.array([9, 8, 7]), STATES[:3]
+)
+SECOND = NewQuestions(["a b d"], [[0, 1, 3]], np.array([1]), np.array([6]), STATES[3:])
+NOTHING_NEW = NewQuestions(
+    ["a"], [[0]], np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, TEXT_DIM), np.float16)
+)
+SPLIT = SplitTable([1, 2], np.array([0, 4]), np.array([1, 0]), [("yes",), ()], ["", ""], ["", ""])
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def write(directory: Path) -> None:
+    with CacheWriter(directory, make_spec()) as writer:
+        writer.add_images(IDS[:3], PICTURES[:3], CLS[:3])
+        writer.add_images(IDS[3:], PICTURES[3:], CLS[3:])
+        writer.add_questions(FIRST)
+        writer.set_split("val", SPLIT, left_out=2)
+
+
+def digests(rows: np.ndarray) -> list[int]:
+    return [xxhash.xxh3_64_intdigest(row.tobytes()) for row in rows]
+
+
+def test_plain_h5py_reads_the_shards(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    with h5py.File(tmp_path / "images" / "00000.h5") as file:
+        np.testing.assert_array_equal(file["patch_embeddings"][()], PICTURES[:3])
+        np.testing.assert_array_equal(file["cls"][()], CLS[:3])
+        assert file["patch_embeddings_xxh3"][()].tolist() == digests(PICTURES[:3])
+        assert file["cls_xxh3"][()].tolist() == digests(CLS[:3])
+        assert file["image_id_utf8"][()].tobytes() == "3einsü".encode()
+        assert file["image_id_offsets"][()].tolist() == [0, 1, 5, 7]
+    with h5py.File(tmp_path / "questions" / "00000.h5") as file:
+        np.testing.assert_array_equal(file["hidden_states"][()], STATES[:3])
+        assert file["hidden_states_xxh3"][()].tolist() == digests(STATES[:3])
+        assert file["prefix_parent"][()].tolist() == [-1, 0, 0]
+        assert file["prefix_token"][()].tolist() == [9, 8, 7]
+        assert file["path_rows"][()].tolist() == [0, 1, 0, 2]
+        assert file["path_offsets"][()].tolist() == [0, 2, 4]
+        assert file["question_utf8"][()].tobytes() == b"a ba c"
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_hot_datasets_are_contiguous_aligned_and_unfiltered(rows: int, tmp_path: Path) -> None:
+    spec = make_spec(grid=(8, 9), text_dim=3000)
+    features = RNG.standard_normal((rows, 72, VISION_DIM)).astype(np.float16)
+    states = RNG.standard_normal((rows, 3000)).astype(np.float16)
+    paths = [[i] for i in range(rows)]
+    names = [f"i{i}" for i in range(rows)]
+    with CacheWriter(tmp_path, spec) as writer:
+        if rows == 40:  # a page and more; less than that is not worth a page of its own
+            writer.add_images(names, features, features[:, 0].copy())
+        writer.add_questions(NewQuestions(names, paths, np.full(rows, -1), np.arange(rows), states))
+
+    found = {}
+    for path in tmp_path.glob("*/*.h5"):
+        with h5py.File(path) as file:
+            for name in {"patch_embeddings", "hidden_states"} & set(file):
+                dataset, plist = file[name], file[name].id.get_create_plist()
+                found[name] = dataset.id.get_offset() % 4096
+                assert plist.get_layout() == h5py.h5d.CONTIGUOUS
+                assert plist.get_nfilters() == plist.get_external_count() == 0
+    expected = {"hidden_states": 0} | ({"patch_embeddings": 0} if rows == 40 else {})
+    assert found == expected
+
+
+def test_the_manifest_records_every_file(tmp_path: Path) -> None:
+    write(tmp_path)
+    manifest = load_manifest(tmp_path)
+
+    records = [*manifest.images, *manifest.questions, manifest.splits["val"]]
+    assert [(record.file, record.rows, record.prefixes) for record in records] == [
+        ("images/00000.h5", 3, 0),
+        ("images/00001.h5", 2, 0),
+        ("questions/00000.h5", 2, 3),
+        ("splits/val.h5", 2, 0),
+    ]
+    for record in records:
+        data = (tmp_path / record.file).read_bytes()
+        assert (record.bytes, record.xxh3) == (len(data), xxhash.xxh3_128_hexdigest(data))
+    largest = [
+        max(np.abs(PICTURES[r]).max(), np.abs(CLS[r]).max()) for r in (slice(3), slice(3, 5))
+    ]
+    assert [record.largest for record in records] == [*largest, np.abs(STATES[:3]).max(), 0]
+    assert [record.left_out for record in records] == [0, 0, 0, 2]
+
+
+def test_the_writer_knows_what_is_stored(tmp_path: Path) -> None:
+    write(tmp_path)
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.add_questions(SECOND)
+        writer.add_questions(NOTHING_NEW)
+
+        assert writer.image_rows() == {"3": 0, "eins": 1, "ü": 2, "": 3, "5": 4}
+        assert writer.question_rows() == {"a b": 0, "a c": 1, "a b d": 2, "a": 3}
+        parents, tokens = writer.prefixes()
+    assert parents.tolist() == [-1, 0, 0, 1]
+    assert tokens.tolist() == [9, 8, 7, 6]
+
+
+def test_an_empty_cache_holds_nothing(tmp_path: Path) -> None:
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        assert writer.image_rows() == writer.question_rows() == {}
+        assert [column.tolist() for column in writer.prefixes()] == [[], []]
+    assert tree(tmp_path) == {}
+
+
+def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.add_images(["new"], PICTURES[:1], CLS[:1])
+        writer.add_questions(SECOND)
+        writer.add_questions(NOTHING_NEW)
+        writer.set_split("train", replace(SPLIT, question_rows=np.array([3, 2])), left_out=0)
+
+    after = tree(tmp_path)
+    assert set(after) - set(before) == {
+        "images/00002.h5", "questions/00001.h5", "questions/00002.h5", "splits/train.h5"
+    }  # fmt: skip
+    assert {name for name in before if before[name] != after[name]} == {"cache.json"}
+    cache = FeatureCache(tmp_path)
+    assert cache.image_ids() == [*IDS, "new"]
+    np.testing.assert_array_equal(cache.questions.states(2), STATES[[0, 1, 3]])
+    np.testing.assert_array_equal(cache.questions.states(3), STATES[:1])
+    np.testing.assert_array_equal(cache.questions.states(1), STATES[[0, 2]])
+    assert list(cache.manifest.splits) == ["val", "train"]
+    assert cache.split("train").question_rows.tolist() == [3, 2]
+
+
+def test_a_split_is_replaced_in_its_place(tmp_path: Path) -> None:
+    write(tmp_path)
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.set_split("train", SPLIT, left_out=0)
+        writer.set_split("val", replace(SPLIT, answers=[("no",), ("no",)]), left_out=1)
+
+    cache = FeatureCache(tmp_path)
+    assert cache.split("val").answers == [("no",), ("no",)]
+    assert [(n, r.left_out) for n, r in cache.manifest.splits.items()] == [("val", 1), ("train", 0)]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../val", "/val", "val/"])
+def test_a_split_whose_name_is_no_file_name_is_refused(name: str, tmp_path: Path) -> None:
+    with (
+        CacheWriter(tmp_path / "cache", make_spec()) as writer,
+        pytest.raises(CacheError, match=f"split {name!r}: its name must do for a file"),
+    ):
+        writer.set_split(name, SPLIT, left_out=0)
+    assert tree(tmp_path) == {}
+
+
+def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
+    array = array.copy()
+    array[row].flat[-1] = value
+    return array
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("add", "what"),
+    [
+        (
+            lambda w, v: w.add_images(IDS, spoilt(PICTURES, 1, v), CLS),
+            "patch embeddings of image eins",
+        ),
+        (lambda w, v: w.add_images(IDS, PICTURES, spoilt(CLS, 2, v)), "CLS vector of image ü"),
+        (
+            lambda w, v: w.add_questions(
+                replace(SECOND, hidden_states=spoilt(SECOND.hidden_states, 0, v))
+            ),
+            "hidden state of prefix 0",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_refused_and_nothing_written(
+    add: Callable[[CacheWriter, float], None], what: str, value: float, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(CacheError, match=f"^{what} is not finite in float16; .*--dtype float32"),
+    ):
+        add(writer, value)
+
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("patches", "cls"),
+    [
+        (PICTURES.astype(np.float32), CLS),
+        (PICTURES, CLS.astype(np.float32)),
+        (PICTURES[:4], CLS),
+        (PICTURES, CLS[:4]),
+        (PICTURES.transpose(0, 2, 1), CLS),
+    ],
+)
+def test_other_shapes_and_dtypes_are_bugs(
+    patches: np.ndarray, cls: np.ndarray, tmp_path: Path
+) -> None:
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(ValueError, match=r"this cache needs float16 \(5, "),
+    ):
+        writer.add_images(IDS, patches, cls)
+    assert tree(tmp_path) == {}
+
+
+def test_a_cache_made_otherwise_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+
+    with pytest.raises(CacheMismatchError, match="dtype is 'float16', asked for 'float32'"):
+        CacheWriter(tmp_path, make_spec(dtype="float32")).__enter__()
+    write_again = CacheWriter(tmp_path, make_spec())
+    with write_again:  # the refused one has given the lock back
+        assert write_again.manifest == load_manifest(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with (
+        CacheWriter(tmp_path, make_spec()),
+        pytest.raises(CacheBusyError, match=f"process {os.getpid()} "),
+    ):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+
+
+def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+
+    for place, reason in (("file", "File exists"), ("file/x", "Not a dir"), ("odd", "Is a dir")):
+        with pytest.raises(CacheError, match=rf"{place}: a cache cannot be .*\({reason}.*another"):
+            CacheWriter(tmp_path / place, make_spec()).__enter__()
+
+
+def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
+    write(tmp_path)
+    ours = ["cache.json", "images/00002.h5", "questions/00001.h5", "splits/val.h5"]
+    others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
+    (tmp_path / "downloads").mkdir()
+    for name in [*ours, *others]:
+        (tmp_path / f"{name}.partial").write_bytes(b"half")
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.partial")}
+    assert left == {f"{name}.partial" for name in others}
+
+
+def failing_replaces(number: int) -> Iterator[bool]:
+    yield from (i == number for i in range(10**6))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_full_disk_ends_in_one_sentence_and_a_whole_cache(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th file cannot be written; every second one is the manifest."""
+    write(tmp_path / "undisturbed")
+    turns = failing_replaces(number)
+    real = Path.replace
+
+    def replace_unless_full(self: Path, target: Path) -> Path:
+        if next(turns):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, target)
+
+    directory = tmp_path / "cache"
+    what = r"cache\.json" if number % 2 else r"0\d\.h5|val\.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace_unless_full)
+        with pytest.raises(
+            CacheError, match=rf"({what}): cannot be written \(No space left.*make room"
+        ):
+            write(directory)
+
+    assert not list(directory.rglob("*.partial"))
+    if number > 1:
+        cache = FeatureCache(directory)
+        assert [cache.problem_with(record) for record in cache.files()] == [""] * (number // 2)
+    for shard in directory.glob("*/*.h5"):  # whole, whether named or not
+        assert (
+            shard.read_bytes()
+            == (tmp_path / "undisturbed" / shard.relative_to(directory)).read_bytes()
+        )
+
+
+def failures(*names: str) -> list[Failure]:
+    return [Failure(name, f"{name}.jpg", "truncated") for name in names]
+
+
+def test_failures_keep_their_place_and_leave_when_mended(tmp_path: Path) -> None:
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.add_images(["a"], PICTURES[:1], CLS[:1], failures=failures("b", "c"))
+        writer.add_images([], np.empty(0), np.empty(0), failures=failures("d"))
+        assert load_manifest(tmp_path).failures == tuple(failures("b", "c", "d"))
+        before = tree(tmp_path)
+
+        writer.add_images([], np.empty(0), np.empty(0), failures=failures("b"))
+        assert tree(tmp_path) == before
+
+        missing = Failure("c", "c.jpg", "the file is missing")
+        writer.add_images(["b"], PICTURES[1:2], CLS[1:2], failures=[missing])
+    assert load_manifest(tmp_path).failures == (missing, *failures("d"))
+    assert load_manifest(tmp_path).image_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("images/00001.h5", "image_id_utf8"),
+        ("images/00001.h5", "image_id_offsets"),
+        ("questions/00000.h5", "question_utf8"),
+        ("questions/00000.h5", "prefix_parent"),
+        ("questions/00000.h5", "prefix_token"),
+    ],
+)
+def test_what_is_stored_is_not_extended_from_flipped_bits(
+    file: str, name: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    with h5py.File(tmp_path / file, "r+") as shard:
+        data = shard[name][()]
+        data[-1] ^= 1
+        shard[name][...] = data
+
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(CacheDamagedError, match=f"{file}: '{name}' differs from its digest"),
+    ):
+        (writer.image_rows(), writer.question_rows(), writer.prefixes())

@@ -1,0 +1,277 @@
+"""What a head promises of its logits, in every fusion kind."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from pipeline.encoders import ImageEncoder, TextEncoder
+from pipeline.errors import ConfigError
+from pipeline.model import FUSIONS, CoAttentionLayer, Fusion, ModelConfig, VqaModel
+
+IMAGES, SLOTS, TOKENS, GRID, PATCHES = 2, 3, 4, (2, 3), 6
+CONFIG = ModelConfig(
+    vision_dim=5, text_dim=7, grid=GRID, answers=9, width=8, heads=2, layers=1, dropout=0.5
+)
+LENGTHS = torch.tensor([[2, 4, 1], [3, 0, 0]])  # the second picture has one question
+ATTENTION: tuple[Fusion, ...] = ("co-attention", "text-to-image")
+
+every_head = pytest.mark.parametrize(
+    ("fusion", "layers"),
+    [(fusion, 1) for fusion in FUSIONS] + [(fusion, n) for fusion in ATTENTION for n in (2, 3)],
+)
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Patch embeddings, hidden states, attention mask."""
+
+
+def make_model(fusion: Fusion, layers: int = 1) -> VqaModel:
+    torch.manual_seed(1)
+    return VqaModel(replace(CONFIG, fusion=fusion, layers=layers)).eval()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    patches = torch.randn(IMAGES, PATCHES, CONFIG.vision_dim, generator=generator)
+    states = torch.randn(IMAGES, SLOTS, TOKENS, CONFIG.text_dim, generator=generator)
+    return patches, states, torch.arange(TOKENS) < LENGTHS[..., None]
+
+
+def assert_same(got: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
+    assert_close(got, expected, atol=tolerance, rtol=0)
+
+
+@every_head
+def test_logits_come_in_the_order_of_the_slots(fusion: Fusion, layers: int, batch: Batch) -> None:
+    """Each question alone gets the logits that it gets in the batch."""
+    model = make_model(fusion, layers)
+    patches, states, mask = batch
+
+    logits = model(*batch)
+
+    places = [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert logits.shape == (len(places), CONFIG.answers)
+    for row, (i, s) in enumerate(places):
+        length = int(LENGTHS[i, s])
+        alone = model(
+            patches[[i]], states[[i], s, :length][:, None], mask[[i], s, :length][:, None]
+        )
+        assert_same(logits[[row]], alone)
+
+
+@every_head
+@pytest.mark.parametrize("filling", [0.0, 1e4, float("nan"), float("inf")], ids=str)
+def test_padding_changes_no_logit(
+    fusion: Fusion, layers: int, filling: float, batch: Batch
+) -> None:
+    """Neither how much there is of it nor what stands in it."""
+    model = make_model(fusion, layers)
+    patches, states, mask = batch
+    expected = model(*batch)
+
+    filled = states.masked_fill(~mask[..., None], filling)
+    assert_same(model(patches, filled, mask), expected)
+
+    longer = F.pad(filled, (0, 0, 0, 5), value=filling)
+    assert_same(model(patches, longer, F.pad(mask, (0, 5))), expected)
+
+
+@every_head
+@pytest.mark.parametrize("filling", [0.0, 1e4, float("nan")], ids=str)
+def test_empty_slots_change_no_logit(
+    fusion: Fusion, layers: int, filling: float, batch: Batch
+) -> None:
+    model = make_model(fusion, layers)
+    patches, states, mask = batch
+    more_slots = F.pad(states, (0, 0, 0, 0, 1, 2), value=filling)  # one before, two after
+
+    got = model(patches, more_slots, F.pad(mask, (0, 0, 1, 2)))
+
+    assert_same(got, model(*batch))
+
+
+@every_head
+def test_neighbours_change_no_logit(fusion: Fusion, layers: int, batch: Batch) -> None:
+    """Other questions in other slots, other pictures: a question's logits are its own."""
+    model = make_model(fusion, layers)
+    patches, states, mask = batch
+    expected = model(*batch)
+    generator = torch.Generator().manual_seed(3)
+
+    others = states.clone()
+    others[0, [0, 2]] = 10 * torch.randn(2, TOKENS, CONFIG.text_dim, generator=generator)
+    others_mask = mask.clone()
+    others_mask[0, 2] = True
+    assert_same(model(patches, others, others_mask)[1], expected[1])
+
+    pictures = patches.clone()
+    pictures[0] = 10 * torch.randn(PATCHES, CONFIG.vision_dim, generator=generator)
+    assert_same(model(pictures, states, mask)[3], expected[3])
+
+
+@every_head
+def test_grouped_and_plain_layout_agree(fusion: Fusion, layers: int, batch: Batch) -> None:
+    """A picture with its questions in slots, or the picture again for each question."""
+    model = make_model(fusion, layers)
+    patches, states, mask = batch
+    there = mask.any(-1)
+    repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
+
+    plain = model(repeated, states[there][:, None], mask[there][:, None])
+
+    assert_same(plain, model(*batch), tolerance=1e-5)
+
+
+@every_head
+def test_layouts_give_the_same_gradients(fusion: Fusion, layers: int, batch: Batch) -> None:
+    model = make_model(fusion, layers).double()
+    patches, states, mask = batch
+    there = mask.any(-1)
+    repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
+    weight = torch.randn(4, CONFIG.answers, dtype=torch.float64)
+    parameters = list(model.parameters())
+
+    grouped = torch.autograd.grad((model(*batch) * weight).sum(), parameters)
+    logits = model(repeated, states[there][:, None], mask[there][:, None])
+    plain = torch.autograd.grad((logits * weight).sum(), parameters)
+
+    for one, other in zip(grouped, plain, strict=True):
+        assert_close(one, other, atol=1e-10, rtol=0)
+
+
+@every_head
+def test_every_parameter_is_trained(fusion: Fusion, layers: int, batch: Batch) -> None:
+    """NaN in the padding must not poison a gradient either."""
+    model = make_model(fusion, layers).double().train()
+    patches, states, mask = batch
+    states = states.masked_fill(~mask[..., None], float("nan"))
+
+    logits = model(patches, states, mask)
+    (logits * torch.randn_like(logits)).sum().backward()
+
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # A bias of the keys adds the same to every score, and softmax takes no notice.
+        assert name.endswith("key.bias") or parameter.grad.abs().max() > 1e-9, name
+
+
+def test_concat_is_blind_to_where_patches_are(batch: Batch) -> None:
+    model = make_model("concat")
+    patches, states, mask = batch
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    assert_same(model(patches[:, order], states, mask), model(*batch))
+
+
+@pytest.mark.parametrize("fusion", ATTENTION)
+def test_attention_is_not_blind_to_where_patches_are(fusion: Fusion, batch: Batch) -> None:
+    model = make_model(fusion)
+    patches, states, mask = batch
+    for order in ([1, 0, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2]):  # a neighbour, a row
+        moved = model(patches[:, order], states, mask)
+        assert (moved - model(*batch)).abs().max() > 1e-4
+
+
+def test_the_priors_ignore_what_they_must_not_see(batch: Batch) -> None:
+    patches, states, mask = batch
+    question_only, image_only = make_model("question-only"), make_model("image-only")
+
+    assert torch.equal(question_only(patches + 7, states, mask), question_only(*batch))
+    assert (
+        question_only(patches, states.flip(-1), mask) - question_only(*batch)
+    ).abs().max() > 0.01
+
+    assert torch.equal(image_only(patches, states.flip(-1), mask), image_only(*batch))
+    assert (image_only(patches.flip(-1), states, mask) - image_only(*batch)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("fusion", ["co-attention", "text-to-image", "concat"])
+def test_both_sides_are_heard(fusion: Fusion, batch: Batch) -> None:
+    model = make_model(fusion)
+    patches, states, mask = batch
+    for other in (model(patches.flip(-1), states, mask), model(patches, states.flip(-1), mask)):
+        assert (other - model(*batch)).abs().max() > 0.01
+
+
+@every_head
+def test_dropout_is_off_in_eval_and_on_in_training(
+    fusion: Fusion, layers: int, batch: Batch
+) -> None:
+    model = make_model(fusion, layers)
+    assert torch.equal(model(*batch), model(*batch))
+    model.train()
+    assert not torch.equal(model(*batch), model(*batch))
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["co-attention", "text-to-image"])
+def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: Batch) -> None:
+    torch.manual_seed(4)
+    layer = CoAttentionLayer(width=8, heads=2, dropout=0.0, both=both).double()
+    mask = batch[2]
+    words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
+    patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
+
+    words_early, pooled_early = layer(words, patches, mask, pool_patches=True)
+    words_late, new_patches = layer(words, patches, mask, pool_patches=False)
+
+    assert torch.equal(words_early, words_late)
+    assert_close(pooled_early, new_patches.mean(2), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_features_may_be_of_another_float_type(dtype: torch.dtype, batch: Batch) -> None:
+    """float16 is what a cache holds."""
+    model = make_model("co-attention")
+    patches, states, mask = (x.half() if x.is_floating_point() else x for x in batch)
+    logits = model(patches.to(dtype), states.to(dtype), mask)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, model(patches.float(), states.float(), mask))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fusion": "addition"}, "fusion is 'addition'.*co-attention, text-to-image"),
+        ({"vision_dim": 0}, "vision_dim is 0; it must be at least 1"),
+        ({"text_dim": 0}, "text_dim is 0"),
+        ({"answers": 0}, "answers is 0"),
+        ({"width": 0}, "width is 0"),
+        ({"heads": -1}, "heads is -1"),
+        ({"layers": 0}, "layers is 0"),
+        ({"width": 9, "heads": 2}, "width 9 cannot be split over 2 heads"),
+        ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
+        ({"dropout": -0.1}, "dropout is -0.1"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+    ],
+)
+def test_bad_shapes_are_refused_by_name(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **changes)
+
+
+def test_a_config_survives_json() -> None:
+    assert ModelConfig(**json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
+
+
+def test_the_encoders_are_frozen(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No parameter asks for a gradient, and none can flow through what they give."""
+    home: Path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    images, text = ImageEncoder("tiny"), TextEncoder("tiny")
+
+    pixels = torch.zeros(1, images.image_size, images.image_size, 3, dtype=torch.uint8).numpy()
+    features = [*images.encode(pixels), text.encode(text.tokens(["how many?"]))]
+
+    for weights in (images.weights, text.weights):
+        parameters = list(weights.parameters())
+        assert parameters
+        assert not any(parameter.requires_grad for parameter in parameters)
+        assert not weights.training
+    assert all(x.grad_fn is None and not x.requires_grad for x in features)
