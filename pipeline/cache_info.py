@@ -64,6 +64,7 @@ def verify_command(path: Path) -> dict[str, Any]:
         console.print(problem, markup=False, soft_wrap=True)
     if not damaged:
         console.print(
-            f"{path}: {len(cache.files())} files, {size(cache.manifest.bytes)}, all sound"
+            f"{path}: {len(cache.files())} files, {size(cache.manifest.bytes)}, all sound",
+            soft_wrap=True,
         )
     return {"cache": str(path), "files": len(cache.files()), "damaged": damaged}

@@ -1,12 +1,9 @@
 """What the commands of `cli.py` do: put the parts together, show people what came out."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from cache import FeatureCache
 from pipeline.compare import compare
@@ -14,11 +11,9 @@ from pipeline.config import load_config
 from pipeline.device import choose_device, encoder_dtype
 from pipeline.display import console, duration, size
 from pipeline.encoders import Fit, ImageEncoder, TextEncoder
-from pipeline.errors import ImageError, SourceError
+from pipeline.estimate import estimate
 from pipeline.evaluate import evaluate
-from pipeline.examples import Source
-from pipeline.extract import Report, cache_spec, expected_bytes, extract
-from pipeline.images import load_rgb
+from pipeline.extract import Report, extract
 from pipeline.metric import Rules
 from pipeline.plan import Plan, make_plan
 from pipeline.runs import load_run
@@ -64,7 +59,15 @@ def extract_command(
     batch = batch_size or (CPU_BATCH if place.type == "cpu" else GPU_BATCH)
     show_plan(plan, images, text)
     if dry_run:
-        return _estimate(plan, images, text, source, cache=cache, dtype=dtype, batch_size=batch)
+        return estimate(
+            source,
+            plan,
+            cache=cache,
+            images=images,
+            text=text,
+            dtype=dtype,
+            batch_size=batch,
+        )
     report = extract(
         source, plan, cache=cache, images=images, text=text, dtype=dtype, batch_size=batch
     )
@@ -104,58 +107,6 @@ def show_report(report: Report, cache: Path) -> None:
     else:
         done = "nothing to encode: every readable picture is in the cache"
     console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
-
-
-def _estimate(
-    plan: Plan,
-    images: ImageEncoder,
-    text: TextEncoder,
-    source: Source,
-    *,
-    cache: Path,
-    dtype: str,
-    batch_size: int,
-) -> dict[str, Any]:
-    """Time one batch of pictures and say what everything would need."""
-    import shutil
-
-    import numpy as np
-
-    need = expected_bytes(plan, cache_spec(images, text, dtype))
-    there = next(p for p in [cache.absolute(), *cache.absolute().parents] if p.exists())
-    free = shutil.disk_usage(there).free
-    pixels = np.stack([images.pixels(_first_readable(plan, source))] * batch_size)
-    images.encode(pixels)  # the first call pays for loading and set-up
-    started = time.perf_counter()
-    images.encode(pixels)
-    seconds = (time.perf_counter() - started) / batch_size * len(plan.images)
-    console.print(
-        f"dry run: {size(need)} of features ({size(free)} are free on that disk), "
-        f"about {duration(seconds)} for the pictures; nothing was written"
-    )
-    return {
-        "dry_run": True,
-        "images": {"total": len(plan.images)},
-        "questions": {
-            "total": plan.question_count,
-            "distinct": len(plan.questions),
-            "tokens": plan.tokens,
-            "prefixes": plan.prefixes,
-        },
-        "bytes": need,
-        "free_bytes": free,
-        "estimated_seconds": round(seconds, 1),
-    }
-
-
-def _first_readable(plan: Plan, source: Source) -> Image.Image:
-    reason = ""
-    for image_id in plan.images:
-        try:
-            return load_rgb(source.picture(image_id))
-        except ImageError as error:
-            reason = reason or f"{source.where(image_id)}: {error}"
-    raise SourceError(f"none of {len(plan.images):,} pictures can be read, such as {reason}")
 
 
 def train_command(

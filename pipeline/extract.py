@@ -113,12 +113,7 @@ def extract(
         failures = [f for f in writer.manifest.failures if f.image_id in wanted]
         return Report(
             images={"total": len(plan.images), "encoded": encoded, "skipped": len(failures)},
-            questions={
-                "total": plan.question_count,
-                "distinct": len(plan.questions),
-                "tokens": plan.tokens,
-                "prefixes": plan.prefixes,
-            },
+            questions=plan.counts(),
             bytes=writer.manifest.bytes,
             seconds=time.monotonic() - started,
             left_out=left_out,

@@ -32,6 +32,15 @@ class Plan:
         """Questions of all splits."""
         return sum(len(examples) for examples in self.splits.values())
 
+    def counts(self) -> dict[str, int]:
+        """Return how much text there is, for reports."""
+        return {
+            "total": self.question_count,
+            "distinct": len(self.questions),
+            "tokens": self.tokens,
+            "prefixes": self.prefixes,
+        }
+
 
 def make_plan(
     source: Source, *, splits: Sequence[str], text: TextEncoder, limit: int | None = None

@@ -17,7 +17,7 @@ from pipeline.errors import SourceError
 from pipeline.examples import Id, Picture, VqaExample
 
 GRID = (2, 3)
-VISION_DIM, TEXT_DIM, BOS = 5, 4, 256
+VISION_DIM, TEXT_DIM, BOS = 5, 17, 256
 BAD = b"\xff\xd8 this is no picture"
 
 Calls = Callable[[], None]
@@ -38,7 +38,7 @@ class Source:
         self, splits: Mapping[str, list[VqaExample]], pictures: Mapping[Id, bytes]
     ) -> None:
         self.splits, self.pictures = splits, dict(pictures)
-        self.read: list[Id] = []
+        self._read: list[Id] = []
 
     def examples(self, split: str) -> list[VqaExample]:
         if split not in self.splits:
@@ -46,8 +46,14 @@ class Source:
         return list(self.splits[split])
 
     def picture(self, image_id: Id) -> Picture:
-        self.read.append(image_id)
+        self._read.append(image_id)
         return self.pictures[image_id]
+
+    @property
+    def read(self) -> list[Id]:
+        """Ids in the order of `pictures`; threads read them in any order."""
+        order = list(self.pictures)
+        return sorted(self._read, key=order.index)
 
     def where(self, image_id: Id) -> str:
         return f"picture {image_id}.png"

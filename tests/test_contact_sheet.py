@@ -108,9 +108,10 @@ def test_pictures_are_laid_out_in_rows(tmp_path: Path) -> None:
     ids=["two lines", "many lines", "a long word", "a long answer", "a long truth"],
 )
 def test_text_stays_within_its_tile(question: str, truth: str, answer: str, tmp_path: Path) -> None:
-    sheet = draw([make_tile(question, truth, answer, answer)] * 3, tmp_path, columns=3)
+    sheet = draw([make_tile(question, truth, answer, answer)] * 6, tmp_path, columns=3)
     paper = ImageColor.getrgb(PAPER)
-    assert (sheet[MARGIN + TILE + TEXT + MARGIN :] == paper).all()
+    end = MARGIN + TILE + TEXT
+    assert (sheet[end : end + MARGIN] == paper).all()
     for column in range(3):
         end = MARGIN + column * (TILE + MARGIN) + TILE
         assert (sheet[:, end + 2 : end + MARGIN - 2] == paper).all()

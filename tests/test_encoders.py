@@ -456,6 +456,9 @@ def test_transformers_is_as_talkative_after_loading_as_before(llama: dict[str, P
     def is_shown() -> tuple[int, bool]:
         return logging.get_verbosity(), logging.is_progress_bar_enabled()
 
+    found = is_shown()
+    logging.set_verbosity_info()
+    logging.enable_progress_bar()
     before = is_shown()
     inside = []
     with quiet_transformers():
@@ -463,5 +466,7 @@ def test_transformers_is_as_talkative_after_loading_as_before(llama: dict[str, P
     TextEncoder(str(llama["3"])).encode([[0, 5]])
     with pytest.raises(ZeroDivisionError), quiet_transformers():
         1 / 0  # noqa: B018
+    after = is_shown()
+    logging.set_verbosity(found[0])
     assert inside == [(logging.ERROR, False)]
-    assert is_shown() == before
+    assert after == before == (logging.INFO, True)

@@ -64,16 +64,15 @@ def test_a_table_goes_on_from_what_was_stored(questions: list[list[int]], cut: i
 
 
 def test_the_example_of_the_docstring() -> None:
-    words = {word: i for i, word in enumerate("<s> what color is the car dog this".split())}
-    table = PrefixTable()
-    paths = [
-        table.add([words[word] for word in question.split()])
-        for question in (
-            "<s> what color is the car",
-            "<s> what color is the dog",
-            "<s> what is this",
-        )
+    questions = [
+        ["<s>", "what", "color", "is", "the", "car"],
+        ["<s>", "what", "color", "is", "the", "dog"],
+        ["<s>", "what", "is", "this"],
     ]
+    numbers = {word: len(word) * 100 + ord(word[0]) for words in questions for word in words}
+    table = PrefixTable()
+    paths = [table.add([numbers[word] for word in words]) for words in questions]
 
+    assert len(set(numbers.values())) == len(numbers)
     assert paths == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6], [0, 1, 7, 8]]
     assert table.parents == [-1, 0, 1, 2, 3, 4, 4, 1, 7]

@@ -96,7 +96,10 @@ def test_every_command_line_of_the_readme_is_one_that_we_take() -> None:
         ("python cli.py train-head --cache c --run r --epoch 3", "train-head has no --epoch"),
         ("frozen-vqa train-head --cache c", "train-head: .*run"),
         ("frozen-vqa train-head --cache c --run r --fusion sum", "train-head: .*sum"),
-        ("frozen-vqa train-head --cache c \\\n  --run r --epochs many", "train-head: .*--epochs.*integer"),
+        (
+            "frozen-vqa train-head --cache c \\\n  --run r --epochs many",
+            "train-head: .*--epochs.*integer",
+        ),
         ("$ .venv/bin/frozen-vqa demo --no-such  # a comment", "demo has no --no-such"),
         ("make x && HF_HOME=h frozen-vqa inspect-cache", "inspect-cache: .*"),
         ("frozen-vqa ask --run r ... --size 5", "ask has no --size"),
