@@ -28,8 +28,8 @@ from pipeline.metric import (
     pick_rules,
     question_score,
 )
+from pipeline.predict import predict
 from pipeline.runs import Run, require_same_encoders
-from pipeline.train import predict
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ Nothing here is a pickle, and nothing that is loaded can run code.
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def start_run(
             f"{path}: there is a run in this folder already. Give another --run, "
             f"or --overwrite to train this one anew."
         )
-    try:
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
         for old in ("model.safetensors", "metrics.jsonl", "run.json"):
             (path / old).unlink(missing_ok=True)
@@ -81,9 +82,16 @@ def start_run(
             {"format": FORMAT, "model": model.to_dict(), "encoders": encoders(cache.spec)},
         )
         _write_json(path / "run.json", {"cache": str(cache.directory.resolve())})
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror}); give another --run"
+            f"{path}: cannot be written ({error.strerror}). Make room or give another --run; "
+            f"what was saved before is whole."
         ) from error
 
 
@@ -95,18 +103,20 @@ def encoders(spec: CacheSpec) -> dict[str, Any]:
 def save_weights(path: Path, model: VqaModel) -> None:
     """Write the weights, whole or not at all."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    write_atomically(path / "model.safetensors", safetensors.torch.save(state))
+    with _writing(path):
+        write_atomically(path / "model.safetensors", safetensors.torch.save(state))
 
 
 def append_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
     """Add one epoch's line to metrics.jsonl."""
-    with (path / "metrics.jsonl").open("a") as file:
+    with _writing(path), (path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(metrics) + "\n")
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Record what came out."""
-    _write_json(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
+    with _writing(path):
+        _write_json(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
 
 
 def load_run(path: Path, device: torch.device) -> Run:

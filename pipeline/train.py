@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from cache import CacheError, FeatureCache, SplitTable
@@ -23,6 +21,8 @@ from pipeline.display import console, duration, progress
 from pipeline.errors import ConfigError, RunError
 from pipeline.metric import Rules, pick_rules
 from pipeline.model import ModelConfig, VqaModel
+from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
+from pipeline.predict import predict
 from pipeline.runs import append_metrics, finish_run, save_weights, start_run
 
 
@@ -51,31 +51,6 @@ class TrainResult:
     questions_per_second: float
     data_wait_fraction: float
     seconds: float
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone: norms, biases and places keep their size."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "place" not in name]
-    rest = [p for name, p in model.named_parameters() if p.ndim <= 1 or "place" in name]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
-
-
-def learning_rate(step: int, *, steps: int, config: TrainConfig) -> float:
-    """Return the rate of one step: linear warm-up to `config.lr`, then a cosine to zero."""
-    warmup = max(1, round(config.warmup * steps))
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, summed over answers and averaged over questions."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
 @dataclass
@@ -145,30 +120,6 @@ class Trainer:
             self.model, self.val_reader, self.val_split, self.config, device=self.device
         )
         return 100 * float(self.val_scores.score(predicted).mean())
-
-
-@torch.inference_mode()
-def predict(
-    model: VqaModel,
-    reader: BatchReader,
-    split: SplitTable,
-    config: TrainConfig,
-    *,
-    device: torch.device,
-) -> np.ndarray:
-    """Return the most likely class of every question of a split: (questions,) int64."""
-    model.eval()
-    predicted = np.zeros(len(split), dtype=np.int64)
-    plan = plan_batches(
-        split.image_rows, batch_size=2 * config.batch_size, grouped=True, shuffle=None
-    )
-    for batch in reader.batches(plan):
-        on_device = batch.to(device)
-        logits = model(
-            on_device.patch_embeddings, on_device.hidden_states, on_device.attention_mask
-        )
-        predicted[batch.questions] = logits.argmax(-1).cpu().numpy()
-    return predicted
 
 
 def train(

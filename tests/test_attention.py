@@ -35,7 +35,9 @@ def ours_and_torchs() -> tuple[CrossAttention, nn.MultiheadAttention]:
     parts = (ours.query, ours.key, ours.value)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-        theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+        # Theirs has a bias of the keys, which changes nothing: any will do.
+        biases = (ours.query.bias, torch.randn(WIDTH, dtype=torch.float64), ours.value.bias)
+        theirs.in_proj_bias.copy_(torch.cat(biases))
         theirs.out_proj.weight.copy_(ours.output.weight)
         theirs.out_proj.bias.copy_(ours.output.bias)
     return ours, theirs
@@ -58,7 +60,12 @@ def assert_same_gradients(
     parts = (ours.query, ours.key, ours.value, ours.output)
     mine = torch.autograd.grad(
         results[0],
-        [inputs.words, inputs.patches, *(p for m in parts for p in (m.weight, m.bias)), *more],
+        [
+            inputs.words,
+            inputs.patches,
+            *(p for m in parts for p in (m.weight, m.bias) if p is not None),
+            *more,
+        ],
         upstream,
     )
     output = theirs.out_proj
@@ -77,6 +84,7 @@ def assert_same_gradients(
     )
     weights, biases = expected[2].chunk(3), expected[3].chunk(3)
     in_order = [x for pair in zip(weights, biases, strict=True) for x in pair]
+    assert_close(in_order.pop(3), torch.zeros(WIDTH).double(), atol=1e-12, rtol=0)  # of the keys
     for got, want in zip(mine, (*expected[:2], *in_order, *expected[4:]), strict=True):
         assert_close(got, want, atol=tolerance, rtol=0)
 
