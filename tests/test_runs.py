@@ -197,7 +197,7 @@ def test_weights_are_replaced_whole(run: Path, made: Made, monkeypatch: pytest.M
     monkeypatch.setattr("os.fsync", full)
     with torch.no_grad():
         model.head.bias.add_(1)
-    with pytest.raises(RunError, match="No space left.*what was saved before is whole"):
+    with pytest.raises(RunError, match=r"No space left.*what was saved before is whole"):
         save_weights(run, model)
     assert (run / "model.safetensors").read_bytes() == before
     assert not list(run.glob("*.partial"))
