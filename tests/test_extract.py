@@ -27,7 +27,7 @@ from pipeline.images import load_rgb
 from pipeline.plan import Plan, make_plan
 
 HERE = Path(__file__).parent
-SHARD_BYTES = 300  # two pictures or four states, in float32
+SHARD_BYTES = 450  # three pictures or six states, in float32
 IMAGE_BYTES = (6 + 1) * VISION_DIM * 4
 STATE_BYTES = TEXT_DIM * 4
 
@@ -76,7 +76,7 @@ def run(
 ) -> Extraction:
     source, images, text = source_of(*bad), images or Images(), text or Text()
     plan = plan_of(source, *splits)
-    options = {"dtype": "float32", "batch_size": 3, "shard_bytes": SHARD_BYTES, **settings}
+    options = {"dtype": "float32", "batch_size": 2, "shard_bytes": SHARD_BYTES, **settings}
     report = extract(source, plan, cache=cache, images=images, text=text, **options)
     return Extraction(report, source, images, text)
 
@@ -135,11 +135,12 @@ def test_everything_is_stored_once_and_comes_back(tmp_path: Path) -> None:
 
     check_cache(tmp_path)
     assert source.read == IMAGE_IDS
-    assert sorted(images.encoded) == sorted(pixels_of(*IMAGE_IDS))
+    assert images.encoded == pixels_of(*IMAGE_IDS)
+    assert FeatureCache(tmp_path).image_ids() == [str(image_id) for image_id in IMAGE_IDS]
     assert len(set(text.encoded)) == len(text.encoded)
     manifest = load_manifest(tmp_path)
     every = [e.question for e in TRAIN + VAL]
-    assert len(manifest.images) == 4
+    assert len(manifest.images) == 3
     assert len(manifest.questions) > 1
     assert manifest.prefix_rows == len(prefixes_of(*every))
     assert report.to_json() == {
@@ -165,12 +166,27 @@ def test_a_question_is_not_run_when_a_longer_one_tells_its_states(tmp_path: Path
     assert sorted(text.batches) == [1, 1, 3]  # by length: b, azzz, and the three of equal length
 
 
+def test_many_questions_of_one_length_make_batches_of_fixed_size(tmp_path: Path) -> None:
+    """Of a fixed size, because the size of a batch may change the last bit of a state."""
+    source, text = source_of(), Text()
+    texts = [f"{i:02}" for i in range(70)] + [f"no {i}" for i in range(5)]
+    source.splits = {"val": [VqaExample(i, 7, q, ()) for i, q in enumerate(texts)]}
+    plan = plan_of(source, "val")
+    extract(source, plan, cache=tmp_path, images=Images(), text=text, dtype="float32")
+
+    assert text.batches == [64, 6, 5]
+    questions = FeatureCache(tmp_path).questions
+    for row, tokens in enumerate(text.tokens(texts)):
+        np.testing.assert_array_equal(questions.states(row), text.states(tokens))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_the_batch_size_is_kept(batch_size: int, tmp_path: Path) -> None:
     images = run(tmp_path, batch_size=batch_size, shard_bytes=4 * IMAGE_BYTES).images
 
     check_cache(tmp_path)
     assert images.batches == {1: [1] * 8, 2: [2] * 4, 5: [4, 4], 100: [4, 4]}[batch_size]
+    assert images.encoded == pixels_of(*IMAGE_IDS)  # in the order of the plan
 
 
 def test_a_second_run_encodes_nothing_and_changes_no_byte(tmp_path: Path) -> None:
