@@ -53,7 +53,7 @@ class Checkpoint:
 
     @property
     def revision(self) -> str:
-        """The commit on the Hub, or a digest of a local folder's weight files."""
+        """The commit on the Hub, or a digest of a local folder's files."""
         return self.commit or weights_digest(Path(self.place))
 
     def load(self, config: Any, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
@@ -92,7 +92,7 @@ class Checkpoint:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return a digest of the safetensors files in `folder`, read in part when they are large.
+    """Return a digest of the weights, config and tokenizer in `folder`, large files read in part.
 
     Up to 64 MB a file is read whole; of a larger one, blocks spread evenly over it. That tells any
     two checkpoints apart at the price of milliseconds.
@@ -100,14 +100,14 @@ def weights_digest(folder: Path) -> str:
     Raises:
         ModelError: if there are none.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} has no .safetensors file, and weights in another form are not read, for a "
             f"pickle can run code; save the model anew or take another copy"
         )
     hasher = xxhash.xxh3_128()
-    for path in files:
+    patterns = ("*.safetensors", "*.json", "*.model")  # .model: a tokenizer of the older kind
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         size = path.stat().st_size
         hasher.update(f"{path.name} {size}\n".encode())
         step = max(BLOCK_BYTES, size // SAMPLE_BLOCKS)

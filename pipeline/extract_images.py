@@ -1,6 +1,6 @@
 """Stage one's pictures: decoded by threads, encoded in batches, stored shard by shard."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cache import CacheWriter, Failure
-from pipeline.display import progress
+from pipeline.display import Advance, progress
 from pipeline.encoders import ImageEncoder
 from pipeline.errors import ImageError, ModelError
 from pipeline.examples import Id, Source
@@ -24,7 +24,7 @@ def extract_images(
     plan: Plan,
     writer: CacheWriter,
     encoder: ImageEncoder,
-    stored: dict[str, int],
+    rows_by_id: Mapping[str, int],
     *,
     batch_size: int,
     shard_bytes: int,
@@ -36,11 +36,11 @@ def extract_images(
         plan: Names the pictures.
         writer: Of the cache, open.
         encoder: Encodes them.
-        stored: Row by image id of the pictures that the cache has.
+        rows_by_id: Rows of the pictures that the cache has.
         batch_size: Pictures per batch; halved when a GPU's memory does not suffice.
         shard_bytes: Features per shard.
     """
-    missing = [image_id for image_id in plan.images if str(image_id) not in stored]
+    missing = [image_id for image_id in plan.images if str(image_id) not in rows_by_id]
     if not missing:
         return 0
     # Pictures that failed before come last: the shards of the others must not depend on them.
@@ -57,28 +57,43 @@ def extract_images(
         progress("images", len(missing)) as advance,
     ):
         for shard in shards:
-            ids, patches, cls, failures = [], [], [], []
-            for batch in _decoded(source, encoder, shard, batch_size, threads):
-                good = [(i, p) for i, p in batch if isinstance(p, np.ndarray)]
-                failures += [
-                    Failure(str(i), source.where(i), str(p))
-                    for i, p in batch
-                    if isinstance(p, ImageError)
-                ]
-                if good:
-                    ids += [str(image_id) for image_id, _ in good]
-                    p, c = _encode(encoder, np.stack([p for _, p in good]))
-                    patches.append(_stored(p, writer.manifest.spec.dtype))
-                    cls.append(_stored(c, writer.manifest.spec.dtype))
-                advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
-            if ids:
-                writer.add_images(
-                    ids, np.concatenate(patches), np.concatenate(cls), failures=failures
-                )
-            else:
-                writer.add_images([], np.empty(0), np.empty(0), failures=failures)
-            encoded += len(ids)
+            batches = _decoded(source, encoder, shard, batch_size, threads)
+            encoded += _add_shard(source, writer, encoder, batches, advance)
     return encoded
+
+
+Decoded = list[tuple[Id, np.ndarray | ImageError]]
+"""A batch of pictures: pixels, or what went wrong."""
+
+
+def _add_shard(
+    source: Source,
+    writer: CacheWriter,
+    encoder: ImageEncoder,
+    batches: Iterator[Decoded],
+    advance: Advance,
+) -> int:
+    """Encode one shard and store it with its failures; return how many pictures it has."""
+    spec = writer.manifest.spec
+    ids: list[str] = []
+    failures: list[Failure] = []
+    patches = [np.empty((0, spec.patches, spec.vision_dim), spec.dtype)]
+    cls = [np.empty((0, spec.vision_dim), spec.dtype)]
+    for batch in batches:
+        pixels = []
+        for image_id, found in batch:
+            if isinstance(found, ImageError):
+                failures.append(Failure(str(image_id), source.where(image_id), str(found)))
+            else:
+                ids.append(str(image_id))
+                pixels.append(found)
+        if pixels:
+            batch_patches, batch_cls = _encode(encoder, np.stack(pixels))
+            patches.append(stored(batch_patches, spec.dtype))
+            cls.append(stored(batch_cls, spec.dtype))
+        advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
+    writer.add_images(ids, np.concatenate(patches), np.concatenate(cls), failures=failures)
+    return len(ids)
 
 
 def _chunks(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
@@ -92,8 +107,8 @@ def _decoded(
     shard: Sequence[Id],
     batch_size: int,
     threads: ThreadPoolExecutor,
-) -> Iterator[list[tuple[Id, np.ndarray | ImageError]]]:
-    """Yield batches of (image id, pixels or what went wrong), one batch being decoded ahead."""
+) -> Iterator[Decoded]:
+    """Yield batches of pictures, one batch being decoded ahead."""
 
     def decode(image_id: Id) -> np.ndarray | ImageError:
         try:
@@ -111,7 +126,7 @@ def _decoded(
         yield [(image_id, future.result()) for image_id, future in current]
 
 
-def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, ...]:
+def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode a batch, in halves if the device's memory does not suffice."""
     try:
         return encoder.encode(pixels)
@@ -127,5 +142,6 @@ def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, ..
     return torch.cat([parts[0][0], parts[1][0]]), torch.cat([parts[0][1], parts[1][1]])
 
 
-def _stored(x: torch.Tensor, dtype: str) -> np.ndarray:
-    return x.to(getattr(torch, dtype)).cpu().numpy()
+def stored(features: torch.Tensor, dtype: str) -> np.ndarray:
+    """Bring features from the encoder's device into memory, in the cache's dtype."""
+    return features.to(getattr(torch, dtype)).cpu().numpy()

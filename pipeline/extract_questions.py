@@ -7,12 +7,12 @@ question that is the beginning of another gets its states from the longer one.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from cache import CacheWriter
 from cache.writer import NewQuestions
 from pipeline.display import progress
 from pipeline.encoders import TextEncoder
+from pipeline.extract_images import stored
 from pipeline.plan import Plan
 from pipeline.prefixes import PrefixTable
 
@@ -22,8 +22,8 @@ TEXT_BATCH = 64
 
 def missing_questions(plan: Plan, writer: CacheWriter) -> list[str]:
     """Return the distinct questions that the cache lacks, in the order of the plan."""
-    stored = writer.question_rows()
-    return [text for text in plan.questions if text not in stored]
+    known = writer.question_rows()
+    return [text for text in plan.questions if text not in known]
 
 
 def missing_prefixes(plan: Plan, writer: CacheWriter) -> int:
@@ -101,5 +101,4 @@ def _fill(
     rows = np.array([paths[text] for text in batch])  # (questions, length)
     encoded = encoder.encode([plan.questions[text] for text in batch])
     new = rows >= first
-    dtype = getattr(torch, states.dtype.name)
-    states[rows[new] - first] = encoded.to(dtype).cpu().numpy()[new]
+    states[rows[new] - first] = stored(encoded, states.dtype.name)[new]

@@ -19,7 +19,7 @@ from pipeline.config import TrainConfig
 from pipeline.device import keep_freed_memory
 from pipeline.display import console, duration, progress
 from pipeline.errors import ConfigError, RunError
-from pipeline.metric import Rules, pick_rules
+from pipeline.metric import Rules, percent, pick_rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.predict import predict
@@ -179,7 +179,7 @@ def train(
         run=str(run),
         fusion=config.fusion,
         epochs=config.epochs,
-        best_accuracy=round(best, 2),
+        best_accuracy=percent(best / 100, rules),
         best_epoch=best_epoch,
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters()),
         questions_per_second=round(config.epochs * len(train_split) / training, 1),
