@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Make .venv with everything, at the versions that were tested
 
-demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 3 minutes on 2 CPU cores
+demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 2 minutes on 2 CPU cores
 	$(BIN)/frozen-vqa demo --out demo
 
 test: $(STAMP) lint  ## Check style, types and imports, and run the default test suite

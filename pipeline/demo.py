@@ -33,7 +33,7 @@ from pipeline.train import train
 
 IMAGES = 2_000
 SPLITS = ("train", "val", "test")
-PRIOR_EPOCHS, CONCAT_EPOCHS, ATTENTION_EPOCHS = 4, 10, 10
+PRIOR_EPOCHS, CONCAT_EPOCHS, ATTENTION_EPOCHS = 4, 10, 12
 KINDS: dict[Fusion, int] = {
     "question-only": PRIOR_EPOCHS,
     "image-only": PRIOR_EPOCHS,
