@@ -5,6 +5,7 @@ and a question contain; what is to be seen is the difference that the fusion mak
 """
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,13 +130,17 @@ def _tiles(source: ShapesSource, heads: dict[Fusion, Evaluation]) -> list[Tile]:
 
 def _show_next_steps(sheet: Path, seconds: float) -> None:
     console.print(f"done in {duration(seconds)}; look at {sheet}", soft_wrap=True)
+    # As the reader has to type it: a fresh .venv is on no PATH.
+    typed = Path(sys.argv[0])
+    program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"
+    program = "frozen-vqa" if shutil.which("frozen-vqa") else program
     console.print(
         "\nYour own data, a line a question, beside its pictures:\n"
         '  {"image": "cat.jpg", "question": "what color is the cat?", "answer": "black"}\n\n'
-        "  frozen-vqa extract-features --dataset jsonl:DATA --split train --split val "
+        f"  {program} extract-features --dataset jsonl:DATA --split train --split val "
         "--cache features\n"
-        "  frozen-vqa train-head --cache features --run runs/first\n"
-        "  frozen-vqa evaluate --run runs/first\n",
+        f"  {program} train-head --cache features --run runs/first\n"
+        f"  {program} evaluate --run runs/first\n",
         markup=False,
         soft_wrap=True,
     )

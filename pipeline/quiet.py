@@ -8,8 +8,8 @@ from contextlib import contextmanager
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence progress bars and warnings inside the block, but for downloads on a terminal."""
-    from huggingface_hub.utils import enable_progress_bars
     from huggingface_hub.utils import logging as hub
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
     verbosity, hub_verbosity = logging.get_verbosity(), hub.get_verbosity()
