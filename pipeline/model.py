@@ -195,8 +195,8 @@ class VqaModel(nn.Module):
         Xavier's scale makes the first attention scores differ by about 1. With PyTorch's default
         for linear layers they differ by a third of that, attention starts as a plain average, and
         takes far longer to leave it: on the demo's scenes text-to-image reached 60 % in 12 epochs
-        with the default and 75 % with Xavier's (one seed). The head starts at the share of one answer among
-        all, because most answers are wrong for most questions.
+        with the default and 75 % with Xavier's (one seed). The head starts at the share of one
+        answer among all, because most answers are wrong for most questions.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
