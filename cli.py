@@ -133,13 +133,22 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train projections, cross-attention and head from the cache."""
-    settings = {
-        name: value
-        for name, value in locals().items()
-        if name not in ("cache", "run", "config", "overwrite", "device", "as_json")
-    }
     from pipeline.commands import train_command
 
+    settings = {
+        "fusion": fusion,
+        "layers": layers,
+        "width": width,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "lr": lr,
+        "seed": seed,
+        "group_by_image": group_by_image,
+        "min_answer_count": min_answer_count,
+        "train_split": train_split,
+        "val_split": val_split,
+    }
     result = train_command(
         cache=cache, run=run, config=config, settings=settings, overwrite=overwrite, device=device
     )

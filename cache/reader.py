@@ -132,8 +132,9 @@ class FeatureCache:
             if not shard.checked[local]:
                 if row_digest(source) != shard.digests[local]:
                     raise CacheDamagedError(
-                        f"{shard.path}: row {local} differs from its digest. Remove the cache's "
-                        f"damaged shard by extracting again into another --cache."
+                        f"{shard.path}: row {local} differs from its digest, so it is not what "
+                        f"was written. Restore the file from a copy, or extract again into "
+                        f"another --cache."
                     )
                 shard.checked[local] = True
             np.copyto(out[place], source)

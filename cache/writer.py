@@ -203,7 +203,8 @@ class CacheWriter:
     ) -> tuple[Failure, ...]:
         # One that fails again keeps its place, so that trying again changes no byte.
         merged = {failure.image_id: failure for failure in (*self.manifest.failures, *new)}
-        return tuple(failure for key, failure in merged.items() if key not in set(image_ids))
+        stored = set(image_ids)
+        return tuple(failure for key, failure in merged.items() if key not in stored)
 
     def _write(self, name: str, data: bytes, *, rows: int) -> FileRecord:
         try:

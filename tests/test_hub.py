@@ -10,33 +10,14 @@ import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, Value
+from lmms_lab import LMMS_LAB
 from PIL import Image
 
 from pipeline.errors import ImageError, SourceError
 from pipeline.examples import VqaExample
 from pipeline.hub import HubSource
 from pipeline.images import load_rgb
-
-# The features of lmms-lab/VQAv2 as its card gives them.
-LMMS_LAB = Features(
-    {
-        "question_type": Value("string"),
-        "multiple_choice_answer": Value("string"),
-        "answers": List(
-            {
-                "answer": Value("string"),
-                "answer_confidence": Value("string"),
-                "answer_id": Value("int64"),
-            }
-        ),
-        "image_id": Value("int64"),
-        "answer_type": Value("string"),
-        "question_id": Value("int64"),
-        "question": Value("string"),
-        "image": datasets.Image(),
-    }
-)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import datasets
 import numpy as np
 import pytest
 from command import Finished, frozen_vqa
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
+from lmms_lab import LMMS_LAB
 from PIL import Image
 
 from cache import FeatureCache
@@ -431,26 +432,6 @@ def test_a_dry_run_tells_and_writes_nothing(official: Path, tmp_path: Path, spli
     assert said["bytes"] == pictures * row_bytes + said["questions"]["prefixes"] * 128 * 2
     assert "nothing was written" in found.err
     assert not (tmp_path / "new").exists()
-
-
-LMMS_LAB = Features(
-    {
-        "question_type": Value("string"),
-        "multiple_choice_answer": Value("string"),
-        "answers": List(
-            {
-                "answer": Value("string"),
-                "answer_confidence": Value("string"),
-                "answer_id": Value("int64"),
-            }
-        ),
-        "image_id": Value("int64"),
-        "answer_type": Value("string"),
-        "question_id": Value("int64"),
-        "question": Value("string"),
-        "image": datasets.Image(),
-    }
-)
 
 
 def as_parquet(file: Path, official: Path, split: str, pictures: Mapping[int, Any]) -> None:
