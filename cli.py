@@ -6,12 +6,16 @@
     demo               everything, on generated scenes        ask             about one picture
 
 Exit codes: 0 done; 1 it could not (one line on stderr); 2 wrong usage; 3 done, but inputs were left
-out (listed); 130 stopped by Ctrl-C. With --json, stdout holds one JSON object and nothing else.
+out (listed); 130 stopped by Ctrl-C, 143 by SIGTERM. With --json, stdout holds one JSON object and
+nothing else.
 
 Nothing heavy is imported here: torch alone takes seconds, and `--help` should not.
 """
 
 import json
+import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +32,7 @@ app = typer.Typer(
 )
 
 LEFT_OUT = 3
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto: a GPU if there is one.")]
@@ -76,6 +80,10 @@ def extract_features(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only the first questions of each split.")
     ] = None,
+    rebuild: Annotated[
+        list[str] | None,
+        typer.Option(help="Only make this shard again, images/00003.h5; may be repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done, and how long.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -96,9 +104,11 @@ def extract_features(
         batch_size=_batch_size(batch_size),
         device=device,
         limit=limit,
+        rebuild=rebuild or [],
         dry_run=dry_run,
     )
-    _finish(result, as_json, left_out=bool(result.get("failures")))
+    if result is not None:  # the first rank of torchrun, or the only one
+        _finish(result, as_json, left_out=bool(result.get("failures")))
 
 
 @app.command()
@@ -263,7 +273,7 @@ def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) ->
     if as_json:
         json.dump(result, sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
-    if left_out:
+    if left_out and "RANK" not in os.environ:  # torchrun takes any other code for a crash
         raise typer.Exit(LEFT_OUT)
 
 
@@ -285,17 +295,33 @@ def _batch_size(text: str) -> int | None:
 
 def main() -> None:
     """Run a command; the one place where an expected error becomes one line and exit code 1."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            print("stopped; extract-features goes on from here when run again", file=sys.stderr)
+        if end.code in (INTERRUPTED, TERMINATED):
+            print(f"stopped{_how_to_go_on()}", file=sys.stderr)
         raise
     except Exception as error:
         if not _expected(error):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        print(f"error: {rank}{' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    """End as an exception does, so that locks are given back and unfinished files removed."""
+    sys.exit(TERMINATED)
+
+
+def _how_to_go_on() -> str:
+    if sys.argv[1:2] != ["extract-features"]:
+        return ""
+    command = shlex.join(["frozen-vqa", *sys.argv[1:]])
+    return f"; every finished shard is stored. To go on: {command}"
 
 
 def _expected(error: Exception) -> bool:

@@ -5,16 +5,23 @@
     CACHE/questions/00000.h5    hidden states, one row per distinct token prefix, and paths
     CACHE/splits/train.h5       question ids, rows, all answers, question and answer types
 
-    manifest.py  what cache.json says     hdf5.py    HDF5 images in memory, checked extents
-    writer.py    stage one's side         reader.py  stage two's side
-    splits.py    the table of a split     files.py   atomic writes, lock, digests
+    writer.py    stage one's side           reader.py  stage two's side
+    manifest.py  what cache.json says       spec.py    what fixes the numbers
+    splits.py    the table of a split       shards.py  what a shard holds, as bytes
+    aside.py     shards that wait their turn
+    verify.py    every byte checked         files.py   atomic writes, digests
+    hdf5.py      HDF5 files in memory       lock.py    one writer at a time
+    layout.py    where their numbers lie
+
+docs/cache.md says what the cache promises, against what, and how that is tested.
 
 Knows h5py and numpy. Knows nothing of models, data sets or training.
 """
 
 from cache.errors import CacheBusyError, CacheDamagedError, CacheError, CacheMismatchError
-from cache.manifest import CacheSpec, Failure
+from cache.manifest import Failure, Manifest, load_manifest
 from cache.reader import FeatureCache, Questions
+from cache.spec import CacheSpec
 from cache.splits import SplitTable
 from cache.writer import CacheWriter
 
@@ -27,6 +34,8 @@ __all__ = [
     "CacheWriter",
     "Failure",
     "FeatureCache",
+    "Manifest",
     "Questions",
     "SplitTable",
+    "load_manifest",
 ]

@@ -8,6 +8,9 @@
 Every message says where, what was found, what was needed and what to do next.
 """
 
+import shlex
+from pathlib import Path
+
 
 class CacheError(Exception):
     """Base of everything that is wrong with a cache."""
@@ -23,3 +26,11 @@ class CacheDamagedError(CacheError):
 
 class CacheBusyError(CacheError):
     """Another process is writing to the cache."""
+
+
+def remedy(directory: Path) -> str:
+    """Return what to do about damage."""
+    return (
+        f"Run `frozen-vqa verify-cache {shlex.quote(str(directory))}`: it names all that is "
+        f"damaged and the commands that make just that again."
+    )

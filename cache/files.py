@@ -1,23 +1,25 @@
-"""Files that are whole or absent: atomic writes, the writers' lock, and digests.
+"""Files that are whole or absent: atomic writes, careful reads, and digests.
 
 HDF5 never writes to the disk itself. On a full disk it crashes the process or leaves rows of
 zeros, and it never syncs; so a file's bytes are made in memory and written here.
 """
 
-import fcntl
+import errno
+import mmap
 import os
-import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import resource
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
 
-from cache.errors import CacheBusyError
-
 TEMPORARY = ".partial"
 """Suffix of a file that is being written; one left by a dead process is never read."""
+
+WRITE_BYTES = 64 << 20
+"""Bytes handed to the kernel at once, so that Ctrl-C need not wait for a whole shard."""
 
 Buffer = bytes | memoryview
 
@@ -25,20 +27,37 @@ Buffer = bytes | memoryview
 def write_atomically(path: Path, data: Buffer) -> None:
     """Write `data` to `path` so that a kill at any instant leaves the old file or the new one.
 
+    Once this returns, a loss of power leaves the new one.
+
     Raises:
         OSError: from the operating system (a full disk, say); nothing is left behind then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     partial = path.with_name(path.name + TEMPORARY)
+    partial.unlink(missing_ok=True)
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        # O_EXCL: a link that somebody has put there is not followed.
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest[:WRITE_BYTES]) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, so that they survive a loss of power."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
     sync_directory(path.parent)
 
 
@@ -51,43 +70,50 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def remove_partial_files(directory: Path, patterns: Iterable[str]) -> None:
-    """Remove what a killed writer left of files of these names; hold the lock while calling it.
-
-    Args:
-        directory: Of the cache; a person may keep other things there.
-        patterns: Names of the cache's own files below it, with wildcards.
-    """
-    for pattern in patterns:
-        for partial in directory.glob(pattern + TEMPORARY):
-            partial.unlink()
-
-
-@contextmanager
-def sole_writer(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock for the length of the block.
-
-    The lock is the kernel's (flock), so that a process that dies gives it back.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading if it is one: opening a named pipe would wait for ever.
 
     Raises:
-        CacheBusyError: if another live process holds it.
+        OSError: as `open` does, or if it is a device, a pipe or a folder.
     """
-    path = directory / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise CacheBusyError(
-                f"{directory}: another process is writing to this cache ({holder}). "
-                f"Wait for it to end, or give this command another --cache."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(handle, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def map_file(path: Path) -> memoryview:
+    """Return a regular file's bytes as a read-only map, which costs no memory until it is read.
+
+    A map keeps a file descriptor, and a cache of a thousand shards has more of them than many
+    systems grant at first; then the limit is raised as far as it may be.
+    """
+    try:
+        return _map(path)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    _raise_file_limit()
+    return _map(path)
+
+
+def _map(path: Path) -> memoryview:
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def digest(data: Buffer) -> str:

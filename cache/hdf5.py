@@ -1,8 +1,8 @@
-"""HDF5 files as bytes: built in memory, and opened only after they proved to be ours.
+"""HDF5 files as bytes: h5py builds them in memory, and is not needed to read them.
 
 Every dataset is contiguous and unfiltered, and large ones start at a multiple of 4096, so that a
 reader may map the file and copy rows at memory speed. Text is stored as one run of UTF-8 bytes
-and offsets: a damaged variable-length string can hang HDF5.
+and offsets, because strings of variable length lie elsewhere in a file than their dataset.
 
     NAME                    rows of features, or one column of integers
     NAME_xxh3               digest of each row of features, or of the whole column
@@ -10,22 +10,26 @@ and offsets: a damaged variable-length string can hang HDF5.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from mmap import mmap
 from pathlib import Path
 
-import h5py
 import numpy as np
+import xxhash
 
 from cache.errors import CacheDamagedError
-from cache.files import row_digest
+from cache.files import Buffer, row_digest
+from cache.layout import Extent, read_layout
 
 ALIGNMENT = 4096
 
 
 def hdf5_bytes(datasets: Mapping[str, np.ndarray]) -> bytes:
     """Return an HDF5 file with these datasets; the same arrays give the same bytes."""
+    import h5py  # here, so that no process that only reads loads libhdf5
+
     with h5py.File.in_memory(
         block_size=1 << 20, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
     ) as file:
@@ -50,92 +54,43 @@ def text_datasets(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
     return column_datasets(f"{name}_utf8", joined) | column_datasets(f"{name}_offsets", offsets)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Where the rows of one dataset lie in their file.
-
-    Attributes:
-        path: The HDF5 file.
-        offset: Byte at which the first row begins.
-        shape: (rows, ...).
-        dtype: Of one element.
-    """
-
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-
 class Hdf5File:
-    """An HDF5 file opened for reading, with checks before anything is believed.
+    """An HDF5 file in memory or mapped, with checks before anything is believed.
+
+    Args:
+        path: How messages name the file; it is not opened.
+        data: All bytes of the file. Arrays are views of it and keep it alive.
 
     Raises:
-        CacheDamagedError: from every method, if the file is not one that we could have written.
+        CacheDamagedError: here and from every method, if it is not a file that we could have
+            written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, data: Buffer | mmap) -> None:
         self.path = path
-        try:
-            self._file = h5py.File(path, "r", locking=False)
-        except OSError as error:
-            raise CacheDamagedError(f"{path}: not a readable HDF5 file ({error})") from error
-
-    def __enter__(self) -> "Hdf5File":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    @contextmanager
-    def _reading(self, name: str) -> Iterator[None]:
-        """Turn what h5py raises for damaged structures, nearly any class, into ours."""
-        try:
-            yield
-        except (OSError, KeyError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
-            raise CacheDamagedError(
-                f"{self.path}: dataset {name!r} cannot be read ({error})"
-            ) from error
-
-    def _dataset(self, name: str) -> h5py.Dataset:
-        # get(getlink=True) does not follow links, so that a link to another file is not opened.
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
-            raise CacheDamagedError(f"{self.path}: dataset {name!r} is missing or is a link")
-        dataset = self._file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise CacheDamagedError(f"{self.path}: {name!r} is not a dataset")
-        layout = dataset.id.get_create_plist()
-        plain = (
-            layout.get_layout() == h5py.h5d.CONTIGUOUS
-            and layout.get_external_count() == 0
-            and layout.get_nfilters() == 0
-            and dataset.dtype.kind in "iuf"
-            and dataset.dtype.isnative
-            and dataset.id.get_storage_size() == dataset.nbytes
-        )
-        if not plain:
-            raise CacheDamagedError(
-                f"{self.path}: dataset {name!r} is not plain contiguous numbers, "
-                f"so this cache did not write it"
-            )
-        return dataset
+        self._data = memoryview(data).toreadonly().cast("B")
+        self.layout = read_layout(self._data, str(path))
 
     def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Read a whole dataset of this shape and dtype into memory."""
-        with self._reading(name):
-            return self._checked(name, shape, dtype)[()]
+        """Return the dataset of this shape and dtype, as a read-only view of the file."""
+        extent = self._extent(name)
+        if extent.shape != shape or extent.dtype != dtype:
+            raise CacheDamagedError(
+                f"{self.path}: {name!r} is {extent.dtype} {extent.shape}, "
+                f"but the manifest needs {dtype} {shape}"
+            )
+        return np.ndarray(shape, extent.dtype, self._data, extent.offset)
 
     def column(self, name: str, dtype: type[np.integer] = np.int64) -> np.ndarray:
-        """Read what `column_datasets` wrote: (any number,)."""
-        with self._reading(name):
-            values = self._checked(name, (self._dataset(name).size,), np.dtype(dtype))[()]
-            stored = self._checked(f"{name}_xxh3", (1,), np.dtype(np.uint64))[0]
+        """Return what `column_datasets` wrote, (any number,), as a read-only view."""
+        values = self.array(name, (math.prod(self._extent(name).shape),), np.dtype(dtype))
+        stored = self.array(f"{name}_xxh3", (1,), np.dtype(np.uint64))[0]
         if row_digest(values) != stored:
             raise CacheDamagedError(f"{self.path}: {name!r} differs from its digest")
         return values
 
     def texts(self, name: str) -> list[str]:
-        """Read what `text_datasets` wrote."""
+        """Return what `text_datasets` wrote."""
         data = self.column(f"{name}_utf8", np.uint8).tobytes()
         offsets = self.column(f"{name}_offsets")
         require_offsets(offsets, len(data), f"{self.path}: texts of {name!r}")
@@ -144,26 +99,28 @@ class Hdf5File:
         except UnicodeDecodeError as error:
             raise CacheDamagedError(f"{self.path}: {name!r} is not UTF-8 ({error})") from error
 
-    def extent(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Extent:
-        """Return where a dataset's rows lie, having checked that mapping them is safe."""
-        with self._reading(name):
-            dataset = self._checked(name, shape, dtype)
-            offset = dataset.id.get_offset()
-            if offset is None or offset + dataset.nbytes > self.path.stat().st_size:
-                raise CacheDamagedError(f"{self.path}: rows of {name!r} lie outside the file")
-        return Extent(self.path, offset, shape, np.dtype(dtype))
+    def structure_digest(self, features: Sequence[str]) -> str:
+        """Return the 128-bit xxh3 digest of all bytes but the numbers of these datasets.
 
-    def _checked(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
-        dataset = self._dataset(name)
-        if dataset.shape != shape or dataset.dtype != dtype:
-            raise CacheDamagedError(
-                f"{self.path}: {name!r} is {dataset.dtype} {dataset.shape}, "
-                f"but the manifest needs {dtype} {shape}"
-            )
-        # The size on disk bounds what a forged header can make us allocate.
-        if dataset.nbytes > self.path.stat().st_size:
-            raise CacheDamagedError(f"{self.path}: dataset {name!r} claims more than the file has")
-        return dataset
+        In place of each dataset that is left out, its offset and its bytes are digested. What is
+        left out has digests by row, so that these and a file's rows together cover every byte.
+
+        Args:
+            features: Names of datasets; one that is not in the file is passed over.
+        """
+        extents = [self.layout[name] for name in features if name in self.layout]
+        digest, place = xxhash.xxh3_128(), 0
+        for offset, nbytes in sorted({(e.offset, e.nbytes) for e in extents if e.nbytes}):
+            digest.update(self._data[place:offset])
+            digest.update(struct.pack("<QQ", offset, nbytes))
+            place = offset + nbytes
+        digest.update(self._data[place:])
+        return digest.hexdigest()
+
+    def _extent(self, name: str) -> Extent:
+        if name not in self.layout:
+            raise CacheDamagedError(f"{self.path}: {name!r} is missing, but the manifest needs it")
+        return self.layout[name]
 
 
 def require_offsets(offsets: np.ndarray, end: int, what: str) -> None:

@@ -1,116 +1,108 @@
 """cache.json: which encoders made the cache, and which files belong to it.
 
 A file exists for a reader only when the manifest names it; the manifest is written last. It
-carries a digest of itself and of every file.
+carries a digest of itself and of every file, so that it is the one root of trust: whatever a
+reader believes, it has compared with a digest that leads here. A second copy lies beside it, for
+a manifest that is lost makes a hundred gigabytes worthless.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_origin
 
-import numpy as np
+from cache.errors import CacheDamagedError, CacheError
+from cache.files import digest, read_file
+from cache.spec import CacheSpec, Json
 
-from cache.errors import CacheDamagedError, CacheError, CacheMismatchError
-from cache.files import digest, write_atomically
-
-FORMAT = 1
+FORMAT = 2
 NAME = "cache.json"
-DTYPES = ("float16", "float32")
+COPY = "cache.copy.json"
+FAILURES = "failures.jsonl"
 FOLDERS = ("images", "questions", "splits")
 
-Json = str | int | float | bool | None | list | dict
+T = TypeVar("T")
+ShardKind = Literal["images", "questions"]
 
-
-@dataclass(frozen=True)
-class CacheSpec:
-    """What fixes the numbers in a cache: two extractions with equal specs may share one.
-
-    Attributes:
-        vision: Settings of the image encoder by name (model, revision, image size, ...).
-        text: Settings of the text encoder by name (model, revision, layer, ...).
-        grid: Rows and columns of patches in one picture.
-        vision_dim: Size of one patch embedding.
-        text_dim: Size of one hidden state.
-        dtype: How numbers are stored; one of `DTYPES`.
-    """
-
-    vision: Mapping[str, Json]
-    text: Mapping[str, Json]
-    grid: tuple[int, int]
-    vision_dim: int
-    text_dim: int
-    dtype: str = "float16"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))
-        if self.dtype not in DTYPES:
-            raise CacheError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
-
-    @property
-    def patches(self) -> int:
-        """Patch embeddings per picture."""
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def image_row_bytes(self) -> int:
-        """Bytes of one picture's patch embeddings and CLS vector."""
-        return (self.patches + 1) * self.vision_dim * np.dtype(self.dtype).itemsize
-
-    @property
-    def prefix_row_bytes(self) -> int:
-        """Bytes of one hidden state."""
-        return self.text_dim * np.dtype(self.dtype).itemsize
-
-    def settings(self) -> dict[str, Json]:
-        """Return every setting under one flat name, for comparison and for people."""
-        flat: dict[str, Json] = {f"vision {name}": value for name, value in self.vision.items()}
-        flat |= {f"text {name}": value for name, value in self.text.items()}
-        return flat | {"dtype": self.dtype}
-
-    def require(self, asked: "CacheSpec", where: Path) -> None:
-        """Raise `CacheMismatchError`, both values named, unless `asked` equals this spec."""
-        mine, theirs = self.settings(), asked.settings()
-        differing = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]
-        if differing:
-            found = "; ".join(
-                f"{name} is {mine.get(name)!r}, asked for {theirs.get(name)!r}"
-                for name in differing[:5]
-            )
-            raise CacheMismatchError(
-                f"{where}: this cache was made otherwise: {found}. "
-                f"Ask for what it holds, or give another --cache."
-            )
+Id = int | str
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the cache: its name below the cache, rows, bytes and digest.
+    """One file of the cache.
 
     Attributes:
-        rows: Pictures, questions or split rows in the file.
-        prefixes: Distinct prefixes, in question shards.
-        largest: Largest absolute feature value.
-        left_out: Questions that a split lost to pictures that could not be read.
+        file: Its name below the cache.
+        rows: Pictures, distinct questions, or questions of a split.
+        bytes: Its size.
+        xxh3: 128-bit digest of all its bytes.
     """
 
     file: str
     rows: int
     bytes: int
     xxh3: str
-    prefixes: int = 0
-    largest: float = 0.0
-    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class ShardRecord(FileRecord):
+    """One shard of features.
+
+    Attributes:
+        structure: Digest of all bytes but the rows of features. It pins the digests of the rows,
+            so that a row needs to be checked only when it is read.
+        names: Digest of image ids or question texts in their order: what a rebuilt shard must
+            hold, for the splits point at its rows.
+        prefixes: Distinct prefixes; 0 for pictures.
+        largest: Largest absolute feature value.
+    """
+
+    structure: str
+    names: str
+    prefixes: int
+    largest: float
+
+
+@dataclass(frozen=True)
+class SplitRecord(FileRecord):
+    """The table of one split.
+
+    Attributes:
+        left_out: Questions of the data set that are not in the table.
+        tokens: Tokens of all its questions, repeated ones counted each time.
+        origin: Where its questions came from, as stage one named it.
+    """
+
+    left_out: int
+    tokens: int
+    origin: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read."""
+    """A picture that could not be read, or a question that could not be used.
 
-    image_id: str
+    Attributes:
+        id: Of the picture, or of the question; None for a question without one.
+        where: File, line or row.
+        reason: In a few words.
+        split: Of the question; "" for a picture.
+    """
+
+    id: Id | None
     where: str
     reason: str
+    split: str = ""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return a line of failures.jsonl."""
+        if not self.split:
+            return {"kind": "image", "id": self.id, "where": self.where, "reason": self.reason}
+        split: dict[str, Json] = {"kind": "question", "split": self.split}
+        return split | {"id": self.id, "where": self.where, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -118,9 +110,9 @@ class Manifest:
     """The whole of cache.json."""
 
     spec: CacheSpec
-    images: tuple[FileRecord, ...] = ()
-    questions: tuple[FileRecord, ...] = ()
-    splits: Mapping[str, FileRecord] = field(default_factory=dict)
+    images: tuple[ShardRecord, ...] = ()
+    questions: tuple[ShardRecord, ...] = ()
+    splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
 
     @property
@@ -139,19 +131,53 @@ class Manifest:
         return sum(record.prefixes for record in self.questions)
 
     @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file but the manifest itself."""
+        return (*self.images, *self.questions, *self.splits.values())
+
+    @property
     def bytes(self) -> int:
         """Bytes of all shards and splits."""
-        return sum(r.bytes for r in (*self.images, *self.questions, *self.splits.values()))
+        return sum(record.bytes for record in self.files)
 
-    def with_split(self, name: str, record: FileRecord) -> "Manifest":
-        """Return a manifest in which `name` is this file."""
+    def shards(self, kind: ShardKind) -> tuple[ShardRecord, ...]:
+        """Return the shards of one kind."""
+        return self.images if kind == "images" else self.questions
+
+    def with_shard(self, kind: ShardKind, index: int, record: ShardRecord) -> "Manifest":
+        """Return a manifest in which this is the shard at `index`; one past the end appends."""
+        shards = self.shards(kind)
+        return replace(self, **{kind: (*shards[:index], record, *shards[index + 1 :])})
+
+    def with_split(self, name: str, record: SplitRecord) -> "Manifest":
+        """Return a manifest in which `name` is this table."""
         return replace(self, splits={**self.splits, name: record})
 
-    def save(self, directory: Path) -> None:
-        """Write cache.json, whole or not at all."""
+    def to_bytes(self) -> bytes:
+        """Return cache.json."""
         body = {"format": FORMAT, **asdict(self)}
         body["xxh3"] = _body_digest(body)
-        write_atomically(directory / NAME, json.dumps(body, indent=1).encode())
+        return json.dumps(body, indent=1).encode()
+
+
+def small_files(manifest: Manifest) -> dict[str, bytes]:
+    """Return the files that a cache's folder itself holds, in the order of writing them.
+
+    An empty one is not to exist. The last is for people and their scripts.
+    """
+    data = manifest.to_bytes()
+    lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
+    return {NAME: data, COPY: data, FAILURES: "".join(lines).encode()}
+
+
+def same_bytes(path: Path, data: bytes) -> bool:
+    """Whether a file holds this; empty data stands for no file."""
+    try:
+        return read_file(path) == data
+    except FileNotFoundError:
+        return not data
+    except OSError:
+        return False
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -163,32 +189,42 @@ def load_manifest(directory: Path) -> Manifest:
     """
     path = directory / NAME
     try:
-        body = json.loads(path.read_bytes())
-        found = body.pop("xxh3")
-        version = body.pop("format")
+        data = read_file(path)
     except (FileNotFoundError, NotADirectoryError):
+        if (directory / COPY).exists():
+            raise _damaged(path, "it is missing, but its copy is there") from None
         raise CacheError(
             f"{directory}: there is no cache here ({NAME} is missing). "
             f"Make one with `extract-features --cache {directory} --dataset ...`."
         ) from None
     except OSError as error:
         raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        body = json.loads(data)
+        found = body.pop("xxh3")
+        version = body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: not a cache manifest ({error})") from error
+        raise _damaged(path, f"not a cache manifest ({error})") from error
     if version != FORMAT:
         raise CacheError(
-            f"{path}: format {version!r}, but this version reads format {FORMAT}. "
-            f"Extract the features again into another --cache."
+            f"{path}: the cache has format {version!r}, this version of frozen-vqa reads {FORMAT}. "
+            f"To migrate, run the extract-features command that made it again with another "
+            f"--cache; the version that made it goes on reading this one."
         )
     if found != _body_digest({"format": version, **body}):
-        raise CacheDamagedError(
-            f"{path}: its digest does not match its content; it was changed or damaged. "
-            f"Restore it from a copy, or extract again into another --cache."
-        )
+        raise _damaged(path, "its digest does not match its content; it was changed or damaged")
     try:
         return _from_json(body)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CacheDamagedError(f"{path}: not a cache manifest ({error})") from error
+    except (AttributeError, KeyError, TypeError, ValueError, CacheError) as error:
+        raise _damaged(path, f"not a cache manifest ({error})") from error
+
+
+def _damaged(path: Path, what: str) -> CacheDamagedError:
+    copy = path.with_name(COPY)
+    return CacheDamagedError(
+        f"{path}: {what}. Its copy may be whole: `cp {shlex.quote(str(copy))} "
+        f"{shlex.quote(str(path))}`, then `frozen-vqa verify-cache {shlex.quote(str(path.parent))}`"
+    )
 
 
 def _body_digest(body: Mapping[str, Any]) -> str:
@@ -196,17 +232,39 @@ def _body_digest(body: Mapping[str, Any]) -> str:
 
 
 def _from_json(body: dict[str, Any]) -> Manifest:
-    return Manifest(
-        spec=CacheSpec(**body["spec"]),
-        images=tuple(_record(record) for record in body["images"]),
-        questions=tuple(_record(record) for record in body["questions"]),
-        splits={name: _record(record) for name, record in body["splits"].items()},
-        failures=tuple(Failure(**failure) for failure in body["failures"]),
+    manifest = Manifest(
+        spec=_made(CacheSpec, body["spec"]),
+        images=tuple(_made(ShardRecord, record) for record in body["images"]),
+        questions=tuple(_made(ShardRecord, record) for record in body["questions"]),
+        splits={name: _made(SplitRecord, record) for name, record in body["splits"].items()},
+        failures=tuple(_made(Failure, failure) for failure in body["failures"]),
     )
+    for folder, records in zip(
+        FOLDERS, (manifest.images, manifest.questions, manifest.splits.values()), strict=True
+    ):
+        for record in records:
+            _require_inside(folder, record)
+    return manifest
 
 
-def _record(body: dict[str, Any]) -> FileRecord:
-    folder, name = body["file"].split("/")  # a manifest from elsewhere must not point elsewhere
-    if folder not in FOLDERS or name in ("", ".", ".."):
-        raise ValueError(f"{body['file']!r} is no file of a cache")
-    return FileRecord(**body)
+def _made(kind: type[T], body: dict[str, Any]) -> T:
+    """Make a dataclass, for a manifest from elsewhere may hold anything anywhere."""
+    made = kind(**body)
+    for entry in fields(kind):  # type: ignore[arg-type]
+        origin = get_origin(entry.type)
+        needed = entry.type if origin in (None, UnionType) else origin
+        if not isinstance(getattr(made, entry.name), needed):  # type: ignore[arg-type]
+            raise TypeError(f"{entry.name!r} is {getattr(made, entry.name)!r:.60}")
+    return made
+
+
+def _require_inside(folder: str, record: FileRecord) -> None:
+    """Refuse a record that points elsewhere, or counts that nobody has."""
+    place, name = record.file.split("/")
+    counts = [record.rows, record.bytes]
+    if isinstance(record, ShardRecord):
+        counts.append(record.prefixes)
+    if place != folder or name in ("", ".", "..") or "\0" in name:
+        raise ValueError(f"{record.file!r} is no file of a cache")
+    if not all(0 <= count < 2**48 for count in counts):
+        raise ValueError(f"{record.file!r} has a count of {counts}")

@@ -2,21 +2,34 @@
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
 row from the page cache into the batch. Hidden states are few after prefix sharing and stay in
-memory. No HDF5 handle outlives the call that opened it.
+memory. Nothing is handed to libhdf5, which damaged files can hang or crash (layout.py reads them).
+
+    cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, CacheError
-from cache.files import digest, row_digest, row_digests
+from cache.errors import CacheDamagedError, CacheError, remedy
+from cache.files import digest, map_file, read_file, row_digest, row_digests
 from cache.hdf5 import Hdf5File, require_offsets
-from cache.manifest import FileRecord, load_manifest
+from cache.manifest import (
+    FileRecord,
+    Manifest,
+    ShardKind,
+    ShardRecord,
+    SplitRecord,
+    load_manifest,
+)
+from cache.shards import FEATURES, NAMES
 from cache.splits import SplitTable, read_split
+
+ROWS_WORTH_A_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,91 @@ class Questions:
 
 
 @dataclass
-class _Shard:
+class _MappedShard:
     """One mapped image shard; `checked` marks the rows whose digest has been compared."""
 
-    path: Path
+    file: str
     rows: np.ndarray
     digests: np.ndarray
     checked: np.ndarray
+
+
+def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
+    """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
+    for record in records:
+        path = directory / record.file
+        found = path.stat().st_size if path.is_file() else None
+        if found != record.bytes:
+            what = "is missing" if found is None else f"has {found:,} bytes"
+            raise CacheDamagedError(
+                f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
+            )
+
+
+def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
+    """Map a shard, and check all of it but its rows of features.
+
+    Raises:
+        CacheDamagedError: if it is not what was written.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    try:
+        file = Hdf5File(path, map_file(path))
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    if file.structure_digest(FEATURES[kind]) != record.structure:
+        raise CacheDamagedError(
+            f"{path}: what it says of its rows is not what was written (digest differs). "
+            f"{remedy(directory)}"
+        )
+    return file
+
+
+def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str]:
+    """Return the id of every picture, or the text of every distinct question, by row."""
+    return [
+        name
+        for record in manifest.shards(kind)
+        for name in open_shard(directory, kind, record).texts(NAMES[kind])
+    ]
+
+
+def read_prefixes(
+    directory: Path, manifest: Manifest, shards: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return parent row and last token of every prefix in the first `shards`, both (n,)."""
+    parents, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for record in manifest.questions[:shards]:
+        file = open_shard(directory, "questions", record)
+        parents.append(file.column("prefix_parent"))
+        tokens.append(file.column("prefix_token"))
+    return np.concatenate(parents), np.concatenate(tokens)
+
+
+def read_table(directory: Path, record: SplitRecord) -> SplitTable:
+    """Return the table of a split, unchecked against the rest of the cache."""
+    return read_split(Hdf5File(directory / record.file, read_whole(directory, record)))
+
+
+def read_whole(directory: Path, record: FileRecord) -> bytes:
+    """Return a file's bytes once they proved to be those that were written.
+
+    Raises:
+        CacheDamagedError: if they are not.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    try:
+        data = read_file(path)
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    if digest(data) != record.xxh3:
+        raise CacheDamagedError(
+            f"{path}: its bytes are not those that were written (digest differs). "
+            f"{remedy(directory)}"
+        )
+    return data
 
 
 class FeatureCache:
@@ -69,9 +160,10 @@ class FeatureCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.manifest = load_manifest(directory)
+        require_sizes(directory, self.manifest.files)
         self.spec = self.manifest.spec
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
-        self._shards: dict[int, _Shard] = {}
+        self._shards: dict[int, _MappedShard] = {}
 
     def split(self, name: str) -> SplitTable:
         """Return the table of a split."""
@@ -82,8 +174,7 @@ class FeatureCache:
                 f"{self.directory}: there is no split {name!r} in this cache (splits: {there}). "
                 f"Add it with `extract-features --cache {self.directory} --split {name} ...`."
             )
-        self._require_digest(record)
-        table = read_split(self.directory / record.file)
+        table = read_table(self.directory, record)
         limits = (self.manifest.image_rows, self.manifest.question_rows)
         for rows, limit in zip((table.image_rows, table.question_rows), limits, strict=True):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
@@ -97,17 +188,16 @@ class FeatureCache:
         states = [np.empty((0, self.spec.text_dim), self.spec.dtype)]
         rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
         for record in self.manifest.questions:
-            self._require_digest(record)
             path = self.directory / record.file
-            with Hdf5File(path) as file:
-                shape = (record.prefixes, self.spec.text_dim)
-                states.append(file.array("hidden_states", shape, np.dtype(self.spec.dtype)))
-                digests = file.array("hidden_states_xxh3", shape[:1], np.dtype(np.uint64))
-                if (row_digests(states[-1]) != digests).any():
-                    raise CacheDamagedError(f"{path}: hidden states differ from their digests")
-                texts += file.texts("question")
-                rows.append(file.column("path_rows"))
-                path_offsets = file.column("path_offsets")
+            file = Hdf5File(path, read_whole(self.directory, record))
+            shape = (record.prefixes, self.spec.text_dim)
+            states.append(file.array("hidden_states", shape, np.dtype(self.spec.dtype)))
+            digests = file.array("hidden_states_xxh3", shape[:1], np.dtype(np.uint64))
+            if (row_digests(states[-1]) != digests).any():
+                raise CacheDamagedError(f"{path}: hidden states differ from their digests")
+            texts += file.texts(NAMES["questions"])
+            rows.append(file.column("path_rows"))
+            path_offsets = file.column("path_offsets")
             require_offsets(path_offsets, len(rows[-1]), f"{path}: paths")
             offsets.append(path_offsets[1:] + offsets[-1][-1])
         path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
@@ -124,78 +214,54 @@ class FeatureCache:
             out: (n, patches, vision_dim) in the dtype of the cache. A page-aligned buffer is
                 several times faster than an array fresh from numpy.
         """
+        fresh: list[tuple[_MappedShard, int, np.ndarray]] = []
         shards = np.searchsorted(self._first_rows, rows, side="right") - 1
         for place, (row, index) in enumerate(zip(rows, shards, strict=True)):
             shard = self._shards.get(index) or self._open(int(index))
             local = row - self._first_rows[index]
+            if shard.checked[local]:
+                np.copyto(out[place], shard.rows[local])
+            else:
+                fresh.append((shard, local, out[place]))
+        if len(fresh) < ROWS_WORTH_A_THREAD:
+            self._copy_checked(fresh)
+            return
+        # Copying and hashing leave Python's lock to others, so two threads are nearly twice as
+        # fast: the first epoch costs no more than the later ones, which copy with one.
+        half = len(fresh) // 2
+        with ThreadPoolExecutor(1, thread_name_prefix="check") as other:
+            second = other.submit(self._copy_checked, fresh[half:])
+            self._copy_checked(fresh[:half])
+            second.result()
+
+    def _copy_checked(self, rows: Sequence[tuple[_MappedShard, int, np.ndarray]]) -> None:
+        for shard, local, out in rows:
             source = shard.rows[local]
-            if not shard.checked[local]:
-                if row_digest(source) != shard.digests[local]:
-                    raise CacheDamagedError(
-                        f"{shard.path}: row {local} differs from its digest, so it is not what "
-                        f"was written. Restore the file from a copy, or extract again into "
-                        f"another --cache."
-                    )
-                shard.checked[local] = True
-            np.copyto(out[place], source)
+            np.copyto(out, source)
+            # The copy is still in the processor's cache, and it is what the caller gets.
+            handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
+            if row_digest(handed) != shard.digests[local]:
+                raise CacheDamagedError(
+                    f"{self.directory / shard.file}: row {local} differs from its digest, so it is "
+                    f"not what was written. {remedy(self.directory)}"
+                )
+            shard.checked[local] = True
 
     def image_ids(self) -> list[str]:
         """Return the id of every picture, by row."""
-        ids: list[str] = []
-        for record in self.manifest.images:
-            with Hdf5File(self.directory / record.file) as file:
-                ids += file.texts("image_id")
-        return ids
+        return read_names(self.directory, self.manifest, "images")
 
-    def files(self) -> list[FileRecord]:
-        """Return the record of every file that the manifest names."""
-        manifest = self.manifest
-        return [*manifest.images, *manifest.questions, *manifest.splits.values()]
-
-    def problem_with(self, record: FileRecord) -> str:
-        """Read every byte of a file; return what is wrong with it, or ""."""
-        try:
-            self._require_digest(record)
-        except CacheDamagedError as error:
-            return str(error)
-        return ""
-
-    def _open(self, index: int) -> _Shard:
+    def _open(self, index: int) -> _MappedShard:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
         record = self.manifest.images[index]
-        path = self.directory / record.file
-        self._require_size(record)
+        file = open_shard(self.directory, "images", record)
         shape = (record.rows, self.spec.patches, self.spec.vision_dim)
-        with Hdf5File(path) as file:
-            extent = file.extent("patch_embeddings", shape, np.dtype(self.spec.dtype))
-            digests = file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64))
-        rows = np.memmap(path, extent.dtype, mode="r", offset=extent.offset, shape=shape)
-        checked = np.zeros(record.rows, dtype=bool)
-        # A plain array over the map: indexing a np.memmap makes a new object with a finaliser.
-        shard = _Shard(path, np.asarray(rows), digests, checked)
+        shard = _MappedShard(
+            file=record.file,
+            rows=file.array("patch_embeddings", shape, np.dtype(self.spec.dtype)),
+            digests=file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64)),
+            checked=np.zeros(record.rows, dtype=bool),
+        )
         self._shards[index] = shard
         return shard
-
-    def _require_size(self, record: FileRecord) -> None:
-        path = self.directory / record.file
-        found = path.stat().st_size if path.is_file() else None
-        if found != record.bytes:
-            what = "is missing" if found is None else f"has {found:,} bytes"
-            raise CacheDamagedError(
-                f"{path}: {what}, the manifest needs {record.bytes:,} bytes. "
-                f"Restore it from a copy, or extract again into another --cache."
-            )
-
-    def _require_digest(self, record: FileRecord) -> None:
-        self._require_size(record)
-        path = self.directory / record.file
-        try:
-            found = digest(path.read_bytes())
-        except OSError as error:
-            raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
-        if found != record.xxh3:
-            raise CacheDamagedError(
-                f"{path}: its bytes are not those that were written (digest differs). "
-                f"Restore it from a copy, or extract again into another --cache."
-            )

@@ -3,14 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from cache.errors import CacheDamagedError
 from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, require_offsets, text_datasets
-
-Id = int | str
+from cache.manifest import Id
 
 
 @dataclass(frozen=True)
@@ -59,29 +57,30 @@ class SplitTable:
         )
 
 
-def read_split(path: Path) -> SplitTable:
+def read_split(file: Hdf5File) -> SplitTable:
     """Read what `SplitTable.to_hdf5` wrote.
 
     Raises:
         CacheDamagedError: if the columns do not fit together.
     """
-    with Hdf5File(path) as file:
-        integer = file.column("question_id_is_integer", np.uint8)
-        ids = file.texts("question_id")
-        image_rows, question_rows = file.column("image_row"), file.column("question_row")
-        offsets = file.column("answers_begin")
-        flat = _read_column(file, "answer")
-        question_types = _read_column(file, "question_type")
-        answer_types = _read_column(file, "answer_type")
+    integer = file.column("question_id_is_integer", np.uint8)
+    ids = file.texts("question_id")
+    image_rows, question_rows = file.column("image_row"), file.column("question_row")
+    offsets = file.column("answers_begin")
+    flat = _read_column(file, "answer")
+    question_types = _read_column(file, "question_type")
+    answer_types = _read_column(file, "answer_type")
     columns = (integer, image_rows, question_rows, question_types, answer_types, offsets[1:])
     if any(len(column) != len(ids) for column in columns):
-        raise CacheDamagedError(f"{path}: columns of different length")
-    require_offsets(offsets, len(flat), f"{path}: answers")
+        raise CacheDamagedError(f"{file.path}: columns of different length")
+    require_offsets(offsets, len(flat), f"{file.path}: answers")
     bounds = itertools.pairwise(offsets)
     try:
         question_ids = [int(i) if n else i for i, n in zip(ids, integer, strict=True)]
     except ValueError as error:
-        raise CacheDamagedError(f"{path}: a question id that is marked so is no number") from error
+        raise CacheDamagedError(
+            f"{file.path}: a question id that is marked so is no number"
+        ) from error
     return SplitTable(
         question_ids=question_ids,
         image_rows=image_rows,

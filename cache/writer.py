@@ -1,42 +1,45 @@
 """Stage one's side of the cache: adds whole shards, one atomic file at a time.
 
-A shard is the unit of work. Its bytes are made in memory, written under a temporary name, synced
-and renamed; then the manifest names it. A process killed in between leaves a file that no manifest
-names, which the next run writes again with the same bytes.
+A shard is the unit of work. Its bytes are made in memory and laid aside, by this process or by
+others (aside.py); the one writer renames them into place in their order, and then the manifest
+names them. A process killed in between leaves a file that no manifest names, which the next run
+makes again with the same bytes.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
 
-import numpy as np
-
+from cache.aside import (
+    LEFTOVER,
+    Laid,
+    cannot_write,
+    laid_aside,
+    lay_aside,
+    record_path,
+    shard_path,
+)
 from cache.errors import CacheError
-from cache.files import digest, remove_partial_files, row_digests, sole_writer, write_atomically
-from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
-from cache.manifest import FOLDERS, NAME, CacheSpec, Failure, FileRecord, Manifest, load_manifest
+from cache.files import digest, sync_directory, write_atomically
+from cache.lock import WriterLock, sole_writer
+from cache.manifest import (
+    COPY,
+    FAILURES,
+    NAME,
+    Failure,
+    Manifest,
+    ShardKind,
+    SplitRecord,
+    load_manifest,
+    same_bytes,
+    small_files,
+)
+from cache.shards import NewImages, NewQuestions, Shard, image_shard, question_shard
+from cache.spec import CacheSpec, Json
 from cache.splits import SplitTable
-
-
-@dataclass(frozen=True)
-class NewQuestions:
-    """Distinct questions to be added, with the prefixes that no earlier row holds.
-
-    Attributes:
-        texts: The questions.
-        paths: Per question the cache-wide rows of its prefixes, first token first.
-        parents: (prefixes,) row of the prefix that is one token shorter; -1 at the first token.
-        tokens: (prefixes,) last token of each prefix.
-        hidden_states: (prefixes, text_dim) in the dtype of the cache.
-    """
-
-    texts: Sequence[str]
-    paths: Sequence[Sequence[int]]
-    parents: np.ndarray
-    tokens: np.ndarray
-    hidden_states: np.ndarray
 
 
 class CacheWriter:
@@ -55,22 +58,28 @@ class CacheWriter:
         self.directory = directory
         self.manifest = Manifest(spec=spec)
         self._stack = ExitStack()
+        self._lock: WriterLock
+        self._adopted: dict[ShardKind, int] = {"images": 0, "questions": 0}
 
     def __enter__(self) -> "CacheWriter":
         with ExitStack() as stack:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(sole_writer(self.directory))
+                self._lock = stack.enter_context(sole_writer(self.directory))
             except OSError as error:
                 raise CacheError(
                     f"{self.directory}: a cache cannot be written here ({error.strerror}). "
                     f"Give another --cache."
                 ) from error
-            if (self.directory / NAME).exists():
+            if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
                 stored.spec.require(self.manifest.spec, self.directory)
                 self.manifest = stored
-            remove_partial_files(self.directory, (NAME, *(f"{folder}/*.h5" for folder in FOLDERS)))
+            else:
+                self._require_no_shards()
+            self._remove_leftovers()
+            # At once, so that shards without a manifest are never the work of a kill.
+            self._commit(self.manifest)
             self._stack = stack.pop_all()
         return self
 
@@ -80,80 +89,20 @@ class CacheWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        with self._stack:
+            if kind is None:
+                self._remove_leftovers()
 
-    def image_rows(self) -> dict[str, int]:
-        """Return the row of every stored picture by image id."""
-        ids: list[str] = []
-        for record in self.manifest.images:
-            with Hdf5File(self.directory / record.file) as file:
-                ids += file.texts("image_id")
-        return {image_id: row for row, image_id in enumerate(ids)}
-
-    def question_rows(self) -> dict[str, int]:
-        """Return the row of every stored question by text."""
-        texts: list[str] = []
-        for record in self.manifest.questions:
-            with Hdf5File(self.directory / record.file) as file:
-                texts += file.texts("question")
-        return {text: row for row, text in enumerate(texts)}
-
-    def prefixes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return parent row and last token of every stored prefix, both (prefixes,)."""
-        parents, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for record in self.manifest.questions:
-            with Hdf5File(self.directory / record.file) as file:
-                parents.append(file.column("prefix_parent"))
-                tokens.append(file.column("prefix_token"))
-        return np.concatenate(parents), np.concatenate(tokens)
-
-    def add_images(
-        self,
-        image_ids: Sequence[str],
-        patch_embeddings: np.ndarray,
-        cls: np.ndarray,
-        *,
-        failures: Sequence[Failure] = (),
-    ) -> None:
+    def add_images(self, new: NewImages, *, failures: Sequence[Failure] = ()) -> None:
         """Write one image shard and, in the same commit, which pictures it had to leave out.
-
-        Args:
-            image_ids: One per row.
-            patch_embeddings: (rows, patches, vision_dim) in the dtype of the cache.
-            cls: (rows, vision_dim) in the dtype of the cache.
-            failures: Pictures of this shard that could not be read; they take the place of what is
-                known of the same pictures.
 
         Raises:
             CacheError: if a number is not finite, or the disk is full.
         """
-        kept = self._failures_without(image_ids, failures)
-        if not image_ids:
-            self._commit(replace(self.manifest, failures=kept))
-            return
-        spec = self.manifest.spec
-        _require_shape(patch_embeddings, (len(image_ids), spec.patches, spec.vision_dim), spec)
-        _require_shape(cls, (len(image_ids), spec.vision_dim), spec)
-        largest = max(
-            _largest(patch_embeddings, image_ids, "patch embeddings of image"),
-            _largest(cls, image_ids, "CLS vector of image"),
-        )
-        record = self._write(
-            f"images/{len(self.manifest.images):05d}.h5",
-            hdf5_bytes(
-                {
-                    "patch_embeddings": patch_embeddings,
-                    "patch_embeddings_xxh3": row_digests(patch_embeddings),
-                    "cls": cls,
-                    "cls_xxh3": row_digests(cls),
-                    **text_datasets("image_id", image_ids),
-                }
-            ),
-            rows=len(image_ids),
-        )
-        record = replace(record, largest=largest)
-        images = (*self.manifest.images, record)
-        self._commit(replace(self.manifest, images=images, failures=kept))
+        shard = image_shard(self.manifest.spec, new) if new.image_ids else None
+        chunk = self._adopted["images"]
+        lay_aside(self.directory, chunk, shard, kind="images", failures=failures)
+        self.adopt("images")
 
     def add_questions(self, new: NewQuestions) -> None:
         """Write one question shard.
@@ -161,85 +110,165 @@ class CacheWriter:
         Raises:
             CacheError: if a number is not finite, or the disk is full.
         """
-        spec = self.manifest.spec
-        prefixes = len(new.parents)
-        _require_shape(new.hidden_states, (prefixes, spec.text_dim), spec)
-        largest = _largest(new.hidden_states, range(prefixes), "hidden state of prefix")
-        offsets = np.zeros(len(new.paths) + 1, dtype=np.int64)
-        np.cumsum([len(path) for path in new.paths], out=offsets[1:])
-        record = self._write(
-            f"questions/{len(self.manifest.questions):05d}.h5",
-            hdf5_bytes(
-                {
-                    "hidden_states": new.hidden_states,
-                    "hidden_states_xxh3": row_digests(new.hidden_states),
-                    **column_datasets("prefix_parent", np.asarray(new.parents, dtype=np.int64)),
-                    **column_datasets("prefix_token", np.asarray(new.tokens, dtype=np.int64)),
-                    **column_datasets(
-                        "path_rows", np.array([r for p in new.paths for r in p], dtype=np.int64)
-                    ),
-                    **column_datasets("path_offsets", offsets),
-                    **text_datasets("question", new.texts),
-                }
-            ),
-            rows=len(new.texts),
-        )
-        record = replace(record, prefixes=prefixes, largest=largest)
-        self._commit(replace(self.manifest, questions=(*self.manifest.questions, record)))
+        shard = question_shard(self.manifest.spec, new)
+        lay_aside(self.directory, self._adopted["questions"], shard, kind="questions")
+        self.adopt("questions")
 
-    def set_split(self, name: str, table: SplitTable, *, left_out: int) -> None:
+    def adopt(self, kind: ShardKind) -> int:
+        """Make chunks that were laid aside part of the cache; return how many there are by now.
+
+        They are taken in their order, up to the first that is not done: whoever made them, the
+        cache is that of a single process.
+        """
+        manifest, first = self.manifest, self._adopted[kind]
+        chunk = first
+        while (laid := laid_aside(self.directory, kind, chunk)) is not None:
+            manifest = self._take(manifest, kind, chunk, laid)
+            chunk += 1
+        if chunk > first:
+            sync_directory(self.directory / kind)
+            self._commit(manifest)
+            for done in range(first, chunk):
+                record_path(self.directory, kind, done).unlink()
+            self._adopted[kind] = chunk
+        return chunk
+
+    def _take(self, manifest: Manifest, kind: ShardKind, chunk: int, laid: Laid) -> Manifest:
+        if kind == "images":
+            manifest = replace(manifest, failures=_merged(manifest.failures, laid))
+        if laid.record is None:
+            return manifest
+        index = len(manifest.shards(kind))
+        record = replace(laid.record, file=f"{kind}/{index:05d}.h5")
+        try:
+            shard_path(self.directory, kind, chunk).replace(self.directory / record.file)
+        except OSError as error:
+            raise cannot_write(self.directory / record.file, error) from error
+        return manifest.with_shard(kind, index, record)
+
+    def replace_shard(self, index: int, shard: Shard) -> bool:
+        """Put a shard that was made again in its place; return whether its bytes are the same.
+
+        Raises:
+            CacheError: if it holds other rows, for the splits point at them.
+        """
+        old = self.manifest.shards(shard.kind)[index]
+        record = replace(shard.record, file=old.file)
+        if (record.names, record.prefixes) != (old.names, old.prefixes):
+            raise CacheError(
+                f"{self.directory / old.file}: what was made again holds other rows than the "
+                f"shard that it should replace, so the data set has changed since. Extract into "
+                f"another --cache."
+            )
+        self._lock.require()
+        self._write(old.file, shard.data)
+        self._commit(self.manifest.with_shard(shard.kind, index, record))
+        return record == old
+
+    def set_split(
+        self,
+        name: str,
+        table: SplitTable,
+        *,
+        left_out: int = 0,
+        failures: Sequence[Failure] = (),
+        tokens: int = 0,
+        origin: Mapping[str, Json] | None = None,
+    ) -> None:
         """Write a split, or replace it by another version of itself.
+
+        The old version stays until the manifest names the new one, under another file name.
+
+        Args:
+            name: Of the split.
+            table: Its questions.
+            left_out: Questions of the data set that are not in the table.
+            failures: Those of them that could not be used; they replace what was known before.
+            tokens: Tokens of all its questions.
+            origin: Where the questions came from.
 
         Raises:
             CacheError: if its name cannot be a file's, or the disk is full.
         """
-        if name != PurePath(name).name:
+        if name != PurePath(name).name or "\0" in name:
             raise CacheError(f"split {name!r}: its name must do for a file, so without '/'")
-        record = self._write(f"splits/{name}.h5", table.to_hdf5(), rows=len(table))
-        self._commit(self.manifest.with_split(name, replace(record, left_out=left_out)))
+        data = table.to_hdf5()
+        file = self._split_file(name, digest(data))
+        self._lock.require()
+        self._write(file, data)
+        record = SplitRecord(
+            file=file,
+            rows=len(table),
+            bytes=len(data),
+            xxh3=digest(data),
+            left_out=left_out,
+            tokens=tokens,
+            origin=dict(origin or {}),
+        )
+        others = (failure for failure in self.manifest.failures if failure.split != name)
+        manifest = replace(self.manifest, failures=(*others, *failures))
+        self._commit(manifest.with_split(name, record))
 
-    def _failures_without(
-        self, image_ids: Sequence[str], new: Sequence[Failure]
-    ) -> tuple[Failure, ...]:
-        # One that fails again keeps its place, so that trying again changes no byte.
-        merged = {failure.image_id: failure for failure in (*self.manifest.failures, *new)}
-        stored = set(image_ids)
-        return tuple(failure for key, failure in merged.items() if key not in stored)
+    def _split_file(self, name: str, xxh3: str) -> str:
+        """Return the file for a split: its own if this is stored already, else one that is free."""
+        stored = self.manifest.splits.get(name)
+        if stored is not None and stored.xxh3 == xxh3:
+            return stored.file
+        taken = {record.file for record in self.manifest.splits.values()}
+        file, version = f"splits/{name}.h5", 2
+        while file in taken:
+            file, version = f"splits/{name}~{version}.h5", version + 1
+        return file
 
-    def _write(self, name: str, data: bytes, *, rows: int) -> FileRecord:
+    def _write(self, name: str, data: bytes) -> None:
         try:
             write_atomically(self.directory / name, data)
         except OSError as error:
-            raise _cannot_write(self.directory / name, error) from error
-        return FileRecord(file=name, rows=rows, bytes=len(data), xxh3=digest(data))
+            raise cannot_write(self.directory / name, error) from error
 
     def _commit(self, manifest: Manifest) -> None:
-        try:
-            manifest.save(self.directory)
-        except OSError as error:
-            raise _cannot_write(self.directory / NAME, error) from error
+        """Write the manifest, its copy, and the list of failures for people."""
+        self._lock.require()
+        for name, data in small_files(manifest).items():
+            path = self.directory / name
+            if same_bytes(path, data):
+                continue
+            if data:
+                self._write(name, data)
+            else:
+                path.unlink()
         self.manifest = manifest
 
+    def _require_no_shards(self) -> None:
+        shards = [p for p in self.directory.glob("*/*.h5") if LEFTOVER.fullmatch(p.name)]
+        if shards:
+            raise CacheError(
+                f"{self.directory}: there are {len(shards)} shards here, but neither {NAME} nor "
+                f"{COPY}. Bring one of these back, or give another --cache."
+            )
 
-def _cannot_write(path: Path, error: OSError) -> CacheError:
-    return CacheError(
-        f"{path}: cannot be written ({error.strerror}). What was stored before is whole; "
-        f"make room and run the same command to go on."
-    )
+    def _remove_leftovers(self) -> None:
+        """Remove what no manifest names: work of a killed writer, and old versions of splits.
+
+        A person may keep other things beside it, so only names that we give are touched.
+        """
+        named = {record.file for record in self.manifest.files}
+        versions = "|".join(re.escape(name) for name in self.manifest.splits)
+        patterns = {
+            "": re.compile(rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES})\.partial"),
+            "images": LEFTOVER,
+            "questions": LEFTOVER,
+            "splits": re.compile(rf"({versions})(~\d+)?\.h5(\.partial)?"),
+        }
+        for folder, pattern in patterns.items():
+            for path in (self.directory / folder).glob("*"):
+                if pattern.fullmatch(path.name) and f"{folder}/{path.name}" not in named:
+                    path.unlink()
 
 
-def _require_shape(array: np.ndarray, shape: tuple[int, ...], spec: CacheSpec) -> None:
-    if array.shape != shape or array.dtype != spec.dtype:
-        raise ValueError(f"got {array.dtype} {array.shape}, this cache needs {spec.dtype} {shape}")
-
-
-def _largest(rows: np.ndarray, names: Sequence[object], what: str) -> float:
-    """Return the largest absolute value, or say which row is not finite."""
-    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
-    if not finite.all():
-        bad = [str(names[i]) for i in np.flatnonzero(~finite)[:5]]
-        raise CacheError(
-            f"{what} {', '.join(bad)} is not finite in {rows.dtype}; nothing was written. "
-            f"Values beyond 65,504 do not fit float16: extract with --dtype float32."
-        )
-    return float(np.abs(rows).max(initial=0))
+def _merged(known: Sequence[Failure], laid: Laid) -> tuple[Failure, ...]:
+    """Return all failures; one that fails again keeps its place, so that it changes no byte."""
+    stored = set(laid.names)
+    pictures = {f.id: f for f in (*known, *laid.failures) if not f.split}
+    questions = [failure for failure in known if failure.split]
+    return (*(f for key, f in pictures.items() if key not in stored), *questions)

@@ -1,18 +1,30 @@
 """The `inspect-cache` and `verify-cache` commands, without torch."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from cache import FeatureCache
+from cache import Manifest, load_manifest
+from cache.verify import Damage, check_copies, verify
 from pipeline.display import console, progress, size
+from pipeline.rebuild_command import rebuild_command
+
+SHOWN = 5
+
+
+def naive_bytes(manifest: Manifest) -> int:
+    """Return the bytes of a cache that stores both features of every question by itself."""
+    spec = manifest.spec
+    return sum(
+        record.rows * spec.image_row_bytes + record.tokens * spec.prefix_row_bytes
+        for record in manifest.splits.values()
+    )
 
 
 def inspect_command(path: Path) -> dict[str, Any]:
     """Show what a cache holds, from its manifest alone."""
-    manifest = FeatureCache(path).manifest
+    manifest = load_manifest(path)
     spec = manifest.spec
     table = Table("", "", title=str(path), show_header=False)
     for name, value in spec.settings().items():
@@ -26,15 +38,35 @@ def inspect_command(path: Path) -> dict[str, Any]:
     )
     for name, record in manifest.splits.items():
         left = f", {record.left_out:,} left out" if record.left_out else ""
-        table.add_row(f"split {name}", f"{record.rows:,} questions{left}")
-    table.add_row("unreadable", f"{len(manifest.failures):,} pictures")
-    largest = max((r.largest for r in (*manifest.images, *manifest.questions)), default=0.0)
-    table.add_row("largest value", f"{largest:g}")
+        origin = f", from {record.origin['dataset']}" if record.origin else ""
+        table.add_row(f"split {name}", f"{record.rows:,} questions{left}{origin}")
+    table.add_section()
+    for kind in ("images", "questions"):
+        values = [record.largest for record in manifest.shards(kind)]
+        span = f"{min(values):g} to {max(values):g} by shard" if values else "-"
+        table.add_row(f"largest value, {kind}", span)
+    naive = naive_bytes(manifest)
+    ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
     table.add_row("on disk", size(manifest.bytes))
+    table.add_row("stored per question", size(naive) + ratio)
+    pictures = sum(1 for failure in manifest.failures if not failure.split)
+    table.add_row(
+        "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
+    )
     console.print(table)
+    for failure in manifest.failures[:SHOWN]:
+        console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
+    if len(manifest.failures) > SHOWN:
+        more = len(manifest.failures) - SHOWN
+        console.print(f"  and {more:,} more in {path / 'failures.jsonl'}", soft_wrap=True)
+    return _inspected(path, manifest, naive)
+
+
+def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
+    records = {kind: manifest.shards(kind) for kind in ("images", "questions")}
     return {
         "cache": str(path),
-        "settings": spec.settings(),
+        "settings": manifest.spec.settings(),
         "images": {"rows": manifest.image_rows, "shards": len(manifest.images)},
         "questions": {
             "distinct": manifest.question_rows,
@@ -42,29 +74,62 @@ def inspect_command(path: Path) -> dict[str, Any]:
             "shards": len(manifest.questions),
         },
         "splits": {
-            name: {"questions": record.rows, "left_out": record.left_out}
+            name: {
+                "questions": record.rows,
+                "left_out": record.left_out,
+                "tokens": record.tokens,
+                "origin": dict(record.origin),
+            }
             for name, record in manifest.splits.items()
         },
-        "failures": [asdict(failure) for failure in manifest.failures],
-        "largest": largest,
+        "failures": [failure.to_json() for failure in manifest.failures],
+        "largest": {
+            record.file: record.largest for shards in records.values() for record in shards
+        },
         "bytes": manifest.bytes,
+        "naive_bytes": naive,
     }
 
 
 def verify_command(path: Path) -> dict[str, Any]:
-    """Compare every byte of a cache with the digests in its manifest."""
-    cache = FeatureCache(path)
-    damaged: list[str] = []
-    with progress("verify", len(cache.files())) as advance:
-        for record in cache.files():
-            problem = cache.problem_with(record)
-            damaged += [problem] if problem else []
-            advance()
-    for problem in damaged:
-        console.print(problem, markup=False, soft_wrap=True)
-    if not damaged:
+    """Compare every byte of a cache with its digests; name what is damaged and what mends it."""
+    manifest = load_manifest(path)
+    order = {record.file: place for place, record in enumerate(manifest.files)}
+    damaged: list[Damage] = []
+    with progress("verify, bytes", manifest.bytes) as advance:
+        for record, damage in verify(path, manifest):
+            damaged += [damage] if damage else []
+            advance(record.bytes, note=f"{len(damaged)} files damaged" if damaged else "")
+    damaged.sort(key=lambda damage: order[damage.file])
+    found = [_described(path, manifest, damage) for damage in damaged]
+    found += [
+        {"file": damage.file, "reason": damage.reason} for damage in check_copies(path, manifest)
+    ]
+    for one in found:
+        _show(path, one)
+    if not found:
         console.print(
-            f"{path}: {len(cache.files())} files, {size(cache.manifest.bytes)}, all sound",
-            soft_wrap=True,
+            f"{path}: {len(order)} files, {size(manifest.bytes)}, all sound", soft_wrap=True
         )
-    return {"cache": str(path), "files": len(cache.files()), "damaged": damaged}
+    return {"cache": str(path), "files": len(order), "bytes": manifest.bytes, "damaged": found}
+
+
+def _described(path: Path, manifest: Manifest, damage: Damage) -> dict[str, Any]:
+    return {
+        "file": damage.file,
+        "reason": damage.reason,
+        "rows": list(damage.rows),
+        "names": list(damage.names),
+        "rebuild": rebuild_command(path, manifest, damage.file),
+    }
+
+
+def _show(path: Path, found: dict[str, Any]) -> None:
+    console.print(f"{path / found['file']}: {found['reason']}", soft_wrap=True)
+    for what in ("rows", "names"):
+        if found.get(what):
+            shown = ", ".join(map(str, found[what][:SHOWN]))
+            more = f", and {len(found[what]) - SHOWN:,} more" if len(found[what]) > SHOWN else ""
+            console.print(f"  {what}: {shown}{more}", soft_wrap=True)
+    if "rebuild" in found:
+        console.print(f"  to make it again: {found['rebuild']}", soft_wrap=True)

@@ -13,9 +13,12 @@ from pipeline.display import console, duration, size
 from pipeline.encoders import Fit, ImageEncoder, TextEncoder
 from pipeline.estimate import estimate
 from pipeline.evaluate import evaluate
-from pipeline.extract import Report, extract
+from pipeline.extract import Report, cache_spec, extract
 from pipeline.metric import Rules
 from pipeline.plan import Plan, make_plan
+from pipeline.ranks import torchrun_ranks
+from pipeline.rebuild import rebuild as rebuild_shards
+from pipeline.rebuild_command import origin_of
 from pipeline.runs import load_run
 from pipeline.sources import open_source
 from pipeline.tables import show_comparison, show_evaluation
@@ -23,6 +26,7 @@ from pipeline.train import train
 
 CPU_BATCH, GPU_BATCH = 32, 128
 SHOWN_FAILURES = 5
+OTHER_BYTES = "not the same bytes as before: another device or library rounds otherwise"
 
 
 def extract_command(
@@ -40,9 +44,10 @@ def extract_command(
     batch_size: int | None,
     device: str,
     limit: int | None,
+    rebuild: Sequence[str],
     dry_run: bool,
-) -> dict[str, Any]:
-    """Run stage one, or say what it would do."""
+) -> dict[str, Any] | None:
+    """Run stage one, or say what it would do; None from all ranks of `torchrun` but the first."""
     place = choose_device(device)
     source = open_source(dataset, columns=columns or None)
     images = ImageEncoder(
@@ -55,24 +60,22 @@ def extract_command(
     text = TextEncoder(
         text_model, layer=text_layer, device=place, compute_dtype=encoder_dtype(place)
     )
-    plan = make_plan(source, splits=splits, text=text, limit=limit)
     batch = batch_size or (CPU_BATCH if place.type == "cpu" else GPU_BATCH)
-    show_plan(plan, images, text)
-    if dry_run:
-        return estimate(
-            source,
-            plan,
-            cache=cache,
-            images=images,
-            text=text,
-            dtype=dtype,
-            batch_size=batch,
-        )
-    report = extract(
-        source, plan, cache=cache, images=images, text=text, dtype=dtype, batch_size=batch
-    )
-    show_report(report, cache)
-    return report.to_json()
+    with torchrun_ranks() as ranks:
+        plan = make_plan(source, splits=splits, text=text, limit=limit)
+        show_plan(plan, images, text)
+        how = {"cache": cache, "images": images, "text": text, "batch_size": batch}
+        if rebuild or dry_run:
+            if not ranks.lead:
+                return None
+            if dry_run:
+                return estimate(source, plan, dtype=dtype, **how)
+            spec = cache_spec(images, text, dtype)
+            return show_rebuilt(rebuild_shards(source, plan, rebuild, spec=spec, **how), cache)
+        origin = origin_of(dataset, columns, limit)
+        report = extract(source, plan, dtype=dtype, origin=origin, ranks=ranks, **how)
+        show_report(report, cache)
+        return report.to_json() if ranks.lead else None
 
 
 def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
@@ -93,13 +96,15 @@ def show_report(report: Report, cache: Path) -> None:
     encoded, total = report.images["encoded"], report.images["total"]
     if report.failures:
         console.print(
-            f"{len(report.failures):,} pictures cannot be read; {report.left_out:,} questions "
-            f"about them are left out:"
+            f"{report.images['skipped']:,} pictures cannot be read and "
+            f"{report.questions['skipped']:,} questions cannot be used; {report.left_out:,} "
+            f"questions are left out:"
         )
         for failure in report.failures[:SHOWN_FAILURES]:
-            console.print(f"  {failure.where}: {failure.reason}", markup=False, soft_wrap=True)
+            console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
         if len(report.failures) > SHOWN_FAILURES:
             console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
+        console.print(f"all are listed in {cache / 'failures.jsonl'}", soft_wrap=True)
     if encoded:
         rate = encoded / report.seconds
         done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
@@ -107,6 +112,14 @@ def show_report(report: Report, cache: Path) -> None:
     else:
         done = "nothing to encode: every readable picture is in the cache"
     console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
+
+
+def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
+    """Print which shards were made again."""
+    for shard in rebuilt:
+        same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
+        console.print(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
+    return {"cache": str(cache), "rebuilt": list(rebuilt)}
 
 
 def train_command(

@@ -1,6 +1,7 @@
 """Where and in what to compute, and one habit of the C library that is worth changing."""
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -9,13 +10,16 @@ from pipeline.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is the first GPU, or the CPU.
+    """Return the device called `name`; "auto" is this rank's GPU, or the CPU.
 
     Raises:
         ConfigError: if there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        rank = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun: each rank its own GPU
+        return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" can hold a tensor, but no number

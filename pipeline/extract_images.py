@@ -1,14 +1,18 @@
-"""Stage one's pictures: decoded by threads, encoded in batches, stored shard by shard."""
+"""Stage one's pictures: decoded by threads, encoded in batches, a shard at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
-from cache import CacheWriter, Failure
-from pipeline.display import Advance, progress
+from cache import CacheMismatchError, CacheSpec, Failure, Manifest
+from cache.reader import open_shard
+from cache.shards import THUMBNAIL, NewImages
+from pipeline.display import Advance
 from pipeline.encoders import ImageEncoder
 from pipeline.errors import ImageError, ModelError
 from pipeline.examples import Id, Source
@@ -18,68 +22,57 @@ from pipeline.plan import Plan
 DECODERS = 4
 """Threads that read and resize pictures while the encoder works."""
 
+SPOT_CHECKS = 8
+ANOTHER_PICTURE = 16
+"""Grey levels of 255; decoders of one picture differ by one or two in a thumbnail."""
 
-def extract_images(
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What became of a chunk of pictures."""
+
+    new: NewImages
+    failures: Sequence[Failure]
+
+
+def image_chunks(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id]]:
+    """Return the pictures that the cache lacks, in pieces of at most one shard.
+
+    Which pictures make a piece depends on their place in the plan alone, so that it does not
+    matter what was stored or has failed before.
+    """
+    chunks: dict[int, list[Id]] = {}
+    for place, image_id in enumerate(plan.images):
+        if str(image_id) not in stored:
+            chunks.setdefault(place // rows, []).append(image_id)
+    return list(chunks.values())
+
+
+def encode_images(
     source: Source,
-    plan: Plan,
-    writer: CacheWriter,
+    image_ids: Sequence[Id],
     encoder: ImageEncoder,
-    rows_by_id: Mapping[str, int],
+    spec: CacheSpec,
     *,
     batch_size: int,
-    shard_bytes: int,
-) -> int:
-    """Encode the pictures that the cache lacks; return how many were encoded.
+    advance: Advance,
+) -> EncodedImages:
+    """Encode some pictures and leave out those that cannot be read.
 
     Args:
         source: Whose pictures are read.
-        plan: Names the pictures.
-        writer: Of the cache, open.
+        image_ids: Which; at least one.
         encoder: Encodes them.
-        rows_by_id: Rows of the pictures that the cache has.
+        spec: Of the cache.
         batch_size: Pictures per batch; halved when a GPU's memory does not suffice.
-        shard_bytes: Features per shard.
+        advance: Told of every batch.
     """
-    missing = [image_id for image_id in plan.images if str(image_id) not in rows_by_id]
-    if not missing:
-        return 0
-    # Pictures that failed before come last: the shards of the others must not depend on them.
-    failed = {failure.image_id for failure in writer.manifest.failures}
-    rows = max(1, shard_bytes // writer.manifest.spec.image_row_bytes)
-    shards = [
-        chunk
-        for again in (False, True)
-        for chunk in _chunks([i for i in missing if (str(i) in failed) == again], rows)
-    ]
-    encoded = 0
-    with (
-        ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as threads,
-        progress("images", len(missing)) as advance,
-    ):
-        for shard in shards:
-            batches = _decoded(source, encoder, shard, batch_size, threads)
-            encoded += _add_shard(source, writer, encoder, batches, advance)
-    return encoded
-
-
-Decoded = list[tuple[Id, np.ndarray | ImageError]]
-"""A batch of pictures: pixels, or what went wrong."""
-
-
-def _add_shard(
-    source: Source,
-    writer: CacheWriter,
-    encoder: ImageEncoder,
-    batches: Iterator[Decoded],
-    advance: Advance,
-) -> int:
-    """Encode one shard and store it with its failures; return how many pictures it has."""
-    spec = writer.manifest.spec
     ids: list[str] = []
     failures: list[Failure] = []
+    thumbnails = [np.empty((0, THUMBNAIL), np.uint8)]
     patches = [np.empty((0, spec.patches, spec.vision_dim), spec.dtype)]
     cls = [np.empty((0, spec.vision_dim), spec.dtype)]
-    for batch in batches:
+    for batch in _decoded(source, encoder, image_ids, batch_size):
         pixels = []
         for image_id, found in batch:
             if isinstance(found, ImageError):
@@ -88,25 +81,69 @@ def _add_shard(
                 ids.append(str(image_id))
                 pixels.append(found)
         if pixels:
+            thumbnails.append(np.stack([thumbnail(one) for one in pixels]))
             batch_patches, batch_cls = _encode(encoder, np.stack(pixels))
             patches.append(stored(batch_patches, spec.dtype))
             cls.append(stored(batch_cls, spec.dtype))
         advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
-    writer.add_images(ids, np.concatenate(patches), np.concatenate(cls), failures=failures)
-    return len(ids)
+    new = NewImages(ids, np.concatenate(thumbnails), np.concatenate(patches), np.concatenate(cls))
+    return EncodedImages(new, failures)
 
 
-def _chunks(items: Sequence[Any], count: int) -> Iterator[Sequence[Any]]:
-    for first in range(0, len(items), count):
-        yield items[first : first + count]
+def require_same_pictures(
+    source: Source,
+    plan: Plan,
+    rows: Mapping[str, int],
+    encoder: ImageEncoder,
+    *,
+    cache: Path,
+    manifest: Manifest,
+) -> None:
+    """Compare a few stored pictures with those that the data set has under their ids.
+
+    Args:
+        source: Whose pictures are read.
+        plan: Names the pictures.
+        rows: Row of every stored picture by image id.
+        encoder: Fits pictures to the model.
+        cache: Folder of the cache.
+        manifest: Of the cache.
+
+    Raises:
+        CacheMismatchError: if one is another picture.
+    """
+    known = [image_id for image_id in plan.images if str(image_id) in rows]
+    first_rows = np.cumsum([0, *(record.rows for record in manifest.images)])
+    count = min(SPOT_CHECKS, len(known))
+    for image_id in (known[i * len(known) // count] for i in range(count)):
+        row = rows[str(image_id)]
+        index = int(np.searchsorted(first_rows, row, side="right")) - 1
+        file = open_shard(cache, "images", manifest.images[index])
+        before = file.column("thumbnail", np.uint8).reshape(-1, THUMBNAIL)[row - first_rows[index]]
+        try:
+            now = thumbnail(encoder.pixels(load_rgb(source.picture(image_id))))
+        except ImageError:  # it is gone by now, and its features are still good
+            continue
+        if np.abs(before.astype(int) - now).max() > ANOTHER_PICTURE:
+            raise CacheMismatchError(
+                f"{source.where(image_id)}: the cache {cache} holds another picture as image "
+                f"{str(image_id)!r}. A cache knows pictures by their ids: give this data set "
+                f"another --cache."
+            )
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """(height, width, 3) uint8 -> (THUMBNAIL,) uint8: mean grey of 8 x 8 fields."""
+    grey = Image.fromarray(pixels).convert("L")
+    return np.asarray(grey.resize((8, 8), Image.Resampling.BOX)).reshape(-1)
+
+
+Decoded = list[tuple[Id, np.ndarray | ImageError]]
+"""A batch of pictures: pixels, or what went wrong."""
 
 
 def _decoded(
-    source: Source,
-    encoder: ImageEncoder,
-    shard: Sequence[Id],
-    batch_size: int,
-    threads: ThreadPoolExecutor,
+    source: Source, encoder: ImageEncoder, image_ids: Sequence[Id], batch_size: int
 ) -> Iterator[Decoded]:
     """Yield batches of pictures, one batch being decoded ahead."""
 
@@ -116,14 +153,18 @@ def _decoded(
         except ImageError as error:
             return error
 
-    def submit(batch: Sequence[Id]) -> list[tuple[Id, Future]]:
-        return [(image_id, threads.submit(decode, image_id)) for image_id in batch]
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as threads:
 
-    batches = list(_chunks(shard, batch_size))
-    ahead = submit(batches[0])
-    for following in [*batches[1:], ()]:
-        current, ahead = ahead, submit(following)
-        yield [(image_id, future.result()) for image_id, future in current]
+        def submit(batch: Sequence[Id]) -> list[tuple[Id, Future]]:
+            return [(image_id, threads.submit(decode, image_id)) for image_id in batch]
+
+        batches = [
+            image_ids[first : first + batch_size] for first in range(0, len(image_ids), batch_size)
+        ]
+        ahead = submit(batches[0])
+        for following in [*batches[1:], ()]:
+            current, ahead = ahead, submit(following)
+            yield [(image_id, future.result()) for image_id, future in current]
 
 
 def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

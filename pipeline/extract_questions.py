@@ -4,13 +4,14 @@ The cache's prefixes make a tree. Of the questions that a shard adds, only the l
 question that is the beginning of another gets its states from the longer one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from cache import CacheWriter
-from cache.writer import NewQuestions
-from pipeline.display import progress
+from cache import CacheSpec
+from cache.shards import NewQuestions
+from pipeline.display import Advance
 from pipeline.encoders import TextEncoder
 from pipeline.extract_images import stored
 from pipeline.plan import Plan
@@ -20,59 +21,79 @@ TEXT_BATCH = 64
 """Questions of equal length per batch; a constant, because it may change the last bit."""
 
 
-def missing_questions(plan: Plan, writer: CacheWriter) -> list[str]:
-    """Return the distinct questions that the cache lacks, in the order of the plan."""
-    known = writer.question_rows()
-    return [text for text in plan.questions if text not in known]
+@dataclass(frozen=True)
+class QuestionChunk:
+    """The distinct questions of one shard, before they are encoded.
+
+    Attributes:
+        paths: For each question the cache-wide row of each of its prefixes.
+        first: The first row that this chunk adds.
+        parents: (prefixes,) of the rows that it adds.
+        tokens: (prefixes,) of the rows that it adds.
+    """
+
+    paths: Mapping[str, Sequence[int]]
+    first: int
+    parents: np.ndarray
+    tokens: np.ndarray
 
 
-def missing_prefixes(plan: Plan, writer: CacheWriter) -> int:
-    """Return how many rows the cache lacks for the questions of a plan."""
-    table = PrefixTable(*writer.prefixes())
-    before = len(table)
-    for text in missing_questions(plan, writer):
-        table.add(plan.questions[text])
-    return len(table) - before
-
-
-def extract_questions(
-    plan: Plan, writer: CacheWriter, encoder: TextEncoder, *, shard_bytes: int
-) -> None:
-    """Encode the distinct questions that the cache lacks.
+def question_chunks(
+    plan: Plan, known: Collection[str], table: PrefixTable, rows: int
+) -> list[QuestionChunk]:
+    """Return the distinct questions that the cache lacks, in pieces of one shard.
 
     Args:
         plan: Names the questions and their tokens.
-        writer: Of the cache, open.
-        encoder: Encodes them.
-        shard_bytes: Features per shard; a shard ends with the question that fills it.
+        known: Questions that the cache has.
+        table: The prefixes that the cache has; gets those of the chunks.
+        rows: Prefixes per shard; a shard ends with the question that fills it.
     """
-    missing = missing_questions(plan, writer)
-    if not missing:
-        return
-    table = PrefixTable(*writer.prefixes())
-    rows = max(1, shard_bytes // writer.manifest.spec.prefix_row_bytes)
-    with progress("questions", len(missing)) as advance:
-        while missing:
-            first = len(table)
-            paths: dict[str, list[int]] = {}
-            for text in missing:
-                if len(table) - first >= rows:
-                    break
-                paths[text] = table.add(plan.questions[text])
-            missing = missing[len(paths) :]
-            states = np.empty((len(table) - first, encoder.dim), dtype=writer.manifest.spec.dtype)
-            for batch, done in _equal_lengths(paths, first):
-                if batch:
-                    _fill(states, first, batch, paths, plan, encoder)
-                advance(done)
-            parents, tokens = table.since(first)
-            writer.add_questions(
-                NewQuestions(list(paths), list(paths.values()), parents, tokens, states)
-            )
+    missing = [text for text in plan.questions if text not in known]
+    chunks = []
+    paths: dict[str, Sequence[int]] = {}
+    first = len(table)
+    for text in missing:
+        paths[text] = table.add(plan.questions[text])
+        if len(table) - first >= rows or text is missing[-1]:
+            chunks.append(QuestionChunk(paths, first, *table.since(first)))
+            paths, first = {}, len(table)
+    return chunks
 
 
-def _equal_lengths(paths: dict[str, list[int]], first: int) -> Iterator[tuple[list[str], int]]:
+def encode_questions(
+    chunk: QuestionChunk,
+    questions: Mapping[str, Sequence[int]],
+    encoder: TextEncoder,
+    spec: CacheSpec,
+    *,
+    advance: Advance,
+) -> NewQuestions:
+    """Encode one chunk.
+
+    Args:
+        chunk: What to encode.
+        questions: Tokens of every question.
+        encoder: Encodes them.
+        spec: Of the cache.
+        advance: Told of every batch.
+    """
+    states = np.empty((len(chunk.tokens), encoder.dim), dtype=spec.dtype)
+    for batch, done in _equal_lengths(chunk):
+        if batch:
+            rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
+            encoded = encoder.encode([questions[text] for text in batch])
+            new = rows >= chunk.first
+            states[rows[new] - chunk.first] = stored(encoded, spec.dtype)[new]
+        advance(done)
+    return NewQuestions(
+        list(chunk.paths), list(chunk.paths.values()), chunk.parents, chunk.tokens, states
+    )
+
+
+def _equal_lengths(chunk: QuestionChunk) -> Iterator[tuple[list[str], int]]:
     """Yield batches of questions of one length, and how many questions each settles."""
+    paths, first = chunk.paths, chunk.first
     known = [text for text, path in paths.items() if path[-1] < first]
     yield [], len(known)  # every prefix of theirs is in the cache
     # A question that is a prefix of another gets its states with the longer one's.
@@ -87,18 +108,3 @@ def _equal_lengths(paths: dict[str, list[int]], first: int) -> Iterator[tuple[li
         for begin in range(0, len(texts), TEXT_BATCH):
             batch = texts[begin : begin + TEXT_BATCH]
             yield batch, len(batch)
-
-
-def _fill(
-    states: np.ndarray,
-    first: int,
-    batch: Sequence[str],
-    paths: dict[str, list[int]],
-    plan: Plan,
-    encoder: TextEncoder,
-) -> None:
-    """Run one batch and store the states of its new prefixes in `states`."""
-    rows = np.array([paths[text] for text in batch])  # (questions, length)
-    encoded = encoder.encode([plan.questions[text] for text in batch])
-    new = rows >= first
-    states[rows[new] - first] = stored(encoded, states.dtype.name)[new]

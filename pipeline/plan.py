@@ -1,7 +1,7 @@
 """What stage one has to do: which pictures, which questions, how many rows and bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.encoders import TextEncoder
 from pipeline.errors import SourceError
@@ -26,6 +26,7 @@ class Plan:
     questions: Mapping[str, Sequence[int]]
     tokens: int
     prefixes: int
+    left_out: Mapping[str, Sequence] = field(default_factory=dict)
 
     @property
     def question_count(self) -> int:

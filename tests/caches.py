@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cache import CacheSpec, CacheWriter, SplitTable
-from cache.writer import NewQuestions
+from cache.shards import THUMBNAIL, NewImages, NewQuestions
 
 GRID, VISION_DIM, TEXT_DIM = (2, 3), 5, 7
 PATCHES = GRID[0] * GRID[1]
@@ -49,6 +49,12 @@ def make_spec(**changes: object) -> CacheSpec:
     return CacheSpec(**(settings | changes))
 
 
+def new_images(ids: Sequence[str], patch_embeddings: np.ndarray, cls: np.ndarray) -> NewImages:
+    """Pictures whose thumbnails are black."""
+    thumbnails = np.zeros((len(ids), THUMBNAIL), np.uint8)
+    return NewImages(ids, thumbnails, patch_embeddings, cls)
+
+
 def make_cache(
     directory: Path,
     splits: Mapping[str, Sequence[Row]],
@@ -83,7 +89,9 @@ def make_cache(
         for part in (slice(0, half), slice(half, None)):
             ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
             features = patch_embeddings[part]
-            writer.add_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype))
+            writer.add_images(
+                new_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype))
+            )
         writer.add_questions(_questions(states))
         for name, split in splits.items():
             writer.set_split(name, _table(split), left_out=left_out)

@@ -236,10 +236,7 @@ def damage(made: Made, image: int) -> None:
     """Flip one bit of a picture's features; the file keeps its size."""
     shard, row = divmod(image, (len(made.patch_embeddings) + 1) // 2)
     path = made.directory / f"images/{shard:05d}.h5"
-    rows = (len(made.patch_embeddings) + 1) // 2 if shard == 0 else len(made.patch_embeddings) // 2
-    with Hdf5File(path) as file:
-        shape = (rows, PATCHES, VISION_DIM)
-        place = file.extent("patch_embeddings", shape, np.dtype("float16")).offset
+    place = Hdf5File(path, path.read_bytes()).layout["patch_embeddings"].offset
     place += row * PATCHES * VISION_DIM * 2 + 11
     data = bytearray(path.read_bytes())
     data[place] ^= 1

@@ -4,14 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec
+from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
 
 from cache import CacheError, CacheWriter, Failure, SplitTable
-from cache.writer import NewQuestions
+from cache.shards import NewQuestions
 from pipeline.cache_info import inspect_command, verify_command
 
+ORIGIN = {"dataset": "jsonl:/my data", "columns": {}, "limit": 7}
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,13 +26,13 @@ def directory(tmp_path: Path) -> Path:
     states = rng.random((4, TEXT_DIM)).astype(np.float16)
     split = SplitTable([1], np.array([0]), np.array([1]), [("yes",)], [""], [""])
     with CacheWriter(cache, make_spec()) as writer:
-        writer.add_images(["1", "2"], patches[:2], patches[:2, 0])
+        writer.add_images(new_images(["1", "2"], patches[:2], patches[:2, 0]))
         bad = [Failure("9", "[9].jpg", "truncated")]
-        writer.add_images(["3"], patches[2:], patches[2:, 0], failures=bad)
+        writer.add_images(new_images(["3"], patches[2:], patches[2:, 0]), failures=bad)
         paths = [[0, 1], [0, 2, 3]]
         parents = np.array([-1, 0, 0, 2])
         writer.add_questions(NewQuestions(["a", "b"], paths, parents, np.arange(4), states))
-        writer.set_split("train", split, left_out=1_234)
+        writer.set_split("train", split, left_out=1_234, tokens=3, origin=ORIGIN)
         writer.set_split("val", split, left_out=0)
     return cache
 
@@ -56,52 +58,79 @@ def test_what_a_cache_holds(directory: Path, capsys: pytest.CaptureFixture[str])
         "images": {"rows": 3, "shards": 2},
         "questions": {"distinct": 2, "prefixes": 4, "shards": 1},
         "splits": {
-            "train": {"questions": 1, "left_out": 1234},
-            "val": {"questions": 1, "left_out": 0},
+            "train": {"questions": 1, "left_out": 1234, "tokens": 3, "origin": ORIGIN},
+            "val": {"questions": 1, "left_out": 0, "tokens": 0, "origin": {}},
         },
-        "failures": [{"image_id": "9", "where": "[9].jpg", "reason": "truncated"}],
-        "largest": 12.5,
+        "failures": [{"kind": "image", "id": "9", "where": "[9].jpg", "reason": "truncated"}],
+        "largest": {
+            "images/00000.h5": 12.5,
+            "images/00001.h5": found["largest"]["images/00001.h5"],
+            "questions/00000.h5": found["largest"]["questions/00000.h5"],
+        },
         "bytes": sum(path.stat().st_size for path in directory.glob("*/*.h5")),
+        # Two questions, each with its picture (patches and CLS), and three tokens, in float16.
+        "naive_bytes": 2 * (PATCHES + 1) * VISION_DIM * 2 + 3 * TEXT_DIM * 2,
     }
+    assert 0 < found["largest"]["images/00001.h5"] <= 1
     shown = " ".join(lines(capsys).split())
     for words in ("made-up-vision", "3 pictures, 2 x 3 patches", "2 distinct, 4 prefixes",
-                  "1,234 left out", "12.5"):  # fmt: skip
+                  "1,234 left out, from jsonl:/my data", "to 12.5 by shard",
+                  "1 pictures, 0 questions", "[9].jpg: truncated"):  # fmt: skip
         assert words in shown
 
 
 def test_an_empty_cache_can_be_looked_at(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images([], np.empty(0), np.empty(0), failures=[Failure("1", "x", "gone")])
+        writer.add_images(
+            new_images([], np.empty(0), np.empty(0)), failures=[Failure("1", "x", "gone")]
+        )
 
     found = inspect_command(tmp_path)
-    assert (found["images"]["rows"], found["largest"], found["splits"]) == (0, 0.0, {})
+    assert (found["images"]["rows"], found["largest"], found["splits"]) == (0, {}, {})
     assert verify_command(tmp_path)["damaged"] == []
 
 
 def test_a_sound_cache_is_said_to_be_sound(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify_command(directory) == {"cache": str(directory), "files": 5, "damaged": []}
+    found = verify_command(directory)
+    assert (found["files"], found["damaged"]) == (5, [])
+    assert found["bytes"] == sum(path.stat().st_size for path in directory.glob("*/*.h5"))
     assert f"{directory}: 5 files" in lines(capsys)
 
 
-def test_every_damaged_file_is_named(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shard = directory / "images" / "00001.h5"
-    data = bytearray(shard.read_bytes())
-    data[-3] ^= 1
-    shard.write_bytes(data)
+def test_every_damaged_file_is_named_with_what_mends_it(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = directory / "images" / "00000.h5"
+    with h5py.File(shard, "r+") as file:
+        for name, row in (("patch_embeddings", 1), ("cls", 0)):
+            file[name][row] = file[name][row] + 1
     (directory / "splits" / "val.h5").unlink()
+    (directory / "failures.jsonl").write_text("{}")
 
     found = verify_command(directory)
     shown = lines(capsys)
     assert found["files"] == 5
-    assert [problem.split(": ")[0] for problem in found["damaged"]] == [
-        str(shard),
-        str(directory / "splits" / "val.h5"),
-    ]
-    assert "digest differs" in found["damaged"][0]
-    assert "is missing" in found["damaged"][1]
-    assert all(problem in shown for problem in found["damaged"])
+    rows, gone, listed = found["damaged"]
+    command = (
+        f"frozen-vqa extract-features --dataset 'jsonl:/my data' --limit 7 --split train --cache "
+        f"'{directory}' --vision-model made-up-vision --image-size 28 --text-model made-up-text "
+        f"--text-layer -1 --dtype float16 --rebuild images/00000.h5"
+    )
+    assert rows == {
+        "file": "images/00000.h5",
+        "reason": "2 rows are not what was written",
+        "rows": [0, 1],
+        "names": ["1", "2"],
+        "rebuild": command,
+    }
+    assert (gone["file"], gone["reason"]) == ("splits/val.h5", "the file is missing")
+    assert "--split val --cache" in gone["rebuild"]
+    assert "--rebuild" not in gone["rebuild"]  # the extraction itself writes splits again
+    assert listed["file"] == "failures.jsonl"
+    for words in (f"{shard}: 2 rows", "names: 1, 2", f"to make it again: {command}"):
+        assert words in shown
     assert "all sound" not in shown
 
 

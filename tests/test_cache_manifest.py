@@ -1,6 +1,9 @@
 """cache.json comes back as it was written, or not at all."""
 
 import json
+import os
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +13,60 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache import CacheDamagedError, CacheError, CacheMismatchError, CacheSpec, Failure
-from cache.manifest import FORMAT, FileRecord, Manifest, _body_digest, load_manifest
+from cache.manifest import (
+    FORMAT,
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+    _body_digest,
+    load_manifest,
+)
 
-counts = st.integers(0, 2**50)
+counts = st.integers(0, 2**48 - 1)
+sizes = st.integers(1, 2**20 - 1)
 texts = st.text(max_size=8)
 
 
-def records(folder: str) -> st.SearchStrategy[FileRecord]:
+def files(folder: str) -> st.SearchStrategy[str]:
+    return st.integers(0, 99_999).map(lambda n: f"{folder}/{n:05d}.h5")
+
+
+def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
     return st.builds(
-        FileRecord,
-        file=st.integers(0, 99_999).map(lambda n: f"{folder}/{n:05d}.h5"),
+        ShardRecord,
+        file=files(folder),
         rows=counts,
         bytes=counts,
         xxh3=texts,
+        structure=texts,
+        names=texts,
         prefixes=counts,
         largest=st.floats(allow_nan=False, allow_infinity=False),
-        left_out=counts,
     )
+
+
+split_records = st.builds(
+    SplitRecord,
+    file=files("splits"),
+    rows=counts,
+    bytes=counts,
+    xxh3=texts,
+    left_out=counts,
+    tokens=counts,
+    origin=st.dictionaries(texts, texts | st.none() | st.integers(), max_size=3),
+)
+
+
+def shard(file: str, rows: int = 0, size: int = 0, prefixes: int = 0) -> ShardRecord:
+    return ShardRecord(file, rows, size, "ab12", "cd34", "ef56", prefixes, 1.5)
+
+
+def table(rows: int, size: int) -> SplitRecord:
+    return SplitRecord("splits/val.h5", rows, size, "ab12", 1, 31, {"dataset": "jsonl:/é"})
+
+
+def save(directory: Path, manifest: Manifest) -> None:
+    (directory / "cache.json").write_bytes(manifest.to_bytes())
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
@@ -36,22 +76,24 @@ manifests = st.builds(
         CacheSpec,
         vision=st.dictionaries(texts, values | st.lists(values, max_size=3), max_size=3),
         text=st.dictionaries(texts, values, max_size=3),
-        grid=st.tuples(counts, counts),
-        vision_dim=counts,
-        text_dim=counts,
+        grid=st.tuples(sizes, sizes),
+        vision_dim=sizes,
+        text_dim=sizes,
         dtype=st.sampled_from(["float16", "float32"]),
     ),
-    images=st.lists(records("images"), max_size=3).map(tuple),
-    questions=st.lists(records("questions"), max_size=3).map(tuple),
-    splits=st.dictionaries(texts, records("splits"), max_size=3),
-    failures=st.lists(st.builds(Failure, texts, texts, texts), max_size=3).map(tuple),
+    images=st.lists(shards("images"), max_size=3).map(tuple),
+    questions=st.lists(shards("questions"), max_size=3).map(tuple),
+    splits=st.dictionaries(texts, split_records, max_size=3),
+    failures=st.lists(
+        st.builds(Failure, texts | st.none() | st.integers(), texts, texts, texts), max_size=3
+    ).map(tuple),
 )
 
 SMALL = Manifest(
     spec=make_spec(vision={"model": "é", "std": [0.5, 0.25]}),
-    images=(FileRecord("images/00000.h5", 3, 4097, "ab12", largest=1.5),),
-    questions=(FileRecord("questions/00000.h5", 2, 5000, "cd34", prefixes=7),),
-    splits={"val": FileRecord("splits/val.h5", 5, 900, "ef56", left_out=1)},
+    images=(shard("images/00000.h5", 3, 4097),),
+    questions=(shard("questions/00000.h5", 2, 5000, 7),),
+    splits={"val": table(5, 900)},
     failures=(Failure("9", "row 9", "truncated"),),
 )
 
@@ -59,7 +101,7 @@ SMALL = Manifest(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(manifests)
 def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> None:
-    manifest.save(tmp_path)
+    save(tmp_path, manifest)
 
     assert load_manifest(tmp_path) == manifest
     assert list(load_manifest(tmp_path).splits) == list(manifest.splits)  # in their order
@@ -68,12 +110,12 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> 
 def test_rows_and_bytes_are_summed() -> None:
     manifest = Manifest(
         spec=make_spec(),
-        images=(FileRecord("images/0", 3, 10, ""), FileRecord("images/1", 4, 20, "")),
+        images=(shard("images/0", 3, 10), shard("images/1", 4, 20)),
         questions=(
-            FileRecord("questions/0", 5, 40, "", prefixes=11),
-            FileRecord("questions/1", 6, 80, "", prefixes=13),
+            shard("questions/0", 5, 40, 11),
+            shard("questions/1", 6, 80, 13),
         ),
-    ).with_split("val", FileRecord("splits/val.h5", 100, 160, ""))
+    ).with_split("val", table(100, 160))
 
     assert (manifest.image_rows, manifest.question_rows, manifest.prefix_rows) == (7, 11, 24)
     assert manifest.bytes == 10 + 20 + 40 + 80 + 160
@@ -94,7 +136,7 @@ def test_another_dtype_is_refused() -> None:
 
 
 def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
-    SMALL.save(tmp_path)
+    save(tmp_path, SMALL)
     path = tmp_path / "cache.json"
     data = path.read_bytes()
     refused = 0
@@ -124,17 +166,20 @@ def test_a_file_that_is_no_manifest_is_refused(data: bytes, tmp_path: Path) -> N
 
 
 def test_a_changed_value_is_told_from_a_file_that_is_no_manifest(tmp_path: Path) -> None:
-    SMALL.save(tmp_path)
+    save(tmp_path, SMALL)
     path = tmp_path / "cache.json"
     path.write_text(path.read_text().replace('"float16"', '"float32"'))
 
-    with pytest.raises(CacheDamagedError, match=r"digest does not match its content.*Restore it"):
+    with pytest.raises(
+        CacheDamagedError,
+        match=r"digest does not match its content.*`cp .*cache.copy.json .*verify-cache",
+    ):
         load_manifest(tmp_path)
 
 
 def save_body(directory: Path, **changes: Any) -> None:
     """Write a manifest with other content and the digest that goes with it."""
-    SMALL.save(directory)
+    save(directory, SMALL)
     path = directory / "cache.json"
     body = {**json.loads(path.read_text()), **changes}
     del body["xxh3"]
@@ -151,12 +196,18 @@ def test_a_body_with_its_digest_is_read(tmp_path: Path) -> None:
 def test_another_format_is_refused(version: object, tmp_path: Path) -> None:
     save_body(tmp_path, format=version)
 
-    with pytest.raises(CacheError, match=f"format {version!r}, but this version reads format 1"):
+    with pytest.raises(
+        CacheError, match=f"format {version!r}, .* reads {FORMAT}. To migrate, run the "
+    ):
         load_manifest(tmp_path)
 
 
 def record(**changes: object) -> dict[str, object]:
-    return {"file": "images/00000.h5", "rows": 1, "bytes": 2, "xxh3": "", **changes}
+    return {**vars(shard("images/00000.h5", 1, 2)), **changes}
+
+
+def split_record(**changes: object) -> dict[str, object]:
+    return {**vars(table(1, 2)), **changes}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +222,20 @@ def record(**changes: object) -> dict[str, object]:
         {"images": [record(file="/etc/passwd")]},
         {"images": [record(file="images/..")]},
         {"questions": [record(file="elsewhere/00000.h5")]},
-        {"splits": {"val": record(file="splits/a/b.h5")}},
+        {"splits": {"val": split_record(file="splits/a/b.h5")}},
+        {"splits": {"val": split_record(file="images/00000.h5")}},
+        {"splits": {"val": split_record(origin="jsonl:DATA")}},
+        {"splits": {"val": split_record(rows=1.0)}},
+        {"images": [record(largest="[red]")]},
+        {"images": [record(rows=-1)]},
+        {"images": [record(bytes=2**60)]},
+        {"images": [record(xxh3=None)]},
+        {"images": [record(file="images/a\0b")]},
+        {"spec": {**vars(make_spec()), "grid": [2**40, 2**40]}},
+        {"spec": {**vars(make_spec()), "vision_dim": 0}},
+        {"spec": {**vars(make_spec()), "vision": []}},
+        {"failures": [{"id": 1.5, "where": "", "reason": ""}]},
+        {"failures": [{"id": 1, "where": None, "reason": ""}]},
         {"splits": []},
         {"failures": [{"image_id": "1"}]},
     ],
@@ -182,6 +246,32 @@ def test_a_manifest_from_elsewhere_with_other_entries_is_refused(
     save_body(tmp_path, **changes)
 
     with pytest.raises(CacheDamagedError, match=r"cache\.json: not a cache manifest"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["splits", "images", "spec"])
+def test_other_entries_are_what_is_refused(what: str, tmp_path: Path) -> None:
+    """The entries that the test above spoils are read when they are whole."""
+    whole = {"splits": {"val": split_record()}, "images": [record()], "spec": vars(make_spec())}
+    save_body(tmp_path, **{what: whole[what]})
+
+    load_manifest(tmp_path)
+
+
+def test_a_missing_manifest_with_a_copy_says_how_to_bring_it_back(tmp_path: Path) -> None:
+    (tmp_path / "cache.copy.json").write_bytes(SMALL.to_bytes())
+    with pytest.raises(CacheDamagedError, match=r"it is missing, but its copy .*`cp ") as raised:
+        load_manifest(tmp_path)
+
+    command = str(raised.value).split("`")[1]
+    subprocess.run(shlex.split(command), check=True)
+    assert load_manifest(tmp_path) == SMALL
+
+
+def test_a_pipe_in_place_of_a_manifest_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cache.json")
+
+    with pytest.raises(CacheError, match=r"cache\.json: cannot be read \(not a regular file\)"):
         load_manifest(tmp_path)
 
 
@@ -196,13 +286,13 @@ def test_a_missing_cache_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "cache.json").mkdir()
 
-    with pytest.raises(CacheError, match=r"cache\.json: cannot be read \(Is a directory\)"):
+    with pytest.raises(CacheError, match=r"cache\.json: cannot be read \(not a regular file\)"):
         load_manifest(tmp_path)
 
 
 def test_an_equal_spec_is_enough_also_after_json(tmp_path: Path) -> None:
     spec = make_spec(vision={"model": "a", "mean": [0.1, 1 / 3]})
-    Manifest(spec=spec).save(tmp_path)
+    save(tmp_path, Manifest(spec=spec))
 
     load_manifest(tmp_path).spec.require(spec, tmp_path)
     spec.require(load_manifest(tmp_path).spec, tmp_path)

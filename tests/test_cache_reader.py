@@ -3,20 +3,24 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec
+from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import CacheDamagedError, CacheError, CacheWriter, FeatureCache, SplitTable
 from cache.files import digest, row_digests
-from cache.hdf5 import column_datasets, hdf5_bytes, text_datasets
-from cache.manifest import FileRecord, Manifest, load_manifest
-from cache.writer import NewQuestions
+from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from cache.manifest import Manifest, ShardRecord, load_manifest
+from cache.reader import open_shard
+from cache.shards import FEATURES, NewQuestions
+from cache.verify import Damage, check_file, verify
 
 SHARDS = (3, 1, 4)
 ROWS = sum(SHARDS)
@@ -36,7 +40,7 @@ def write(directory: Path) -> None:
         for first, last in zip(np.cumsum([0, *SHARDS]), np.cumsum(SHARDS), strict=False):
             ids = [f"p{i}" for i in range(first, last)]
             rows = PICTURES[first:last]
-            writer.add_images(ids, rows, np.ascontiguousarray(rows[:, 0]))
+            writer.add_images(new_images(ids, rows, np.ascontiguousarray(rows[:, 0])))
         writer.add_questions(
             NewQuestions(TEXTS[:2], PATHS[:2], np.array([-1, 0, 1, 0]), np.arange(4), STATES[:4])
         )
@@ -101,7 +105,7 @@ def test_ids_and_splits_come_back_as_they_were(directory: Path) -> None:
     assert table.question_ids == [5, "5"]
     assert table.image_rows.tolist() == [7, 0]
     assert table.answers == [("a", "b"), ()]
-    assert [record.file for record in cache.files()] == [
+    assert [record.file for record in cache.manifest.files] == [
         *(f"images/0000{i}.h5" for i in range(3)),
         *(f"questions/0000{i}.h5" for i in range(3)),
         "splits/val.h5",
@@ -116,12 +120,12 @@ def test_a_row_outside_is_a_bug_and_no_other_row(row: int, directory: Path) -> N
 
 
 def test_a_cache_without_anything_is_readable(tmp_path: Path) -> None:
-    Manifest(spec=make_spec()).save(tmp_path)
+    save(tmp_path, Manifest(spec=make_spec()))
     cache = FeatureCache(tmp_path)
 
     assert cache.questions.hidden_states.shape == (0, TEXT_DIM)
     assert cache.questions.lengths().tolist() == []
-    assert (list(cache.questions.texts), cache.image_ids(), cache.files()) == ([], [], [])
+    assert (list(cache.questions.texts), cache.image_ids(), cache.manifest.files) == ([], [], ())
     with pytest.raises(IndexError, match="image row outside"):
         read(cache, [0])
 
@@ -129,7 +133,7 @@ def test_a_cache_without_anything_is_readable(tmp_path: Path) -> None:
 def test_a_missing_split_names_those_that_are_there(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"no split 'vall' .*\(splits: val, test\).*--split vall"):
         FeatureCache(directory).split("vall")
-    Manifest(spec=make_spec()).save(tmp_path)
+    save(tmp_path, Manifest(spec=make_spec()))
     with pytest.raises(CacheError, match=r"\(splits: none\)"):
         FeatureCache(tmp_path).split("val")
 
@@ -160,40 +164,115 @@ def test_a_row_is_not_checked_twice(directory: Path, monkeypatch: pytest.MonkeyP
         "cache.reader.row_digest", lambda row: checked.append(1) or row_digests(row[None])[0]
     )
     cache = FeatureCache(directory)
-    read(cache, [1, 6, 1])
+    read(cache, [1, 6])
     read(cache, [6, 2, 1])
 
     assert len(checked) == 3
 
 
 def test_every_damaged_byte_of_every_file_is_found(mine: Path) -> None:
-    cache = FeatureCache(mine)
-    for record in cache.files():
+    manifest = load_manifest(mine)
+    for record in manifest.files:
         path = mine / record.file
         data = path.read_bytes()
         for place in {0, len(data) // 3, len(data) // 2, len(data) - 1}:
             path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
-            assert "digest differs" in cache.problem_with(record)
-            assert str(path) in cache.problem_with(record)
+            damage = check_file(mine, manifest, record)
+            assert damage is not None
+            assert damage.file == record.file
+            assert "not what was written" in damage.reason or "not those that" in damage.reason
         for wrong in (data[:-1], data + b"\0", b""):
             path.write_bytes(wrong)
-            assert f"has {len(wrong):,} bytes, the manifest needs" in cache.problem_with(record)
+            expected = f"has {len(wrong):,} bytes instead of {len(data):,}"
+            assert check_file(mine, manifest, record) == Damage(record.file, expected)
         path.unlink()
-        assert "is missing" in cache.problem_with(record)
+        assert check_file(mine, manifest, record) == Damage(record.file, "the file is missing")
+        path.mkdir()
+        expected = "cannot be read (not a regular file)"
+        assert check_file(mine, manifest, record) == Damage(record.file, expected)
+        path.rmdir()
         path.write_bytes(data)
-        assert cache.problem_with(record) == ""
+        assert check_file(mine, manifest, record) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "dataset", "row", "names"),
+    [
+        ("images/00002.h5", "patch_embeddings", 1, ["p5"]),
+        ("images/00000.h5", "cls", 2, ["p2"]),
+        ("questions/00001.h5", "hidden_states", 1, [""]),
+        ("questions/00000.h5", "hidden_states", 0, ["one", "zwei"]),
+        ("questions/00000.h5", "hidden_states", 3, ["zwei"]),
+    ],
+)
+def test_the_rows_of_a_damaged_shard_are_named(
+    file: str, dataset: str, row: int, names: list[str], mine: Path
+) -> None:
+    flip_row(mine / file, dataset, row)
+    manifest = load_manifest(mine)
+    record = next(record for record in manifest.files if record.file == file)
+
+    reason = "1 rows are not what was written"
+    assert check_file(mine, manifest, record) == Damage(file, reason, [row], names)
+
+
+def flip_row(path: Path, dataset: str, row: int) -> None:
+    with h5py.File(path, "r+") as file:
+        rows = file[dataset][row]
+        rows.view(np.uint16).flat[-1] ^= 1
+        file[dataset][row] = rows
+
+
+def test_all_files_are_read_and_the_damaged_ones_named(mine: Path) -> None:
+    flip_row(mine / "images" / "00002.h5", "cls", 0)
+    (mine / "splits" / "test.h5").write_bytes(b"")
+    manifest = load_manifest(mine)
+
+    found = list(verify(mine, manifest))
+    assert sorted(r.file for r, _ in found) == sorted(r.file for r in manifest.files)
+    damaged = sorted(damage.file for _, damage in found if damage)
+    assert damaged == ["images/00002.h5", "splits/test.h5"]
 
 
 def test_a_disk_that_cannot_be_read_is_told(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Path) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    cache = FeatureCache(directory)
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    manifest = load_manifest(directory)
+    for name in ("cache.files.open_regular", "cache.verify.open_regular"):
+        monkeypatch.setattr(name, fail)
 
-    assert "00000.h5: cannot be read (Input/output error)" in cache.problem_with(cache.files()[0])
+    record = manifest.files[0]
+    expected = Damage(record.file, "cannot be read (Input/output error)")
+    assert check_file(directory, manifest, record) == expected
+    with pytest.raises(CacheDamagedError, match=r"00000.h5: cannot be read \(Input/output error"):
+        open_shard(directory, "images", manifest.images[0])
+
+
+@pytest.mark.parametrize("kind", ["images", "questions"])
+def test_a_shard_in_the_place_of_another_is_found(kind: str, mine: Path) -> None:
+    """Whole and sound, but not the one that was written there: sizes and row digests fit."""
+    folder = mine / kind
+    one, other = PICTURES[:3], PICTURES[3:6]
+    with CacheWriter(mine / "two", make_spec()) as writer:
+        for rows in (one, other):
+            writer.add_images(new_images(["p0", "p1", "p2"], rows, rows[:, 0].copy()))
+        for states in (STATES[:2], STATES[2:4]):
+            first = 0 if states is STATES[:2] else 2
+            paths = [[first, first + 1]]
+            writer.add_questions(
+                NewQuestions(["q?"], paths, np.array([-1, first]), np.arange(2), states)
+            )
+    folder = mine / "two" / kind
+    first_shard, second = folder / "00000.h5", folder / "00001.h5"
+    assert first_shard.stat().st_size == second.stat().st_size
+    second.write_bytes(first_shard.read_bytes())
+
+    cache = FeatureCache(mine / "two")
+    with pytest.raises(CacheDamagedError, match=rf"{kind}/00001\.h5: .*digest differs"):
+        (read(cache, [0, 5]), cache.questions)
 
 
 @pytest.mark.parametrize(
@@ -226,27 +305,45 @@ def test_a_flipped_bit_outside_the_pictures_is_found(file: str, mine: Path) -> N
     path.write_bytes(data)
     cache = FeatureCache(mine)
 
-    with pytest.raises(CacheDamagedError, match=f"{file}: .*digest differs.*Restore it"):
+    with pytest.raises(
+        CacheDamagedError, match=f"{file}: .*digest differs.*`frozen-vqa verify-cache"
+    ):
         (cache.questions, cache.split("val"))
 
 
 def put(directory: Path, name: str, datasets: dict[str, np.ndarray]) -> None:
     """Replace a file of the cache by another with a digest that goes with it."""
-    data = hdf5_bytes(datasets)
+    replace_file(directory, name, hdf5_bytes(datasets))
+
+
+def replace_file(directory: Path, name: str, data: bytes) -> None:
+    """Put other bytes in the place of a file, and all digests that go with them."""
     (directory / name).write_bytes(data)
     manifest = load_manifest(directory)
 
-    def renewed(record: FileRecord) -> FileRecord:
+    def renewed(record: Any) -> Any:
         if record.file != name:
             return record
-        return FileRecord(**{**vars(record), "bytes": len(data), "xxh3": digest(data)})
+        changes = {"bytes": len(data), "xxh3": digest(data)}
+        if isinstance(record, ShardRecord):
+            kind = name.split("/")[0]
+            file = Hdf5File(directory / name, data)
+            changes["structure"] = file.structure_digest(FEATURES[kind])
+        return replace(record, **changes)
 
-    Manifest(
-        spec=manifest.spec,
-        images=tuple(renewed(record) for record in manifest.images),
-        questions=tuple(renewed(record) for record in manifest.questions),
-        splits={key: renewed(record) for key, record in manifest.splits.items()},
-    ).save(directory)
+    save(
+        directory,
+        Manifest(
+            spec=manifest.spec,
+            images=tuple(renewed(record) for record in manifest.images),
+            questions=tuple(renewed(record) for record in manifest.questions),
+            splits={key: renewed(record) for key, record in manifest.splits.items()},
+        ),
+    )
+
+
+def save(directory: Path, manifest: Manifest) -> None:
+    (directory / "cache.json").write_bytes(manifest.to_bytes())
 
 
 def datasets_of(path: Path) -> dict[str, np.ndarray]:
@@ -300,6 +397,36 @@ def test_a_cache_from_elsewhere_is_not_believed(
         [use(cache) for use in everything]
 
 
+def test_the_old_bytes_under_a_new_size_are_refused_at_once(mine: Path) -> None:
+    path = mine / "images" / "00001.h5"
+    path.write_bytes(path.read_bytes() + b"\0")
+
+    with pytest.raises(CacheDamagedError, match=r"images/00001\.h5: has .* bytes, the manifest"):
+        FeatureCache(mine)
+
+
+def test_a_pipe_in_place_of_a_shard_does_not_block(mine: Path) -> None:
+    path = mine / "images" / "00001.h5"
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(CacheDamagedError, match=r"images/00001\.h5: is missing"):
+        FeatureCache(mine)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_all_rows_of_a_large_first_read_are_checked(count: int, mine: Path) -> None:
+    """Several rows are checked by two threads: each half is."""
+    for row in range(count):
+        shard = int(np.searchsorted(np.cumsum(SHARDS), row, side="right"))
+        local = row - sum(SHARDS[:shard])
+        flip_row(mine / "images" / f"0000{shard}.h5", "patch_embeddings", local)
+        with pytest.raises(CacheDamagedError, match=f"0000{shard}.h5: row {local} differs"):
+            read(FeatureCache(mine), [r for r in range(ROWS) if r >= row])
+        flip_row(mine / "images" / f"0000{shard}.h5", "patch_embeddings", local)
+    np.testing.assert_array_equal(read(FeatureCache(mine), list(range(ROWS))), PICTURES)
+
+
 def test_we_read_a_shard_that_plain_h5py_wrote(mine: Path) -> None:
     """Unaligned, with other things in it: contiguous and unfiltered is what matters."""
     path = mine / "images" / "00000.h5"
@@ -313,10 +440,7 @@ def test_we_read_a_shard_that_plain_h5py_wrote(mine: Path) -> None:
         file["notes"] = np.arange(3, dtype=np.int8)
         file["patch_embeddings"] = new
         file["patch_embeddings_xxh3"] = row_digests(new)
-    manifest = load_manifest(mine)
-    data = path.read_bytes()
-    first = FileRecord("images/00000.h5", 3, len(data), digest(data))
-    Manifest(spec=manifest.spec, images=(first, *manifest.images[1:])).save(mine)
+    replace_file(mine, "images/00000.h5", path.read_bytes())
 
     cache = FeatureCache(mine)
     np.testing.assert_array_equal(read(cache, [2, 3, 0]), np.stack([new[2], PICTURES[3], new[0]]))

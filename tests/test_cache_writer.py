@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec
+from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
 
 from cache import (
     CacheBusyError,
@@ -22,13 +23,16 @@ from cache import (
     FeatureCache,
     SplitTable,
 )
-from cache.manifest import load_manifest
-from cache.writer import NewQuestions
+from cache.manifest import ShardKind, load_manifest
+from cache.reader import read_names, read_prefixes
+from cache.shards import NewQuestions
+from cache.verify import check_file
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.standard_normal((5, PATCHES, VISION_DIM)).astype(np.float16)
 CLS = RNG.standard_normal((5, VISION_DIM)).astype(np.float16)
 STATES = RNG.standard_normal((4, TEXT_DIM)).astype(np.float16)
+EMPTY = {"cache.json", "cache.copy.json"}
 IDS = ["3", "eins", "ü", "", "5"]
 
 # "a b" and "a c", then the longer "a b d" and "a", which has no prefix of its own.
@@ -49,10 +53,15 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 def write(directory: Path) -> None:
     with CacheWriter(directory, make_spec()) as writer:
-        writer.add_images(IDS[:3], PICTURES[:3], CLS[:3])
-        writer.add_images(IDS[3:], PICTURES[3:], CLS[3:])
+        writer.add_images(new_images(IDS[:3], PICTURES[:3], CLS[:3]))
+        writer.add_images(new_images(IDS[3:], PICTURES[3:], CLS[3:]))
         writer.add_questions(FIRST)
-        writer.set_split("val", SPLIT, left_out=2)
+        origin = {"dataset": "jsonl:DATA"}
+        writer.set_split("val", SPLIT, left_out=2, tokens=9, origin=origin)
+
+
+def names(directory: Path, kind: ShardKind) -> list[str]:
+    return read_names(directory, load_manifest(directory), kind)
 
 
 def digests(rows: np.ndarray) -> list[int]:
@@ -88,7 +97,7 @@ def test_hot_datasets_are_contiguous_aligned_and_unfiltered(rows: int, tmp_path:
     names = [f"i{i}" for i in range(rows)]
     with CacheWriter(tmp_path, spec) as writer:
         if rows == 40:  # a page and more; less than that is not worth a page of its own
-            writer.add_images(names, features, features[:, 0].copy())
+            writer.add_images(new_images(names, features, features[:, 0].copy()))
         writer.add_questions(NewQuestions(names, paths, np.full(rows, -1), np.arange(rows), states))
 
     found = {}
@@ -107,48 +116,55 @@ def test_the_manifest_records_every_file(tmp_path: Path) -> None:
     write(tmp_path)
     manifest = load_manifest(tmp_path)
 
-    records = [*manifest.images, *manifest.questions, manifest.splits["val"]]
-    assert [(record.file, record.rows, record.prefixes) for record in records] == [
-        ("images/00000.h5", 3, 0),
-        ("images/00001.h5", 2, 0),
-        ("questions/00000.h5", 2, 3),
-        ("splits/val.h5", 2, 0),
+    assert [(record.file, record.rows) for record in manifest.files] == [
+        ("images/00000.h5", 3),
+        ("images/00001.h5", 2),
+        ("questions/00000.h5", 2),
+        ("splits/val.h5", 2),
     ]
-    for record in records:
+    shards = [*manifest.images, *manifest.questions]
+    assert [record.prefixes for record in shards] == [0, 0, 3]
+    assert len({record.structure for record in shards} | {r.names for r in shards}) == 6
+    for record in manifest.files:
         data = (tmp_path / record.file).read_bytes()
         assert (record.bytes, record.xxh3) == (len(data), xxhash.xxh3_128_hexdigest(data))
     largest = [
         max(np.abs(PICTURES[r]).max(), np.abs(CLS[r]).max()) for r in (slice(3), slice(3, 5))
     ]
-    assert [record.largest for record in records] == [*largest, np.abs(STATES[:3]).max(), 0]
-    assert [record.left_out for record in records] == [0, 0, 0, 2]
+    assert [record.largest for record in shards] == [*largest, np.abs(STATES[:3]).max()]
+    split = manifest.splits["val"]
+    assert (split.left_out, split.tokens, split.origin) == (2, 9, {"dataset": "jsonl:DATA"})
+    assert (tmp_path / "cache.copy.json").read_bytes() == (tmp_path / "cache.json").read_bytes()
 
 
-def test_the_writer_knows_what_is_stored(tmp_path: Path) -> None:
+def test_what_is_stored_is_known_by_row(tmp_path: Path) -> None:
     write(tmp_path)
     with CacheWriter(tmp_path, make_spec()) as writer:
         writer.add_questions(SECOND)
         writer.add_questions(NOTHING_NEW)
 
-        assert writer.image_rows() == {"3": 0, "eins": 1, "ü": 2, "": 3, "5": 4}
-        assert writer.question_rows() == {"a b": 0, "a c": 1, "a b d": 2, "a": 3}
-        parents, tokens = writer.prefixes()
+    assert names(tmp_path, "images") == IDS
+    assert names(tmp_path, "questions") == ["a b", "a c", "a b d", "a"]
+    parents, tokens = read_prefixes(tmp_path, load_manifest(tmp_path))
     assert parents.tolist() == [-1, 0, 0, 1]
     assert tokens.tolist() == [9, 8, 7, 6]
+    assert read_prefixes(tmp_path, load_manifest(tmp_path), 1)[1].tolist() == [9, 8, 7]
 
 
 def test_an_empty_cache_holds_nothing(tmp_path: Path) -> None:
-    with CacheWriter(tmp_path, make_spec()) as writer:
-        assert writer.image_rows() == writer.question_rows() == {}
-        assert [column.tolist() for column in writer.prefixes()] == [[], []]
-    assert tree(tmp_path) == {}
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+    manifest = load_manifest(tmp_path)
+    assert names(tmp_path, "images") == names(tmp_path, "questions") == []
+    assert [column.tolist() for column in read_prefixes(tmp_path, manifest)] == [[], []]
+    assert set(tree(tmp_path)) == EMPTY
 
 
 def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
     write(tmp_path)
     before = tree(tmp_path)
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(["new"], PICTURES[:1], CLS[:1])
+        writer.add_images(new_images(["new"], PICTURES[:1], CLS[:1]))
         writer.add_questions(SECOND)
         writer.add_questions(NOTHING_NEW)
         writer.set_split("train", replace(SPLIT, question_rows=np.array([3, 2])), left_out=0)
@@ -157,7 +173,7 @@ def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
     assert set(after) - set(before) == {
         "images/00002.h5", "questions/00001.h5", "questions/00002.h5", "splits/train.h5"
     }  # fmt: skip
-    assert {name for name in before if before[name] != after[name]} == {"cache.json"}
+    assert {name for name in before if before[name] != after[name]} == EMPTY
     cache = FeatureCache(tmp_path)
     assert cache.image_ids() == [*IDS, "new"]
     np.testing.assert_array_equal(cache.questions.states(2), STATES[[0, 1, 3]])
@@ -185,7 +201,7 @@ def test_a_split_whose_name_is_no_file_name_is_refused(name: str, tmp_path: Path
         pytest.raises(CacheError, match=f"split {name!r}: its name must do for a file"),
     ):
         writer.set_split(name, SPLIT, left_out=0)
-    assert tree(tmp_path) == {}
+    assert {Path(name).name for name in tree(tmp_path)} == EMPTY
 
 
 def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
@@ -199,15 +215,18 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
     ("add", "what"),
     [
         (
-            lambda w, v: w.add_images(IDS, spoilt(PICTURES, 1, v), CLS),
-            "patch embeddings of image eins",
+            lambda w, v: w.add_images(new_images(IDS, spoilt(PICTURES, 1, v), CLS)),
+            "made-up-vision, last layer: patch embeddings of image 'eins' (row 1)",
         ),
-        (lambda w, v: w.add_images(IDS, PICTURES, spoilt(CLS, 2, v)), "CLS vector of image ü"),
+        (
+            lambda w, v: w.add_images(new_images(IDS, PICTURES, spoilt(CLS, 2, v))),
+            "made-up-vision, last layer: CLS vector of image 'ü' (row 2)",
+        ),
         (
             lambda w, v: w.add_questions(
                 replace(SECOND, hidden_states=spoilt(SECOND.hidden_states, 0, v))
             ),
-            "hidden state of prefix 0",
+            "made-up-text, layer -1: hidden state of token 2 of 'a b d' (row 0)",
         ),
     ],
 )
@@ -218,7 +237,9 @@ def test_what_is_not_finite_is_refused_and_nothing_written(
     before = tree(tmp_path)
     with (
         CacheWriter(tmp_path, make_spec()) as writer,
-        pytest.raises(CacheError, match=f"^{what} is not finite in float16; .*--dtype float32"),
+        pytest.raises(
+            CacheError, match=f"^{re.escape(what)}: not finite in float16; .*--dtype float32"
+        ),
     ):
         add(writer, value)
 
@@ -242,8 +263,8 @@ def test_other_shapes_and_dtypes_are_bugs(
         CacheWriter(tmp_path, make_spec()) as writer,
         pytest.raises(ValueError, match=r"this cache needs float16 \(5, "),
     ):
-        writer.add_images(IDS, patches, cls)
-    assert tree(tmp_path) == {}
+        writer.add_images(new_images(IDS, patches, cls))
+    assert set(tree(tmp_path)) == EMPTY
 
 
 def test_a_cache_made_otherwise_is_refused(tmp_path: Path) -> None:
@@ -279,7 +300,8 @@ def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
 
 def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     write(tmp_path)
-    ours = ["cache.json", "images/00002.h5", "questions/00001.h5", "splits/val.h5"]
+    ours = ["cache.json", "images/00002.h5", "images/00007.shard", "questions/00001.h5",
+            "splits/val.h5"]  # fmt: skip
     others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
     (tmp_path / "downloads").mkdir()
     for name in [*ours, *others]:
@@ -291,42 +313,73 @@ def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     assert left == {f"{name}.partial" for name in others}
 
 
-def failing_replaces(number: int) -> Iterator[bool]:
-    yield from (i == number for i in range(10**6))
+def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    dead = ["images/00002.h5", "images/00000.shard", "images/00000.json", "splits/val~2.h5"]
+    others = ["images/mine.h5", "splits/mine.h5", "notes.json", "00009.h5", "downloads/00000.h5"]
+    (tmp_path / "downloads").mkdir()
+    for name in [*dead, *others]:
+        (tmp_path / name).write_bytes(b"what it was")
+    with CacheWriter(tmp_path, make_spec()):
+        assert set(tree(tmp_path)) == set(before) | set(others)
+    assert set(tree(tmp_path)) == set(before) | set(others)
 
 
-@pytest.mark.parametrize("number", range(8))
+def test_shards_without_a_manifest_are_not_written_over(tmp_path: Path) -> None:
+    write(tmp_path)
+    shards = {name: data for name, data in tree(tmp_path).items() if name not in EMPTY}
+    for name in EMPTY:
+        (tmp_path / name).unlink()
+
+    with pytest.raises(CacheError, match=r"there are 3 shards here, but neither cache\.json nor"):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    assert tree(tmp_path) == shards
+
+
+def test_what_says_the_same_again_is_brought_back(tmp_path: Path) -> None:
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.add_images(new_images(IDS, PICTURES, CLS), failures=failures("b"))
+    before = tree(tmp_path)
+    (tmp_path / "cache.copy.json").unlink()
+    (tmp_path / "failures.jsonl").write_bytes(b"")
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+    assert tree(tmp_path) == before
+
+
+class FullAt:
+    """The n-th file that is renamed into its place does not fit the disk."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.replace = os.replace
+
+    def __call__(self, source: Path, target: Path) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.replace(source, target)
+
+
+@pytest.mark.parametrize("number", range(20))
 def test_a_full_disk_ends_in_one_sentence_and_a_whole_cache(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The n-th file cannot be written; every second one is the manifest."""
     write(tmp_path / "undisturbed")
-    turns = failing_replaces(number)
-    real = Path.replace
-
-    def replace_unless_full(self: Path, target: Path) -> Path:
-        if next(turns):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(self, target)
-
+    whole = tree(tmp_path / "undisturbed")
     directory = tmp_path / "cache"
-    what = r"cache\.json" if number % 2 else r"0\d\.h5|val\.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace_unless_full)
-        with pytest.raises(
-            CacheError, match=rf"({what}): cannot be written \(No space left.*make room"
-        ):
+        patch.setattr(os, "replace", FullAt(number))
+        with pytest.raises(CacheError, match=r": cannot be written \(No space left.*make room"):
             write(directory)
 
     assert not list(directory.rglob("*.partial"))
-    if number > 1:
-        cache = FeatureCache(directory)
-        assert [cache.problem_with(record) for record in cache.files()] == [""] * (number // 2)
-    for shard in directory.glob("*/*.h5"):  # whole, whether named or not
-        assert (
-            shard.read_bytes()
-            == (tmp_path / "undisturbed" / shard.relative_to(directory)).read_bytes()
-        )
+    if (directory / "cache.json").exists():
+        manifest = load_manifest(directory)
+        for record in manifest.files:
+            assert check_file(directory, manifest, record) is None
+            assert (directory / record.file).read_bytes() == whole[record.file]
 
 
 def failures(*names: str) -> list[Failure]:
@@ -335,16 +388,16 @@ def failures(*names: str) -> list[Failure]:
 
 def test_failures_keep_their_place_and_leave_when_mended(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(["a"], PICTURES[:1], CLS[:1], failures=failures("b", "c"))
-        writer.add_images([], np.empty(0), np.empty(0), failures=failures("d"))
+        writer.add_images(new_images(["a"], PICTURES[:1], CLS[:1]), failures=failures("b", "c"))
+        writer.add_images(new_images([], np.empty(0), np.empty(0)), failures=failures("d"))
         assert load_manifest(tmp_path).failures == tuple(failures("b", "c", "d"))
         before = tree(tmp_path)
 
-        writer.add_images([], np.empty(0), np.empty(0), failures=failures("b"))
+        writer.add_images(new_images([], np.empty(0), np.empty(0)), failures=failures("b"))
         assert tree(tmp_path) == before
 
         missing = Failure("c", "c.jpg", "the file is missing")
-        writer.add_images(["b"], PICTURES[1:2], CLS[1:2], failures=[missing])
+        writer.add_images(new_images(["b"], PICTURES[1:2], CLS[1:2]), failures=[missing])
     assert load_manifest(tmp_path).failures == (missing, *failures("d"))
     assert load_manifest(tmp_path).image_rows == 2
 
@@ -370,6 +423,6 @@ def test_what_is_stored_is_not_extended_from_flipped_bits(
 
     with (
         CacheWriter(tmp_path, make_spec()) as writer,
-        pytest.raises(CacheDamagedError, match=f"{file}: '{name}' differs from its digest"),
+        pytest.raises(CacheDamagedError, match=f"{file}: what it says of its rows is not what"),
     ):
-        (writer.image_rows(), writer.question_rows(), writer.prefixes())
+        (names(tmp_path, "images"), read_prefixes(tmp_path, writer.manifest))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cache.errors import CacheDamagedError
-from cache.hdf5 import column_datasets, hdf5_bytes, text_datasets
+from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
 from cache.splits import SplitTable, read_split
 
 texts = st.text(max_size=6)
@@ -60,7 +60,7 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path, rows: list[tuple]) -> None
     )
     (tmp_path / "val.h5").write_bytes(table.to_hdf5())
 
-    found = read_split(tmp_path / "val.h5")
+    found = read_split(opened(tmp_path / "val.h5"))
 
     same(found, table)
     assert len(found) == len(rows)
@@ -119,8 +119,12 @@ def test_columns_that_do_not_fit_together_are_refused(
     with h5py.File(path) as file:
         whole = {name: file[name][()] for name in file}
     path.write_bytes(hdf5_bytes(whole))
-    same(read_split(path), TABLE)
+    same(read_split(opened(path)), TABLE)
 
     path.write_bytes(hdf5_bytes({**whole, **changes}))
     with pytest.raises(CacheDamagedError, match=rf"val\.h5: .*{message}"):
-        read_split(path)
+        read_split(opened(path))
+
+
+def opened(path: Path) -> Hdf5File:
+    return Hdf5File(path, path.read_bytes())

@@ -1,0 +1,77 @@
+"""What fixes the numbers in a cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheError, CacheMismatchError
+
+DTYPES = ("float16", "float32")
+
+Json = str | int | float | bool | None | list | dict
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """What fixes the numbers in a cache: two extractions with equal specs may share one.
+
+    Attributes:
+        vision: Settings of the image encoder by name (model, revision, image size, ...).
+        text: Settings of the text encoder by name (model, revision, layer, ...).
+        grid: Rows and columns of patches in one picture.
+        vision_dim: Size of one patch embedding.
+        text_dim: Size of one hidden state.
+        dtype: How numbers are stored; one of `DTYPES`.
+    """
+
+    vision: Mapping[str, Json]
+    text: Mapping[str, Json]
+    grid: tuple[int, int]
+    vision_dim: int
+    text_dim: int
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))
+        sizes = (*self.grid, self.vision_dim, self.text_dim)
+        if len(sizes) != 4 or not all(isinstance(n, int) and 0 < n < 2**20 for n in sizes):
+            raise CacheError(f"grid and dimensions are {sizes}; four whole numbers are needed")
+        if self.dtype not in DTYPES:
+            raise CacheError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
+
+    @property
+    def patches(self) -> int:
+        """Patch embeddings per picture."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def image_row_bytes(self) -> int:
+        """Bytes of one picture's patch embeddings and CLS vector."""
+        return (self.patches + 1) * self.vision_dim * np.dtype(self.dtype).itemsize
+
+    @property
+    def prefix_row_bytes(self) -> int:
+        """Bytes of one hidden state."""
+        return self.text_dim * np.dtype(self.dtype).itemsize
+
+    def settings(self) -> dict[str, Json]:
+        """Return every setting under one flat name, for comparison and for people."""
+        flat: dict[str, Json] = {f"vision {name}": value for name, value in self.vision.items()}
+        flat |= {f"text {name}": value for name, value in self.text.items()}
+        return flat | {"dtype": self.dtype}
+
+    def require(self, asked: "CacheSpec", where: Path) -> None:
+        """Raise `CacheMismatchError`, both values named, unless `asked` equals this spec."""
+        mine, theirs = self.settings(), asked.settings()
+        differing = [k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)]
+        if differing:
+            found = "; ".join(
+                f"{name} is {mine.get(name)!r}, asked for {theirs.get(name)!r}"
+                for name in differing[:5]
+            )
+            raise CacheMismatchError(
+                f"{where}: this cache was made otherwise: {found}. "
+                f"Ask for what it holds, or give another --cache."
+            )

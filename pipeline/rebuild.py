@@ -1,0 +1,163 @@
+"""Makes single shards of a cache again.
+
+A shard's rows have to stay what they were, for the splits point at them. Their names are read from
+the shard itself, or, where it is gone, found through the splits and the data set.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cache import CacheDamagedError, CacheError, CacheSpec, CacheWriter, Manifest
+from cache.manifest import ShardKind
+from cache.reader import open_shard, read_prefixes, read_table
+from cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
+from pipeline.display import progress
+from pipeline.encoders import ImageEncoder, TextEncoder
+from pipeline.errors import SourceError
+from pipeline.examples import Source
+from pipeline.extract_images import encode_images
+from pipeline.extract_questions import QuestionChunk, encode_questions
+from pipeline.plan import Plan
+from pipeline.prefixes import PrefixTable
+
+
+def rebuild(
+    source: Source,
+    plan: Plan,
+    files: Sequence[str],
+    *,
+    cache: Path,
+    spec: CacheSpec,
+    images: ImageEncoder,
+    text: TextEncoder,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """Make shards again, each alone and in place; nothing else is touched.
+
+    Args:
+        source: Whose pictures are read.
+        plan: From `make_plan` on the same source; its splits find the names of a lost shard.
+        files: Names below the cache, such as "images/00003.h5".
+        cache: Folder of the cache.
+        spec: What the cache holds.
+        images: Encodes pictures.
+        text: Encodes questions.
+        batch_size: Pictures per batch.
+
+    Returns:
+        For each file its name, rows, and whether its bytes are those of the first time.
+
+    Raises:
+        CacheError: if a file is no shard of this cache, or its rows cannot be found again.
+        SourceError: if a picture of the shard cannot be read any more.
+    """
+    done = []
+    with CacheWriter(cache, spec) as writer:
+        for file in sorted(set(files)):
+            kind, index = _place(writer.manifest, cache, file)
+            names = _names(writer, plan, kind, index)
+            if kind == "images":
+                shard = _encode_pictures(source, plan, names, images, spec, batch_size=batch_size)
+            else:
+                shard = _encode_texts(plan, names, writer, index, text, spec)
+            same = writer.replace_shard(index, shard)
+            done.append({"file": file, "rows": len(names), "same_bytes": same})
+    return done
+
+
+def _place(manifest: Manifest, cache: Path, file: str) -> tuple[ShardKind, int]:
+    kinds: tuple[ShardKind, ...] = ("images", "questions")
+    for kind in kinds:
+        for index, record in enumerate(manifest.shards(kind)):
+            if record.file == file:
+                return kind, index
+    raise CacheError(
+        f"{cache}: --rebuild {file!r} is no shard of this cache; needed is a name such as "
+        f"images/00000.h5. `frozen-vqa verify-cache {shlex.quote(str(cache))}` names the damaged "
+        f"ones."
+    )
+
+
+def _names(writer: CacheWriter, plan: Plan, kind: ShardKind, index: int) -> list[str]:
+    """Return image ids or questions of a shard, from itself or through the splits."""
+    manifest = writer.manifest
+    record = manifest.shards(kind)[index]
+    try:
+        return open_shard(writer.directory, kind, record).texts(NAMES[kind])
+    except CacheDamagedError:
+        first = sum(before.rows for before in manifest.shards(kind)[:index])
+        found = _names_by_row(writer, plan, kind)
+    names = [found.get(row, "") for row in range(first, first + record.rows)]
+    if names_digest(names) != record.names:
+        raise CacheError(
+            f"{writer.directory / record.file}: which rows it held is written nowhere else, or the "
+            f"data set has changed since. Name the data set and all splits of this cache "
+            f"({', '.join(manifest.splits) or 'it has none yet'}), or extract into another --cache."
+        )
+    return names
+
+
+def _names_by_row(writer: CacheWriter, plan: Plan, kind: ShardKind) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name, examples in plan.splits.items():
+        if name not in writer.manifest.splits:
+            continue
+        table = read_table(writer.directory, writer.manifest.splits[name])
+        by_id = {example.question_id: example for example in examples}
+        rows = table.image_rows if kind == "images" else table.question_rows
+        for question_id, row in zip(table.question_ids, rows.tolist(), strict=True):
+            if example := by_id.get(question_id):
+                found[row] = str(example.image_id) if kind == "images" else example.question
+    return found
+
+
+def _encode_pictures(
+    source: Source,
+    plan: Plan,
+    names: Sequence[str],
+    encoder: ImageEncoder,
+    spec: CacheSpec,
+    *,
+    batch_size: int,
+) -> Shard:
+    ids = {str(image_id): image_id for image_id in plan.images}
+    if unknown := [name for name in names if name not in ids]:
+        raise SourceError(
+            f"{len(unknown):,} pictures of this shard are not in the data set and splits that were "
+            f"asked for, such as {unknown[0]!r}; name those that the cache was made from."
+        )
+    with progress("images", len(names)) as advance:
+        done = encode_images(
+            source,
+            [ids[name] for name in names],
+            encoder,
+            spec,
+            batch_size=batch_size,
+            advance=advance,
+        )
+    if done.failures:
+        failure = done.failures[0]
+        raise SourceError(
+            f"{failure.where}: {failure.reason}; {len(done.failures):,} pictures of this shard can "
+            f"be read no more, so it cannot be made again. Bring them back."
+        )
+    return image_shard(spec, done.new)
+
+
+def _encode_texts(
+    plan: Plan,
+    names: Sequence[str],
+    writer: CacheWriter,
+    index: int,
+    encoder: TextEncoder,
+    spec: CacheSpec,
+) -> Shard:
+    tokens = dict(zip(names, encoder.tokens(names), strict=True)) | dict(plan.questions)
+    table = PrefixTable(*read_prefixes(writer.directory, writer.manifest, index))
+    first = len(table)
+    paths = {text: table.add(tokens[text]) for text in names}
+    chunk = QuestionChunk(paths, first, *table.since(first))
+    with progress("questions", len(names)) as advance:
+        return question_shard(spec, encode_questions(chunk, tokens, encoder, spec, advance=advance))

@@ -1,0 +1,77 @@
+"""Several processes make the cache that one makes, byte for byte, whichever of them dies."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from frozen import files
+from ranks_worker import main
+
+from cache import load_manifest
+from pipeline.ranks import Ranks
+
+HERE = Path(__file__).parent
+
+
+def torchrun(ranks: int, *words: object) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+    command += ["--master-addr", "localhost", "--master-port", str(port)]
+    return subprocess.run(
+        [*command, str(HERE / "ranks_worker.py"), *map(str, words)],
+        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The cache that one process makes."""
+    directory = tmp_path_factory.mktemp("alone")
+    main(directory)
+    assert len(load_manifest(directory).images) > 3
+    assert len(load_manifest(directory).questions) > 3
+    return files(directory)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_make_the_bytes_of_one_process(
+    ranks: int, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    done = torchrun(ranks, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'skipped': 1") == 1  # only the first rank speaks
+    assert files(tmp_path) == alone
+
+
+def test_a_dead_rank_leaves_a_cache_that_any_number_of_ranks_finishes(
+    alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    for dies in ("1:2", "0:3"):
+        done = torchrun(2, tmp_path, dies)
+        assert done.returncode != 0
+        assert "SIGKILL" in done.stderr
+        manifest = load_manifest(tmp_path)
+        assert manifest.splits == {}
+        for record in manifest.files:
+            assert (tmp_path / record.file).read_bytes() == alone[record.file]
+    assert files(tmp_path) != alone
+
+    main(tmp_path)
+    assert files(tmp_path) == alone
+
+
+def test_every_piece_of_work_is_somebodys() -> None:
+    for world in (1, 2, 3, 7):
+        shares = [Ranks(rank, world).mine("abcde") for rank in range(world)]
+        assert sorted(piece for share in shares for piece in share) == list(enumerate("abcde"))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
