@@ -1,6 +1,7 @@
 """The command line: help at once, one line for what a person can mend, a traceback for a bug."""
 
 import json
+import shlex
 import os
 import re
 import shutil
@@ -394,17 +395,18 @@ def test_a_changed_manifest_stops_every_command(cache: Path, tmp_path: Path, com
 def test_a_flipped_bit_is_found_by_verify_cache_wherever_it_is(cache: Path) -> None:
     sound = frozen_vqa("verify-cache", cache, "--json")
     assert sound.code == 0
-    assert sound.json() == {"cache": str(cache), "files": 4, "damaged": []}
+    assert (sound.json()["files"], sound.json()["damaged"]) == (4, [])
     for name in ("images/00000.h5", "questions/00000.h5", "splits/val.h5"):
         flip(cache / name, 0.9)
     found = frozen_vqa("verify-cache", cache, "--json")
     assert found.code == 1
     damaged = found.json()["damaged"]
-    assert [line.partition(":")[0] for line in damaged] == [
-        str(cache / name) for name in ("images/00000.h5", "questions/00000.h5", "splits/val.h5")
-    ]
-    for line in damaged:
-        assert f"{line}\n" in found.err
+    assert [one["file"] for one in damaged] == [
+        "images/00000.h5", "questions/00000.h5", "splits/val.h5"
+    ]  # fmt: skip
+    for one in damaged:
+        assert f"{cache / one['file']}: {one['reason']}\n" in found.err
+        assert f"  to make it again: {one['rebuild']}\n" in found.err
     assert "Traceback" not in found.err
 
 
@@ -621,7 +623,11 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(place: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(pipeline.commands, "extract_command", stopped)
     found = extract(place, "--split", "train", "--json")
     assert (found.code, found.out) == (130, "")
-    assert found.err == "stopped; extract-features goes on from here when run again\n"
+    said, _, command = found.err.partition(" To go on: ")
+    assert said == "stopped; every finished shard is stored."
+    words = shlex.split(command)
+    assert words[:2] == ["frozen-vqa", "extract-features"]
+    assert words[-3:] == ["--split", "train", "--json"]
 
 
 def test_a_real_interrupt_in_a_process_of_its_own() -> None:
