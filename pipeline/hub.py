@@ -41,6 +41,8 @@ _MENDS = {  # by what the message of `datasets` 5 contains; the first that fits
     "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
     "Switch it off for the first run, or give a local folder.",
     "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
+    "BatchSize must be greater than 0": "a parquet file has no rows, and a split needs one at "
+    "least. Check the file, or ask for another split.",
     "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
     "read. Check the name; a private one needs `hf auth login`.",
 }
