@@ -58,7 +58,9 @@ class JsonlSource:
         self._left_out: dict[str, list[LeftOut]] = {}
         self._split: str | None = None  # the name under which a file without splits was read
         if not (path.is_dir() or path.is_file()):
-            raise SourceError(f"jsonl:{path}: there is no such file or folder. Check the path.")
+            found = "this is neither a file nor a folder"
+            found = found if path.exists() else "there is no such file or folder"
+            raise SourceError(f"jsonl:{path}: {found}. Check the path.")
         if path.is_dir() and not self._splits():
             raise SourceError(
                 f"jsonl:{path}: the folder holds no .jsonl file; one per split is needed, such as "
