@@ -95,11 +95,10 @@ def show_report(report: Report, cache: Path) -> None:
     """Print what stage one has done."""
     encoded, total = report.images["encoded"], report.images["total"]
     if report.failures:
-        console.print(
-            f"{report.images['skipped']:,} pictures cannot be read and "
-            f"{report.questions['skipped']:,} questions cannot be used; {report.left_out:,} "
-            f"questions are left out:"
-        )
+        pictures, questions = report.images["skipped"], report.questions["skipped"]
+        unusable = [f"{pictures:,} pictures cannot be read"] if pictures else []
+        unusable += [f"{questions:,} questions cannot be used"] if questions else []
+        console.print(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
         for failure in report.failures[:SHOWN_FAILURES]:
             console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
         if len(report.failures) > SHOWN_FAILURES:

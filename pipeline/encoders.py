@@ -136,6 +136,8 @@ class ImageEncoder:
 class TextEncoder:
     """Llama: questions to hidden states.
 
+    `max_tokens` is the length of the longest question that the model was made for, BOS included.
+
     Args:
         model: A name on the Hub, a local folder, or "tiny".
         layer: Index into the model's hidden states; -1 is the last, after the final norm.
@@ -173,6 +175,7 @@ class TextEncoder:
                 f"--text-layer goes from {-layers - 1} to {layers}"
             )
         self.dim: int = self.config.hidden_size
+        self.max_tokens: int = self.config.max_position_embeddings
         bos = self.tokenizer.bos_token_id
         bos = self.config.bos_token_id if bos is None else bos
         if bos is None:

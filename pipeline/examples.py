@@ -4,6 +4,7 @@ A source knows where pictures and questions come from. It does not know about en
 or training.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,15 +39,35 @@ class VqaExample:
     answer_type: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A question that cannot be used.
+
+    Attributes:
+        question_id: None where it has none, or none that can be read.
+        where: Its place, such as "/data/train.jsonl:7", for messages.
+        reason: What was found and what was needed, in a few words that do not repeat the place.
+    """
+
+    question_id: Id | None
+    where: str
+    reason: str
+
+
 class Source(Protocol):
     """Pictures and questions of one data set."""
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the questions of `split` in the order of the data set.
+        """Return the questions of `split` that can be used, in the order of the data set.
 
         Raises:
-            SourceError: if the split does not exist or its files are damaged.
+            SourceError: if the split does not exist, a file cannot be read as a whole, or no
+                question can be used.
         """
+        ...
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        """Return what `examples(split)`, called before, could not use."""
         ...
 
     def picture(self, image_id: Id) -> Picture:

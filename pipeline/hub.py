@@ -11,24 +11,26 @@ Columns are those of `lmms-lab/VQAv2`; `columns` renames them. An empty name say
 no such column: {"answers": ""} for a test split, {"image_id": ""} to tell pictures by content.
 """
 
+import os.path
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from pipeline.checks import UnusableError, id_or_none, require_some, shown
 from pipeline.errors import ImageError, SourceError
-from pipeline.examples import Id, VqaExample
-from pipeline.sources import answers_of, did_you_mean, id_of, shown, split_like, text_of
+from pipeline.examples import Id, LeftOut, VqaExample
+from pipeline.hub_rows import classes_of, example_of, records_of
+from pipeline.sources import did_you_mean, split_like
 
 FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type")
 """What a column can hold; each is also its default column name."""
 
 _NEEDED = ("image", "question", "answers")
 _HUB_NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)?(?<!\.parquet)")
-_BATCH = 1000
 _MENDS = {  # by what the message of `datasets` 5 contains; the first that fits
     "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
     "Take a copy in parquet, or fetch the files and give their folder.",
@@ -39,6 +41,8 @@ _MENDS = {  # by what the message of `datasets` 5 contains; the first that fits
     "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
     "Switch it off for the first run, or give a local folder.",
     "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
+    "BatchSize must be greater than 0": "a parquet file has no rows, and a split needs one at "
+    "least. Check the file, or ask for another split.",
     "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
     "read. Check the name; a private one needs `hf auth login`.",
 }
@@ -72,42 +76,57 @@ class HubSource:
         self._file_split: str | None = None
         self._pictures: dict[str, Any] = {}  # split: its picture column, a datasets.Dataset
         self._rows: dict[Id, tuple[str, int]] = {}
+        self._left_out: dict[str, list[LeftOut]] = {}
+        self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the questions of `split` in the order of the data set.
+        """Return the questions of `split` that can be used, in the order of the data set.
 
         Raises:
-            SourceError: if the set cannot be loaded, has no such split, lacks a column, or holds
-                something else in it.
+            SourceError: if the set cannot be loaded, has no such split, lacks a column, or no row
+                can be used.
         """
-        split, data = self._load(split)
+        name, data = self._load(split)
+        place = f"hub:{self._name}, {name}"
         columns = self._present(data)
-        self._pictures[split] = _picture_column(data, columns["image"], f"hub:{self._name}")
+        self._pictures[name] = _picture_column(data, columns["image"], f"hub:{self._name}")
         del columns["image"]
-        hashes = None if "image_id" in columns else _hashes(self._pictures[split])
-        seen: dict[Id, int] = {}
-        examples = []
-        for row, record in enumerate(_records(data, columns)):
-            where = f"hub:{self._name}, {split} row {row}"
+        hashes = None if "image_id" in columns else _hashes(self._pictures[name])
+        classes = classes_of(data, columns)
+        first: dict[Id, int] = {}
+        examples: list[VqaExample] = []
+        left_out: list[LeftOut] = []
+        for row, record in enumerate(records_of(data, columns)):
             if hashes:
                 record["image_id"] = next(hashes)
-            example = _example(record, row, where)
-            if example.question_id in seen:
-                raise SourceError(
-                    f"{where}: question_id {shown(example.question_id)} was used in row "
-                    f"{seen[example.question_id]}; each must occur once. Name another column, or "
-                    "none: --column question_id="
-                )
-            seen[example.question_id] = row
-            examples.append(example)
-        self._remember(examples, split)
+            try:
+                example = example_of(record, row, classes)
+                if example.question_id in first:
+                    raise UnusableError(
+                        f"question_id {shown(example.question_id)} was used before, in row "
+                        f"{first[example.question_id]}; the first is kept. Rows are counted by "
+                        "--column question_id="
+                    )
+            except UnusableError as error:
+                question_id = id_or_none(record.get("question_id", row))
+                left_out.append(LeftOut(question_id, f"{place} row {row}", str(error)))
+            else:
+                first[example.question_id] = row
+                examples.append(example)
+        require_some(examples, left_out, place)
+        self._remember(examples, first, name)
+        self._left_out[split] = left_out
         return examples
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        """Return the rows that `examples(split)` could not use."""
+        return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path | bytes:
         """Fetch one picture, undecoded.
 
         Raises:
-            ImageError: if the row has none.
+            ImageError: if the row has none, or one outside the data set.
         """
         split, row = self._rows[image_id]
         value = _value(self._pictures[split], row)
@@ -117,13 +136,29 @@ class HubSource:
             raise ImageError("the row has no picture")
         if "://" in value["path"]:
             raise ImageError(f"the row has an address, {value['path']!r}, in place of the picture")
-        folder = self._path if self._path.is_dir() else self._path.parent
-        return folder / value["path"]
+        return self._file(value["path"])
 
     def where(self, image_id: Id) -> str:
         """Return data set, split and row of a picture."""
         split, row = self._rows[image_id]
         return f"hub:{self._name}, {split} row {row}"
+
+    def _file(self, path: str) -> Path:
+        """Return the file of a picture, which must lie in the data set's folder or in a cache.
+
+        Only the path is judged: a link that the owner of the folder has put there is followed.
+        """
+        import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        here = self._path if self._path.is_dir() else self._path.parent
+        file = Path(os.path.abspath(here / path))
+        folders = [Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
+        if self._is_local:  # `datasets` is given the resolved path, and may give it back
+            folders += [here.absolute(), here.resolve()]
+        if not any(file.is_relative_to(os.path.abspath(folder)) for folder in folders):
+            raise ImageError(f"path {path!r} leaves the data folder; copy the picture there")
+        return file
 
     def _load(self, asked: str) -> tuple[str, Any]:
         """Return the name of the split in this data set, and its `datasets.Dataset`."""
@@ -167,6 +202,12 @@ class HubSource:
                 f"hub:{self._name}: no split {asked!r}; there are: {', '.join(splits) or 'none'}."
                 f"{did_you_mean(asked, splits)}"
             )
+        before = self._read_as.setdefault(found, asked)
+        if before != asked:
+            raise SourceError(
+                f"hub:{self._name}: {asked!r} and {before!r} are one split here, {found!r}. "
+                "Give each split once."
+            )
         return found
 
     def _present(self, data: Any) -> dict[str, str]:
@@ -188,10 +229,11 @@ class HubSource:
                 raise SourceError(f"--column {field}=: a column for the {field} is needed.")
         return present
 
-    def _remember(self, examples: list[VqaExample], split: str) -> None:
+    def _remember(self, examples: list[VqaExample], rows: Mapping[Id, int], split: str) -> None:
         """Keep the first row of each picture, and see that ids do not start anew in each split."""
         compared = 0
-        for row, example in enumerate(examples):
+        for example in examples:
+            row = rows[example.question_id]
             before = self._rows.setdefault(example.image_id, (split, row))
             if before[0] == split or compared == _COMPARED:
                 continue
@@ -246,46 +288,11 @@ def _content(value: dict[str, Any]) -> bytes:
     return value["bytes"] if value["bytes"] is not None else (value["path"] or "").encode()
 
 
-def _hashes(pictures: Any) -> Iterator[str]:
+def _hashes(pictures: Any) -> Iterator[str | None]:
     """Yield an id per row from the content of its picture, so that a picture is encoded once."""
     for row in range(len(pictures)):  # one at a time, to keep memory flat
-        yield xxhash.xxh3_128_hexdigest(_content(_value(pictures, row)))
-
-
-def _records(data: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the fields of each row without touching its picture."""
-    texts = data.select_columns(list(set(columns.values())))
-    classes = {  # a class is stored as its number; the name is what the author wrote
-        field: texts.features[column]
-        for field, column in columns.items()
-        if hasattr(texts.features[column], "int2str")
-    }
-    for batch in texts.iter(batch_size=_BATCH):
-        for values in zip(*(batch[column] for column in columns.values()), strict=True):
-            record = dict(zip(columns, values, strict=True))
-            yield {
-                field: classes[field].int2str(value)
-                if field in classes and value is not None
-                else value
-                for field, value in record.items()
-            }
-
-
-def _example(record: dict[str, Any], row: int, where: str) -> VqaExample:
-    """Make an example of one row; optional texts may be null, as on a test split."""
-    given = record.get("answers")
-    if isinstance(given, dict):
-        given = given.get("answer")  # older sets store a list of records so
-    if isinstance(given, list):
-        given = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
-    return VqaExample(
-        question_id=id_of(record.get("question_id", row), "question_id", where),
-        image_id=id_of(record["image_id"], "image_id", where),
-        question=text_of(record["question"], "question", where),
-        answers=answers_of(given, where),
-        question_type=text_of(record.get("question_type") or "", "question_type", where),
-        answer_type=text_of(record.get("answer_type") or "", "answer_type", where),
-    )
+        content = _content(_value(pictures, row))
+        yield xxhash.xxh3_128_hexdigest(content) if content else None
 
 
 def _sentence(where: str, error: Exception) -> str:

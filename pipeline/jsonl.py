@@ -16,18 +16,31 @@
 | `image_id` | one per picture in all splits; default: the path |
 | `question_type`, `answer_type` | for the tables; default: none |
 
-Whole numbers count as answers; other fields are ignored.
+A number is an answer as its text, null is none; other fields are ignored. A line that cannot be
+used is left out; what concerns the whole file (its encoding, which split it is) refuses it.
 """
 
-import json
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
+from pipeline.checks import (
+    UnusableError,
+    answers_of,
+    id_of,
+    id_or_none,
+    question_of,
+    require_fields,
+    require_some,
+    shown,
+    text_of,
+    type_of,
+)
 from pipeline.errors import SourceError
-from pipeline.examples import Id, VqaExample
-from pipeline.sources import answers_of, id_of, shown, text_of
+from pipeline.examples import Id, LeftOut, VqaExample
+from pipeline.json_files import NotJsonError, parse_json
 
 
 class JsonlSource:
@@ -42,9 +55,12 @@ class JsonlSource:
         self._path = path
         self._root = path if path.is_dir() else path.parent
         self._paths: dict[Id, str] = {}
+        self._left_out: dict[str, list[LeftOut]] = {}
         self._split: str | None = None  # the name under which a file without splits was read
         if not (path.is_dir() or path.is_file()):
-            raise SourceError(f"jsonl:{path}: there is no such file or folder. Check the path.")
+            found = "this is neither a file nor a folder"
+            found = found if path.exists() else "there is no such file or folder"
+            raise SourceError(f"jsonl:{path}: {found}. Check the path.")
         if path.is_dir() and not self._splits():
             raise SourceError(
                 f"jsonl:{path}: the folder holds no .jsonl file; one per split is needed, such as "
@@ -52,25 +68,36 @@ class JsonlSource:
             )
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the questions of `split` in the order of the file.
+        """Return the questions of `split` that can be used, in the order of the file.
 
         Raises:
-            SourceError: if the split does not exist or a line cannot be used.
+            SourceError: if the split does not exist, the file cannot be read, or no line of it
+                can be used.
         """
         file = self._file(split)
-        rows = [row for row in _rows(file) if self._belongs(row, split)]
-        if not rows:
-            raise SourceError(f"{file}: no question of split {split!r}{self._other_splits(file)}.")
-        first: dict[Id, _Row] = {}
-        for row in rows:
-            before = first.setdefault(row.example.question_id, row)
-            if before is not row:
-                raise SourceError(
-                    f"{row.where}: question_id {row.example.question_id!r} was used before, in "
-                    f"line {before.line}; each must occur once. Give it another id."
-                )
-            self._remember(row)
-        return [row.example for row in rows]
+        examples: list[VqaExample] = []
+        left_out: list[LeftOut] = []
+        first: dict[Id, int] = {}
+        for row in self._of_split(split, file):
+            found = row.found
+            if isinstance(found, VqaExample) and (fault := self._clash(row, found, first)):
+                found = LeftOut(found.question_id, f"{file}:{row.line}", fault)
+            if isinstance(found, LeftOut):
+                left_out.append(found)
+            else:
+                first[found.question_id] = row.line
+                self._paths[found.image_id] = row.image
+                examples.append(found)
+        require_some(examples, left_out, file)
+        self._left_out[split] = left_out
+        return examples
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        """Return the lines that `examples(split)` could not use.
+
+        A line whose split cannot be read is left out of every split of its file.
+        """
+        return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path:
         """Return the file of a picture."""
@@ -94,17 +121,47 @@ class JsonlSource:
             )
         return self._path / f"{split}.jsonl"
 
-    def _belongs(self, row: "_Row", split: str) -> bool:
-        """Tell whether a row is of `split`, by its own field or by its file."""
+    def _of_split(self, split: str, file: Path) -> list["_Row"]:
+        """Return the lines of `split`, and those that cannot be used and may be of it."""
+        rows = list(_rows(file))
+        if not rows:
+            raise SourceError(f"{file}: the file has no lines; one line a question is needed.")
         if self._path.is_dir():
-            if row.split not in ("", split):
-                raise SourceError(
-                    f"{row.where}: split is {row.split!r} in the file of {split!r}. "
-                    f"Move the line to {row.split}.jsonl, or leave the field out."
-                )
-            return True
-        if row.split:
-            return row.split == split
+            return [
+                row
+                if row.split in ("", None, split)
+                else row.refused(f"split is {row.split!r} in the file of {split!r}; move it", file)
+                for row in rows
+            ]
+        named = sum(bool(row.split) for row in rows)
+        bare = sum(row.split == "" for row in rows)
+        if named and named == bare:
+            raise SourceError(
+                f"{file}: half of the {named + bare:,} lines name a split and half do not; all "
+                "lines or none must. Put a `split` on each, or write a file per split."
+            )
+        if named > bare:
+            return self._named(split, file, rows)
+        self._require_one_name(split)
+        fault = "split is {!r}, but most lines of the file name none; all or none must"
+        return [row.refused(fault.format(row.split), file) if row.split else row for row in rows]
+
+    def _named(self, split: str, file: Path, rows: list["_Row"]) -> list["_Row"]:
+        """Return the lines of `split` in a file whose lines name theirs."""
+        splits = {row.split for row in rows if row.split}
+        if split not in splits:
+            raise SourceError(
+                f"{file}: no question of split {split!r}; its lines are of: "
+                f"{', '.join(sorted(splits))}. Ask for one of these."
+            )
+        fault = "names no split, but most lines of the file do; all or none must"
+        return [
+            row.refused(fault, file) if row.split == "" else row
+            for row in rows
+            if row.split in (split, "", None)
+        ]
+
+    def _require_one_name(self, split: str) -> None:
         if self._split not in (None, split):
             raise SourceError(
                 f"{self._path}: was read as split {self._split!r} and has no `split` fields, so "
@@ -112,151 +169,126 @@ class JsonlSource:
                 f"{self._split}.jsonl and {split}.jsonl."
             )
         self._split = split
-        return True
 
-    def _other_splits(self, file: Path) -> str:
-        others = sorted({row.split for row in _rows(file)} - {""})
-        return f"; its lines are of: {', '.join(others)}" if others else "; the file has no lines"
-
-    def _remember(self, row: "_Row") -> None:
-        """Keep the path of a picture; one id is one picture in all splits."""
-        image_id = row.example.image_id
-        before = self._paths.setdefault(image_id, row.image)
-        if before != row.image:
-            raise SourceError(
-                f"{row.where}: image_id {image_id!r} is {row.image}, but it was {before} before; "
-                "one id must mean one picture in all splits. Leave image_id out, or make it unique."
+    def _clash(self, row: "_Row", example: VqaExample, first: dict[Id, int]) -> str:
+        """Say what is wrong with a question beside the others; "" if nothing is."""
+        if example.question_id in first:
+            return (
+                f"question_id {shown(example.question_id)} was used before, in line "
+                f"{first[example.question_id]}; the first is kept"
             )
+        before = self._paths.get(example.image_id, row.image)
+        if before != row.image:
+            return (
+                f"image_id {shown(example.image_id)} is {row.image} here, but was {before} before; "
+                "one id must mean one picture in all splits"
+            )
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """One line: its question, and what only this module needs to know."""
+    """One line.
 
-    file: Path
+    Attributes:
+        line: Counted from 1.
+        split: The split that it names; "" where it names none, None where that cannot be read.
+        image: Path of the picture as the file has it, in its plain form.
+        found: The question, or why it cannot be used.
+    """
+
     line: int
-    split: str
+    split: str | None
     image: str
-    example: VqaExample
+    found: VqaExample | LeftOut
 
-    @property
-    def where(self) -> str:
-        return f"{self.file}:{self.line}"
+    def refused(self, reason: str, file: Path) -> "_Row":
+        """Return the line as one that cannot be used, for this reason unless it has another."""
+        if isinstance(self.found, LeftOut):
+            return self
+        fault = LeftOut(self.found.question_id, f"{file}:{self.line}", reason)
+        return dataclasses.replace(self, found=fault)
 
 
 def _rows(file: Path) -> Iterator[_Row]:
-    """Yield the lines of a file; all of them or none name a split."""
-    named: bool | None = None
-    for line, record in _records(file):
-        row = _row(file, line, record)
-        if named is None:
-            named = bool(row.split)
-        elif named != bool(row.split):
-            raise SourceError(
-                f"{row.where}: this line {'has no' if named else 'has a'} `split`, unlike those "
-                "before it; all lines of a file or none must name one."
-            )
-        yield row
+    """Yield the lines of a file that are not blank."""
+    try:
+        with file.open("rb") as lines:
+            for line, raw in enumerate(lines, 1):
+                if raw.strip():
+                    yield _row(raw, file, line)
+    except OSError as error:
+        raise SourceError(f"{file}: reading failed ({error.strerror}). Check the file.") from error
 
 
-def _row(file: Path, line: int, record: dict[str, Any]) -> _Row:
-    where = f"{file}:{line}"
-    missing = [field for field in ("image", "question") if field not in record]
-    if missing:
-        raise SourceError(
-            f"{where}: {' and '.join(missing)} missing; the line has: "
-            f"{', '.join(record) or 'nothing'}. Needed are image, question and answers or answer."
-        )
-    image = _inside(text_of(record["image"], "image", where), where)
-    question = text_of(record["question"], "question", where)
-    if not question.strip():
-        raise SourceError(f"{where}: the question is blank; text is needed.")
-    example = VqaExample(
-        question_id=id_of(record.get("question_id", line), "question_id", where),
-        image_id=id_of(record.get("image_id", image), "image_id", where),
+def _row(raw: bytes, file: Path, line: int) -> _Row:
+    split, question_id = None, None
+    try:
+        record = _object_in(raw, file, line)
+        question_id = id_or_none(record.get("question_id", line))
+        split = type_of(record.get("split"), "split")
+        image, example = _example(record, line)
+    except UnusableError as error:
+        fault = LeftOut(question_id, f"{file}:{line}", str(error))
+        return _Row(line, split, "", fault)
+    return _Row(line, split, image, example)
+
+
+def _example(record: dict[str, Any], line: int) -> tuple[str, VqaExample]:
+    """Return the path of the picture and the question of one line."""
+    require_fields(record, ("image", "question"))
+    image = _inside(text_of(record["image"], "image"))
+    question = question_of(record["question"])
+    return image, VqaExample(
+        question_id=id_of(record.get("question_id", line), "question_id"),
+        image_id=id_of(record.get("image_id", image), "image_id"),
         question=question,
-        answers=_given_answers(record, where),
-        question_type=text_of(record.get("question_type", ""), "question_type", where),
-        answer_type=text_of(record.get("answer_type", ""), "answer_type", where),
+        answers=_given_answers(record),
+        question_type=type_of(record.get("question_type"), "question_type"),
+        answer_type=type_of(record.get("answer_type"), "answer_type"),
     )
-    return _Row(file, line, text_of(record.get("split", ""), "split", where), image, example)
 
 
-def _given_answers(record: dict[str, Any], where: str) -> tuple[str, ...]:
-    for field, kind, needed in (("answers", list, "a list"), ("answer", str | int, "text")):
-        if field in record:
-            if not isinstance(record[field], kind):
-                raise SourceError(
-                    f"{where}: {field} is {shown(record[field])}; {needed} is needed. "
-                    "`answers` holds a list of texts, `answer` one text."
+def _given_answers(record: dict[str, Any]) -> tuple[str, ...]:
+    for field in ("answers", "answer"):
+        given = record.get(field)
+        if given is not None:
+            if isinstance(given, list) != (field == "answers"):
+                raise UnusableError(
+                    f"{field} is {shown(given)}; `answers` holds a list of texts, `answer` one text"
                 )
-            return answers_of(record[field], where)
+            return answers_of(given)
     return ()
 
 
-def _inside(image: str, where: str) -> str:
+def _inside(image: str) -> str:
     """Return the picture's path in its plain form, if it stays inside the data folder.
 
     Only the path is judged: a link that the owner of the folder has put there is followed.
     """
     path = PurePosixPath(image)
     if path.is_absolute() or ".." in path.parts or path == PurePosixPath("."):
-        raise SourceError(
-            f"{where}: image {image!r} is not a path inside the data folder; needed is one "
-            "relative to the folder of this file. Copy or link the pictures there."
+        raise UnusableError(
+            f"image {shown(image)} is not a path inside the data folder; copy or link it there"
         )
     return str(path)
 
 
-def _records(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line number and object of each line that is not blank."""
-    try:
-        with file.open("rb") as lines:
-            for number, raw in enumerate(lines, 1):
-                if raw.strip():
-                    yield number, _object_in(raw, file, number)
-    except OSError as error:
-        raise SourceError(f"{file}: reading failed ({error.strerror}). Check the file.") from error
-
-
-class _RefusedError(ValueError):
-    """Valid for Python's reader, but not JSON or not safe to guess at."""
-
-
 def _object_in(raw: bytes, file: Path, line: int) -> dict[str, Any]:
-    where = f"{file}:{line}"
     try:
-        value = json.loads(
-            raw.rstrip().decode("utf-8-sig" if line == 1 else "utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_constant,
-        )
+        value = parse_json(raw.rstrip().decode("utf-8-sig" if line == 1 else "utf-8"))
     except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            raise UnusableError("the line is cut short within a letter") from None
         raise SourceError(
-            f"{where}: byte {error.start + 1} of the line is not UTF-8. Save the file as UTF-8."
+            f"{file}:{line}: byte {error.start + 1} of the line is not UTF-8; JSON in UTF-8 is "
+            "needed. Save the file as UTF-8."
         ) from None
-    except json.JSONDecodeError as error:
-        raise SourceError(
-            f"{where}:{error.colno}: {error.msg}; one JSON object a line is needed. Mend the line."
-        ) from None
-    except (_RefusedError, RecursionError, ValueError) as error:
-        reason = error if isinstance(error, _RefusedError) else "nested too deeply or too large"
-        raise SourceError(f"{where}: {reason}; a plain JSON object is needed.") from None
+    except NotJsonError as error:
+        raise UnusableError(f"{error}; one JSON object a line is needed") from None
     if not isinstance(value, dict):
-        raise SourceError(
-            f"{where}: found {shown(value)}; each line must be one JSON object "
-            'such as {"image": …, "question": …, "answer": …}.'
+        raise UnusableError(
+            f"found {shown(value)}; one JSON object a line is needed, such as "
+            '{"image": …, "question": …, "answer": …}'
         )
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise _RefusedError(f"the key {key!r} stands twice")
-    return dict(pairs)
-
-
-def _constant(name: str) -> NoReturn:
-    raise _RefusedError(f"{name} is no JSON value")

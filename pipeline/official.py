@@ -4,27 +4,23 @@
     annotations  {"annotations": [{"question_id", "answers": [{"answer"}, …], types}, …]}
     questions    {"questions": [{"question_id", …}, …]}
 
-Any of them may be gzipped. `read_json` serves the other readers of the project too. The formats
+Any of them may be gzipped. A score must be of exactly the questions that were asked, so one bad
+entry refuses the file; stage one reads the same files leniently (`pipeline/vqav2.py`). The formats
 are those of https://visualqa.org/download.html; the metric is in `pipeline/metric.py`.
 """
 
-import gzip
-import json
-import math
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline.errors import MetricError, PipelineError, SourceError
 from pipeline.examples import Id
+from pipeline.json_files import entries_in, read_json
 from pipeline.metric import Accuracy, Rules, accuracy, percent, pick_rules, question_score
 
 _SHOWN = 5
-_GZIP_MAGIC = b"\x1f\x8b"
-_CHECK_FILE = "Check that this is the right file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,99 +40,15 @@ class Annotation:
     answer_type: str = ""
 
 
-class _RefusedError(ValueError):
-    """Python would read it, but it is not JSON or one would have to guess."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise _RefusedError(f"the key {twice!r:.80} stands twice in one object")
-    return found
-
-
-def _constant(name: str) -> NoReturn:
-    raise _RefusedError(f"{name} stands where a value is needed, and JSON has no such value")
-
-
-def _float(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise _RefusedError(f"the number {text[:40]} is too large")
-    return value
-
-
 def _refusal(
     path: Path, found: str, needed: str, remedy: str, error: type[PipelineError] = SourceError
 ) -> PipelineError:
     return error(f"{path}: {found}; {needed} is needed. {remedy}")
 
 
-def _read_bytes(path: Path) -> bytes:
-    need = "a readable JSON file"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise _refusal(path, "there is no such file", need, "Check the path.") from None
-    except IsADirectoryError:
-        raise _refusal(path, "this is a folder", need, "Name a file in it.") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        found = f"reading failed ({getattr(error, 'strerror', None) or error})"
-        raise _refusal(path, found, need, "Check the path and its permissions.") from error
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        found = f"the gzip data is damaged or cut short ({error})"
-        raise _refusal(path, found, "a whole file", "Copy or download it again.") from error
-
-
-def read_json(path: Path | str) -> Any:
-    """Return the value in a JSON file, gzipped or not.
-
-    Stricter than `json.load`: repeated keys, NaN, Infinity and numbers that overflow are refused.
-    A UTF-8 byte order mark is skipped.
-
-    Raises:
-        SourceError: if the file is missing, unreadable, damaged, not UTF-8 or not such JSON.
-    """
-    path = Path(path)
-    try:
-        text = _read_bytes(path).decode("utf-8-sig")
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
-        )
-    except UnicodeDecodeError as error:
-        found = f"byte {error.start} is not UTF-8"
-        raise _refusal(path, found, "JSON in UTF-8", "Save it as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        cut_short = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        remedy = "It may be cut short: copy it again." if cut_short else "Mend the file there."
-        found = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise _refusal(path, found, "valid JSON", remedy) from None
-    except _RefusedError as error:
-        raise _refusal(path, str(error), "strict JSON", "Mend the file.") from None
-    except (RecursionError, ValueError) as error:  # ValueError: Python's limit of digits
-        deep = isinstance(error, RecursionError)
-        found = "brackets nest too deeply" if deep else "an integer has thousands of digits"
-        raise _refusal(path, found, "ordinary JSON", _CHECK_FILE) from None
-
-
 def _some(items: Collection[object], most: int = _SHOWN) -> str:
     shown = ", ".join(f"{item!r:.80}" for item in list(items)[:most])
     return f"{shown}, …" if len(items) > most else shown
-
-
-def _entries(content: object, path: Path, key: str) -> list[Any]:
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        found = (
-            f"keys {_some(content) or 'none'}"
-            if isinstance(content, dict)
-            else type(content).__name__
-        )
-        raise _refusal(path, f"found {found}", f"an object with a list under {key!r}", _CHECK_FILE)
-    return content[key]
 
 
 def _check(
@@ -237,13 +149,14 @@ def read_annotations(path: Path | str, questions: Path | str | None = None) -> l
         MetricError: if the two files hold different questions.
     """
     path = Path(path)
-    entries = _entries(read_json(path), path, "annotations")
+    entries = entries_in(path, "annotations")
     if not entries:
-        raise _refusal(path, "the list of annotations is empty", "at least one", _CHECK_FILE)
+        remedy = "Check that this is the right file."
+        raise _refusal(path, "the list of annotations is empty", "at least one", remedy)
     need = '"question_id", "answers" (a list of objects with "answer") and types, if any, as text'
     _check(path, entries, _annotation_fault, need, SourceError)
     if questions is not None:
-        asked = _entries(read_json(questions), Path(questions), "questions")
+        asked = entries_in(questions, "questions")
         _check(Path(questions), asked, _id_fault, '"question_id"', SourceError)
         _require_same_ids(
             f"{path} against {questions}",

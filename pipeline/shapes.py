@@ -9,13 +9,14 @@ answers are balanced; `shapes_questions.py` tells how.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.examples import Id, VqaExample
+from pipeline.examples import Id, LeftOut, VqaExample
 from pipeline.shapes_questions import COLORS, KINDS, SHAPES, SIZES, Scene, Thing, ask, pick
 
 SPLITS = ("train", "val", "test")
@@ -88,6 +89,10 @@ class ShapesSource:
             for image_id in range(first, first + self.lengths[split])
             for example in self._examples_of(image_id)
         ]
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        """Return nothing: every generated question can be used."""
+        return ()
 
     def picture(self, image_id: Id) -> Image.Image:
         """Draw the picture of an example.

@@ -14,7 +14,7 @@ import xxhash
 from PIL import Image
 
 from pipeline.errors import SourceError
-from pipeline.examples import Id, Picture, VqaExample
+from pipeline.examples import Id, LeftOut, Picture, VqaExample
 
 GRID = (2, 3)
 VISION_DIM, TEXT_DIM, BOS = 5, 17, 256
@@ -35,15 +35,22 @@ class Source:
     """Questions about pictures in memory; notes which pictures were read."""
 
     def __init__(
-        self, splits: Mapping[str, list[VqaExample]], pictures: Mapping[Id, bytes]
+        self,
+        splits: Mapping[str, list[VqaExample]],
+        pictures: Mapping[Id, bytes],
+        left_out: Mapping[str, Sequence[LeftOut]] | None = None,
     ) -> None:
         self.splits, self.pictures = splits, dict(pictures)
+        self.unusable = left_out or {}
         self._read: list[Id] = []
 
     def examples(self, split: str) -> list[VqaExample]:
         if split not in self.splits:
             raise SourceError(f"no split {split!r}")
         return list(self.splits[split])
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        return self.unusable.get(split, ())
 
     def picture(self, image_id: Id) -> Picture:
         self._read.append(image_id)
@@ -97,8 +104,8 @@ class Text:
 
     name, device, dim = "fake-text", "cpu", TEXT_DIM
 
-    def __init__(self, before: Calls = nothing, *, layer: int = -1) -> None:
-        self.before, self.layer = before, layer
+    def __init__(self, before: Calls = nothing, *, layer: int = -1, max_tokens: int = 512) -> None:
+        self.before, self.layer, self.max_tokens = before, layer, max_tokens
         self.encoded: list[tuple[int, ...]] = []
         self.batches: list[int] = []
 

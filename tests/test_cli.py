@@ -1,9 +1,9 @@
 """The command line: help at once, one line for what a person can mend, a traceback for a bug."""
 
 import json
-import shlex
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -513,7 +513,7 @@ def test_json_of_every_command_and_nothing_else_on_stdout(tmp_path: Path) -> Non
     said = found.json()
     assert set(said) >= {"images", "questions", "bytes", "seconds", "left_out", "failures"}
     assert said["images"] == {"total": 9, "encoded": 9, "skipped": 0}
-    assert set(said["questions"]) == {"total", "distinct", "tokens", "prefixes"}
+    assert set(said["questions"]) == {"total", "distinct", "tokens", "prefixes", "skipped"}
     counts = [said["questions"][name] for name in ("prefixes", "tokens")]
     assert 0 < said["questions"]["distinct"] <= said["questions"]["total"]
     assert counts == sorted(counts)

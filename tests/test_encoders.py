@@ -391,6 +391,15 @@ def test_states_of_a_prefix_do_not_depend_on_what_follows(llama: dict[str, Path]
         torch.testing.assert_close(prefix, whole[:, :length], atol=1e-6, rtol=1e-6)
 
 
+def test_the_longest_question_is_what_the_model_has_positions_for(tmp_path: Path) -> None:
+    folder = save_llama(tmp_path / "model", max_position_embeddings=24)
+
+    encoder = TextEncoder(str(folder))
+
+    assert encoder.max_tokens == 24
+    assert TextEncoder("tiny").max_tokens == 512
+
+
 @pytest.mark.parametrize("adds_bos", [True, False])
 def test_bos_comes_first_and_once(tmp_path: Path, adds_bos: bool) -> None:
     """Llama 3's own tokenizer adds BOS; others do not."""

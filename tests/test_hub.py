@@ -14,9 +14,11 @@ from datasets import ClassLabel, Dataset, Features, Value
 from lmms_lab import LMMS_LAB
 from PIL import Image
 
+from pipeline.checks import UnusableError
 from pipeline.errors import ImageError, SourceError
-from pipeline.examples import VqaExample
+from pipeline.examples import LeftOut, VqaExample
 from pipeline.hub import HubSource
+from pipeline.hub_rows import example_of
 from pipeline.images import load_rgb
 
 
@@ -243,22 +245,79 @@ def test_old_lists_of_records_are_read(tmp_path: Path) -> None:
     assert HubSource(str(tmp_path)).examples("train")[0].answers == ("x", "y")
 
 
+def with_paths(folder: Path, *paths: str | None) -> HubSource:
+    """A data set of paths in place of pictures; the image ids are 0, 1, …"""
+    count = len(paths)
+    plain(
+        folder / "train.parquet",
+        question=["q?"] * count,
+        answers=["x"] * count,
+        image=list(paths),
+        image_id=list(range(count)),
+    )
+    source = HubSource(str(folder))
+    assert len(source.examples("train")) == count
+    return source
+
+
 def test_pictures_may_be_paths_beside_the_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png("red"))
+    address = "https://example.org/a.png"
+    source = with_paths(tmp_path, "a.png", str(tmp_path / "a.png"), "x/../a.png", address, None)
+
+    for image_id in (0, 1, 2):
+        assert source.picture(image_id) == tmp_path / "a.png"
+    with pytest.raises(
+        ImageError, match=r"^the row has an address, 'https://example\.org/a\.png', "
+    ):
+        source.picture(3)
+    with pytest.raises(ImageError, match=r"^the row has no picture$"):
+        source.picture(4)
+
+
+def test_a_path_that_leaves_the_data_folder_is_refused(tmp_path: Path) -> None:
+    paths = ["../a.png", str(tmp_path / "a.png"), "b/../../a.png", "/etc/passwd"]
+    (tmp_path / "a.png").write_bytes(png("red"))
+    source = with_paths(tmp_path / "data", *paths)
+
+    for image_id, path in enumerate(paths):
+        with pytest.raises(ImageError) as caught:
+            source.picture(image_id)
+        assert str(caught.value) == f"path {path!r} leaves the data folder; copy the picture there"
+
+
+def test_a_data_folder_may_be_a_link_and_hold_links(tmp_path: Path) -> None:
+    """`datasets` gives paths in the resolved folder; a link inside it is the owner's wish."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "a.png").write_bytes(png("red"))
+    (tmp_path / "real" / "link.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "data").symlink_to(tmp_path / "real")
+    source = with_paths(tmp_path / "data", "link.png", str(tmp_path / "real" / "link.png"))
+
+    assert load_rgb(source.picture(0)).size == (4, 3)
+    assert load_rgb(source.picture(1)).size == (4, 3)
+
+
+def test_pictures_that_datasets_has_fetched_are_read_from_its_cache(tmp_path: Path) -> None:
+    fetched = Path(datasets.config.HF_DATASETS_CACHE) / "downloads" / "a.png"
+
+    assert with_paths(tmp_path, str(fetched)).picture(0) == fetched
+
+
+def test_a_row_without_picture_is_left_out_where_pictures_are_told_by_content(
+    tmp_path: Path,
+) -> None:
     plain(
         tmp_path / "train.parquet",
-        question=["q?", "q?", "q?"],
+        question=["q?", "q?", "r?"],
         answers=["x"] * 3,
-        image=["a.png", "https://example.org/a.png", None],
+        image=[png("red"), None, png("red")],
     )
     source = HubSource(str(tmp_path))
-    here, there, nowhere = (e.image_id for e in source.examples("train"))
 
-    assert source.picture(here) == tmp_path / "a.png"
-    with pytest.raises(ImageError, match=r"an address, 'https://example\.org/a\.png'"):
-        source.picture(there)
-    with pytest.raises(ImageError, match="no picture"):
-        source.picture(nowhere)
+    assert [e.question_id for e in source.examples("train")] == [0, 2]
+    reason = "the row has no picture, or no id of one; both are needed"
+    assert source.left_out("train") == [LeftOut(1, f"hub:{tmp_path}, train row 1", reason)]
 
 
 def test_image_ids_that_start_anew_in_each_split_are_refused(tmp_path: Path) -> None:
@@ -311,38 +370,135 @@ def test_an_unknown_field_is_refused_with_a_hint() -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "good", "value", "reason"),
+    [
+        ("question", "q?", None, "question is null; text is needed"),
+        ("question", "q?", "a\0b", r"question 'a\x00b' holds a NUL or half of a surrogate pair"),
+        ("question", "q?", " ", "question is blank; text is needed"),
+        ("answers", ["x"], ["a\0"], r"an answer 'a\x00' holds a NUL"),
+        ("answers", [1.0], [float("nan")], "an answer is nan; text or a number is needed"),
+        ("image_id", "k", None, "the row has no picture, or no id of one; both are needed"),
+        ("image_id", "k", "", "image_id is ''; text or a whole number of 64 bits is needed"),
+        ("question_type", "t", "\0", r"question_type '\x00' holds a NUL"),
+    ],
+)
+def test_a_row_with_a_wrong_value_is_left_out(
+    tmp_path: Path, column: str, good: object, value: object, reason: str
+) -> None:
+    columns = {
+        "question": ["q?"] * 3,
+        "answers": [["x"]] * 3,
+        "image_id": ["k"] * 3,
+        "question_id": [11, 12, 13],
+        "image": [png("red")] * 3,
+    }
+    plain(tmp_path / "train.parquet", **{**columns, column: [good, value, good]})
+    source = HubSource(str(tmp_path))
+
+    assert [e.question_id for e in source.examples("train")] == [11, 13]
+    (fault,) = source.left_out("train")
+    assert (fault.question_id, fault.where) == (12, f"hub:{tmp_path}, train row 1")
+    assert fault.reason.startswith(reason)
+
+
+def test_answers_may_be_numbers_null_or_any_number_of_them(tmp_path: Path) -> None:
+    columns = {"question": ["q?"] * 4, "image_id": [1] * 4, "image": [png("red")] * 4}
+    answers = [[1.5, 2.0], [], None, [None, 3.0]]
+    plain(tmp_path / "train.parquet", **columns, answers=answers)
+    plain(tmp_path / "val.parquet", **columns, answers=[["x"] * n for n in (0, 1, 10, 11)])
+    source = HubSource(str(tmp_path))
+
+    seen = [e.answers for e in source.examples("train")]
+    assert seen == [("1.5", "2"), (), (), ("3",)]
+    assert [len(e.answers) for e in source.examples("val")] == [0, 1, 10, 11]
+    assert source.left_out("train") == source.left_out("val") == []
+
+
+@pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("question", None, "question is None"),
-        ("question", "a\0b", "NUL"),
-        ("question", 5, "question is 5; text"),
-        ("answers", [1.5], r"an answer is 1\.5"),
-        ("answers", [None, "x"], "an answer is None"),
-        ("image_id", None, "image_id is None"),
-        ("question_id", 1.5, r"question_id is 1\.5"),
+        ("question", 5, r"row 0: question is 5; text is needed\. Mend"),
+        ("question_id", 1.5, r"row 0: question_id is 1\.5; text or a whole number"),
+        ("answers", True, "row 0: an answer is true; text or a number is needed"),
         ("image", 5, "column 'image' holds .*int64.*, and pictures are needed"),
     ],
 )
-def test_a_wrong_value_is_refused(tmp_path: Path, column: str, value: object, reason: str) -> None:
+def test_a_column_of_the_wrong_type_is_refused(
+    tmp_path: Path, column: str, value: object, reason: str
+) -> None:
     columns = {
-        "question": ["q?"],
-        "answers": [["x"]],
-        "image_id": ["k"],
-        "question_id": [1],
-        "image": [png("red")],
+        "question": ["q?"] * 2,
+        "answers": ["x"] * 2,
+        "image_id": ["k"] * 2,
+        "question_id": [1, 2],
+        "image": [png("red")] * 2,
     }
-    plain(tmp_path / "train.parquet", **{**columns, column: [value]})
+    plain(tmp_path / "train.parquet", **{**columns, column: [value] * 2})
 
     with pytest.raises(SourceError, match=reason):
         HubSource(str(tmp_path)).examples("train")
 
 
-def test_a_question_id_occurs_once(tmp_path: Path) -> None:
-    save(tmp_path / "train.parquet", [row(1, 1, "red", ["a"]), row(1, 1, "red", ["b"])])
+def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
+    empty = pa.table({"question": pa.array([], pa.string()), "answers": pa.array([], pa.string())})
+    empty = empty.append_column("image", pa.array([], pa.binary()))
+    pq.write_table(empty, tmp_path / "train.parquet")
 
-    with pytest.raises(SourceError, match="train row 1: question_id 1 was used in row 0"):
+    with pytest.raises(
+        SourceError, match=r"a parquet file has no rows, and a split needs one at least\. "
+    ):
         HubSource(str(tmp_path)).examples("train")
-    assert len(HubSource(str(tmp_path), {"question_id": ""}).examples("train")) == 2
+
+
+def test_of_equal_question_ids_the_first_is_kept(tmp_path: Path) -> None:
+    rows = [row(1, 1, "red", ["a"]), row(1, 9, "lime", ["b"]), row(2, 2, "blue", ["c"])]
+    save(tmp_path / "train.parquet", rows)
+    source = HubSource(str(tmp_path))
+
+    assert [e.answers for e in source.examples("train")] == [("a",), ("c",)]
+    reason = (
+        "question_id 1 was used before, in row 0; the first is kept. Rows are counted by "
+        "--column question_id="
+    )
+    assert source.left_out("train") == [LeftOut(1, f"hub:{tmp_path}, train row 1", reason)]
+    assert source.picture(2) == png("blue")  # rows are counted with those left out
+    assert source.where(2) == f"hub:{tmp_path}, train row 2"
+    assert len(HubSource(str(tmp_path), {"question_id": ""}).examples("train")) == 3
+
+
+def test_one_split_under_two_names_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "validation.parquet", [row(1, 1, "red", ["a"])])
+    source = HubSource(str(tmp_path))
+    assert source.examples("val") == source.examples("val")
+
+    with pytest.raises(SourceError) as caught:
+        source.examples("validation")
+    assert str(caught.value) == (
+        f"hub:{tmp_path}: 'validation' and 'val' are one split here, 'validation'. "
+        "Give each split once."
+    )
+
+
+def test_a_class_that_is_not_there_or_not_given(tmp_path: Path) -> None:
+    """`datasets` stores -1 for the unknown class of a test split."""
+    features = Features(
+        {
+            "image": datasets.Image(),
+            "question": Value("string"),
+            "answers": ClassLabel(names=["cat", "dog"]),
+        }
+    )
+    rows = [
+        {"image": {"bytes": png("red"), "path": None}, "question": "q?", "answers": n}
+        for n in (1, -1, None)
+    ]
+    save(tmp_path / "train.parquet", rows, features)
+    source = HubSource(str(tmp_path))
+
+    assert [e.answers for e in source.examples("train")] == [("dog",), (), ()]
+    classes = {"answers": ["cat", "dog"]}
+    with pytest.raises(UnusableError, match=r"^answers is class 7; there are 0 to 1$"):
+        example_of({"image_id": 1, "question": "q?", "answers": 7}, 0, classes)
 
 
 def test_a_damaged_parquet_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures: what a person sees is what the encoder gets, or there is one clear reason why not."""
 
+import errno
 import io
 import os
 import threading
@@ -172,6 +173,52 @@ def test_other_modes_become_the_rgb_that_pillow_shows(mode: str, form: str) -> N
     assert pixels(data).std() > 20  # and is no flat grey
 
 
+def test_a_cmyk_jpeg_has_the_colours_of_its_inks() -> None:
+    """Adobe's readers expect the inks inverted in the file, and Pillow turns them back."""
+    inks = Image.new("CMYK", (32, 16), (0, 255, 255, 0))
+    inks.paste((255, 255, 0, 0), (16, 0, 32, 16))
+
+    seen = pixels(encoded(inks, "JPEG", quality=100)).astype(int)
+
+    assert np.abs(seen[:, :16] - [255, 0, 0]).max() <= 2
+    assert np.abs(seen[:, 16:] - [0, 0, 255]).max() <= 2
+
+
+def test_a_grey_picture_has_three_equal_channels() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(8, 32)
+
+    assert np.array_equal(pixels(encoded(Image.fromarray(grey))), np.stack([grey] * 3, axis=-1))
+
+
+def test_one_pixel_fills_what_the_encoder_sees() -> None:
+    image = load_rgb(encoded(Image.new("RGB", (1, 1), (10, 20, 30))))
+
+    for seen in (
+        fit_whole(image, 42, resample=BICUBIC),
+        fit_crop(image, size=42, shortest_edge=48, resample=BICUBIC),
+    ):
+        assert seen.shape == (42, 42, 3)
+        assert (seen == [10, 20, 30]).all()
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_20_000_by_10_is_squeezed_whole_or_cropped_in_the_middle(tall: bool) -> None:
+    """Squeezing shows all of 100 bands; the crop shows the middle, where two bands meet."""
+    bands = np.repeat(np.arange(0, 200, 2, dtype=np.uint8), 200)
+    strip = np.broadcast_to(bands[None, :, None], (10, 20_000, 3))
+    strip = strip.transpose(1, 0, 2) if tall else strip
+    image = load_rgb(encoded(Image.fromarray(np.ascontiguousarray(strip))))
+
+    squeezed = fit_whole(image, 100, resample=Image.Resampling.BOX)
+    cropped = fit_crop(image, size=40, shortest_edge=40, resample=Image.Resampling.BOX)
+
+    if tall:
+        squeezed, cropped = squeezed.transpose(1, 0, 2), cropped.transpose(1, 0, 2)
+    assert (squeezed == np.arange(0, 200, 2)[None, :, None]).all()
+    assert (cropped[:, :20] == 98).all()
+    assert (cropped[:, 20:] == 100).all()
+
+
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO"])
 def test_the_first_frame_of_an_animation_is_taken(form: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "lime")]
@@ -222,16 +269,33 @@ def test_formats_off_the_list_are_refused(form: str) -> None:
 
 def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    places = {
-        "missing": tmp_path / "no.png",
-        "a folder": tmp_path,
-        "not a regular file": Path(os.devnull),
-        "cannot be read": tmp_path / "loop",
-        "cannot be read .*null": tmp_path / "a\0b",
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "to-folder.png").symlink_to(tmp_path)
+    (tmp_path / "a.txt").write_text("a file where a folder should be")
+    reasons = {
+        tmp_path / "no.png": "the file is missing",
+        tmp_path / "a.txt" / "a.png": "the file is missing",
+        tmp_path / "dangling.png": "the file is missing",
+        tmp_path: "it is a folder",
+        tmp_path / "to-folder.png": "it is a folder",
+        Path(os.devnull): "not a regular file",
+        tmp_path / "loop": f"cannot be read ({os.strerror(errno.ELOOP)})",
     }
-    for reason, path in places.items():
-        with pytest.raises(ImageError, match=reason):
+    for path, reason in reasons.items():
+        with pytest.raises(ImageError) as caught:
             load_rgb(path)
+        assert str(caught.value) == reason
+    with pytest.raises(ImageError, match=r"^cannot be read \(.*null"):
+        load_rgb(tmp_path / "a\0b")
+
+
+def test_a_link_is_followed_to_its_picture(tmp_path: Path) -> None:
+    """Links are the folder owner's; `pipeline/jsonl.py` refuses paths that leave the folder."""
+    (tmp_path / "a.png").write_bytes(encoded(noise(6, 4)))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link.png").symlink_to("../a.png")
+
+    assert np.array_equal(pixels(tmp_path / "data" / "link.png"), noise(6, 4))
 
 
 def test_no_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,16 +305,32 @@ def test_no_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ImageError, match="no permission"):
+    with pytest.raises(ImageError, match=r"^no permission to read the file$"):
         load_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("place", ["a.png", "."])
+def test_no_permission_for_file_or_folder_is_named(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encoded(noise(2, 2)))
+    (folder / place).chmod(0)
+    try:
+        with pytest.raises(ImageError, match=r"^no permission to read the file$"):
+            load_rgb(folder / "a.png")
+    finally:
+        (folder / place).chmod(0o700)
 
 
 @pytest.mark.timeout(10)
 def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
 
-    with pytest.raises(ImageError, match="not a regular file"):
-        load_rgb(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    for name in ("a.png", "link.png"):
+        with pytest.raises(ImageError, match=r"^not a regular file$"):
+            load_rgb(tmp_path / name)
 
 
 # The last two bytes of these hold no pixels, and all others are there.

@@ -1,7 +1,5 @@
 """Official files: read strictly, scored as the official tool scores them."""
 
-import codecs
-import gzip
 import json
 import os
 import time
@@ -11,14 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import MetricError, SourceError
+from pipeline.json_files import read_json
 from pipeline.metric import Rules
-from pipeline.official import (
-    Annotation,
-    read_annotations,
-    read_json,
-    read_predictions,
-    score_files,
-)
+from pipeline.official import Annotation, read_annotations, read_predictions, score_files
 
 DATA = Path(os.environ.get("FROZEN_VQA_DATA") or Path(__file__).parents[2] / "shared" / "data")
 OFFICIAL = DATA / "vqav2-text"
@@ -50,57 +43,6 @@ def predictions(tmp_path: Path) -> Path:
     answers = {1: "yes", 2: "two", 3: "A dog."}
     entries = [{"question_id": i, "answer": answer} for i, answer in answers.items()]
     return write(tmp_path / "results.json", entries)
-
-
-@pytest.mark.parametrize("name", ["plain.json", "packed.json.gz", "packed-without-ending.json"])
-@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
-def test_read_json(tmp_path: Path, name: str, mark: bytes) -> None:
-    data = mark + '{"a": [1, 2.5, "é", null, true]}'.encode()
-    (tmp_path / name).write_bytes(gzip.compress(data) if "packed" in name else data)
-    assert read_json(tmp_path / name) == {"a": [1, 2.5, "é", None, True]}
-    assert read_json(str(tmp_path / name)) == {"a": [1, 2.5, "é", None, True]}
-
-
-@pytest.mark.parametrize(
-    ("data", "match"),
-    [
-        (b"", r"line 1, column 1: Expecting value; .* It may be cut short"),
-        (b'{"a": [1,\n 2', r"line 2, column 3: .*; valid JSON is needed\. It may be cut short"),
-        (b'{"a": "b', r"line 1, column 7: Unterminated string.* It may be cut short"),
-        (b'{"a": 1,\n b: 2}', r"line 2, column 2: .* Mend the file there"),
-        (b"{} {}", r"line 1, column 4: Extra data.* Mend the file there"),
-        (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 1}}', "the key 'c' stands twice in one object"),
-        (b"[NaN]", "NaN stands where a value is needed"),
-        (b"[-Infinity]", "-Infinity stands where a value is needed"),
-        (b"[1e999]", "the number 1e999 is too large"),
-        (b"[" * 200_000, "brackets nest too deeply"),
-        (b"[" + b"9" * 5000 + b"]", "an integer has thousands of digits"),
-        (b'["\xff"]', r"byte 2 is not UTF-8; JSON in UTF-8 is needed\. Save it as UTF-8"),
-        ('["é"]'.encode("utf-16"), "byte 0 is not UTF-8"),
-        (gzip.compress(b'{"a": 1}' * 9)[:-12], "gzip data is damaged or cut short"),
-        (gzip.compress(b"[1]")[:-1] + b"\xff", "gzip data is damaged or cut short"),
-        (b"\x1f\x8b\x08\x00 no gzip at all", "gzip data is damaged or cut short"),
-    ],
-)
-def test_read_json_refuses(tmp_path: Path, data: bytes, match: str) -> None:
-    path = tmp_path / "file.json"
-    path.write_bytes(data)
-    with pytest.raises(SourceError, match=match) as caught:
-        read_json(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-
-
-def test_read_json_needs_a_file(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"none\.json: there is no such file; .* is needed"):
-        read_json(tmp_path / "none.json")
-    with pytest.raises(SourceError, match="this is a folder"):
-        read_json(tmp_path)
-    with pytest.raises(SourceError, match="reading failed"):
-        read_json(f"{tmp_path}/a\0b")
-    (tmp_path / "file").touch()
-    with pytest.raises(SourceError, match=r"reading failed \(Not a directory\)"):
-        read_json(tmp_path / "file" / "below.json")
 
 
 def test_read_predictions_keeps_the_order(tmp_path: Path) -> None:

@@ -350,6 +350,10 @@ def test_most_denied_objects_have_both_halves_in_the_picture(
     assert sum(both) / len(both) > 0.55
 
 
+def test_every_question_can_be_used(source: ShapesSource) -> None:
+    assert all(not source.left_out(split) for split in ("train", "val", "test"))
+
+
 def test_unknown_split_names_the_splits_there_are() -> None:
     with pytest.raises(SourceError, match=r"no split 'dev'; there are train, val, test\. Choose"):
         ShapesSource(images=2).examples("dev")
