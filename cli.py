@@ -320,6 +320,8 @@ def _terminate(*_: object) -> None:
 def _how_to_go_on() -> str:
     if sys.argv[1:2] != ["extract-features"]:
         return ""
+    if "RANK" in os.environ:
+        return "; every finished shard is stored. To go on, run the same torchrun command again"
     command = shlex.join(["frozen-vqa", *sys.argv[1:]])
     return f"; every finished shard is stored. To go on: {command}"
 

@@ -69,7 +69,7 @@ def lay_aside(
         CacheError: if it cannot be written; nothing is left behind then.
     """
     path = shard_path(directory, kind, chunk)
-    laid = Laid(shard and shard.record, shard.names if shard else (), failures)
+    laid = Laid(shard.record if shard else None, shard.names if shard else (), failures)
     try:
         if shard:
             write_atomically(path, shard.data)

@@ -5,12 +5,12 @@ zeros, and it never syncs; so a file's bytes are made in memory and written here
 """
 
 import errno
+import io
 import mmap
 import os
 import resource
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import xxhash
@@ -70,7 +70,7 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.FileIO:
     """Open a file for reading if it is one: opening a named pipe would wait for ever.
 
     Raises:
@@ -80,13 +80,13 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return open(handle, "rb")
+    return io.FileIO(handle, "rb")
 
 
 def read_file(path: Path) -> bytes:
     """Return the bytes of a regular file."""
     with open_regular(path) as file:
-        return file.read()
+        return file.readall()
 
 
 def map_file(path: Path) -> memoryview:

@@ -147,17 +147,20 @@ class Manifest:
     def with_shard(self, kind: ShardKind, index: int, record: ShardRecord) -> "Manifest":
         """Return a manifest in which this is the shard at `index`; one past the end appends."""
         shards = self.shards(kind)
-        return replace(self, **{kind: (*shards[:index], record, *shards[index + 1 :])})
+        shards = (*shards[:index], record, *shards[index + 1 :])
+        if kind == "images":
+            return replace(self, images=shards)
+        return replace(self, questions=shards)
 
     def with_split(self, name: str, record: SplitRecord) -> "Manifest":
         """Return a manifest in which `name` is this table."""
         return replace(self, splits={**self.splits, name: record})
 
-    def to_bytes(self) -> bytes:
-        """Return cache.json."""
+    def to_json(self) -> str:
+        """Return the text of cache.json."""
         body = {"format": FORMAT, **asdict(self)}
         body["xxh3"] = _body_digest(body)
-        return json.dumps(body, indent=1).encode()
+        return json.dumps(body, indent=1)
 
 
 def small_files(manifest: Manifest) -> dict[str, bytes]:
@@ -165,7 +168,7 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
 
     An empty one is not to exist. The last is for people and their scripts.
     """
-    data = manifest.to_bytes()
+    data = manifest.to_json().encode()
     lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
     return {NAME: data, COPY: data, FAILURES: "".join(lines).encode()}
 

@@ -64,7 +64,7 @@ def extract_command(
     with torchrun_ranks() as ranks:
         plan = make_plan(source, splits=splits, text=text, limit=limit)
         show_plan(plan, images, text)
-        how = {"cache": cache, "images": images, "text": text, "batch_size": batch}
+        how: dict[str, Any] = {"cache": cache, "images": images, "text": text, "batch_size": batch}
         if rebuild or dry_run:
             if not ranks.lead:
                 return None

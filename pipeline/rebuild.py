@@ -1,11 +1,12 @@
 """Makes single shards of a cache again.
 
 A shard's rows have to stay what they were, for the splits point at them. Their names are read from
-the shard itself, or, where it is gone, found through the splits and the data set.
+the shard itself, or, where it is gone, found in the data set with the help of the splits.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,25 +82,42 @@ def _place(manifest: Manifest, cache: Path, file: str) -> tuple[ShardKind, int]:
 
 
 def _names(writer: CacheWriter, plan: Plan, kind: ShardKind, index: int) -> list[str]:
-    """Return image ids or questions of a shard, from itself or through the splits."""
-    manifest = writer.manifest
-    record = manifest.shards(kind)[index]
+    """Return image ids or questions of a shard, from itself or from the data set."""
+    record = writer.manifest.shards(kind)[index]
     try:
         return open_shard(writer.directory, kind, record).texts(NAMES[kind])
     except CacheDamagedError:
-        first = sum(before.rows for before in manifest.shards(kind)[:index])
-        found = _names_by_row(writer, plan, kind)
-    names = [found.get(row, "") for row in range(first, first + record.rows)]
-    if names_digest(names) != record.names:
-        raise CacheError(
-            f"{writer.directory / record.file}: which rows it held is written nowhere else, or the "
-            f"data set has changed since. Name the data set and all splits of this cache "
-            f"({', '.join(manifest.splits) or 'it has none yet'}), or extract into another --cache."
-        )
-    return names
+        pass
+    for names in _guesses(writer, plan, kind, index):
+        if names_digest(names) == record.names:
+            return names
+    splits = ", ".join(writer.manifest.splits) or "it has none yet"
+    raise CacheError(
+        f"{writer.directory / record.file}: which rows it held is written nowhere else, or the "
+        f"data set has changed since. Name the data set and all splits of this cache ({splits}), "
+        f"or extract into another --cache."
+    )
+
+
+def _guesses(writer: CacheWriter, plan: Plan, kind: ShardKind, index: int) -> Iterator[list[str]]:
+    """Yield what a lost shard can have held; the digest of its names tells which it was."""
+    shards = writer.manifest.shards(kind)
+    first, rows = sum(before.rows for before in shards[:index]), shards[index].rows
+    found = _names_by_row(writer, plan, kind)
+    yield [found.get(row, "") for row in range(first, first + rows)]
+    # Questions whose picture failed are in no split. But shards are filled in the plan's order.
+    elsewhere = {failure.id for failure in writer.manifest.failures if not failure.split}
+    for other in (*shards[:index], *shards[index + 1 :]):
+        with suppress(CacheDamagedError):
+            elsewhere |= set(open_shard(writer.directory, kind, other).texts(NAMES[kind]))
+    every = map(str, plan.images) if kind == "images" else plan.questions
+    left = [name for name in every if name not in elsewhere]
+    for start in range(len(left) - rows + 1):
+        yield left[start : start + rows]
 
 
 def _names_by_row(writer: CacheWriter, plan: Plan, kind: ShardKind) -> dict[int, str]:
+    """Return the image id or question of every row that a split points at."""
     found: dict[int, str] = {}
     for name, examples in plan.splits.items():
         if name not in writer.manifest.splits:

@@ -66,7 +66,7 @@ def table(rows: int, size: int) -> SplitRecord:
 
 
 def save(directory: Path, manifest: Manifest) -> None:
-    (directory / "cache.json").write_bytes(manifest.to_bytes())
+    (directory / "cache.json").write_bytes(manifest.to_json().encode())
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
@@ -259,7 +259,7 @@ def test_other_entries_are_what_is_refused(what: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_with_a_copy_says_how_to_bring_it_back(tmp_path: Path) -> None:
-    (tmp_path / "cache.copy.json").write_bytes(SMALL.to_bytes())
+    (tmp_path / "cache.copy.json").write_bytes(SMALL.to_json().encode())
     with pytest.raises(CacheDamagedError, match=r"it is missing, but its copy .*`cp ") as raised:
         load_manifest(tmp_path)
 

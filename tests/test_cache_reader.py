@@ -343,7 +343,7 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
 
 
 def save(directory: Path, manifest: Manifest) -> None:
-    (directory / "cache.json").write_bytes(manifest.to_bytes())
+    (directory / "cache.json").write_bytes(manifest.to_json().encode())
 
 
 def datasets_of(path: Path) -> dict[str, np.ndarray]:
