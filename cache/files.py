@@ -1,20 +1,15 @@
-"""Files that are whole or absent: atomic writes, the writers' lock, and digests.
+"""Files that are whole or absent: atomic writes and digests.
 
 HDF5 never writes to the disk itself. On a full disk it crashes the process or leaves rows of
 zeros, and it never syncs; so a file's bytes are made in memory and written here.
 """
 
-import fcntl
 import os
-import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import xxhash
-
-from cache.errors import CacheBusyError
 
 TEMPORARY = ".partial"
 """Suffix of a file that is being written; one left by a dead process is never read."""
@@ -61,33 +56,6 @@ def remove_partial_files(directory: Path, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         for partial in directory.glob(pattern + TEMPORARY):
             partial.unlink()
-
-
-@contextmanager
-def sole_writer(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock for the length of the block.
-
-    The lock is the kernel's (flock), so that a process that dies gives it back.
-
-    Raises:
-        CacheBusyError: if another live process holds it.
-    """
-    path = directory / ".lock"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise CacheBusyError(
-                f"{directory}: another process is writing to this cache ({holder}). "
-                f"Wait for it to end, or give this command another --cache."
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
 
 
 def digest(data: Buffer) -> str:

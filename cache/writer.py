@@ -14,8 +14,9 @@ from types import TracebackType
 import numpy as np
 
 from cache.errors import CacheError
-from cache.files import digest, remove_partial_files, row_digests, sole_writer, write_atomically
+from cache.files import digest, remove_partial_files, row_digests, write_atomically
 from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from cache.lock import sole_writer
 from cache.manifest import FOLDERS, NAME, CacheSpec, Failure, FileRecord, Manifest, load_manifest
 from cache.splits import SplitTable
 

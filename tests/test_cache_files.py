@@ -16,13 +16,11 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.errors import CacheBusyError
 from cache.files import (
     digest,
     remove_partial_files,
     row_digest,
     row_digests,
-    sole_writer,
     write_atomically,
 )
 
@@ -183,32 +181,6 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
     remove_partial_files(tmp_path, ["images/*.h5"])
     assert [p.name for p in path.parent.iterdir()] == ["00000.h5"]
     assert (tmp_path / "holiday.partial").read_bytes() == b"of somebody else"
-
-
-def test_a_second_writer_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
-    code = (
-        "import time; from pathlib import Path; from cache.files import sole_writer\n"
-        f"with sole_writer(Path({str(tmp_path)!r})):\n"
-        "    print('locked', flush=True); time.sleep(100)"
-    )
-    with python(code) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "locked\n"
-        with pytest.raises(CacheBusyError, match=rf"\(process {first.pid} on .*another --cache"):
-            sole_writer(tmp_path).__enter__()
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        with sole_writer(tmp_path):
-            assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
-
-
-def test_the_lock_holds_within_one_process_and_ends_with_the_block(tmp_path: Path) -> None:
-    with sole_writer(tmp_path), pytest.raises(CacheBusyError, match=f"process {os.getpid()}"):
-        sole_writer(tmp_path).__enter__()
-    with pytest.raises(Interrupted), sole_writer(tmp_path):
-        raise Interrupted
-    with sole_writer(tmp_path):
-        pass
 
 
 def test_digests_are_those_of_the_bytes() -> None:
