@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.files import write_atomically
 from pipeline.errors import ConfigError, RunError
 from pipeline.metric import Rules, normalise, question_score
 
@@ -36,9 +37,9 @@ class Vocabulary:
         return {normalise(answer): i for i, answer in enumerate(self.answers)}
 
     def save(self, path: Path) -> None:
-        """Write the answers as a JSON list."""
+        """Write the answers as a JSON list, whole or not at all."""
         text = json.dumps(list(self.answers), ensure_ascii=False, indent=0)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_atomically(path, f"{text}\n".encode())
 
 
 def load_vocabulary(path: Path) -> Vocabulary:

@@ -1,10 +1,13 @@
 """A picture of pictures: questions, the answers that were given, and which were right."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from cache.files import write_atomically
 
 TILE, TEXT, MARGIN = 224, 96, 16
 INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
@@ -52,7 +55,9 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
             draw.text((x, y), _fitted(f"right answer: {tile.truth}", font), INK, font)
-    sheet.save(path)
+    data = io.BytesIO()
+    sheet.save(data, format="PNG")
+    write_atomically(path, data.getbuffer())
 
 
 def _wrapped(text: str, font: Font) -> list[str]:

@@ -122,7 +122,10 @@ def _names_by_row(writer: CacheWriter, plan: Plan, kind: ShardKind) -> dict[int,
     for name, examples in plan.splits.items():
         if name not in writer.manifest.splits:
             continue
-        table = read_table(writer.directory, writer.manifest.splits[name])
+        try:
+            table = read_table(writer.directory, writer.manifest.splits[name])
+        except CacheDamagedError:  # damaged as well; what is left may be enough
+            continue
         by_id = {example.question_id: example for example in examples}
         rows = table.image_rows if kind == "images" else table.question_rows
         for question_id, row in zip(table.question_ids, rows.tolist(), strict=True):

@@ -4,30 +4,32 @@
     RUN/config.json     shapes and encoders         RUN/answers.json        the vocabulary
     RUN/metrics.jsonl   one line per epoch          RUN/run.json            cache and outcome
 
-Nothing here is a pickle, and nothing that is loaded can run code.
+Nothing here is a pickle, and nothing that is loaded can run code. Nothing that is loaded can have
+changed either: the weights carry a digest of themselves and of the three files that say what they
+mean (`pipeline/weights.py`), and run.json, which is written last, carries its own.
 """
 
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from cache import CacheError, CacheSpec, FeatureCache
-from cache.files import write_atomically
+from cache.files import digest, write_atomically
 from pipeline.answers import Vocabulary, load_vocabulary
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import ConfigError, RunError
 from pipeline.model import ModelConfig, VqaModel
+from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
-FORMAT = 1
+FORMAT = 2
+MEANING = ("config.toml", "config.json", "answers.json")
+"""Files without which the weights are only numbers."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def start_run(
     vocabulary: Vocabulary,
     cache: FeatureCache,
     overwrite: bool,
-) -> None:
-    """Make a run folder and write everything but weights.
+) -> dict[str, str]:
+    """Make a run folder, write everything but weights, and return the digests to save with those.
 
     Raises:
         RunError: if the folder holds a run already and `overwrite` was not asked for.
@@ -70,29 +72,25 @@ def start_run(
             f"{path}: there is a run in this folder already. Give another --run, "
             f"or --overwrite to train this one anew."
         )
-    with _writing(path):
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        for old in ("model.safetensors", "metrics.jsonl", "run.json"):
+        remove_weights(path)
+        for old in ("metrics.jsonl", "run.json"):
             (path / old).unlink(missing_ok=True)
         shutil.rmtree(path / "evaluation", ignore_errors=True)  # of weights that are gone
-        (path / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+        write_atomically(path / "config.toml", config.to_toml().encode())
         vocabulary.save(path / "answers.json")
         _write_json(
             path / "config.json",
             {"format": FORMAT, "model": model.to_dict(), "encoders": encoders(cache.spec)},
         )
-        _write_json(path / "run.json", {"cache": str(cache.directory.resolve())})
+        _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve())})
+        return digests(path)
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}). Make room or give another --run; "
-            f"what was saved before is whole."
-        ) from error
+def digests(path: Path) -> dict[str, str]:
+    """Return the digests of the files of a run that say what its weights mean."""
+    return {name: digest((path / name).read_bytes()) for name in MEANING}
 
 
 def encoders(spec: CacheSpec) -> dict[str, Any]:
@@ -100,55 +98,44 @@ def encoders(spec: CacheSpec) -> dict[str, Any]:
     return {"vision": dict(spec.vision), "text": dict(spec.text)}
 
 
-def save_weights(path: Path, model: VqaModel) -> None:
-    """Write the weights, whole or not at all."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    with _writing(path):
-        write_atomically(path / "model.safetensors", safetensors.torch.save(state))
-
-
 def append_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
     """Add one epoch's line to metrics.jsonl."""
-    with _writing(path), (path / "metrics.jsonl").open("a") as file:
+    with writing(path), (path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(metrics) + "\n")
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Record what came out."""
-    with _writing(path):
-        _write_json(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
+    with writing(path):
+        _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
 
 
 def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head.
 
     Raises:
-        RunError: if the folder is no run, has no weights yet, or they do not fit its config.
+        RunError: if the folder is no run, has no weights yet, or a file is not what was saved.
     """
     description = _read_json(path / "config.json")
-    where = _read_json(path / "run.json")
     if description.get("format") != FORMAT:
         raise RunError(
             f"{path}: run format {description.get('format')!r}, this version reads {FORMAT}; "
-            f"train the head again"
+            f"train the head again, or use it with the version that made it"
         )
+    where = _read_sealed(path / "run.json")
+    weights = load_weights(path)
+    _require_meaning(path, weights)
     try:
         model = VqaModel(ModelConfig(**description["model"]))
         cache, settings = Path(where["cache"]), description["encoders"]
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
-    weights = path / "model.safetensors"
     try:
-        state = safetensors.torch.load(weights.read_bytes())
-        model.load_state_dict(state, strict=True)
-    except FileNotFoundError:
-        raise RunError(
-            f"{path}: there are no weights yet; its training was stopped in the first epoch"
-        ) from None
-    except (OSError, SafetensorError, RuntimeError) as error:
+        model.load_state_dict(weights.tensors, strict=True)
+    except RuntimeError as error:
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise RunError(f"{weights}: does not fit this run ({reason})") from error
+        raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
     vocabulary = load_vocabulary(path / "answers.json")
     if len(vocabulary) != model.config.answers:
         raise RunError(
@@ -156,6 +143,23 @@ def load_run(path: Path, device: torch.device) -> Run:
         )
     config = load_config(path / "config.toml", {})
     return Run(path, config, model.to(device).eval(), vocabulary, settings, cache)
+
+
+def _require_meaning(path: Path, weights: Weights) -> None:
+    """Raise unless the files beside the weights are those that they were saved with."""
+    for name in MEANING:
+        try:
+            found = digest((path / name).read_bytes())
+        except OSError as error:
+            raise RunError(
+                f"{path / name}: cannot be read ({error.strerror}). "
+                f"Restore it from a copy, or train the head again."
+            ) from error
+        if found != weights.files.get(name):
+            raise RunError(
+                f"{path / name}: not the file that the weights were saved with; it was changed or "
+                f"damaged. Restore it from a copy, or train the head again."
+            )
 
 
 def require_same_encoders(run: Run, cache: FeatureCache) -> None:
@@ -177,6 +181,24 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def _write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    _write_json(path, {**value, "xxh3": _seal(value)})
+
+
+def _seal(value: Mapping[str, Any]) -> str:
+    return digest(json.dumps(value, sort_keys=True).encode())
+
+
+def _read_sealed(path: Path) -> dict[str, Any]:
+    value = _read_json(path)
+    if value.pop("xxh3", None) != _seal(value):
+        raise RunError(
+            f"{path}: does not fit its digest; it was changed or damaged. "
+            f"Restore it from a copy, or train the head again."
+        )
+    return value
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from pipeline.metric import Rules, percent, pick_rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.predict import predict
-from pipeline.runs import append_metrics, finish_run, save_weights, start_run
+from pipeline.runs import append_metrics, finish_run, start_run
+from pipeline.weights import Weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def train(
     Raises:
         CacheError: if the cache or a split is missing or damaged.
         ConfigError: if settings and data do not fit together.
-        RunError: if the folder is taken, or the loss is not finite.
+        RunError: if the folder is taken, or loss or weights are not finite.
     """
     started = time.monotonic()
     keep_freed_memory()
@@ -157,7 +158,7 @@ def train(
     trainer = _trainer(
         cache, train_split, val_split, vocabulary, rules, config=config, device=device
     )
-    start_run(
+    files = start_run(
         run,
         config=config,
         model=trainer.model.config,
@@ -170,7 +171,7 @@ def train(
         training += seconds
         if accuracy > best:
             best, best_epoch = accuracy, number
-            save_weights(run, trainer.model)
+            save_weights(run, Weights(trainer.model.state_dict(), number, accuracy, files))
         append_metrics(
             run,
             {"epoch": number, "loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)},

@@ -1,5 +1,6 @@
 """Run folders with random weights, for tests that need a head but no training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,8 @@ from cache import FeatureCache
 from pipeline.answers import Vocabulary
 from pipeline.config import TrainConfig
 from pipeline.model import Fusion, ModelConfig, VqaModel
-from pipeline.runs import save_weights, start_run
+from pipeline.runs import digests, start_run
+from pipeline.weights import Weights, load_weights, save_weights
 
 VOCABULARY = Vocabulary(("red", "größe", "2"))
 
@@ -35,7 +37,7 @@ def make_run(
         layers=2,
     )
     model = VqaModel(shapes)
-    start_run(
+    files = start_run(
         path,
         config=TrainConfig(fusion=fusion, width=8, heads=2, layers=2, epochs=3),
         model=shapes,
@@ -43,5 +45,10 @@ def make_run(
         cache=FeatureCache(made.directory),
         overwrite=False,
     )
-    save_weights(path, model)
+    save_weights(path, Weights(model.state_dict(), epoch=1, accuracy=25.0, files=files))
     return model.eval()
+
+
+def seal(path: Path) -> None:
+    """Save a run's weights anew, with the digests of its files as they are now."""
+    save_weights(path, replace(load_weights(path), files=digests(path)))

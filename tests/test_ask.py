@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command import Finished, frozen_vqa
+from heads import seal
 from PIL import Image
 
 from cache import FeatureCache, SplitTable
@@ -177,6 +178,7 @@ def test_an_encoder_that_has_changed_since_is_refused(
     now = config["encoders"]["text"]["revision"]
     config["encoders"]["text"]["revision"] = "xxh3:another"
     (run / "config.json").write_text(json.dumps(config))
+    seal(run)
     said = one_line(ask(run, asked[0].picture, "What is it?"))
     assert said == (
         f"{run}: trained on features of tiny at xxh3:another, but that model is now at {now}; "

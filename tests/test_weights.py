@@ -1,0 +1,458 @@
+"""Weights load as they were saved, or say so; and there are always some that do."""
+
+import errno
+import io
+import json
+import os
+import pickle
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline import weights as module
+from pipeline.errors import RunError
+from pipeline.weights import CURRENT, PREVIOUS, Weights, load_weights, remove_weights, save_weights
+
+ROOT = Path(__file__).parents[1]
+
+
+def made(epoch: int) -> Weights:
+    """Weights that tell from which epoch they are, of several types and shapes."""
+    tensors = {
+        "places": torch.arange(12, dtype=torch.float32).reshape(3, 4) + 100 * epoch,
+        "half": torch.full((5,), epoch, dtype=torch.float16),
+        "brain": torch.full((2, 1), epoch, dtype=torch.bfloat16),
+        "scale": torch.tensor(float(epoch)),
+        "steps": torch.tensor([epoch, -1]),
+        "none": torch.zeros(0, 2),
+    }
+    return Weights(tensors, epoch, 12.5 * epoch, {"answers.json": "00ff", "größe": "1"})
+
+
+def same(found: Weights, expected: Weights) -> bool:
+    def bits(tensors: Any) -> dict[str, tuple]:
+        return {name: (t.dtype, t.shape, t.tolist()) for name, t in tensors.items()}
+
+    return replace(found, tensors=bits(found.tensors)) == replace(
+        expected, tensors=bits(expected.tensors)
+    )
+
+
+def epochs(run: Path) -> tuple[int, ...]:
+    """Return from which epochs the weights are, the current ones first, each checked."""
+    found = [load_weights(run)]
+    if (run / PREVIOUS).exists():
+        found.append(module._read(run / PREVIOUS))
+    assert all(same(weights, made(weights.epoch)) for weights in found)
+    return tuple(weights.epoch for weights in found)
+
+
+def names(run: Path) -> set[str]:
+    return {path.name for path in run.iterdir()}
+
+
+@pytest.fixture(params=["links", "no links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if request.param == "no links":
+        monkeypatch.setattr(os, "link", link)
+
+
+def test_the_last_two_are_kept(links: None, tmp_path: Path) -> None:
+    save_weights(tmp_path, made(1))
+    assert epochs(tmp_path) == (1,)
+    save_weights(tmp_path, made(2))
+    assert epochs(tmp_path) == (2, 1)
+    save_weights(tmp_path, made(5))
+    assert epochs(tmp_path) == (5, 2)
+    assert names(tmp_path) == {CURRENT, PREVIOUS}
+
+
+def test_any_reader_of_safetensors_loads_them(tmp_path: Path) -> None:
+    save_weights(tmp_path, made(3))
+    found = load_file(tmp_path / CURRENT)
+    assert same(replace(made(3), tensors=found), made(3))
+    with safe_open(tmp_path / CURRENT, "pt") as file:
+        record = json.loads(file.metadata()["run"])
+    assert (record["epoch"], record["accuracy"], len(record["xxh3"])) == (3, 37.5, 32)
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    files = set()
+    for turn in range(5):
+        (tmp_path / str(turn)).mkdir()
+        save_weights(tmp_path / str(turn), made(3))
+        files.add((tmp_path / str(turn) / CURRENT).read_bytes())
+    assert len(files) == 1
+
+
+def test_views_and_gradients_are_saved_by_value(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3).requires_grad_()
+    save_weights(tmp_path, replace(made(1), tensors={"turned": whole.T}))
+    assert load_weights(tmp_path).tensors["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    save_weights(tmp_path, made(1))
+    data = (tmp_path / CURRENT).read_bytes()
+    said = []
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        (tmp_path / CURRENT).write_bytes(flipped)
+        try:
+            assert same(load_weights(tmp_path), made(1))
+        except RunError as error:
+            said.append(str(error))
+    assert len(said) > 0.98 * len(data)
+    assert all(line.startswith(f"{tmp_path / CURRENT}: ") for line in said)
+    assert all(line.endswith(" or train the head again.") for line in said)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: replace(w, epoch=2),
+        lambda w: replace(w, accuracy=12.6),
+        lambda w: replace(w, files={**w.files, "answers.json": "00fe"}),
+        lambda w: replace(w, tensors={**w.tensors, "more": torch.zeros(0)}),
+        lambda w: replace(w, tensors={k: v for k, v in w.tensors.items() if k != "none"}),
+        lambda w: replace(w, tensors={**w.tensors, "none": torch.zeros(2, 0)}),
+        lambda w: replace(w, tensors={**w.tensors, "half": w.tensors["half"].view(torch.int16)}),
+        lambda w: replace(w, tensors={**w.tensors, "places": w.tensors["places"].reshape(4, 3)}),
+        lambda w: replace(w, tensors={**w.tensors, "places": -w.tensors["places"]}),
+        lambda w: replace(w, tensors={**w.tensors, "places": w.tensors["places"].flip(0)}),
+        lambda w: replace(
+            w, tensors={**w.tensors, "a": w.tensors["steps"], "steps": w.tensors["steps"] * 2}
+        ),
+    ],
+)
+def test_the_digest_covers_everything(
+    change: Callable[[Weights], Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is sound in itself but for the digest, which is that of other weights."""
+    save_weights(tmp_path, made(1))
+    with safe_open(tmp_path / CURRENT, "pt") as file:
+        digest = json.loads(file.metadata()["run"])["xxh3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_digest", lambda *_: digest)
+        save_weights(tmp_path, change(made(1)))
+        load_weights(tmp_path)
+    (tmp_path / PREVIOUS).unlink()
+    message = r"model\.safetensors: does not fit its digest; .* Restore it from a copy, or train"
+    with pytest.raises(RunError, match=message):
+        load_weights(tmp_path)
+
+
+class Payload:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {shlex.quote(str(self.path))}",)
+
+
+def pickled(path: Path) -> bytes:
+    return pickle.dumps(Payload(path))
+
+
+def torch_saved(path: Path) -> bytes:
+    data = io.BytesIO()
+    torch.save({"head.bias": Payload(path)}, data)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("name", [CURRENT, PREVIOUS])
+@pytest.mark.parametrize("save", [pickled, torch_saved])
+def test_a_pickle_is_not_run(save: Callable[[Path], bytes], name: str, tmp_path: Path) -> None:
+    data = save(tmp_path / "it ran")
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RunError, match=r"model\.safetensors: "):
+        load_weights(tmp_path)
+    assert not (tmp_path / "it ran").exists()
+    pickle.loads(pickled(tmp_path / "it ran"))  # it would have
+    assert (tmp_path / "it ran").exists()
+
+
+def without_digest(path: Path) -> None:
+    save_file(load_file(path), path, metadata={"format": "pt"})
+
+
+def other_record(record: str) -> Callable[[Path], None]:
+    return lambda path: save_file(load_file(path), path, metadata={"run": record})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "does not fit the format of weights"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), "does not fit the format of we"),
+        (lambda path: path.write_bytes(bytes(range(256))), "does not fit the format of weights"),
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: (path.unlink(), path.mkdir()), r"cannot be read \(Is a directory\)"),
+        (without_digest, "carries no digest, so it cannot be told from damaged weights"),
+        (lambda path: save_file(load_file(path), path), "carries no digest"),
+        (other_record("{"), "carries no digest"),
+        (other_record("[]"), "carries no digest"),
+        (other_record('{"epoch": 1}'), "carries no digest"),
+        (other_record('{"xxh3": "0"}'), "does not fit its digest"),
+    ],
+)
+def test_damaged_weights_and_the_way_back(
+    damage: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "my runs"
+    run.mkdir()
+    save_weights(run, made(3))
+    save_weights(run, made(7))
+    damage(run / CURRENT)
+
+    with pytest.raises(RunError, match=message) as caught:
+        load_weights(run)
+
+    said = str(caught.value)
+    assert said.startswith(f"{run / CURRENT}: ")
+    assert "The weights before it, of epoch 3 (accuracy 37.50 %), are whole" in said
+    assert said.endswith(", or train the head again.")
+    if (run / CURRENT).is_dir():
+        (run / CURRENT).rmdir()
+    command = said.partition("`")[2].partition("`")[0]
+    subprocess.run(command, shell=True, check=True)
+    assert same(load_weights(run), made(3))
+
+
+def test_a_way_back_is_offered_only_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there are no weights yet; its training was stopped in"):
+        load_weights(tmp_path)
+    for epoch in (1, 2):
+        save_weights(tmp_path, made(epoch))
+    for name in (CURRENT, PREVIOUS):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[-1] ^= 1
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(
+        RunError, match=r"fit its digest.*Restore it from a copy, or train the head"
+    ):
+        load_weights(tmp_path)
+
+
+def test_a_file_whose_record_is_sealed_but_of_another_form(tmp_path: Path) -> None:
+    """From elsewhere: whoever can write the file can write the digest."""
+    tensors = {"a": torch.ones(2)}
+    for record in ({}, {"epoch": 1, "accuracy": 2, "files": 3}, {"epoch": "x", "accuracy": 2}):
+        sealed = {**record, "xxh3": module._digest(tensors, record)}
+        save_file(tensors, tmp_path / CURRENT, metadata={"run": json.dumps(sealed)})
+        with pytest.raises(RunError, match="does not fit the format of weights"):
+            load_weights(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_not_saved(value: float, tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        save_weights(tmp_path, made(epoch))
+    bad = made(3)
+    bad.tensors["half"][4] = value
+    message = r"after epoch 3 the weights half are not finite; they were not saved.*Lower --lr"
+    with pytest.raises(RunError, match=message):
+        save_weights(tmp_path, bad)
+    assert epochs(tmp_path) == (2, 1)
+    assert names(tmp_path) == {CURRENT, PREVIOUS}
+
+
+class Killed(BaseException):
+    """Nothing that the process would do after it is done."""
+
+
+class Steps:
+    """Every call that touches the disk, of which the n-th and all later ones do nothing."""
+
+    def __init__(self, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.last, self.taken = last, 0
+        for owner, name in (
+            (os, "fsync"),
+            (os, "link"),
+            (os, "open"),
+            (os, "replace"),
+            (Path, "unlink"),
+            (Path, "read_bytes"),
+            (Path, "mkdir"),
+        ):
+            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
+        self.write = os.write
+        monkeypatch.setattr(os, "write", self.half_writing)
+
+    def step(self) -> None:
+        self.taken += 1
+        if self.taken > self.last:
+            raise Killed
+
+    def counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **settings: Any) -> Any:
+            self.step()
+            return real(*args, **settings)
+
+        return call
+
+    def half_writing(self, handle: int, data: memoryview) -> int:
+        half = len(data) // 2
+        self.write(handle, data[:half])
+        self.step()
+        return half + self.write(handle, data[half:])
+
+
+LINK = os.link
+
+
+def leave(run: Path, what: str) -> None:
+    """Leave what a process leaves that is killed at some step."""
+    if what == "coming":
+        (run / module.COMING).write_text("whole, or not")
+    elif what == "half":
+        (run / f"{PREVIOUS}.partial").write_text("half")
+    elif what == "link":
+        LINK(run / CURRENT, run / f"{PREVIOUS}.partial")
+
+
+@pytest.mark.parametrize(
+    ("saved", "left"),
+    [(0, ""), (1, ""), (2, ""), (3, ""), (0, "coming"), (2, "coming"), (2, "half"), (2, "link")],
+)
+def test_a_kill_at_any_step_leaves_whole_weights(
+    saved: int,
+    left: str,
+    links: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever an earlier kill has left there; and the next save goes on from there."""
+    kept, died = set(), 0
+    while True:
+        run = tmp_path / str(died)
+        run.mkdir()
+        for epoch in range(1, saved + 1):
+            save_weights(run, made(epoch))
+        leave(run, left)
+        with monkeypatch.context() as patch:
+            steps = Steps(died, patch)
+            with suppress(Killed):
+                save_weights(run, made(saved + 1))
+        if steps.taken <= steps.last:
+            break
+        died += 1
+        if (run / CURRENT).exists():
+            kept.add(epochs(run))
+        else:
+            assert saved == 0
+        before = epochs(run)[:1] if (run / CURRENT).exists() else ()
+        save_weights(run, made(9))
+        assert epochs(run) == (9, *before)
+        assert names(run) == {CURRENT, PREVIOUS} if before else {CURRENT}
+    assert epochs(run) == ((saved + 1, saved) if saved else (1,))
+    assert died > 5
+    assert kept == {
+        0: {(1,)},
+        1: {(1,), (1, 1), (2, 1)},
+    }.get(saved, {(saved, saved - 1), (saved, saved), (saved + 1, saved)})
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_a_failed_save_leaves_what_was_there(
+    error: BaseException, links: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a kill: the process lives on, and cleans up."""
+    real = os.replace
+    for failing in (module.COMING, PREVIOUS, CURRENT):
+        run = tmp_path / failing
+        run.mkdir()
+        for epoch in (1, 2):
+            save_weights(run, made(epoch))
+
+        def fail(source: Path, target: Path, failing: str = failing) -> None:
+            if target.name == failing:
+                raise error
+            real(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            expected = RunError if isinstance(error, OSError) else KeyboardInterrupt
+            with pytest.raises(expected) as caught:
+                save_weights(run, made(3))
+        if isinstance(error, OSError):
+            assert "No space left" in str(caught.value)
+            assert "what was saved before is whole" in str(caught.value)
+        assert epochs(run)[0] == 2
+        assert names(run) == {CURRENT, PREVIOUS}
+        save_weights(run, made(4))
+        assert epochs(run) == (4, 2)
+        assert names(run) == {CURRENT, PREVIOUS}
+
+
+CHILD = """
+import sys
+from itertools import count
+from pathlib import Path
+import test_weights
+from pipeline.weights import save_weights
+run = Path(sys.argv[1])
+save_weights(run, test_weights.made(1))
+print("begun", flush=True)
+for epoch in count(2):
+    save_weights(run, test_weights.made(epoch))
+"""
+
+
+def test_whenever_a_process_stops_there_are_whole_weights(tmp_path: Path) -> None:
+    """It is stopped, not killed, so that one process does for many instants."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "begun\n"
+            seen = [1]
+            while len(set(seen)) < 30:
+                time.sleep(random.random() / 100)
+                os.kill(child.pid, signal.SIGSTOP)
+                os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+                seen.append(epochs(tmp_path)[0])
+                os.kill(child.pid, signal.SIGCONT)
+            assert seen == sorted(seen)
+        finally:
+            child.kill()
+
+
+def test_all_weights_are_removed(links: None, tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        save_weights(tmp_path, made(epoch))
+    for name in (CURRENT, PREVIOUS, module.COMING):
+        (tmp_path / f"{name}.partial").write_text("")
+    (tmp_path / module.COMING).write_text("")
+    (tmp_path / "mine.safetensors").write_text("")
+    remove_weights(tmp_path)
+    assert names(tmp_path) == {"mine.safetensors"}
+
+
+def test_tensors_of_a_loaded_file_are_those_that_were_saved(tmp_path: Path) -> None:
+    save_weights(tmp_path, made(2))
+    found: dict[str, Tensor] = dict(load_weights(tmp_path).tensors)
+    assert found.keys() == made(2).tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in made(2).tensors.items())
