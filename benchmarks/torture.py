@@ -50,7 +50,7 @@ from pipeline.sources import open_source
 
 SCENES = "shapes:96"
 SPLITS = ("train", "val", "test")
-SHARD_BYTES = 96 << 10
+SHARD_BYTES = 384 << 10
 HANG_SECONDS = 5.0
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DAMAGED, BROKEN = 1, 70
@@ -103,7 +103,9 @@ def ended(pid: int) -> int:
 
 def tree(cache: Path) -> dict[str, bytes]:
     """Return the bytes of every file of a cache but the lock."""
-    files = (path for path in cache.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (
+        path for path in cache.rglob("*") if path.is_file() and not path.name.startswith(".lock")
+    )
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
 
 

@@ -7,6 +7,7 @@ memory. Nothing is handed to libhdf5, which damaged files can hang or crash (lay
     cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
 """
 
+import errno
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,6 +92,11 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
     try:
         file = Hdf5File(path, map_file(path))
     except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise CacheError(
+                f"{path}: this process may not open more files, and it needs one for each shard. "
+                f"Raise the limit (`ulimit -n`)."
+            ) from error
         raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
     if file.structure_digest(FEATURES[kind]) != record.structure:
         raise CacheDamagedError(

@@ -42,9 +42,9 @@ def inspect_command(path: Path) -> dict[str, Any]:
         table.add_row(f"split {name}", f"{record.rows:,} questions{left}{origin}")
     table.add_section()
     for kind in ("images", "questions"):
-        values = [record.largest for record in manifest.shards(kind)]
-        span = f"{min(values):g} to {max(values):g} by shard" if values else "-"
-        table.add_row(f"largest value, {kind}", span)
+        values = sorted({record.largest for record in manifest.shards(kind)})
+        span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
+        table.add_row(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
     table.add_row("on disk", size(manifest.bytes))

@@ -132,5 +132,9 @@ class Text:
 
 def files(directory: Path) -> dict[str, bytes]:
     """Every file of a cache but the lock, with its bytes."""
-    there = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
+    there = (
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and not path.name.startswith(".lock")
+    )
     return {str(path.relative_to(directory)): path.read_bytes() for path in there}

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -445,3 +447,25 @@ def test_we_read_a_shard_that_plain_h5py_wrote(mine: Path) -> None:
     cache = FeatureCache(mine)
     np.testing.assert_array_equal(read(cache, [2, 3, 0]), np.stack([new[2], PICTURES[3], new[0]]))
     assert cache.image_ids() == ["x", "y", "z", *(f"p{i}" for i in range(3, ROWS))]
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(200, "read 60"), (40, "may not open more files")])
+def test_more_shards_than_open_files(hard: int, expected: str, tmp_path: Path) -> None:
+    """The usual limit of open files can be raised by the process itself, up to a second one."""
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        for number in range(60):
+            writer.add_images(new_images([str(number)], PICTURES[:1], PICTURES[:1, 0].copy()))
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from cache import CacheError, FeatureCache\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (30, {hard}))\n"
+        "cache = FeatureCache(Path(sys.argv[1]))\n"
+        f"out = np.empty((60, {PATCHES}, {VISION_DIM}), np.float16)\n"
+        "try: cache.read_images(np.arange(60), out); print('read', len(cache._shards))\n"
+        "except CacheError as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert expected in ran.stdout

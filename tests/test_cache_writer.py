@@ -47,7 +47,11 @@ SPLIT = SplitTable([1, 2], np.array([0, 4]), np.array([1, 0]), [("yes",), ()], [
 
 
 def tree(directory: Path) -> dict[str, bytes]:
-    files = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (
+        path
+        for path in directory.rglob("*")
+        if path.is_file() and not path.name.startswith(".lock")
+    )
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 

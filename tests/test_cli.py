@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks_worker
 from command import Finished, frozen_vqa
+from frozen import files
 from huggingface_hub import constants
 
 import pipeline.cache_info
 import pipeline.commands
+from cache import load_manifest
 from pipeline.config import TrainConfig, load_config
 
 ROOT = Path(__file__).parents[1]
@@ -677,3 +680,62 @@ def test_an_interrupted_extraction_goes_on(
     assert again.json()["images"] == {"total": 9, "encoded": 0, "skipped": 0}
     for name in ("images/00000.h5", "questions/00000.h5", "splits/train.h5", "splits/val.h5"):
         assert (tmp_path / "cache" / name).read_bytes() == (place / "cache" / name).read_bytes()
+
+
+STOPPED_IN_A_SHARD = """
+import sys, time
+from pathlib import Path
+import cli, pipeline.commands, ranks_worker
+from frozen import Images
+
+class Slow(Images):
+    def encode(self, pixels):
+        if len(self.batches) == 5:
+            print("working", flush=True)
+            time.sleep(60)
+        return super().encode(pixels)
+
+ranks_worker.Images = Slow
+pipeline.commands.extract_command = lambda **how: ranks_worker.main(how["cache"])
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_extraction_leaves_whole_shards_and_says_how_to_go_on(
+    number: int, code: int, tmp_path: Path
+) -> None:
+    words = [
+        "extract-features",
+        "--dataset",
+        "shapes",
+        "--split",
+        "train",
+        "--cache",
+        tmp_path / "a",
+    ]
+    here = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED_IN_A_SHARD, *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": here},
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == "working\n"
+        running.send_signal(number)
+        assert running.wait(timeout=30) == code
+        said = running.stderr.read()
+    assert "Traceback" not in said
+    command = shlex.join(["frozen-vqa", *map(str, words)])
+    assert said.endswith(f"stopped; every finished shard is stored. To go on: {command}\n")
+
+    assert not list((tmp_path / "a").rglob("*.partial"))
+    manifest = load_manifest(tmp_path / "a")
+    assert len(manifest.images) == 2
+    ranks_worker.main(tmp_path / "a")  # the lock was given back
+    ranks_worker.main(tmp_path / "undisturbed")
+    assert files(tmp_path / "a") == files(tmp_path / "undisturbed")

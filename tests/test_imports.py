@@ -150,7 +150,7 @@ def test_what_is_allowed_is_not_a_fault(name: str, source: str) -> None:
     ("module", "allowed"),
     [
         ("cli", set()),
-        ("cache", {"numpy", "h5py"}),
+        ("cache", {"numpy"}),
         ("pipeline.scoring", LIGHTER),
         ("pipeline.cache_info", LIGHTER),
     ],

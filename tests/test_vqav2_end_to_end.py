@@ -173,7 +173,7 @@ def files(cache: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path.relative_to(cache)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(cache.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and not path.name.startswith(".lock")
     }
 
 
