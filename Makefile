@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-data lint format clean
+.PHONY: help install demo test test-data torture lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: $(STAMP) lint  ## Check style, types and imports, and run the default test
 
 test-data: $(STAMP)  ## Run the tests that take long or need ../shared/data (or FROZEN_VQA_DATA)
 	$(BIN)/python -m pytest -m 'slow or data'
+
+torture: $(STAMP)  ## Kills, full disks and flipped bits against the cache: about 20 minutes
+	$(BIN)/python benchmarks/torture.py --kills 200 --full-disk --flips 2000
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 HOMES = {
     "typer": {"cli"},
     "click": set(),
-    "h5py": {"cache"},
+    "h5py": {"cache.hdf5"},
     "datasets": {"pipeline.hub"},
     "transformers": {
         "pipeline.encoders",
@@ -139,7 +139,7 @@ def test_the_check_can_fail(name: str, source: str, fault: str) -> None:
         ("cli", "import typer\ndef f():\n    from pipeline.commands import x\n    import cache"),
         ("pipeline.new", "from cache import FeatureCache\nimport torch"),
         ("pipeline.hub", "def f():\n    import datasets"),
-        ("cache.new", "import h5py\nfrom cache.files import digest\nfrom . import errors"),
+        ("cache.hdf5", "import h5py\nfrom cache.files import digest\nfrom . import errors"),
     ],
 )
 def test_what_is_allowed_is_not_a_fault(name: str, source: str) -> None:
