@@ -23,7 +23,7 @@ from cache.aside import (
     shard_path,
 )
 from cache.errors import CacheError
-from cache.files import digest, sync_directory, write_atomically
+from cache.files import digest, make_directory, sync_directory, write_atomically
 from cache.lock import WriterLock, sole_writer
 from cache.manifest import (
     COPY,
@@ -64,7 +64,7 @@ class CacheWriter:
     def __enter__(self) -> "CacheWriter":
         with ExitStack() as stack:
             try:
-                self.directory.mkdir(parents=True, exist_ok=True)
+                make_directory(self.directory)
                 self._lock = stack.enter_context(sole_writer(self.directory))
             except OSError as error:
                 raise CacheError(

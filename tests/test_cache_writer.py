@@ -297,7 +297,7 @@ def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "odd" / ".lock").mkdir(parents=True)
 
-    for place, reason in (("file", "File exists"), ("file/x", "Not a dir"), ("odd", "Is a dir")):
+    for place, reason in (("file", "File exists"), ("file/x", "File exists"), ("odd", "Is a dir")):
         with pytest.raises(CacheError, match=rf"{place}: a cache cannot be .*\({reason}.*another"):
             CacheWriter(tmp_path / place, make_spec()).__enter__()
 
