@@ -126,7 +126,10 @@ class CacheWriter:
             manifest = self._take(manifest, kind, chunk, laid)
             chunk += 1
         if chunk > first:
-            sync_directory(self.directory / kind)
+            try:
+                sync_directory(self.directory / kind)
+            except OSError as error:
+                raise cannot_write(self.directory / kind, error) from error
             self._commit(manifest)
             for done in range(first, chunk):
                 record_path(self.directory, kind, done).unlink()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -353,29 +354,33 @@ def test_what_says_the_same_again_is_brought_back(tmp_path: Path) -> None:
 
 
 class FullAt:
-    """The n-th file that is renamed into its place does not fit the disk."""
+    """From the n-th call of this kind on, the disk is full."""
 
-    def __init__(self, number: int) -> None:
-        self.left = number
-        self.replace = os.replace
+    def __init__(self, number: int, real: Callable[..., Any]) -> None:
+        self.left, self.real = number, real
 
-    def __call__(self, source: Path, target: Path) -> None:
+    def __call__(self, *words: Any) -> Any:
         self.left -= 1
         if self.left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.replace(source, target)
+        return self.real(*words)
 
 
-@pytest.mark.parametrize("number", range(20))
+CALLS = [("replace", number) for number in range(20)]
+CALLS += [("write", number) for number in range(18)]
+CALLS += [("fsync", number) for number in range(41)]
+
+
+@pytest.mark.parametrize(("call", "number"), CALLS)
 def test_a_full_disk_ends_in_one_sentence_and_a_whole_cache(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "undisturbed")
     whole = tree(tmp_path / "undisturbed")
     directory = tmp_path / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", FullAt(number))
-        with pytest.raises(CacheError, match=r": cannot be written \(No space left.*make room"):
+        patch.setattr(os, call, FullAt(number, getattr(os, call)))
+        with pytest.raises(CacheError, match=r"cannot be written .*\(No space left"):
             write(directory)
 
     assert not list(directory.rglob("*.partial"))
