@@ -367,7 +367,7 @@ class FullAt:
 
 
 CALLS = [("replace", number) for number in range(20)]
-CALLS += [("write", number) for number in range(18)]
+CALLS += [("write", number) for number in range(17)]
 CALLS += [("fsync", number) for number in range(41)]
 
 
