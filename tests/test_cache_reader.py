@@ -218,6 +218,24 @@ def test_the_rows_of_a_damaged_shard_are_named(
     assert check_file(mine, manifest, record) == Damage(file, reason, [row], names)
 
 
+def test_questions_of_a_later_shard_are_named_by_its_own_rows(tmp_path: Path) -> None:
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.add_questions(
+            NewQuestions(["a"], [[0, 1]], np.array([-1, 0]), np.arange(2), STATES[:2])
+        )
+        paths = [[0, 2], [0, 1, 3]]
+        writer.add_questions(
+            NewQuestions(["b", "c"], paths, np.array([0, 1]), np.arange(2), STATES[2:4])
+        )
+    manifest = load_manifest(tmp_path)
+    for row, name in ((0, "b"), (1, "c")):
+        flip_row(tmp_path / "questions" / "00001.h5", "hidden_states", row)
+        damage = check_file(tmp_path, manifest, manifest.questions[1])
+        assert damage is not None
+        assert (damage.rows, damage.names) == ([row], [name])
+        flip_row(tmp_path / "questions" / "00001.h5", "hidden_states", row)
+
+
 def flip_row(path: Path, dataset: str, row: int) -> None:
     with h5py.File(path, "r+") as file:
         rows = file[dataset][row]
@@ -425,6 +443,8 @@ def test_all_rows_of_a_large_first_read_are_checked(count: int, mine: Path) -> N
         flip_row(mine / "images" / f"0000{shard}.h5", "patch_embeddings", local)
         with pytest.raises(CacheDamagedError, match=f"0000{shard}.h5: row {local} differs"):
             read(FeatureCache(mine), [r for r in range(ROWS) if r >= row])
+        with pytest.raises(CacheDamagedError, match=f"0000{shard}.h5: row {local} differs"):
+            read(FeatureCache(mine), [*(r for r in range(ROWS) if r != row), row])
         flip_row(mine / "images" / f"0000{shard}.h5", "patch_embeddings", local)
     np.testing.assert_array_equal(read(FeatureCache(mine), list(range(ROWS))), PICTURES)
 

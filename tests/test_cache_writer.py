@@ -26,7 +26,7 @@ from cache import (
 )
 from cache.manifest import ShardKind, load_manifest
 from cache.reader import read_names, read_prefixes
-from cache.shards import NewQuestions
+from cache.shards import NewQuestions, image_shard
 from cache.verify import check_file
 
 RNG = np.random.default_rng(0)
@@ -329,6 +329,23 @@ def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> No
     with CacheWriter(tmp_path, make_spec()):
         assert set(tree(tmp_path)) == set(before) | set(others)
     assert set(tree(tmp_path)) == set(before) | set(others)
+
+
+def test_a_shard_is_replaced_by_no_other_rows(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    shard = image_shard(make_spec(), new_images(IDS[:3], PICTURES[:3] * 2, CLS[:3]))
+    renamed = image_shard(make_spec(), new_images(IDS[2::-1], PICTURES[:3], CLS[:3]))
+    fewer = image_shard(make_spec(), new_images(IDS[:2], PICTURES[:2], CLS[:2]))
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        for other in (renamed, fewer):
+            with pytest.raises(CacheError, match=r"00000.h5: what was made again holds other rows"):
+                writer.replace_shard(0, other)
+        assert tree(tmp_path) == before
+        assert not writer.replace_shard(0, shard)
+    out = np.empty((1, PATCHES, VISION_DIM), np.float16)
+    FeatureCache(tmp_path).read_images(np.array([2]), out)
+    np.testing.assert_array_equal(out[0], PICTURES[2] * 2)
 
 
 def test_shards_without_a_manifest_are_not_written_over(tmp_path: Path) -> None:
