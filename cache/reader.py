@@ -208,7 +208,11 @@ class FeatureCache:
             offsets.append(path_offsets[1:] + offsets[-1][-1])
         path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
         inside = (path_rows >= 0) & (path_rows < self.manifest.prefix_rows)
-        if len(path_offsets) != len(texts) + 1 or not inside.all():
+        # A prefix comes after the one it continues. So no question is longer than the cache has
+        # rows, whatever somebody has written there.
+        rising = np.diff(path_rows) > 0
+        rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
+        if len(path_offsets) != len(texts) + 1 or not (inside.all() and rising.all()):
             raise CacheDamagedError(f"{self.directory / 'questions'}: paths do not fit the rows")
         return Questions(texts, np.concatenate(states), path_rows, path_offsets)
 

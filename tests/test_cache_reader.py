@@ -394,6 +394,11 @@ def datasets_of(path: Path) -> dict[str, np.ndarray]:
         ),
         (
             "questions/00000.h5",
+            column_datasets("path_rows", np.array([0, 1, 1, 0, 3])),
+            "paths do not fit the rows",
+        ),
+        (
+            "questions/00000.h5",
             column_datasets("path_offsets", np.array([0, 7, 5])),
             "offsets do not fit",
         ),
