@@ -6,6 +6,7 @@ torchrun ... ranks_worker.py CACHE [RANK:N]    rank RANK is killed at its N-th b
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from frozen import Images, Source, Text, picture
@@ -33,6 +34,8 @@ def main(cache: Path, dies: str = "") -> None:
     def before() -> None:
         nonlocal batches
         batches += 1
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(0.1)  # the first rank has to wait for the others
         if fatal == os.environ.get("RANK") and batches == int(batch):
             os.kill(os.getpid(), signal.SIGKILL)
 
