@@ -140,6 +140,23 @@ def test_a_rerun_tries_the_failed_ones_alone_and_takes_what_was_mended(data: Pat
     assert {"gone.png", "empty.jpg"}.isdisjoint({f["id"] for f in listed(data)})
 
 
+def test_when_all_is_mended_nothing_is_listed(data: Path) -> None:
+    extract(data)
+    lines = "\n".join(json.dumps(line) for line in GOOD_LINES)
+    (data / "train.jsonl").write_text(lines)
+    for name in BAD_PICTURES:
+        path = data / name
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        picture(7).save(path)
+    also = [{"image": name, "question": "what is it?", "answer": "x"} for name in BAD_PICTURES]
+    (data / "train.jsonl").write_text("\n".join([lines, *map(json.dumps, also)]))
+
+    found = extract(data)
+    assert (found.code, found.json()["failures"]) == (0, [])
+    assert not (data.parent / "cache" / "failures.jsonl").exists()
+    assert found.json()["images"] == {"total": 10, "encoded": 7, "skipped": 0}
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -50,6 +50,7 @@ def test_ranks_make_the_bytes_of_one_process(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("'skipped': 1") == 1  # only the first rank speaks
+    assert done.stderr.count("questions: ") == 1
     assert files(tmp_path) == alone
 
 

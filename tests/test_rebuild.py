@@ -97,6 +97,26 @@ def test_several_shards_are_made_again_at_once(made: tuple[Path, dict[str, bytes
     assert files(cache) == whole
 
 
+def test_rows_are_found_through_the_splits_whatever_the_order_of_the_data_set(
+    tmp_path: Path,
+) -> None:
+    """Extracted split by split, and named the other way round when a shard is lost."""
+    orders: dict[str, list[Id]] = {"val": [9, 5, 4], "train": [4, 7, 9, 3, 5]}
+    source = source_of()
+    source.splits = {
+        name: [VqaExample(i, image, f"q{image}", ("x",)) for i, image in enumerate(images)]
+        for name, images in orders.items()
+    }
+    for name in orders:
+        plan = make_plan(source, splits=[name], text=Text())
+        extract(source, plan, cache=tmp_path, images=Images(), text=Text(), dtype=FLOAT32)
+    whole = files(tmp_path)
+    for name in shards(whole):
+        (tmp_path / name).unlink()
+        again(tmp_path, name, source=source)
+        assert files(tmp_path) == whole
+
+
 def test_other_rounding_is_told_and_taken(made: tuple[Path, dict[str, bytes]]) -> None:
     """As another GPU would give; the spec is the same."""
     cache, whole = made
