@@ -14,6 +14,7 @@ Nothing heavy is imported here: torch alone takes seconds, and `--help` should n
 
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -271,7 +272,7 @@ def demo(
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
-        json.dump(result, sys.stdout, ensure_ascii=False)
+        json.dump(result, sys.stdout, allow_nan=False)
         sys.stdout.write("\n")
     if left_out and "RANK" not in os.environ:  # torchrun takes any other code for a crash
         raise typer.Exit(LEFT_OUT)
@@ -305,8 +306,12 @@ def main() -> None:
     except Exception as error:
         if not _expected(error):
             raise
+        from pipeline.display import printable
+
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(f"error: {rank}{' '.join(str(error).split())}", file=sys.stderr)
+        # A message is one line; spaces in a quoted path are the path's.
+        line = re.sub(r"\s*\n\s*", " ", str(error).strip())
+        print(printable(f"error: {rank}{line}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -24,7 +24,8 @@ import numpy as np
 from rich.table import Table
 
 from cache import CacheSpec, CacheWriter, FeatureCache
-from cache.shards import THUMBNAIL, NewImages
+from cache.aside import chunk_key, lay_aside
+from cache.shards import THUMBNAIL, NewImages, image_shard
 from pipeline.display import console
 
 PATCHES, DIM, BATCH = (16, 16), 768, 64
@@ -41,7 +42,10 @@ def write_cache(directory: Path, images: int, shards: int, *, spec: CacheSpec) -
             features = np.roll(patches[: len(part)], int(part[0]), axis=1)
             thumbnails = np.zeros((len(part), THUMBNAIL), np.uint8)
             ids = [str(row) for row in part]
-            writer.add_images(NewImages(ids, thumbnails, features, features[:, 0].copy()))
+            new = NewImages(ids, thumbnails, features, features[:, 0].copy())
+            key = chunk_key(spec, {}, ids)
+            lay_aside(directory, key, image_shard(spec, new), kind="images")
+            writer.adopt("images", [key])
 
 
 def epoch(cache: FeatureCache, order: np.ndarray, out: np.ndarray) -> float:

@@ -31,6 +31,12 @@ class CacheBusyError(CacheError):
 def remedy(directory: Path) -> str:
     """Return what to do about damage."""
     return (
-        f"Run `frozen-vqa verify-cache {shlex.quote(str(directory))}`: it names all that is "
+        f"Run `frozen-vqa verify-cache {quoted(directory)}`: it names all that is "
         f"damaged and the commands that make just that again."
     )
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell and a command line take it."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

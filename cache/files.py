@@ -24,16 +24,22 @@ WRITE_BYTES = 64 << 20
 Buffer = bytes | memoryview
 
 
-def write_atomically(path: Path, data: Buffer) -> None:
+def write_atomically(path: Path, data: Buffer, *, shared: bool = False) -> None:
     """Write `data` to `path` so that a kill at any instant leaves the old file or the new one.
 
     Once this returns, a loss of power leaves the new one.
+
+    Args:
+        path: Of the file.
+        data: All of it.
+        shared: Whether another process may write it at the same time; the last one wins, whole.
 
     Raises:
         OSError: from the operating system (a full disk, say); nothing is left behind then.
     """
     make_directory(path.parent)
-    partial = path.with_name(path.name + TEMPORARY)
+    own = f".{os.urandom(4).hex()}" if shared else ""
+    partial = path.with_name(f"{path.name}{own}{TEMPORARY}")
     partial.unlink(missing_ok=True)
     try:
         # O_EXCL: a link that somebody has put there is not followed.
@@ -83,9 +89,15 @@ def open_regular(path: Path) -> io.FileIO:
     return io.FileIO(handle, "rb")
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a regular file."""
+def read_file(path: Path, *, most: int | None = None) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        OSError: as `open_regular` does, or if it has more than `most` bytes.
+    """
     with open_regular(path) as file:
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
         return file.readall()
 
 

@@ -1,5 +1,6 @@
 """Who holds a lock: written into its file, for others to say who that is and whether it lives."""
 
+import errno
 import json
 import os
 import socket
@@ -7,6 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+
+from cache.files import read_file
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,13 @@ def write_holder(handle: int) -> None:
 def read_holder(path: Path) -> Holder | None:
     """Return who is written into a file; None if that cannot be understood."""
     try:
-        holder = Holder(**json.loads(path.read_bytes()))
+        holder = Holder(**json.loads(read_file(path, most=4096)))
     except (ValueError, TypeError, RecursionError):
         return None
+    except OSError as error:
+        if error.errno in (errno.EFBIG, errno.EINVAL):  # somebody else's file, pipe or folder
+            return None
+        raise
     return holder if isinstance(holder.pid, int) and 0 < holder.pid < 2**31 else None
 
 

@@ -17,6 +17,7 @@ import errno
 import fcntl
 import fnmatch
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -103,8 +104,12 @@ def sole_writer(directory: Path) -> Iterator[WriterLock]:
 
 
 def _open(path: Path, flags: int, stack: ExitStack) -> int:
-    handle = os.open(path, os.O_RDWR | flags, 0o666)
+    # Somebody else's cache may have a link or a pipe in this place.
+    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, os.O_RDWR | flags | safe, 0o666)
     stack.callback(os.close, handle)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "the lock is not a regular file", str(path))
     return handle
 
 
@@ -164,7 +169,7 @@ def _give_back(handle: int) -> None:
 def _require_over(lease: Path, *, now: float) -> None:
     try:
         holder = read_holder(lease)
-        left = LEASE_STALE - (now - lease.stat().st_mtime)
+        left = LEASE_STALE - abs(now - lease.stat().st_mtime)  # no lease lasts into the future
     except FileNotFoundError:  # somebody has just taken over
         raise _busy(lease) from None
     if left > 0 and not (holder and holder.is_dead()):

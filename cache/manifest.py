@@ -7,14 +7,15 @@ a manifest that is lost makes a hundred gigabytes worthless.
 """
 
 import json
-import shlex
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_origin
 
-from cache.errors import CacheDamagedError, CacheError
+from cache.errors import CacheDamagedError, CacheError, quoted
 from cache.files import digest, read_file
 from cache.spec import CacheSpec, Json
 
@@ -22,6 +23,10 @@ FORMAT = 2
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
+LARGEST = 64 << 20
+"""Bytes of cache.json that are read; a thousand shards have half a million."""
+SHARD_FILE = re.compile(r"\d{5,}(~\d+)?\.h5")
+SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
 T = TypeVar("T")
@@ -58,12 +63,14 @@ class ShardRecord(FileRecord):
             hold, for the splits point at its rows.
         prefixes: Distinct prefixes; 0 for pictures.
         largest: Largest absolute feature value.
+        origin: Where its rows came from, as stage one named it; how to make it again.
     """
 
     structure: str
     names: str
     prefixes: int
     largest: float
+    origin: Mapping[str, Json]
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,8 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
     """
     data = manifest.to_json().encode()
     lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    return {NAME: data, COPY: data, FAILURES: "".join(lines).encode()}
+    # A path need not be UTF-8; what is not stays readable as JSON.
+    return {NAME: data, COPY: data, FAILURES: "".join(lines).encode(errors="backslashreplace")}
 
 
 def same_bytes(path: Path, data: bytes) -> bool:
@@ -192,13 +200,13 @@ def load_manifest(directory: Path) -> Manifest:
     """
     path = directory / NAME
     try:
-        data = read_file(path)
+        data = read_file(path, most=LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         if (directory / COPY).exists():
             raise _damaged(path, "it is missing, but its copy is there") from None
         raise CacheError(
-            f"{directory}: there is no cache here ({NAME} is missing). "
-            f"Make one with `extract-features --cache {directory} --dataset ...`."
+            f"{directory}: there is no cache here ({NAME} is missing). Make one with "
+            f"`frozen-vqa extract-features --cache {quoted(directory)} --dataset ...`."
         ) from None
     except OSError as error:
         raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
@@ -214,19 +222,21 @@ def load_manifest(directory: Path) -> Manifest:
             f"To migrate, run the extract-features command that made it again with another "
             f"--cache; the version that made it goes on reading this one."
         )
-    if found != _body_digest({"format": version, **body}):
-        raise _damaged(path, "its digest does not match its content; it was changed or damaged")
     try:
+        if found != _body_digest({"format": version, **body}):
+            raise _damaged(path, "its digest does not match its content; it was changed or damaged")
         return _from_json(body)
-    except (AttributeError, KeyError, TypeError, ValueError, CacheError) as error:
+    except CacheDamagedError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CacheError) as error:
         raise _damaged(path, f"not a cache manifest ({error})") from error
 
 
 def _damaged(path: Path, what: str) -> CacheDamagedError:
     copy = path.with_name(COPY)
     return CacheDamagedError(
-        f"{path}: {what}. Its copy may be whole: `cp {shlex.quote(str(copy))} "
-        f"{shlex.quote(str(path))}`, then `frozen-vqa verify-cache {shlex.quote(str(path.parent))}`"
+        f"{path}: {what}. Its copy may be whole: `cp {quoted(copy)} {quoted(path)}`, then "
+        f"`frozen-vqa verify-cache {quoted(path.parent)}`"
     )
 
 
@@ -262,12 +272,15 @@ def _made(kind: type[T], body: dict[str, Any]) -> T:
 
 
 def _require_inside(folder: str, record: FileRecord) -> None:
-    """Refuse a record that points elsewhere, or counts that nobody has."""
+    """Refuse a record that points elsewhere, or numbers that nobody has."""
     place, name = record.file.split("/")
     counts = [record.rows, record.bytes]
     if isinstance(record, ShardRecord):
         counts.append(record.prefixes)
-    if place != folder or name in ("", ".", "..") or "\0" in name:
+        if not math.isfinite(record.largest):
+            raise ValueError(f"{record.file!r} has {record.largest} as its largest value")
+    pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
+    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
         raise ValueError(f"{record.file!r} is no file of a cache")
     if not all(0 <= count < 2**48 for count in counts):
         raise ValueError(f"{record.file!r} has a count of {counts}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, CacheError, remedy
+from cache.errors import CacheDamagedError, CacheError, quoted, remedy
 from cache.files import digest, map_file, read_file, row_digest, row_digests
 from cache.hdf5 import Hdf5File, require_offsets
 from cache.manifest import (
@@ -73,7 +73,10 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
     """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
     for record in records:
         path = directory / record.file
-        found = path.stat().st_size if path.is_file() else None
+        try:
+            found = path.stat().st_size if path.is_file() else None
+        except OSError as error:
+            raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
         if found != record.bytes:
             what = "is missing" if found is None else f"has {found:,} bytes"
             raise CacheDamagedError(
@@ -178,7 +181,8 @@ class FeatureCache:
             there = ", ".join(self.manifest.splits) or "none"
             raise CacheError(
                 f"{self.directory}: there is no split {name!r} in this cache (splits: {there}). "
-                f"Add it with `extract-features --cache {self.directory} --split {name} ...`."
+                f"Add it with `frozen-vqa extract-features --cache {quoted(self.directory)} "
+                f"--split {name} ...`."
             )
         table = read_table(self.directory, record)
         limits = (self.manifest.image_rows, self.manifest.question_rows)
@@ -191,6 +195,7 @@ class FeatureCache:
     def questions(self) -> Questions:
         """All distinct questions, read and checked once."""
         texts: list[str] = []
+        held = 0
         states = [np.empty((0, self.spec.text_dim), self.spec.dtype)]
         rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
         for record in self.manifest.questions:
@@ -202,6 +207,9 @@ class FeatureCache:
             if (row_digests(states[-1]) != digests).any():
                 raise CacheDamagedError(f"{path}: hidden states differ from their digests")
             texts += file.texts(NAMES["questions"])
+            held += record.rows
+            if len(texts) != held:
+                raise CacheDamagedError(f"{path}: it does not hold {record.rows:,} questions")
             rows.append(file.column("path_rows"))
             path_offsets = file.column("path_offsets")
             require_offsets(path_offsets, len(rows[-1]), f"{path}: paths")

@@ -8,7 +8,7 @@ The same features give the same bytes. Nothing here touches a disk.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cache.errors import CacheError
 from cache.files import digest, row_digests
 from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
 from cache.manifest import ShardKind, ShardRecord
-from cache.spec import CacheSpec
+from cache.spec import CacheSpec, Json
 
 FEATURES: dict[ShardKind, tuple[str, ...]] = {
     "images": ("patch_embeddings", "cls"),
@@ -87,8 +87,15 @@ class Shard:
     record: ShardRecord
 
 
-def image_shard(spec: CacheSpec, new: NewImages) -> Shard:
+def image_shard(
+    spec: CacheSpec, new: NewImages, *, origin: Mapping[str, Json] | None = None
+) -> Shard:
     """Return pictures as a shard.
+
+    Args:
+        spec: Of the cache.
+        new: The pictures.
+        origin: Where they came from.
 
     Raises:
         CacheError: if a number is not finite.
@@ -112,11 +119,18 @@ def image_shard(spec: CacheSpec, new: NewImages) -> Shard:
         **column_datasets("thumbnail", new.thumbnails.reshape(-1)),
         **text_datasets("image_id", new.image_ids),
     }
-    return _shard("images", new.image_ids, datasets, rows=rows, prefixes=0, largest=largest)
+    return _shard("images", new.image_ids, datasets, 0, largest, origin)
 
 
-def question_shard(spec: CacheSpec, new: NewQuestions) -> Shard:
+def question_shard(
+    spec: CacheSpec, new: NewQuestions, *, origin: Mapping[str, Json] | None = None
+) -> Shard:
     """Return distinct questions as a shard.
+
+    Args:
+        spec: Of the cache.
+        new: The questions.
+        origin: Where they came from.
 
     Raises:
         CacheError: if a number is not finite.
@@ -138,9 +152,7 @@ def question_shard(spec: CacheSpec, new: NewQuestions) -> Shard:
         **column_datasets("path_offsets", offsets),
         **text_datasets("question", new.texts),
     }
-    return _shard(
-        "questions", new.texts, datasets, rows=len(new.texts), prefixes=prefixes, largest=largest
-    )
+    return _shard("questions", new.texts, datasets, prefixes, largest, origin)
 
 
 def names_digest(names: Sequence[str]) -> str:
@@ -152,21 +164,21 @@ def _shard(
     kind: ShardKind,
     names: Sequence[str],
     datasets: dict[str, np.ndarray],
-    *,
-    rows: int,
     prefixes: int,
     largest: float,
+    origin: Mapping[str, Json] | None,
 ) -> Shard:
     data = hdf5_bytes(datasets)
     record = ShardRecord(
         file="",
-        rows=rows,
+        rows=len(names),
         bytes=len(data),
         xxh3=digest(data),
         structure=Hdf5File(Path(kind), data).structure_digest(FEATURES[kind]),
         names=names_digest(names),
         prefixes=prefixes,
         largest=largest,
+        origin=dict(origin or {}),
     )
     return Shard(kind, list(names), data, record)
 

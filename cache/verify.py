@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import xxhash
@@ -49,17 +50,31 @@ class Damage:
 
 def verify(directory: Path, manifest: Manifest) -> Iterator[tuple[FileRecord, Damage | None]]:
     """Read all files of a cache; yield each when it is done, with what is wrong with it."""
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="verify") as threads:
+    stop = Event()
+    threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="verify")
+    try:
         pending = {
-            threads.submit(check_file, directory, manifest, record): record
+            threads.submit(check_file, directory, manifest, record, stop): record
             for record in manifest.files
         }
         for done in as_completed(pending):
             yield pending[done], done.result()
+    finally:
+        stop.set()  # Ctrl-C need not wait for a hundred gigabytes
+        threads.shutdown(cancel_futures=True)
 
 
-def check_file(directory: Path, manifest: Manifest, record: FileRecord) -> Damage | None:
-    """Read every byte of a file; return what is wrong with it, or None."""
+def check_file(
+    directory: Path, manifest: Manifest, record: FileRecord, stop: Event | None = None
+) -> Damage | None:
+    """Read every byte of a file; return what is wrong with it, or None.
+
+    Args:
+        directory: Of the cache.
+        manifest: Of the cache.
+        record: Of the file.
+        stop: Once set, the rest is not read and the answer means nothing.
+    """
     path = directory / record.file
     hasher = xxhash.xxh3_128()
     block = memoryview(bytearray(BLOCK_BYTES))
@@ -67,7 +82,7 @@ def check_file(directory: Path, manifest: Manifest, record: FileRecord) -> Damag
     try:
         # Read, not mapped: from a map a failing disk ends the process with a signal.
         with open_regular(path) as file:
-            while count := file.readinto(block):
+            while (count := file.readinto(block)) and not (stop and stop.is_set()):
                 hasher.update(block[:count])
                 size += count
     except FileNotFoundError:
@@ -102,13 +117,13 @@ def _look_into(directory: Path, manifest: Manifest, record: ShardRecord) -> Dama
         bad: set[int] = set()
         for feature in FEATURES[kind]:
             bad |= _bad_rows(file, feature, manifest)
-    except CacheDamagedError:
+        rows = sorted(bad)
+        if kind == "images":
+            affected = [names[row] for row in rows]
+        else:
+            affected = _questions_using(file, rows, manifest, record)
+    except (CacheDamagedError, KeyError, IndexError, ValueError):  # of a shard from elsewhere
         return Damage(record.file, "what it says of its rows is not what was written")
-    rows = sorted(bad)
-    if kind == "images":
-        affected = [names[row] for row in rows]
-    else:
-        affected = _questions_using(file, rows, manifest, record)
     return Damage(record.file, f"{len(rows)} rows are not what was written", rows, affected)
 
 

@@ -13,21 +13,14 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
 
-from cache.aside import (
-    LEFTOVER,
-    Laid,
-    cannot_write,
-    laid_aside,
-    lay_aside,
-    record_path,
-    shard_path,
-)
+from cache.aside import ASIDE, Laid, forget_failures, laid_aside, record_path, shard_path, writing
 from cache.errors import CacheError
 from cache.files import digest, make_directory, sync_directory, write_atomically
 from cache.lock import WriterLock, sole_writer
 from cache.manifest import (
     COPY,
     FAILURES,
+    FOLDERS,
     NAME,
     Failure,
     Manifest,
@@ -37,9 +30,23 @@ from cache.manifest import (
     same_bytes,
     small_files,
 )
-from cache.shards import NewImages, NewQuestions, Shard, image_shard, question_shard
+from cache.shards import Shard
 from cache.spec import CacheSpec, Json
 from cache.splits import SplitTable
+
+PARTIAL = r"(\.partial)?"
+LONGEST = 255 - len("~999999.h5.partial")
+"""Bytes of a split's name: its file, while it is written, has at most 255."""
+
+
+def require_split_name(name: str) -> None:
+    """Raise `CacheError` unless a split can have this name, which becomes a file's."""
+    plain = name == PurePath(name).name and name.isprintable() and len(name.encode()) <= LONGEST
+    if not plain:
+        raise CacheError(
+            f"split {name!r}: its name must do for a file: without '/' and control characters, at "
+            f"most {LONGEST} bytes"
+        )
 
 
 class CacheWriter:
@@ -73,11 +80,13 @@ class CacheWriter:
                 ) from error
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
-                stored.spec.require(self.manifest.spec, self.directory)
-                self.manifest = stored
+                if stored.files:  # else it is as good as new
+                    stored.spec.require(self.manifest.spec, self.directory)
+                    self.manifest = stored
             else:
-                self._require_no_shards()
+                self._require_new()
             self._remove_leftovers()
+            forget_failures(self.directory)
             # At once, so that shards without a manifest are never the work of a kill.
             self._commit(self.manifest)
             self._stack = stack.pop_all()
@@ -91,82 +100,63 @@ class CacheWriter:
     ) -> None:
         with self._stack:
             if kind is None:
-                self._remove_leftovers()
+                self._lock.require()
+                self._remove_leftovers(asides=True)
 
-    def add_images(self, new: NewImages, *, failures: Sequence[Failure] = ()) -> None:
-        """Write one image shard and, in the same commit, which pictures it had to leave out.
+    def adopt(self, kind: ShardKind, keys: Sequence[str]) -> int:
+        """Make chunks that were laid aside part of the cache; return how many.
 
-        Raises:
-            CacheError: if a number is not finite, or the disk is full.
+        They are taken in the order of their keys, up to the first that is not done: whoever made
+        them, the cache is that of a single process.
         """
-        shard = image_shard(self.manifest.spec, new) if new.image_ids else None
-        chunk = self._adopted["images"]
-        lay_aside(self.directory, chunk, shard, kind="images", failures=failures)
-        self.adopt("images")
-
-    def add_questions(self, new: NewQuestions) -> None:
-        """Write one question shard.
-
-        Raises:
-            CacheError: if a number is not finite, or the disk is full.
-        """
-        shard = question_shard(self.manifest.spec, new)
-        lay_aside(self.directory, self._adopted["questions"], shard, kind="questions")
-        self.adopt("questions")
-
-    def adopt(self, kind: ShardKind) -> int:
-        """Make chunks that were laid aside part of the cache; return how many there are by now.
-
-        They are taken in their order, up to the first that is not done: whoever made them, the
-        cache is that of a single process.
-        """
-        manifest, first = self.manifest, self._adopted[kind]
-        chunk = first
-        while (laid := laid_aside(self.directory, kind, chunk)) is not None:
-            manifest = self._take(manifest, kind, chunk, laid)
-            chunk += 1
-        if chunk > first:
-            try:
+        self._lock.require()
+        manifest, done = self.manifest, 0
+        with writing(self.directory / kind):
+            for key in keys:
+                laid = laid_aside(self.directory, kind, key)
+                if laid is None:
+                    break
+                manifest = self._take(manifest, kind, key, laid)
+                done += 1
+            if done:
                 sync_directory(self.directory / kind)
-            except OSError as error:
-                raise cannot_write(self.directory / kind, error) from error
-            self._commit(manifest)
-            for done in range(first, chunk):
-                record_path(self.directory, kind, done).unlink()
-            self._adopted[kind] = chunk
-        return chunk
+                self._commit(manifest)
+                for key in keys[:done]:
+                    record_path(self.directory, kind, key).unlink()
+        return done
 
-    def _take(self, manifest: Manifest, kind: ShardKind, chunk: int, laid: Laid) -> Manifest:
+    def _take(self, manifest: Manifest, kind: ShardKind, key: str, laid: Laid) -> Manifest:
         if kind == "images":
             manifest = replace(manifest, failures=_merged(manifest.failures, laid))
         if laid.record is None:
             return manifest
         index = len(manifest.shards(kind))
         record = replace(laid.record, file=f"{kind}/{index:05d}.h5")
-        try:
-            shard_path(self.directory, kind, chunk).replace(self.directory / record.file)
-        except OSError as error:
-            raise cannot_write(self.directory / record.file, error) from error
+        shard_path(self.directory, kind, key).replace(self.directory / record.file)
         return manifest.with_shard(kind, index, record)
 
     def replace_shard(self, index: int, shard: Shard) -> bool:
         """Put a shard that was made again in its place; return whether its bytes are the same.
 
+        Other bytes get another file name: killed in between, the old shard is what it was.
+
         Raises:
             CacheError: if it holds other rows, for the splits point at them.
         """
         old = self.manifest.shards(shard.kind)[index]
-        record = replace(shard.record, file=old.file)
-        if (record.names, record.prefixes) != (old.names, old.prefixes):
+        if (shard.record.names, shard.record.prefixes) != (old.names, old.prefixes):
             raise CacheError(
                 f"{self.directory / old.file}: what was made again holds other rows than the "
                 f"shard that it should replace, so the data set has changed since. Extract into "
                 f"another --cache."
             )
-        self._lock.require()
-        self._write(old.file, shard.data)
+        same = shard.record.xxh3 == old.xxh3
+        file = old.file if same else self._free(f"{shard.kind}/{index:05d}")
+        self._write(file, shard.data)
+        # Where its rows came from has not changed, whatever was named to find them again.
+        record = replace(shard.record, file=file, origin=old.origin)
         self._commit(self.manifest.with_shard(shard.kind, index, record))
-        return record == old
+        return same
 
     def set_split(
         self,
@@ -193,11 +183,11 @@ class CacheWriter:
         Raises:
             CacheError: if its name cannot be a file's, or the disk is full.
         """
-        if name != PurePath(name).name or "\0" in name:
-            raise CacheError(f"split {name!r}: its name must do for a file, so without '/'")
+        require_split_name(name)
         data = table.to_hdf5()
-        file = self._split_file(name, digest(data))
-        self._lock.require()
+        stored = self.manifest.splits.get(name)
+        same = stored is not None and stored.xxh3 == digest(data)
+        file = stored.file if stored and same else self._free(f"splits/{name}")
         self._write(file, data)
         record = SplitRecord(
             file=file,
@@ -212,22 +202,18 @@ class CacheWriter:
         manifest = replace(self.manifest, failures=(*others, *failures))
         self._commit(manifest.with_split(name, record))
 
-    def _split_file(self, name: str, xxh3: str) -> str:
-        """Return the file for a split: its own if this is stored already, else one that is free."""
-        stored = self.manifest.splits.get(name)
-        if stored is not None and stored.xxh3 == xxh3:
-            return stored.file
-        taken = {record.file for record in self.manifest.splits.values()}
-        file, version = f"splits/{name}.h5", 2
+    def _free(self, stem: str) -> str:
+        """Return a file name that the manifest does not use, for a new version of a file."""
+        taken = {record.file for record in self.manifest.files}
+        file, version = f"{stem}.h5", 2
         while file in taken:
-            file, version = f"splits/{name}~{version}.h5", version + 1
+            file, version = f"{stem}~{version}.h5", version + 1
         return file
 
     def _write(self, name: str, data: bytes) -> None:
-        try:
+        self._lock.require()
+        with writing(self.directory / name):
             write_atomically(self.directory / name, data)
-        except OSError as error:
-            raise cannot_write(self.directory / name, error) from error
 
     def _commit(self, manifest: Manifest) -> None:
         """Write the manifest, its copy, and the list of failures for people."""
@@ -239,34 +225,43 @@ class CacheWriter:
             if data:
                 self._write(name, data)
             else:
-                path.unlink()
+                with writing(path):
+                    path.unlink()
         self.manifest = manifest
 
-    def _require_no_shards(self) -> None:
-        shards = [p for p in self.directory.glob("*/*.h5") if LEFTOVER.fullmatch(p.name)]
-        if shards:
-            raise CacheError(
-                f"{self.directory}: there are {len(shards)} shards here, but neither {NAME} nor "
-                f"{COPY}. Bring one of these back, or give another --cache."
-            )
+    def _require_new(self) -> None:
+        """Refuse to make a cache where something is already: it may be somebody's, or a cache's."""
+        for folder in FOLDERS:
+            with writing(self.directory / folder):
+                if (self.directory / folder).is_dir() and any((self.directory / folder).iterdir()):
+                    raise CacheError(
+                        f"{self.directory}: the folder {folder!r} is there and not empty, but "
+                        f"neither {NAME} nor {COPY} is. If it is a cache, bring one of these "
+                        f"back; if not, give another --cache."
+                    )
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self, *, asides: bool = False) -> None:
         """Remove what no manifest names: work of a killed writer, and old versions of splits.
 
+        Chunks that were laid aside stay until an extraction has ended; the next one may use them.
         A person may keep other things beside it, so only names that we give are touched.
         """
         named = {record.file for record in self.manifest.files}
         versions = "|".join(re.escape(name) for name in self.manifest.splits)
+        shard = re.compile(rf"\d{{5,}}(~\d+)?\.h5{PARTIAL}")
         patterns = {
-            "": re.compile(rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES})\.partial"),
-            "images": LEFTOVER,
-            "questions": LEFTOVER,
-            "splits": re.compile(rf"({versions})(~\d+)?\.h5(\.partial)?"),
+            "": re.compile(rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES}){PARTIAL}"),
+            "images": shard,
+            "questions": shard,
+            "splits": re.compile(rf"({versions})(~\d+)?\.h5{PARTIAL}"),
         }
         for folder, pattern in patterns.items():
-            for path in (self.directory / folder).glob("*"):
-                if pattern.fullmatch(path.name) and f"{folder}/{path.name}" not in named:
-                    path.unlink()
+            with writing(self.directory / folder):
+                for path in (self.directory / folder).glob("*"):
+                    ours = pattern.fullmatch(path.name) or (asides and ASIDE.fullmatch(path.name))
+                    kept = f"{folder}/{path.name}" in named or path.name in (NAME, COPY, FAILURES)
+                    if ours and not kept and (path.is_file() or path.is_symlink()):
+                        path.unlink()
 
 
 def _merged(known: Sequence[Failure], laid: Laid) -> tuple[Failure, ...]:

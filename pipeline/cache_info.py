@@ -1,13 +1,15 @@
 """The `inspect-cache` and `verify-cache` commands, without torch."""
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from cache import Manifest, load_manifest
-from cache.verify import Damage, check_copies, verify
-from pipeline.display import console, progress, size
+from cache.verify import Damage, check_copies, check_file, verify
+from pipeline.display import console, printable, progress, size
 from pipeline.rebuild_command import rebuild_command
 
 SHOWN = 5
@@ -26,9 +28,9 @@ def inspect_command(path: Path) -> dict[str, Any]:
     """Show what a cache holds, from its manifest alone."""
     manifest = load_manifest(path)
     spec = manifest.spec
-    table = Table("", "", title=str(path), show_header=False)
+    table = Table("", "", title=printable(str(path)), show_header=False)
     for name, value in spec.settings().items():
-        table.add_row(name, str(value))
+        table.add_row(printable(name), printable(str(value)))
     table.add_section()
     rows = f"{manifest.image_rows:,} pictures, {spec.grid[0]} x {spec.grid[1]} patches"
     table.add_row("images", f"{rows} of {spec.vision_dim} numbers, {len(manifest.images)} shards")
@@ -38,8 +40,11 @@ def inspect_command(path: Path) -> dict[str, Any]:
     )
     for name, record in manifest.splits.items():
         left = f", {record.left_out:,} left out" if record.left_out else ""
-        origin = f", from {record.origin['dataset']}" if record.origin else ""
-        table.add_row(f"split {name}", f"{record.rows:,} questions{left}{origin}")
+        dataset = record.origin.get("dataset")
+        origin = f", from {dataset}" if dataset else ""
+        table.add_row(
+            printable(f"split {name}"), printable(f"{record.rows:,} questions{left}{origin}")
+        )
     table.add_section()
     for kind in ("images", "questions"):
         values = sorted({record.largest for record in manifest.shards(kind)})
@@ -100,6 +105,9 @@ def verify_command(path: Path) -> dict[str, Any]:
         for record, damage in verify(path, manifest):
             damaged += [damage] if damage else []
             advance(record.bytes, note=f"{len(damaged)} files damaged" if damaged else "")
+    if damaged or check_copies(path, manifest):
+        manifest, damaged = _still_damaged(path, damaged)
+        order |= {record.file: place for place, record in enumerate(manifest.files)}
     damaged.sort(key=lambda damage: order[damage.file])
     found = [_described(path, manifest, damage) for damage in damaged]
     found += [
@@ -112,6 +120,15 @@ def verify_command(path: Path) -> dict[str, Any]:
             f"{path}: {len(order)} files, {size(manifest.bytes)}, all sound", soft_wrap=True
         )
     return {"cache": str(path), "files": len(order), "bytes": manifest.bytes, "damaged": found}
+
+
+def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:
+    """Look again at what seemed damaged: an extraction may have changed the cache meanwhile."""
+    time.sleep(0.2)  # it writes its small files one after the other
+    manifest = load_manifest(path)
+    files = {damage.file for damage in damaged}
+    again = (check_file(path, manifest, r) for r in manifest.files if r.file in files)
+    return manifest, [damage for damage in again if damage]
 
 
 def _described(path: Path, manifest: Manifest, damage: Damage) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def extract_command(
                 return estimate(source, plan, dtype=dtype, **how)
             spec = cache_spec(images, text, dtype)
             return show_rebuilt(rebuild_shards(source, plan, rebuild, spec=spec, **how), cache)
-        origin = origin_of(dataset, columns, limit)
+        origin = origin_of(dataset, columns, splits, limit, batch_size)
         report = extract(source, plan, dtype=dtype, origin=origin, ranks=ranks, **how)
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
@@ -117,7 +117,9 @@ def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str,
     """Print which shards were made again."""
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.print(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
+        console.print(
+            f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}", soft_wrap=True
+        )
     return {"cache": str(cache), "rebuilt": list(rebuilt)}
 
 

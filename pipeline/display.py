@@ -6,6 +6,7 @@ stdout is left to results, so that `--json` prints one object there and nothing 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +23,24 @@ from rich.text import Text
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
 
+
+def printable(text: str) -> str:
+    """Return text in which control characters, such as a terminal's escapes, are spelled out."""
+    return "".join(
+        c if c in "\n\t" or (c.isprintable() and not "\ud800" <= c <= "\udfff") else ascii(c)[1:-1]
+        for c in text
+    )
+
+
+class _Console(Console):
+    """Prints what a file or somebody's cache holds without obeying it."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
+
+
 # Brackets and colons in a path or a question are themselves, no markup and no emoji.
-console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Advance = Callable[..., None]
 """advance(n, note="..."): n more are done; the note is shown behind the rate."""

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from cache import CacheError, CacheSpec, CacheWriter, Failure, Manifest, SplitTable, load_manifest
-from cache.aside import lay_aside
-from cache.reader import read_names, read_prefixes
+from cache.reader import read_names
 from cache.shards import image_shard, question_shard
 from cache.spec import Json
-from pipeline.display import progress, size
+from cache.writer import require_split_name
+from pipeline.display import size
 from pipeline.encoders import ImageEncoder, TextEncoder
-from pipeline.examples import Id, Source
-from pipeline.extract_images import encode_images, image_chunks, require_same_pictures
-from pipeline.extract_questions import QuestionChunk, encode_questions, question_chunks
+from pipeline.examples import Source
+from pipeline.extract_images import encode_images, require_same_pictures
+from pipeline.extract_questions import encode_questions
 from pipeline.plan import Plan
-from pipeline.prefixes import PrefixTable
 from pipeline.ranks import Ranks
+from pipeline.work import Shelf, Work, find_work
 
 ALONE = Ranks()
 SHARD_BYTES = 128 << 20
@@ -116,125 +116,50 @@ def extract(
         PipelineError: if another rank has stopped.
     """
     started = time.monotonic()
-    spec = cache_spec(images, text, dtype)
+    spec, origin = cache_spec(images, text, dtype), dict(origin or {})
+    for name in plan.splits:
+        require_split_name(name)
     with ExitStack() as stack:
         writer = stack.enter_context(CacheWriter(cache, spec)) if ranks.lead else None
         ranks.wait()  # until the lead has the lock, and leftovers are gone
         manifest = writer.manifest if writer else load_manifest(cache)
-        work = _work(plan, cache, manifest, shard_bytes=shard_bytes)
+        work = find_work(plan, cache, manifest, shard_bytes=shard_bytes, origin=origin)
         ranks.wait()  # until all have read it, for the lead is about to change it
         if writer:
             _require_room(cache, work, spec)
             require_same_pictures(
                 source, plan, work.image_rows, images, cache=cache, manifest=manifest
             )
-        _encode_images(source, work, images, spec, cache, writer, ranks, batch_size=batch_size)
-        _encode_questions(plan, work, text, spec, cache, writer, ranks)
+        shelf = Shelf(cache, work, ranks, writer)
+        with shelf.share("images", work.images) as (mine, advance):
+            for key, ids in mine:
+                done = encode_images(
+                    source, ids, images, spec, batch_size=batch_size, advance=advance
+                )
+                shard = image_shard(spec, done.new, origin=origin) if done.new.image_ids else None
+                shelf.lay("images", key, shard, failures=done.failures)
+        with shelf.share("questions", work.questions) as (chunks, advance):
+            for key, chunk in chunks:
+                new = encode_questions(chunk, plan.questions, text, spec, advance=advance)
+                shelf.lay("questions", key, question_shard(spec, new, origin=origin))
         ranks.wait()
+        shelf.finish()
         if writer:
-            _adopt_all(writer, work)
-            _write_splits(plan, writer, origin or {})
+            _write_splits(plan, writer, origin)
         ranks.wait()  # until there is a report to give
         manifest = writer.manifest if writer else load_manifest(cache)
     return _report(plan, manifest, work, seconds=time.monotonic() - started)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What the cache lacks, in pieces of one shard.
-
-    Attributes:
-        image_rows: Row by image id of what it has.
-        image_chunks: Pictures to encode.
-        question_chunks: Distinct questions to encode.
-    """
-
-    image_rows: Mapping[str, int]
-    image_chunks: Sequence[Sequence[Id]]
-    question_chunks: Sequence[QuestionChunk]
-
-
-def _work(plan: Plan, cache: Path, manifest: Manifest, *, shard_bytes: int) -> Work:
-    spec = manifest.spec
-    names = read_names(cache, manifest, "images")
-    rows = {name: row for row, name in enumerate(names)}
-    questions = set(read_names(cache, manifest, "questions"))
-    table = PrefixTable(*read_prefixes(cache, manifest))
-    return Work(
-        image_rows=rows,
-        image_chunks=image_chunks(plan, rows, max(1, shard_bytes // spec.image_row_bytes)),
-        question_chunks=question_chunks(
-            plan, questions, table, max(1, shard_bytes // spec.prefix_row_bytes)
-        ),
-    )
-
-
 def _require_room(cache: Path, work: Work, spec: CacheSpec) -> None:
     """Refuse before the first hour of work what the disk cannot hold."""
-    need = sum(len(chunk) for chunk in work.image_chunks) * spec.image_row_bytes
-    need += sum(len(chunk.tokens) for chunk in work.question_chunks) * spec.prefix_row_bytes
+    need = sum(len(chunk) for chunk in work.images.values()) * spec.image_row_bytes
+    need += sum(len(chunk.tokens) for chunk in work.questions.values()) * spec.prefix_row_bytes
     free = shutil.disk_usage(cache).free
     if need > free:
         raise CacheError(
             f"{cache}: {size(need)} are needed for what is missing, but {size(free)} "
             f"are free on this disk. Free some, give another --cache, or try --limit."
-        )
-
-
-def _encode_images(
-    source: Source,
-    work: Work,
-    encoder: ImageEncoder,
-    spec: CacheSpec,
-    cache: Path,
-    writer: CacheWriter | None,
-    ranks: Ranks,
-    *,
-    batch_size: int,
-) -> None:
-    """Encode this rank's share of the pictures and lay each chunk aside."""
-    mine = ranks.mine(work.image_chunks)
-    if not mine:
-        return
-    with progress("images", sum(len(chunk) for _, chunk in mine)) as advance:
-        for number, chunk in mine:
-            done = encode_images(
-                source, chunk, encoder, spec, batch_size=batch_size, advance=advance
-            )
-            shard = image_shard(spec, done.new) if done.new.image_ids else None
-            lay_aside(cache, number, shard, kind="images", failures=done.failures)
-            if writer:
-                writer.adopt("images")
-
-
-def _encode_questions(
-    plan: Plan,
-    work: Work,
-    encoder: TextEncoder,
-    spec: CacheSpec,
-    cache: Path,
-    writer: CacheWriter | None,
-    ranks: Ranks,
-) -> None:
-    """Encode this rank's share of the distinct questions and lay each chunk aside."""
-    mine = ranks.mine(work.question_chunks)
-    if not mine:
-        return
-    with progress("questions", sum(len(chunk.paths) for _, chunk in mine)) as advance:
-        for number, chunk in mine:
-            new = encode_questions(chunk, plan.questions, encoder, spec, advance=advance)
-            lay_aside(cache, number, question_shard(spec, new), kind="questions")
-            if writer:
-                writer.adopt("questions")
-
-
-def _adopt_all(writer: CacheWriter, work: Work) -> None:
-    """Take what other ranks have laid aside since; by now all of it has to be there."""
-    done = writer.adopt("images"), writer.adopt("questions")
-    if done != (len(work.image_chunks), len(work.question_chunks)):
-        raise CacheError(
-            f"{writer.directory}: what another rank has written cannot be seen here, so all ranks "
-            f"need one file system. What was stored is whole; run the command again to go on."
         )
 
 
@@ -245,6 +170,12 @@ def _write_splits(plan: Plan, writer: CacheWriter, origin: Mapping[str, Json]) -
         names = read_names(writer.directory, writer.manifest, kind)
         rows.append({name: row for row, name in enumerate(names)})
     images, questions = rows
+    failed = {failure.id for failure in writer.manifest.failures if not failure.split}
+    if lost := [i for i in map(str, plan.images) if i not in images and i not in failed]:
+        raise CacheError(
+            f"{writer.directory}: {len(lost):,} pictures are neither stored nor listed as "
+            f"unreadable, such as {lost[0]!r}. Run the same command again."
+        )
     for name, examples in plan.splits.items():
         kept = [example for example in examples if str(example.image_id) in images]
         table = SplitTable(
@@ -262,8 +193,14 @@ def _write_splits(plan: Plan, writer: CacheWriter, origin: Mapping[str, Json]) -
             left_out=len(examples) - len(kept) + len(unusable),
             failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
             tokens=sum(len(plan.questions[example.question]) for example in kept),
-            origin=origin,
+            origin=_origin_of(name, origin),
         )
+
+
+def _origin_of(split: str, origin: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what a split's own table depends on of all that was asked for."""
+    about = {name: value for name, value in origin.items() if name != "batch_size"}
+    return about | {"splits": [split]} if about else about
 
 
 def _report(plan: Plan, manifest: Manifest, work: Work, *, seconds: float) -> Report:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cache import CacheSpec
 from cache.shards import NewQuestions
+from cache.spec import Json
 from pipeline.display import Advance
 from pipeline.encoders import TextEncoder
 from pipeline.extract_images import stored
@@ -36,6 +37,14 @@ class QuestionChunk:
     first: int
     parents: np.ndarray
     tokens: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.paths)
+
+    def to_json(self) -> Json:
+        """Return all of it as plain values."""
+        return [dict(self.paths), self.first, self.parents.tolist(), self.tokens.tolist()]
 
 
 def question_chunks(

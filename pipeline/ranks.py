@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""How long a rank waits for the others; one that dies is noticed at once, by its connection."""
+"""How long a rank waits for the others. One that has died is noticed by whoever waits for it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Ranks:
 def torchrun_ranks() -> Iterator[Ranks]:
     """Join the ranks that `torchrun` started; without it, yield a single one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world == 1 or "RANK" not in os.environ:  # some schedulers set WORLD_SIZE for other ends
         yield Ranks()
         return
     # gloo on every device: nothing but "I am done" is said.

@@ -4,13 +4,20 @@ A shard's rows have to stay what they were, for the splits point at them. Their 
 the shard itself, or, where it is gone, found in the data set with the help of the splits.
 """
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cache import CacheDamagedError, CacheError, CacheSpec, CacheWriter, Manifest
+from cache import (
+    CacheDamagedError,
+    CacheError,
+    CacheSpec,
+    CacheWriter,
+    Manifest,
+    load_manifest,
+)
+from cache.errors import quoted
 from cache.manifest import ShardKind
 from cache.reader import open_shard, read_prefixes, read_table
 from cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
@@ -55,6 +62,7 @@ def rebuild(
         SourceError: if a picture of the shard cannot be read any more.
     """
     done = []
+    load_manifest(cache)  # a mistyped folder is not to become a cache
     with CacheWriter(cache, spec) as writer:
         for file in sorted(set(files)):
             kind, index = _place(writer.manifest, cache, file)
@@ -76,7 +84,7 @@ def _place(manifest: Manifest, cache: Path, file: str) -> tuple[ShardKind, int]:
                 return kind, index
     raise CacheError(
         f"{cache}: --rebuild {file!r} is no shard of this cache; needed is a name such as "
-        f"images/00000.h5. `frozen-vqa verify-cache {shlex.quote(str(cache))}` names the damaged "
+        f"images/00000.h5. `frozen-vqa verify-cache {quoted(cache)}` names the damaged "
         f"ones."
     )
 

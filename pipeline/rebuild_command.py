@@ -1,7 +1,7 @@
 """Where a cache came from, and the command that makes one of its files again. Without torch."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cache import CacheSpec, Manifest
@@ -10,33 +10,44 @@ from cache.spec import Json
 LOCAL = ("vqav2", "jsonl")
 
 
-def origin_of(dataset: str, columns: Mapping[str, str], limit: int | None) -> dict[str, Json]:
-    """Return what a cache keeps of where its questions came from, paths made absolute."""
+def origin_of(
+    dataset: str,
+    columns: Mapping[str, str],
+    splits: Sequence[str],
+    limit: int | None,
+    batch_size: int | None,
+) -> dict[str, Json]:
+    """Return what a cache keeps of where its rows came from, paths made absolute."""
     kind, _, rest = dataset.partition(":")
     if kind in LOCAL or (kind == "hub" and Path(rest).exists()):
         dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
-    return {"dataset": dataset, "columns": dict(columns), "limit": limit}
+    return {
+        "dataset": dataset,
+        "columns": dict(columns),
+        "splits": list(splits),
+        "limit": limit,
+        "batch_size": batch_size,
+    }
 
 
 def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     """Return the command that makes one file of a cache again."""
-    mended = next((n for n, record in manifest.splits.items() if record.file == file), None)
-    origin = dict(manifest.splits[mended].origin) if mended else {}
-    splits = [mended] if mended else []
-    for name, record in manifest.splits.items():
-        origin = origin or dict(record.origin)
-        if not mended and record.origin.get("dataset") == origin.get("dataset"):
-            splits.append(name)
+    split = next((n for n, record in manifest.splits.items() if record.file == file), None)
+    origins = {shard.file: shard.origin for shard in (*manifest.images, *manifest.questions)}
+    origins |= {record.file: record.origin for record in manifest.splits.values()}
+    origin = origins[file]
     words = ["frozen-vqa", "extract-features", "--dataset", str(origin.get("dataset", "DATASET"))]
-    columns, limit = origin.get("columns"), origin.get("limit")
+    columns, splits = origin.get("columns"), origin.get("splits")
     for field, column in columns.items() if isinstance(columns, dict) else ():
         words += ["--column", f"{field}={column}"]
-    if limit is not None:
-        words += ["--limit", str(limit)]
-    for name in splits or ["SPLIT"]:
-        words += ["--split", name]
+    for option in ("limit", "batch_size"):
+        if origin.get(option) is not None:
+            words += [f"--{option.replace('_', '-')}", str(origin[option])]
+    every = splits if isinstance(splits, list) and splits else ["SPLIT"]
+    for name in [split] if split else every:
+        words += ["--split", str(name)]
     words += ["--cache", str(cache), *_encoder_options(manifest.spec)]
-    return shlex.join(words if mended else [*words, "--rebuild", file])
+    return shlex.join(words if split else [*words, "--rebuild", file])
 
 
 def _encoder_options(spec: CacheSpec) -> list[str]:

@@ -1,15 +1,19 @@
 """Small caches with made-up features, written as stage one writes them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cache import CacheSpec, CacheWriter, SplitTable
-from cache.shards import THUMBNAIL, NewImages, NewQuestions
+from cache import CacheSpec, CacheWriter, Failure, SplitTable
+from cache.aside import lay_aside
+from cache.shards import THUMBNAIL, NewImages, NewQuestions, image_shard, question_shard
 
 GRID, VISION_DIM, TEXT_DIM = (2, 3), 5, 7
+KEYS = itertools.count()
 PATCHES = GRID[0] * GRID[1]
 
 
@@ -55,6 +59,28 @@ def new_images(ids: Sequence[str], patch_embeddings: np.ndarray, cls: np.ndarray
     return NewImages(ids, thumbnails, patch_embeddings, cls)
 
 
+def add_images(
+    writer: CacheWriter,
+    new: NewImages,
+    *,
+    failures: Sequence[Failure] = (),
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Add one shard of pictures, and what it had to leave out."""
+    spec = writer.manifest.spec
+    shard = image_shard(spec, new, origin=origin) if new.image_ids else None
+    key = f"{next(KEYS):016x}"
+    lay_aside(writer.directory, key, shard, kind="images", failures=failures)
+    assert writer.adopt("images", [key]) == 1
+
+
+def add_questions(writer: CacheWriter, new: NewQuestions) -> None:
+    """Add one shard of distinct questions."""
+    key = f"{next(KEYS):016x}"
+    lay_aside(writer.directory, key, question_shard(writer.manifest.spec, new), kind="questions")
+    assert writer.adopt("questions", [key]) == 1
+
+
 def make_cache(
     directory: Path,
     splits: Mapping[str, Sequence[Row]],
@@ -89,10 +115,11 @@ def make_cache(
         for part in (slice(0, half), slice(half, None)):
             ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
             features = patch_embeddings[part]
-            writer.add_images(
-                new_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype))
+            add_images(
+                writer,
+                new_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype)),
             )
-        writer.add_questions(_questions(states))
+        add_questions(writer, _questions(states))
         for name, split in splits.items():
             writer.set_split(name, _table(split), left_out=left_out)
     return Made(directory, patch_embeddings, states, splits)

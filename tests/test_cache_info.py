@@ -7,13 +7,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
+from caches import PATCHES, TEXT_DIM, VISION_DIM, add_images, add_questions, make_spec, new_images
 
 from cache import CacheError, CacheWriter, Failure, SplitTable
 from cache.shards import NewQuestions
 from pipeline.cache_info import inspect_command, verify_command
 
-ORIGIN = {"dataset": "jsonl:/my data", "columns": {}, "limit": 7}
+ORIGIN = {
+    "dataset": "jsonl:/my data",
+    "columns": {"question": "query"},
+    "splits": ["train", "val"],
+    "limit": 7,
+    "batch_size": 3,
+}
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,12 +32,12 @@ def directory(tmp_path: Path) -> Path:
     states = rng.random((4, TEXT_DIM)).astype(np.float16)
     split = SplitTable([1], np.array([0]), np.array([1]), [("yes",)], [""], [""])
     with CacheWriter(cache, make_spec()) as writer:
-        writer.add_images(new_images(["1", "2"], patches[:2], patches[:2, 0]))
+        add_images(writer, new_images(["1", "2"], patches[:2], patches[:2, 0]), origin=ORIGIN)
         bad = [Failure("9", "[9].jpg", "truncated")]
-        writer.add_images(new_images(["3"], patches[2:], patches[2:, 0]), failures=bad)
+        add_images(writer, new_images(["3"], patches[2:], patches[2:, 0]), failures=bad)
         paths = [[0, 1], [0, 2, 3]]
         parents = np.array([-1, 0, 0, 2])
-        writer.add_questions(NewQuestions(["a", "b"], paths, parents, np.arange(4), states))
+        add_questions(writer, NewQuestions(["a", "b"], paths, parents, np.arange(4), states))
         writer.set_split("train", split, left_out=1_234, tokens=3, origin=ORIGIN)
         writer.set_split("val", split, left_out=0)
     return cache
@@ -81,8 +87,8 @@ def test_what_a_cache_holds(directory: Path, capsys: pytest.CaptureFixture[str])
 
 def test_an_empty_cache_can_be_looked_at(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(
-            new_images([], np.empty(0), np.empty(0)), failures=[Failure("1", "x", "gone")]
+        add_images(
+            writer, new_images([], np.empty(0), np.empty(0)), failures=[Failure("1", "x", "gone")]
         )
 
     found = inspect_command(tmp_path)
@@ -114,7 +120,8 @@ def test_every_damaged_file_is_named_with_what_mends_it(
     assert found["files"] == 5
     rows, gone, listed = found["damaged"]
     command = (
-        f"frozen-vqa extract-features --dataset 'jsonl:/my data' --limit 7 --split train --cache "
+        f"frozen-vqa extract-features --dataset 'jsonl:/my data' --column question=query --limit 7 "
+        f"--batch-size 3 --split train --split val --cache "
         f"'{directory}' --vision-model made-up-vision --image-size 28 --text-model made-up-text "
         f"--text-layer -1 --dtype float16 --rebuild images/00000.h5"
     )

@@ -25,6 +25,7 @@ from cache.manifest import (
 counts = st.integers(0, 2**48 - 1)
 sizes = st.integers(1, 2**20 - 1)
 texts = st.text(max_size=8)
+origins = st.dictionaries(texts, texts | st.none() | st.integers(), max_size=3)
 
 
 def files(folder: str) -> st.SearchStrategy[str]:
@@ -42,6 +43,7 @@ def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
         names=texts,
         prefixes=counts,
         largest=st.floats(allow_nan=False, allow_infinity=False),
+        origin=origins,
     )
 
 
@@ -53,12 +55,12 @@ split_records = st.builds(
     xxh3=texts,
     left_out=counts,
     tokens=counts,
-    origin=st.dictionaries(texts, texts | st.none() | st.integers(), max_size=3),
+    origin=origins,
 )
 
 
 def shard(file: str, rows: int = 0, size: int = 0, prefixes: int = 0) -> ShardRecord:
-    return ShardRecord(file, rows, size, "ab12", "cd34", "ef56", prefixes, 1.5)
+    return ShardRecord(file, rows, size, "ab12", "cd34", "ef56", prefixes, 1.5, {})
 
 
 def table(rows: int, size: int) -> SplitRecord:
@@ -110,10 +112,10 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> 
 def test_rows_and_bytes_are_summed() -> None:
     manifest = Manifest(
         spec=make_spec(),
-        images=(shard("images/0", 3, 10), shard("images/1", 4, 20)),
+        images=(shard("images/00000.h5", 3, 10), shard("images/00001.h5", 4, 20)),
         questions=(
-            shard("questions/0", 5, 40, 11),
-            shard("questions/1", 6, 80, 13),
+            shard("questions/00000.h5", 5, 40, 11),
+            shard("questions/00001.h5", 6, 80, 13),
         ),
     ).with_split("val", table(100, 160))
 
@@ -227,6 +229,11 @@ def split_record(**changes: object) -> dict[str, object]:
         {"splits": {"val": split_record(origin="jsonl:DATA")}},
         {"splits": {"val": split_record(rows=1.0)}},
         {"images": [record(largest="[red]")]},
+        {"images": [record(largest=float("nan"))]},
+        {"images": [record(file="images/" + "0" * 300 + ".h5")]},
+        {"images": [record(file="images/mine.h5")]},
+        {"splits": {"val": split_record(file="splits/a\x1b[2Jb.h5")}},
+        {"splits": {"val": split_record(file="splits/\ud800.h5")}},
         {"images": [record(rows=-1)]},
         {"images": [record(bytes=2**60)]},
         {"images": [record(xxh3=None)]},

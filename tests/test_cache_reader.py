@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
+from caches import PATCHES, TEXT_DIM, VISION_DIM, add_images, add_questions, make_spec, new_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,14 +42,15 @@ def write(directory: Path) -> None:
         for first, last in zip(np.cumsum([0, *SHARDS]), np.cumsum(SHARDS), strict=False):
             ids = [f"p{i}" for i in range(first, last)]
             rows = PICTURES[first:last]
-            writer.add_images(new_images(ids, rows, np.ascontiguousarray(rows[:, 0])))
-        writer.add_questions(
-            NewQuestions(TEXTS[:2], PATHS[:2], np.array([-1, 0, 1, 0]), np.arange(4), STATES[:4])
+            add_images(writer, new_images(ids, rows, np.ascontiguousarray(rows[:, 0])))
+        add_questions(
+            writer,
+            NewQuestions(TEXTS[:2], PATHS[:2], np.array([-1, 0, 1, 0]), np.arange(4), STATES[:4]),
         )
-        writer.add_questions(
-            NewQuestions(TEXTS[2:3], PATHS[2:3], np.array([1, 4]), np.arange(2), STATES[4:])
+        add_questions(
+            writer, NewQuestions(TEXTS[2:3], PATHS[2:3], np.array([1, 4]), np.arange(2), STATES[4:])
         )
-        writer.add_questions(NewQuestions(TEXTS[3:], PATHS[3:], none, none, STATES[:0]))
+        add_questions(writer, NewQuestions(TEXTS[3:], PATHS[3:], none, none, STATES[:0]))
         writer.set_split("val", SPLIT, left_out=1)
         writer.set_split("test", SPLIT, left_out=0)
 
@@ -220,12 +221,12 @@ def test_the_rows_of_a_damaged_shard_are_named(
 
 def test_questions_of_a_later_shard_are_named_by_its_own_rows(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_questions(
-            NewQuestions(["a"], [[0, 1]], np.array([-1, 0]), np.arange(2), STATES[:2])
+        add_questions(
+            writer, NewQuestions(["a"], [[0, 1]], np.array([-1, 0]), np.arange(2), STATES[:2])
         )
         paths = [[0, 2], [0, 1, 3]]
-        writer.add_questions(
-            NewQuestions(["b", "c"], paths, np.array([0, 1]), np.arange(2), STATES[2:4])
+        add_questions(
+            writer, NewQuestions(["b", "c"], paths, np.array([0, 1]), np.arange(2), STATES[2:4])
         )
     manifest = load_manifest(tmp_path)
     for row, name in ((0, "b"), (1, "c")):
@@ -278,12 +279,12 @@ def test_a_shard_in_the_place_of_another_is_found(kind: str, mine: Path) -> None
     one, other = PICTURES[:3], PICTURES[3:6]
     with CacheWriter(mine / "two", make_spec()) as writer:
         for rows in (one, other):
-            writer.add_images(new_images(["p0", "p1", "p2"], rows, rows[:, 0].copy()))
+            add_images(writer, new_images(["p0", "p1", "p2"], rows, rows[:, 0].copy()))
         for states in (STATES[:2], STATES[2:4]):
             first = 0 if states is STATES[:2] else 2
             paths = [[first, first + 1]]
-            writer.add_questions(
-                NewQuestions(["q?"], paths, np.array([-1, first]), np.arange(2), states)
+            add_questions(
+                writer, NewQuestions(["q?"], paths, np.array([-1, first]), np.arange(2), states)
             )
     folder = mine / "two" / kind
     first_shard, second = folder / "00000.h5", folder / "00001.h5"
@@ -381,7 +382,7 @@ def datasets_of(path: Path) -> dict[str, np.ndarray]:
         ("questions/00000.h5", {"hidden_states": STATES[:3]}, r"needs float16 \(4, 7\)"),
         ("questions/00000.h5", {"hidden_states": STATES[1:5]}, "differ from their digests"),
         ("questions/00000.h5", {"hidden_states_xxh3": row_digests(STATES)}, r"uint64 \(6,\)"),
-        ("questions/00000.h5", text_datasets("question", ["one"]), "paths do not fit"),
+        ("questions/00000.h5", text_datasets("question", ["one"]), "does not hold 2 questions"),
         (
             "questions/00000.h5",
             column_datasets("path_rows", np.array([0, 1, 2, 0, 6])),
@@ -479,7 +480,7 @@ def test_more_shards_than_open_files(hard: int, expected: str, tmp_path: Path) -
     """The usual limit of open files can be raised by the process itself, up to a second one."""
     with CacheWriter(tmp_path, make_spec()) as writer:
         for number in range(60):
-            writer.add_images(new_images([str(number)], PICTURES[:1], PICTURES[:1, 0].copy()))
+            add_images(writer, new_images([str(number)], PICTURES[:1], PICTURES[:1, 0].copy()))
     code = (
         "import resource, sys; from pathlib import Path; import numpy as np\n"
         "from cache import CacheError, FeatureCache\n"

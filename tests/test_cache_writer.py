@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import xxhash
-from caches import PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
+from caches import PATCHES, TEXT_DIM, VISION_DIM, add_images, add_questions, make_spec, new_images
 
 from cache import (
     CacheBusyError,
@@ -58,9 +58,9 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 def write(directory: Path) -> None:
     with CacheWriter(directory, make_spec()) as writer:
-        writer.add_images(new_images(IDS[:3], PICTURES[:3], CLS[:3]))
-        writer.add_images(new_images(IDS[3:], PICTURES[3:], CLS[3:]))
-        writer.add_questions(FIRST)
+        add_images(writer, new_images(IDS[:3], PICTURES[:3], CLS[:3]))
+        add_images(writer, new_images(IDS[3:], PICTURES[3:], CLS[3:]))
+        add_questions(writer, FIRST)
         origin = {"dataset": "jsonl:DATA"}
         writer.set_split("val", SPLIT, left_out=2, tokens=9, origin=origin)
 
@@ -102,8 +102,10 @@ def test_hot_datasets_are_contiguous_aligned_and_unfiltered(rows: int, tmp_path:
     names = [f"i{i}" for i in range(rows)]
     with CacheWriter(tmp_path, spec) as writer:
         if rows == 40:  # a page and more; less than that is not worth a page of its own
-            writer.add_images(new_images(names, features, features[:, 0].copy()))
-        writer.add_questions(NewQuestions(names, paths, np.full(rows, -1), np.arange(rows), states))
+            add_images(writer, new_images(names, features, features[:, 0].copy()))
+        add_questions(
+            writer, NewQuestions(names, paths, np.full(rows, -1), np.arange(rows), states)
+        )
 
     found = {}
     for path in tmp_path.glob("*/*.h5"):
@@ -145,8 +147,8 @@ def test_the_manifest_records_every_file(tmp_path: Path) -> None:
 def test_what_is_stored_is_known_by_row(tmp_path: Path) -> None:
     write(tmp_path)
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_questions(SECOND)
-        writer.add_questions(NOTHING_NEW)
+        add_questions(writer, SECOND)
+        add_questions(writer, NOTHING_NEW)
 
     assert names(tmp_path, "images") == IDS
     assert names(tmp_path, "questions") == ["a b", "a c", "a b d", "a"]
@@ -169,9 +171,9 @@ def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
     write(tmp_path)
     before = tree(tmp_path)
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(new_images(["new"], PICTURES[:1], CLS[:1]))
-        writer.add_questions(SECOND)
-        writer.add_questions(NOTHING_NEW)
+        add_images(writer, new_images(["new"], PICTURES[:1], CLS[:1]))
+        add_questions(writer, SECOND)
+        add_questions(writer, NOTHING_NEW)
         writer.set_split("train", replace(SPLIT, question_rows=np.array([3, 2])), left_out=0)
 
     after = tree(tmp_path)
@@ -220,16 +222,16 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
     ("add", "what"),
     [
         (
-            lambda w, v: w.add_images(new_images(IDS, spoilt(PICTURES, 1, v), CLS)),
+            lambda w, v: add_images(w, new_images(IDS, spoilt(PICTURES, 1, v), CLS)),
             "made-up-vision, last layer: patch embeddings of image 'eins' (row 1)",
         ),
         (
-            lambda w, v: w.add_images(new_images(IDS, PICTURES, spoilt(CLS, 2, v))),
+            lambda w, v: add_images(w, new_images(IDS, PICTURES, spoilt(CLS, 2, v))),
             "made-up-vision, last layer: CLS vector of image 'ü' (row 2)",
         ),
         (
-            lambda w, v: w.add_questions(
-                replace(SECOND, hidden_states=spoilt(SECOND.hidden_states, 0, v))
+            lambda w, v: add_questions(
+                w, replace(SECOND, hidden_states=spoilt(SECOND.hidden_states, 0, v))
             ),
             "made-up-text, layer -1: hidden state of token 2 of 'a b d' (row 0)",
         ),
@@ -268,7 +270,7 @@ def test_other_shapes_and_dtypes_are_bugs(
         CacheWriter(tmp_path, make_spec()) as writer,
         pytest.raises(ValueError, match=r"this cache needs float16 \(5, "),
     ):
-        writer.add_images(new_images(IDS, patches, cls))
+        add_images(writer, new_images(IDS, patches, cls))
     assert set(tree(tmp_path)) == EMPTY
 
 
@@ -305,8 +307,8 @@ def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
 
 def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     write(tmp_path)
-    ours = ["cache.json", "images/00002.h5", "images/00007.shard", "questions/00001.h5",
-            "splits/val.h5"]  # fmt: skip
+    ours = ["cache.json", "images/00002.h5", "images/aside-0123456789abcdef.shard.89abcdef",
+            "questions/00001.h5", "splits/val.h5"]  # fmt: skip
     others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
     (tmp_path / "downloads").mkdir()
     for name in [*ours, *others]:
@@ -321,13 +323,16 @@ def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
 def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path)
     before = tree(tmp_path)
-    dead = ["images/00002.h5", "images/00000.shard", "images/00000.json", "splits/val~2.h5"]
-    others = ["images/mine.h5", "splits/mine.h5", "notes.json", "00009.h5", "downloads/00000.h5"]
+    dead = ["images/00002.h5", "images/00001~2.h5", "splits/val~2.h5"]
+    aside = ["images/aside-0123456789abcdef.shard", "questions/aside-0123456789abcdef.shard"]
+    others = ["images/mine.h5", "images/0001.json", "images/7.h5", "splits/mine.h5", "notes.json",
+              "00009.h5", "downloads/00000.h5"]  # fmt: skip
+    (tmp_path / "images" / "00009.h5").mkdir()
     (tmp_path / "downloads").mkdir()
-    for name in [*dead, *others]:
+    for name in [*dead, *aside, *others]:
         (tmp_path / name).write_bytes(b"what it was")
-    with CacheWriter(tmp_path, make_spec()):
-        assert set(tree(tmp_path)) == set(before) | set(others)
+    with CacheWriter(tmp_path, make_spec()):  # what lies aside may be of use to it
+        assert set(tree(tmp_path)) == {*before, *others, *aside}
     assert set(tree(tmp_path)) == set(before) | set(others)
 
 
@@ -354,14 +359,31 @@ def test_shards_without_a_manifest_are_not_written_over(tmp_path: Path) -> None:
     for name in EMPTY:
         (tmp_path / name).unlink()
 
-    with pytest.raises(CacheError, match=r"there are 3 shards here, but neither cache\.json nor"):
+    with pytest.raises(CacheError, match=r"the folder 'images' is .* not empty, but neither cache"):
         CacheWriter(tmp_path, make_spec()).__enter__()
     assert tree(tmp_path) == shards
 
 
+def test_a_folder_with_pictures_of_a_person_is_no_cache_to_be(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00001.json").write_text("a label")
+
+    with pytest.raises(CacheError, match="give another --cache"):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    assert tree(tmp_path) == {"images/00001.json": b"a label"}
+
+
+def test_a_cache_without_anything_may_become_another(tmp_path: Path) -> None:
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+    with CacheWriter(tmp_path, make_spec(dtype="float32")):
+        pass
+    assert load_manifest(tmp_path).spec.dtype == "float32"
+
+
 def test_what_says_the_same_again_is_brought_back(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(new_images(IDS, PICTURES, CLS), failures=failures("b"))
+        add_images(writer, new_images(IDS, PICTURES, CLS), failures=failures("b"))
     before = tree(tmp_path)
     (tmp_path / "cache.copy.json").unlink()
     (tmp_path / "failures.jsonl").write_bytes(b"")
@@ -414,16 +436,16 @@ def failures(*names: str) -> list[Failure]:
 
 def test_failures_keep_their_place_and_leave_when_mended(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
-        writer.add_images(new_images(["a"], PICTURES[:1], CLS[:1]), failures=failures("b", "c"))
-        writer.add_images(new_images([], np.empty(0), np.empty(0)), failures=failures("d"))
+        add_images(writer, new_images(["a"], PICTURES[:1], CLS[:1]), failures=failures("b", "c"))
+        add_images(writer, new_images([], np.empty(0), np.empty(0)), failures=failures("d"))
         assert load_manifest(tmp_path).failures == tuple(failures("b", "c", "d"))
         before = tree(tmp_path)
 
-        writer.add_images(new_images([], np.empty(0), np.empty(0)), failures=failures("b"))
+        add_images(writer, new_images([], np.empty(0), np.empty(0)), failures=failures("b"))
         assert tree(tmp_path) == before
 
         missing = Failure("c", "c.jpg", "the file is missing")
-        writer.add_images(new_images(["b"], PICTURES[1:2], CLS[1:2]), failures=[missing])
+        add_images(writer, new_images(["b"], PICTURES[1:2], CLS[1:2]), failures=[missing])
     assert load_manifest(tmp_path).failures == (missing, *failures("d"))
     assert load_manifest(tmp_path).image_rows == 2
 

@@ -128,10 +128,16 @@ def test_other_rounding_is_told_and_taken(made: tuple[Path, dict[str, bytes]]) -
 
     (done,) = again(cache, "images/00001.h5", images=Rounded())
     assert not done["same_bytes"]
-    assert {name for name, data in files(cache).items() if whole[name] != data} == {
-        "images/00001.h5", "cache.json", "cache.copy.json"
+    after = files(cache)
+    assert set(whole) - set(after) == {"images/00001.h5"}
+    assert set(after) - set(whole) == {"images/00001~2.h5"}
+    assert {name for name in set(after) & set(whole) if whole[name] != after[name]} == {
+        "cache.json", "cache.copy.json"
     }  # fmt: skip
     FeatureCache(cache).split("val")
+    (once_more,) = again(cache, "images/00001~2.h5")
+    assert not once_more["same_bytes"]
+    assert files(cache)["images/00001.h5"] == whole["images/00001.h5"]
 
 
 def test_a_shard_whose_rows_cannot_be_found_again_is_not_replaced(
@@ -182,8 +188,14 @@ def test_the_origin_of_a_cache_is_found_from_anywhere(
         "shapes:20": "shapes:20",
         "shapes": "shapes",
     }.items():
-        found = origin_of(dataset, {"question": "query"}, 7)
-        assert found == {"dataset": expected, "columns": {"question": "query"}, "limit": 7}
+        found = origin_of(dataset, {"question": "query"}, ["val", "train"], 7, None)
+        assert found == {
+            "dataset": expected,
+            "columns": {"question": "query"},
+            "splits": ["val", "train"],
+            "limit": 7,
+            "batch_size": None,
+        }
 
 
 def tiny_cache(cache: Path) -> Finished:
