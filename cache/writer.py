@@ -41,8 +41,8 @@ LONGEST = 255 - len("~999999.h5.partial")
 
 def require_split_name(name: str) -> None:
     """Raise `CacheError` unless a split can have this name, which becomes a file's."""
-    plain = name == PurePath(name).name and name.isprintable() and len(name.encode()) <= LONGEST
-    if not plain:
+    fits = name.isprintable() and len(name.encode()) <= LONGEST
+    if not (name and name == PurePath(name).name and fits):
         raise CacheError(
             f"split {name!r}: its name must do for a file: without '/' and control characters, at "
             f"most {LONGEST} bytes"

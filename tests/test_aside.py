@@ -1,4 +1,4 @@
-"""Chunks that lie aside are used if they are what is wanted, whoever made them, and else left alone."""
+"""Chunks that lie aside are used if they are what is wanted, whoever made them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from cache import CacheBusyError, CacheError, CacheWriter, FeatureCache, load_ma
 from cache.aside import ASIDE, chunk_key, lay_aside
 from cache.shards import image_shard
 from pipeline.display import _plain_lines
+from pipeline.errors import PipelineError
 from pipeline.examples import Id, VqaExample
 from pipeline.extract import cache_spec, extract
 from pipeline.extract_images import encode_images
@@ -36,22 +37,22 @@ def run(cache: Path, *, source: Source | None = None, **settings: Any) -> tuple[
     return images, text
 
 
-class Died(Exception):
-    pass
+class Outliving(Ranks):
+    """The second of two ranks; when it has done its part, the first is found to be dead."""
 
-
-class DyingRanks(Ranks):
-    """Two ranks of which the first dies before it encodes anything, and this one is the other."""
+    calls = 0
 
     def wait(self) -> None:
-        pass
+        Outliving.calls += 1
+        if Outliving.calls % 3 == 0:
+            raise PipelineError("another rank has stopped")
 
 
 def second_rank(cache: Path, *, source: Source | None = None, **settings: Any) -> None:
-    """What a second rank does that knows nothing of the first one's death."""
     with CacheWriter(cache, cache_spec(Images(), Text(), "float32")):
         pass
-    run(cache, source=source, ranks=DyingRanks(1, 2), **settings)
+    with pytest.raises(PipelineError, match="another rank"):
+        run(cache, source=source, ranks=Outliving(1, 2), **settings)
 
 
 def asides(cache: Path) -> set[str]:
@@ -119,10 +120,6 @@ def test_what_could_not_be_read_is_tried_again(whole: dict[str, bytes], tmp_path
 
 def test_the_name_of_a_chunk_tells_all_that_fixes_it() -> None:
     spec = cache_spec(Images(), Text(), "float32")
-    source, text = source_of(), Text()
-    plan = make_plan(source, splits=["val"], text=text)
-    empty = type(load_manifest)  # only to have a name for "another thing"
-    assert empty
     keys = {
         chunk_key(spec, {}, ["a"]),
         chunk_key(spec, {}, ["a", "b"]),
@@ -132,7 +129,6 @@ def test_the_name_of_a_chunk_tells_all_that_fixes_it() -> None:
         chunk_key(cache_spec(Images(scale=2), Text(), "float32"), {}, ["a"]),
     }
     assert len(keys) == 6
-    assert plan.images == IMAGE_IDS
 
 
 def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None:
@@ -140,22 +136,27 @@ def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None
     spec = cache_spec(Images(), Text(), "float32")
     source = source_of()
     plan = make_plan(source, splits=["val"], text=Text())
-    with pytest.raises(CacheBusyError, match="no longer holds the writers' lock"):
-        with CacheWriter(cache, spec) as first:
-            work = find_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
-            key, ids = next(iter(work.images.items()))
-            new = encode_images(
-                source, ids, Images(), spec, batch_size=2, advance=_plain_lines("images", 3)
-            ).new
-            (cache / ".lock").unlink()  # somebody tidies up
-            run(cache)  # and starts another
-            before = files(cache)
-            lay_aside(cache, key, image_shard(spec, new), kind="images")
-            with pytest.raises(CacheBusyError):
-                first.adopt("images", [key])
-            with pytest.raises(CacheBusyError):
-                first.replace_shard(0, image_shard(spec, new))
-    assert {name: data for name, data in files(cache).items() if name not in asides(cache)} == before
+    first = CacheWriter(cache, spec).__enter__()
+    work = find_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
+    key, ids = next(iter(work.images.items()))
+    advance = _plain_lines("images", 3)
+    new = encode_images(source, ids, Images(), spec, batch_size=2, advance=advance).new
+    (cache / ".lock").unlink()  # somebody tidies up
+    run(cache)  # and starts another
+    first.manifest = load_manifest(cache)
+    before = files(cache)
+    lay_aside(cache, key, image_shard(spec, new), kind="images")
+
+    for change in (
+        lambda: first.adopt("images", [key]),
+        lambda: first.replace_shard(0, image_shard(spec, new)),
+        lambda: first.__exit__(None, None, None),
+    ):
+        with pytest.raises(CacheBusyError, match="no longer holds the writers' lock"):
+            change()
+        left = asides(cache)
+        assert len(left) == 2
+        assert {name: data for name, data in files(cache).items() if name not in left} == before
 
 
 def test_a_name_that_no_split_can_have_is_refused_before_any_work(tmp_path: Path) -> None:
