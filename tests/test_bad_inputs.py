@@ -176,3 +176,14 @@ def test_a_file_that_cannot_be_trusted_changes_nothing(
     assert (found.code, found.out) == (1, "")
     assert sentence in found.err.splitlines()[-1]
     assert files(data.parent / "cache") == before
+
+
+def test_a_folder_whose_name_is_not_utf8(data: Path) -> None:
+    other = Path(os.fsdecode(os.fsencode(str(data.parent)) + b"/d\xe9j\xe0"))
+    data.rename(other)
+    (other.parent / "cache").mkdir(exist_ok=True)
+    found = extract(other)
+
+    assert found.code == 3, found.err
+    assert len(FeatureCache(other.parent / "cache").split("train")) == len(GOOD_LINES)
+    assert any("d\udce9j\udce0" in failure["where"] for failure in listed(other))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import h5py
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from caches import PATCHES, TEXT_DIM, VISION_DIM, add_images, add_questions, make_spec, new_images
 
-from cache import CacheError, CacheWriter, Failure, SplitTable
+import pipeline.cache_info
+from cache import CacheError, CacheWriter, Failure, SplitTable, load_manifest
 from cache.shards import NewQuestions
+from cache.verify import verify
 from pipeline.cache_info import inspect_command, verify_command
 
 ORIGIN = {
@@ -139,6 +142,58 @@ def test_every_damaged_file_is_named_with_what_mends_it(
     for words in (f"{shard}: 2 rows", "names: 1, 2", f"to make it again: {command}"):
         assert words in shown
     assert "all sound" not in shown
+
+
+def test_what_a_cache_of_somebody_says_is_not_obeyed_by_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with CacheWriter(tmp_path, make_spec(vision={"model": "a\x1b[2Jb"})) as writer:
+        failure = Failure("1", "\x1b]0;title\x07", "line\rover", "")
+        add_images(writer, new_images([], np.empty(0), np.empty(0)), failures=[failure])
+    inspect_command(tmp_path)
+
+    shown = lines(capsys)
+    assert "\x1b" not in shown
+    assert "\r" not in shown
+    assert "a\\x1b[2Jb" in shown
+    assert "line\\rover" in shown
+
+
+def test_an_extraction_that_goes_on_meanwhile_is_no_damage(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A split is replaced and its old file removed after verify has read the manifest."""
+    old = load_manifest(directory)
+    split = SplitTable([1, 2], np.array([0, 1]), np.array([1, 0]), [(), ()], [""] * 2, [""] * 2)
+    with CacheWriter(directory, make_spec()) as writer:
+        writer.set_split("val", split)
+    assert not (directory / "splits" / "val.h5").exists()
+    answers = iter([old])
+    monkeypatch.setattr(
+        pipeline.cache_info, "load_manifest", lambda path: next(answers, load_manifest(path))
+    )
+
+    assert verify_command(directory)["damaged"] == []
+
+
+def test_ctrl_c_does_not_wait_for_all_files(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def slow(*words: object) -> None:
+        asked.append(words)
+        stop = words[-1]
+        assert isinstance(stop, threading.Event)
+        if len(asked) > 1:
+            assert stop.wait(60), "nobody said stop"
+
+    monkeypatch.setattr("cache.verify.check_file", slow)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    found = verify(directory, load_manifest(directory))
+    next(found)
+    found.close()  # what an exception in the loop does
+    assert len(asked) <= 2  # of five files
 
 
 @pytest.mark.parametrize("command", [inspect_command, verify_command])

@@ -505,3 +505,25 @@ def test_a_lease_that_goes_while_it_is_looked_at(
 
     monkeypatch.setattr(os, "utime", utime)
     assert f"{tmp_path}: another process is writing" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
+def test_a_link_in_the_place_of_a_lock_is_not_followed(name: str, tmp_path: Path) -> None:
+    """A cache from somebody else must not make us write over a file of ours."""
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("three years")
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    (directory / name).symlink_to(thesis)
+
+    with suppress(OSError, CacheBusyError), sole_writer(directory):
+        pass
+    assert thesis.read_text() == "three years"
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
+def test_a_pipe_in_the_place_of_a_lock_does_not_block(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+
+    with suppress(OSError, CacheBusyError), sole_writer(tmp_path):
+        pass

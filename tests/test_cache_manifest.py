@@ -275,6 +275,22 @@ def test_a_missing_manifest_with_a_copy_says_how_to_bring_it_back(tmp_path: Path
     assert load_manifest(tmp_path) == SMALL
 
 
+def test_a_manifest_beyond_all_measure_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "cache.json").open("wb") as file:
+        file.truncate(65 << 20)
+
+    with pytest.raises(CacheError, match=r"cannot be read \(more than 67,108,864 bytes\)"):
+        load_manifest(tmp_path)
+
+
+def test_a_deep_manifest_is_refused(tmp_path: Path) -> None:
+    for depth in (500, 990, 2000, 10**5):
+        deep = "[" * depth + "]" * depth
+        (tmp_path / "cache.json").write_text(f'{{"format": {FORMAT}, "xxh3": "", "spec": {deep}}}')
+        with pytest.raises(CacheDamagedError):
+            load_manifest(tmp_path)
+
+
 def test_a_pipe_in_place_of_a_manifest_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cache.json")
 

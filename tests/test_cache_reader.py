@@ -495,3 +495,27 @@ def test_more_shards_than_open_files(hard: int, expected: str, tmp_path: Path) -
         cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert expected in ran.stdout
+
+
+def test_a_folder_that_may_not_be_entered_is_one_sentence(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(CacheDamagedError, match=r"00000.h5: cannot be read \(Permission denied"):
+        FeatureCache(directory)
+
+
+def test_a_shard_without_one_of_its_datasets_is_damage(mine: Path) -> None:
+    whole = datasets_of(mine / "images" / "00000.h5")
+    put(mine, "images/00000.h5", {name: a for name, a in whole.items() if name != "cls"})
+    (mine / "images" / "00000.h5").write_bytes(
+        (mine / "images" / "00000.h5").read_bytes()[:-1] + b"?"
+    )
+    manifest = load_manifest(mine)
+    damage = check_file(mine, manifest, manifest.images[0])
+
+    assert damage is not None
+    assert damage.reason == "what it says of its rows is not what was written"

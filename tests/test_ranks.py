@@ -11,7 +11,7 @@ from frozen import files
 from ranks_worker import main
 
 from cache import load_manifest
-from pipeline.ranks import Ranks
+from pipeline.ranks import Ranks, torchrun_ranks
 
 HERE = Path(__file__).parent
 
@@ -76,3 +76,10 @@ def test_every_piece_of_work_is_somebodys() -> None:
         shares = [Ranks(rank, world).mine("abcde") for rank in range(world)]
         assert sorted(piece for share in shares for piece in share) == list(enumerate("abcde"))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_world_size_without_torchrun_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with torchrun_ranks() as ranks:
+        assert ranks == Ranks(0, 1)

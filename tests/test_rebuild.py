@@ -1,6 +1,7 @@
 """A damaged shard is made again alone, with the same rows, by the command that is printed."""
 
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,53 @@ def test_the_printed_commands_mend_the_cache(tmp_path: Path) -> None:
         assert ended.code == 0, ended.err
     assert frozen_vqa("verify-cache", cache).code == 0
     assert files(cache) == whole
+
+
+def tiny(cache: Path, *words: object) -> None:
+    found = frozen_vqa(
+        "extract-features", "--cache", cache, "--vision-model", "tiny", "--text-model", "tiny",
+        "--image-size", 56, *words,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+
+
+def test_the_printed_commands_know_where_each_shard_came_from(tmp_path: Path) -> None:
+    """Two data sets in one cache, one of them first in part and then whole."""
+    cache, data = tmp_path / "two  spaces", tmp_path / "data"
+    data.mkdir()
+    for seed in range(3):
+        (data / f"{seed}.png").write_bytes(picture(seed))
+    lines = [f'{{"image": "{seed}.png", "question": "q{seed}?"}}' for seed in range(3)]
+    (data / "mine.jsonl").write_text("\n".join(lines))
+    tiny(cache, "--dataset", "shapes:12", "--split", "train", "--limit", 3)
+    tiny(cache, "--dataset", f"jsonl:{data}", "--split", "mine", "--batch-size", 2)
+    tiny(cache, "--dataset", "shapes:12", "--split", "train", "--split", "val")
+    tiny(cache, "--dataset", "shapes:12", "--split", "train", "--limit", 2)
+    whole = files(cache)
+    assert len([name for name in whole if name.startswith("images/")]) == 3
+    for name in shards(whole):
+        (cache / name).unlink()
+        damaged = frozen_vqa("verify-cache", cache, "--json").json()["damaged"]
+        (command,) = [one["rebuild"] for one in damaged]
+        ended = frozen_vqa(*shlex.split(command)[1:])
+        assert ended.code == 0, ended.err
+        assert files(cache) == whole
+
+
+def test_a_printed_command_keeps_the_spaces_of_a_path(tmp_path: Path) -> None:
+    cache = tmp_path / "two  spaces"
+    tiny(cache, "--dataset", "shapes:4", "--split", "train")
+    (cache / "cache.json").write_text("{}")
+
+    said = frozen_vqa("inspect-cache", cache).err
+    subprocess.run(shlex.split(said.split("`")[1]), check=True)
+    assert frozen_vqa("inspect-cache", cache).code == 0
+
+
+def test_a_mistyped_cache_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="there is no cache here"):
+        again(tmp_path / "typo", "images/00000.h5")
+    assert not (tmp_path / "typo").exists()
 
 
 def test_the_command_of_a_cache_without_splits_leaves_places_to_fill_in(
