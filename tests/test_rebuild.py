@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,27 @@ def test_the_printed_commands_mend_the_cache(tmp_path: Path) -> None:
         assert ended.code == 0, ended.err
     assert frozen_vqa("verify-cache", cache).code == 0
     assert files(cache) == whole
+
+
+def test_a_shard_of_a_cache_without_splits_is_found_by_its_place_in_the_data_set(
+    tmp_path: Path,
+) -> None:
+    """With a picture in its middle that could not be read."""
+    source = source_of("a")
+    plan = make_plan(source, splits=["train", "val"], text=Text())
+    extract(
+        source, plan, cache=tmp_path, images=Images(), text=Text(), dtype=FLOAT32, batch_size=2,
+        shard_bytes=450,
+    )  # fmt: skip
+    manifest = replace(load_manifest(tmp_path), splits={})
+    for name in ("cache.json", "cache.copy.json"):
+        (tmp_path / name).write_text(manifest.to_json())
+    lost = (tmp_path / "images" / "00000.h5").read_bytes()
+    (tmp_path / "images" / "00000.h5").unlink()
+    (done,) = again(tmp_path, "images/00000.h5", source=source)
+
+    assert done == {"file": "images/00000.h5", "rows": 2, "same_bytes": True}
+    assert (tmp_path / "images" / "00000.h5").read_bytes() == lost
 
 
 def tiny(cache: Path, *words: object) -> None:
