@@ -5,17 +5,17 @@
     CACHE/questions/00000.h5    hidden states, one row per distinct token prefix, and paths
     CACHE/splits/train.h5       question ids, rows, all answers, question and answer types
 
-    writer.py    stage one's side           reader.py  stage two's side
-    manifest.py  what cache.json says       spec.py    what fixes the numbers
-    splits.py    the table of a split       shards.py  what a shard holds, as bytes
-    aside.py     shards that wait their turn
-    verify.py    every byte checked         files.py   atomic writes, digests
-    hdf5.py      HDF5 files in memory       lock.py    one writer at a time
-    layout.py    where their numbers lie
+    writer.py    stage one's side            reader.py   stage two's side
+    manifest.py  what cache.json says        spec.py     what fixes the numbers
+    splits.py    the table of a split        shards.py   what a shard holds, as bytes
+    aside.py     shards that wait their turn verify.py   every byte checked
+    hdf5.py      HDF5 files in memory        layout.py   where their numbers lie
+    lock.py      one writer at a time        holder.py   who that is, and whether it lives
+    files.py     atomic writes, digests      errors.py   what can be wrong
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
 
-Knows h5py and numpy. Knows nothing of models, data sets or training.
+Knows numpy, and h5py for making shards. Knows nothing of models, data sets or training.
 """
 
 from cache.errors import CacheBusyError, CacheDamagedError, CacheError, CacheMismatchError
