@@ -10,6 +10,7 @@ most, so that the two kept ones include the best of each of the two kept states.
 written last; then the states are removed.
 """
 
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -146,7 +147,9 @@ def _finished(run: Path, config: TrainConfig) -> TrainResult | None:
         return None
     require_same_settings(run, vars(load_config(run / "config.toml", {})), config)
     remove_state(run)
-    console.print(f"{run}: this training is finished; there is nothing to go on with")
+    console.print(
+        f"{run}: this training is finished; there is nothing to go on with", soft_wrap=True
+    )
     names = {field.name for field in fields(TrainResult)}
     return TrainResult(**{k: v for k, v in found.items() if k in names} | {"run": str(run)})
 
@@ -198,9 +201,10 @@ class _Training:
         try:
             trainer.restore(state.tensors)
         except (KeyError, RuntimeError) as error:
+            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise RunError(
-                f"{self.run}: its state is that of another head ({str(error)[:200]}). Go on with "
-                f"the version that began it, or train anew with --overwrite."
+                f"{self.run}: its state is that of another head ({reason}). Go on with the "
+                f"version that began it, or train anew with --overwrite."
             ) from error
         agree(self.run, state)
         self.metrics = list(found.metrics)
@@ -210,8 +214,8 @@ class _Training:
         trainer.epoch_seconds, trainer.train_reader.waited = found.epoch_seconds, found.waited
         self.started -= found.seconds
         console.print(
-            f"{self.run}: going on in epoch {len(self.metrics) + 1}, after {found.step:,} of "
-            f"{trainer.steps:,} steps",
+            f"{self.run}: going on after {len(self.metrics)} of {trainer.config.epochs} epochs, "
+            f"{found.step:,} of {trainer.steps:,} steps",
             soft_wrap=True,
         )
 
