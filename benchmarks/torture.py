@@ -183,7 +183,7 @@ def without_times(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = tree(run)
     lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
     lines.append(json.loads(found.pop("run.json")))
-    found["metrics.jsonl"] = [{k: v for k, v in l.items() if k not in TIMES} for l in lines]
+    found["metrics.jsonl"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
     return found
 
 
@@ -203,8 +203,9 @@ def train_kills(
     with progress("train kills", count) as advance:
         for _ in range(count):
             shutil.rmtree(run)
-            for _ in range(rng.randint(1, 3)):
-                after = rng.uniform(0, seconds)
+            times = rng.randint(1, 3)
+            for _ in range(times):
+                after = rng.uniform(0, seconds / times)
                 found["killed"] += trained(cache, run, killed_after=after) == -signal.SIGKILL
             found["identical"] += trained(cache, run) == 0 and without_times(run) == whole
             found["run"] += 1

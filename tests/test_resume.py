@@ -28,7 +28,7 @@ from cache.shards import NewQuestions
 from pipeline import sealed
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, RunError
-from pipeline.resume import fingerprint
+from pipeline.resume import fingerprint, save_best
 from pipeline.runs import load_run
 from pipeline.state import (
     TrainState,
@@ -340,6 +340,27 @@ def test_killed_while_a_resume_mends(
             lay_out(left, run)
             go_on(scenes, run, config)
             assert without_times(run) == whole, (number, second)
+
+
+def test_best_weights_that_were_damaged_but_lie_in_the_state(
+    scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before they were written; what is damaged does not become the previous ones."""
+    score_by_epoch([10.0, 30.0], monkeypatch)
+
+    def killed(*_: object) -> None:
+        if len(recover_state(tmp_path / "run").progress.metrics) == 2:
+            raise Killed
+        save_best(*_)
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(pipeline.train, "save_best", killed)
+        begin(scenes, tmp_path / "run", GROUPED)
+    assert read_weights(tmp_path / "run" / CURRENT).epoch == 1
+    flip(tmp_path / "run" / CURRENT, -9)
+    go_on(scenes, tmp_path / "run", GROUPED)
+    assert read_weights(tmp_path / "run" / CURRENT).epoch == 2
+    assert not (tmp_path / "run" / PREVIOUS).exists()
 
 
 @pytest.mark.parametrize("keep", ["safe", "all", "some"])
