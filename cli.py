@@ -18,6 +18,7 @@ import re
 import shlex
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,6 +140,9 @@ def train_head(
     ] = None,
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
     val_split: Annotated[str | None, typer.Option(help="Split that chooses the best.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -146,6 +150,8 @@ def train_head(
     """Stage two: train projections, cross-attention and head from the cache."""
     from pipeline.commands import train_command
 
+    if resume and overwrite:
+        raise typer.BadParameter("--resume goes on with a run, --overwrite replaces it; give one")
     settings = {
         "fusion": fusion,
         "layers": layers,
@@ -161,7 +167,13 @@ def train_head(
         "val_split": val_split,
     }
     result = train_command(
-        cache=cache, run=run, config=config, settings=settings, overwrite=overwrite, device=device
+        cache=cache,
+        run=run,
+        config=config,
+        settings=settings,
+        overwrite=overwrite,
+        resume=resume,
+        device=device,
     )
     _finish(result, as_json)
 
@@ -323,12 +335,22 @@ def _terminate(*_: object) -> None:
 
 
 def _how_to_go_on() -> str:
+    if sys.argv[1:2] == ["train-head"] and _has_state(sys.argv):
+        words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
+        return f"; to go on: {shlex.join(['frozen-vqa', *words, '--resume'])}"
     if sys.argv[1:2] != ["extract-features"]:
         return ""
     if "RANK" in os.environ:
         return "; every finished shard is stored. To go on, run the same torchrun command again"
     command = shlex.join(["frozen-vqa", *sys.argv[1:]])
     return f"; every finished shard is stored. To go on: {command}"
+
+
+def _has_state(words: list[str]) -> bool:
+    """Whether the run that a command names has begun: there is nothing to go on with before."""
+    runs = [following for word, following in pairwise(words) if word == "--run"]
+    runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
+    return any(Path(run, "state").is_dir() for run in runs)
 
 
 def _expected(error: Exception) -> bool:

@@ -1,6 +1,7 @@
-"""What the cache promises, under kills, full disks and flipped bits.
+"""What the cache and a training promise, under kills, full disks and flipped bits.
 
-    python benchmarks/torture.py --kills 200 --full-disk --flips 2000 [--seed N] [--json]
+    python benchmarks/torture.py --kills 200 --full-disk --flips 2000 --train-kills 20
+                                 [--seed N] [--json]
 
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
@@ -11,6 +12,10 @@
 --flips      One bit of one file is flipped, half of them anywhere, half in what is no feature. A
              reader then reads all there is: it must report the file, or find what it found
              before. verify-cache must find every flip.
+--train-kills  A child process trains a head, with dropout, accumulation and a state every
+             TRAIN_CHECKPOINT seconds, and is killed (SIGKILL) at a random instant, once to three
+             times; a last one resumes. Weights, the best before them, metrics and all other files
+             of the run must equal those of an undisturbed one, but for how long it took.
 
 Children are forked from a process that has loaded everything, so that a trial takes a second.
 """
@@ -42,11 +47,14 @@ from rich.table import Table
 from cache import CacheError, FeatureCache, load_manifest
 from cache.hdf5 import Hdf5File
 from cache.verify import check_copies, check_file
+from pipeline import train
+from pipeline.config import TrainConfig
 from pipeline.display import console, progress
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.extract import extract
 from pipeline.plan import make_plan
 from pipeline.sources import open_source
+from pipeline.state import has_state
 
 SCENES = "shapes:96"
 SPLITS = ("train", "val", "test")
@@ -54,6 +62,11 @@ SHARD_BYTES = 384 << 10
 HANG_SECONDS = 5.0
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DAMAGED, BROKEN = 1, 70
+TRAINING = TrainConfig(
+    width=64, epochs=8, batch_size=32, accumulate=2, dropout=0.2, min_answer_count=1
+)
+TRAIN_CHECKPOINT = 0.05
+TIMES = ("seconds", "questions_per_second", "data_wait_fraction", "xxh3")
 
 
 class Extraction:
@@ -147,6 +160,57 @@ def undisturbed(extraction: Extraction, scratch: Path) -> tuple[dict[str, bytes]
         seconds = time.monotonic() - started
         assert code == 0, "the undisturbed extraction failed"
     return tree(cache), seconds
+
+
+def trained(cache: Path, run: Path, *, killed_after: float | None = None) -> int:
+    """Train in a child, or go on with what is there; return how it ended."""
+
+    def work() -> None:
+        train.CHECKPOINT_SECONDS = TRAIN_CHECKPOINT
+        begun = has_state(run) or (run / "model.safetensors").exists()
+        cpu = torch.device("cpu")
+        train.train(cache, run, config=TRAINING, device=cpu, overwrite=not begun, resume=begun)
+
+    pid = fork(work)
+    if killed_after is not None:
+        time.sleep(killed_after)
+        os.kill(pid, signal.SIGKILL)
+    return ended(pid)
+
+
+def without_times(run: Path) -> dict[str, Any]:
+    """Return the content of every file of a run, but for how long it took."""
+    found: dict[str, Any] = tree(run)
+    lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
+    lines.append(json.loads(found.pop("run.json")))
+    found["metrics.jsonl"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+    return found
+
+
+def train_kills(
+    count: int, extraction: Extraction, scratch: Path, rng: random.Random
+) -> dict[str, int]:
+    """Kill trainings at random instants; resume; compare."""
+    cache, run = scratch / "cache", scratch / "run"
+    extraction.run(cache)
+    for _ in range(2):  # the first finds cold files
+        shutil.rmtree(run, ignore_errors=True)
+        started = time.monotonic()
+        assert trained(cache, run) == 0, "the undisturbed training failed"
+        seconds = time.monotonic() - started
+    whole = without_times(run)
+    found = Counter(run=0, identical=0, killed=0)
+    with progress("train kills", count) as advance:
+        for _ in range(count):
+            shutil.rmtree(run)
+            times = rng.randint(1, 3)
+            for _ in range(times):
+                after = rng.uniform(0, seconds / times)
+                found["killed"] += trained(cache, run, killed_after=after) == -signal.SIGKILL
+            found["identical"] += trained(cache, run) == 0 and without_times(run) == whole
+            found["run"] += 1
+            advance(1, note=f"{found['identical']} identical")
+    return dict(found)
 
 
 class FailingWrites:
@@ -383,17 +447,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, help="how many trials")
     parser.add_argument("--full-disk", action="store_true", help="fail at every n-th write")
     parser.add_argument("--flips", type=int, default=0, help="how many bits")
+    parser.add_argument("--train-kills", type=int, default=0, help="how many trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     extraction = Extraction()
     found: dict[str, dict[str, int]] = {}
-    for part, wanted in (("kills", options.kills), ("flips", options.flips)):
-        if wanted:
+    for work in (kills, flips, train_kills):
+        if wanted := getattr(options, work.__name__):
             with tempfile.TemporaryDirectory() as folder:
-                work = kills if part == "kills" else flips
-                found[part] = work(wanted, extraction, Path(folder), rng)
+                found[work.__name__] = work(wanted, extraction, Path(folder), rng)
     if options.full_disk:
         with tempfile.TemporaryDirectory() as folder:
             found["full_disk"] = full_disk(extraction, Path(folder))

@@ -19,6 +19,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.ranks import torchrun_ranks
 from pipeline.rebuild import rebuild as rebuild_shards
 from pipeline.rebuild_command import origin_of
+from pipeline.resume import asked_config
 from pipeline.runs import load_run
 from pipeline.sources import open_source
 from pipeline.tables import show_comparison, show_evaluation
@@ -130,15 +131,18 @@ def train_command(
     config: Path | None,
     settings: Mapping[str, Any],
     overwrite: bool,
+    resume: bool,
     device: str,
 ) -> dict[str, Any]:
-    """Run stage two."""
+    """Run stage two, or go on with it."""
+    asked = asked_config(run, config, settings) if resume else load_config(config, settings)
     result = train(
         cache,
         run,
-        config=load_config(config, settings),
+        config=asked,
         device=choose_device(device),
         overwrite=overwrite,
+        resume=resume,
     )
     console.print(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "

@@ -3,6 +3,8 @@
     RUN/config.toml     every setting, resolved     RUN/model.safetensors   the best weights
     RUN/config.json     shapes and encoders         RUN/answers.json        the vocabulary
     RUN/metrics.jsonl   one line per epoch          RUN/run.json            cache and outcome
+    RUN/state/          while it trains: where to go on (`pipeline/state.py`)
+    RUN/evaluation/     what `evaluate` wrote
 
 Nothing here is a pickle, and nothing that is loaded can run code. Nothing that is loaded can have
 changed either: the weights carry a digest of themselves and of the three files that say what they
@@ -12,7 +14,7 @@ mean (`pipeline/weights.py`), and run.json, which is written last, carries its o
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from typing import Any
 import torch
 
 from cache import CacheError, CacheSpec, FeatureCache
-from cache.files import digest, write_atomically
+from cache.files import digest, make_directory, write_atomically
 from pipeline.answers import Vocabulary, load_vocabulary
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import ConfigError, RunError
 from pipeline.model import ModelConfig, VqaModel
+from pipeline.state import remove_state
 from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
 FORMAT = 2
@@ -69,11 +72,12 @@ def start_run(
     """
     if (path / "config.json").exists() and not overwrite:
         raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, "
-            f"or --overwrite to train this one anew."
+            f"{path}: there is a run in this folder already. Give another --run, --resume to go on "
+            f"with this one, or --overwrite to train it anew."
         )
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
+        remove_state(path)  # first, for it must not outlive what belongs to it
         remove_weights(path)
         for old in ("metrics.jsonl", "run.json"):
             (path / old).unlink(missing_ok=True)
@@ -89,8 +93,21 @@ def start_run(
 
 
 def digests(path: Path) -> dict[str, str]:
-    """Return the digests of the files of a run that say what its weights mean."""
-    return {name: digest((path / name).read_bytes()) for name in MEANING}
+    """Return the digests of the files of a run that say what its weights mean.
+
+    Raises:
+        RunError: if one cannot be read.
+    """
+    found = {}
+    for name in MEANING:
+        try:
+            found[name] = digest((path / name).read_bytes())
+        except OSError as error:
+            raise RunError(
+                f"{path / name}: cannot be read ({error.strerror}). "
+                f"Restore it from a copy, or train the head again."
+            ) from error
+    return found
 
 
 def encoders(spec: CacheSpec) -> dict[str, Any]:
@@ -98,16 +115,33 @@ def encoders(spec: CacheSpec) -> dict[str, Any]:
     return {"vision": dict(spec.vision), "text": dict(spec.text)}
 
 
-def append_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Add one epoch's line to metrics.jsonl."""
-    with writing(path), (path / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(metrics) + "\n")
+def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Let metrics.jsonl hold these lines, whole or as it was before."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    with writing(path):
+        if text:
+            write_atomically(path / "metrics.jsonl", text.encode())
+        else:
+            (path / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
-    """Record what came out."""
+    """Record what came out; then there is nothing to go on with."""
     with writing(path):
         _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
+        remove_state(path)
+
+
+def outcome(path: Path) -> dict[str, Any] | None:
+    """Return what `finish_run` recorded; None for a run that is not finished.
+
+    Raises:
+        RunError: if the record is damaged.
+    """
+    if not (path / "run.json").exists():
+        return None
+    found = _read_sealed(path / "run.json")
+    return found if "best_accuracy" in found else None
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -147,14 +181,7 @@ def load_run(path: Path, device: torch.device) -> Run:
 
 def _require_meaning(path: Path, weights: Weights) -> None:
     """Raise unless the files beside the weights are those that they were saved with."""
-    for name in MEANING:
-        try:
-            found = digest((path / name).read_bytes())
-        except OSError as error:
-            raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). "
-                f"Restore it from a copy, or train the head again."
-            ) from error
+    for name, found in digests(path).items():
         if found != weights.files.get(name):
             raise RunError(
                 f"{path / name}: not the file that the weights were saved with; it was changed or "

@@ -14,24 +14,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-import pipeline.train
+import pipeline.trainer
 from cache import CacheError, FeatureCache
 from pipeline.answers import build_vocabulary, class_scores
 from pipeline.batches import FeatureBatch, Grid, plan_batches
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import RunError
 from pipeline.model import VqaModel
+from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
+from pipeline.predict import predict
 from pipeline.runs import load_run
-from pipeline.train import (
-    Trainer,
-    TrainResult,
-    _trainer,
-    build_optimizer,
-    learning_rate,
-    predict,
-    soft_target_loss,
-    train,
-)
+from pipeline.train import TrainResult, train
+from pipeline.trainer import Trainer, build_trainer
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(width=16, heads=2, lr=0.01, batch_size=24, epochs=3, min_answer_count=1)
@@ -49,7 +43,7 @@ def make_trainer(made: Made, **changes: object) -> Trainer:
     cache = FeatureCache(made.directory)
     splits = cache.split("train"), cache.split("val")
     vocabulary = build_vocabulary(splits[0].answers, min_count=1)
-    return _trainer(cache, *splits, vocabulary, "2021", config=small(**changes), device=CPU)
+    return build_trainer(cache, *splits, vocabulary, "2021", config=small(**changes), device=CPU)
 
 
 def metrics(run: Path) -> list[dict]:
@@ -326,7 +320,7 @@ def nan_from_call(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
         calls += 1
         return loss(logits, targets) * (float("nan") if calls >= first else 1)
 
-    monkeypatch.setattr(pipeline.train, "soft_target_loss", sabotaged)
+    monkeypatch.setattr(pipeline.trainer, "soft_target_loss", sabotaged)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline import sealed
 from pipeline import weights as module
 from pipeline.errors import RunError
 from pipeline.weights import CURRENT, PREVIOUS, Weights, load_weights, remove_weights, save_weights
@@ -56,7 +57,7 @@ def epochs(run: Path) -> tuple[int, ...]:
     """Return from which epochs the weights are, the current ones first, each checked."""
     found = [load_weights(run)]
     if (run / PREVIOUS).exists():
-        found.append(module._read(run / PREVIOUS))
+        found.append(module.read_weights(run / PREVIOUS))
     assert all(same(weights, made(weights.epoch)) for weights in found)
     return tuple(weights.epoch for weights in found)
 
@@ -151,7 +152,7 @@ def test_the_digest_covers_everything(
     with safe_open(tmp_path / CURRENT, "pt") as file:
         digest = json.loads(file.metadata()["run"])["xxh3"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_digest", lambda *_: digest)
+        patch.setattr(sealed, "tensors_digest", lambda *_: digest)
         save_weights(tmp_path, change(made(1)))
         load_weights(tmp_path)
     (tmp_path / PREVIOUS).unlink()
@@ -256,8 +257,8 @@ def test_a_file_whose_record_is_sealed_but_of_another_form(tmp_path: Path) -> No
     """From elsewhere: whoever can write the file can write the digest."""
     tensors = {"a": torch.ones(2)}
     for record in ({}, {"epoch": 1, "accuracy": 2, "files": 3}, {"epoch": "x", "accuracy": 2}):
-        sealed = {**record, "xxh3": module._digest(tensors, record)}
-        save_file(tensors, tmp_path / CURRENT, metadata={"run": json.dumps(sealed)})
+        whole = {**record, "xxh3": sealed.tensors_digest(tensors, record)}
+        save_file(tensors, tmp_path / CURRENT, metadata={"run": json.dumps(whole)})
         with pytest.raises(RunError, match="does not fit the format of weights"):
             load_weights(tmp_path)
 

@@ -1,0 +1,224 @@
+"""One training in memory: the model, its optimizer, and a place in an epoch's plan of batches.
+
+Nothing here writes a file. Between two steps a trainer can be taken apart into tensors and put
+together again (`tensors`, `restore`), and goes on as if nothing had happened: there are no
+gradients then, and whatever is drawn comes from generators whose states are among the tensors.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from cache import FeatureCache, SplitTable
+from pipeline.answers import ClassScores, Vocabulary, class_scores
+from pipeline.batches import BatchReader, Grid, plan_batches
+from pipeline.config import TrainConfig
+from pipeline.display import progress
+from pipeline.errors import ConfigError, RunError
+from pipeline.metric import Rules
+from pipeline.model import ModelConfig, VqaModel
+from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
+from pipeline.predict import predict
+
+
+@dataclass
+class Trainer:
+    """One training run in memory: everything that `train` needs between its steps.
+
+    Attributes:
+        steps: Of the whole training; the learning rate depends on it.
+        step: Steps so far.
+        running: The epoch that is running or was the last to, from 0.
+        batch: Batches of its plan that are done.
+        loss: Sum over its questions so far.
+        epoch_seconds: What it has taken so far.
+    """
+
+    config: TrainConfig
+    device: torch.device
+    model: VqaModel
+    optimizer: torch.optim.AdamW
+    train_split: SplitTable
+    val_split: SplitTable
+    train_reader: BatchReader
+    val_reader: BatchReader
+    val_scores: ClassScores
+    steps: int
+    step: int = 0
+    running: int = 0
+    batch: int = 0
+    loss: Tensor = field(init=False)
+    epoch_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.loss = torch.zeros((), device=self.device)
+
+    def plan(self, number: int) -> list[Grid]:
+        """Return the batches of an epoch."""
+        return plan_batches(
+            self.train_split.image_rows,
+            batch_size=self.config.batch_size,
+            grouped=self.config.group_by_image,
+            shuffle=(self.config.seed, number),
+        )
+
+    def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
+        """Train for what is left of one epoch and return its mean loss.
+
+        Args:
+            number: From 0. The running one goes on, any other begins.
+            after_step: Called between two steps; what it raises leaves a trainer that can go on.
+
+        Raises:
+            RunError: if the loss is not finite.
+        """
+        if number != self.running:
+            self.running, self.batch, self.epoch_seconds = number, 0, 0.0
+            self.loss.zero_()
+        config, plan = self.config, self.plan(number)
+        left = plan[self.batch :]
+        self.model.train()
+        what = f"epoch {number + 1}/{config.epochs}"
+        clock = time.perf_counter()
+        with progress(what, sum(len(entry) for grid in left for entry in grid)) as advance:
+            for done, batch in enumerate(self.train_reader.batches(left), start=self.batch + 1):
+                on_device = batch.to(self.device)
+                logits = self.model(
+                    on_device.patch_embeddings, on_device.hidden_states, on_device.attention_mask
+                )
+                targets = on_device.soft_targets
+                assert targets is not None
+                loss = soft_target_loss(logits, targets)
+                # Batches differ a little in size; each question counts the same.
+                share = len(batch.questions) / (config.batch_size * config.accumulate)
+                (loss * share).backward()
+                self.loss += loss.detach() * len(batch.questions)
+                advance(len(batch.questions))
+                if done % config.accumulate == 0 or done == len(plan):
+                    self._update()
+                    self.batch = done
+                    self.epoch_seconds += time.perf_counter() - clock
+                    after_step()
+                    clock = time.perf_counter()
+        mean = self.loss.item() / len(self.train_split)
+        if not math.isfinite(mean):
+            kept = "the best weights so far are kept" if number else "no weights were kept"
+            raise RunError(
+                f"the loss of epoch {number + 1} is {mean}; {kept}. "
+                f"Lower --lr (it is {config.lr:g}) or --clip (it is {config.clip:g})."
+            )
+        return mean
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, steps=self.steps, config=self.config)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def accuracy(self) -> float:
+        """Return the accuracy on the validation split, in percent."""
+        predicted = predict(
+            self.model, self.val_reader, self.val_split, self.config, device=self.device
+        )
+        return 100 * float(self.val_scores.score(predicted).mean())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what `restore` needs beside the numbers above; see `pipeline/state.py`."""
+        found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, tensor in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer.{name}.{key}"] = tensor
+        found |= {"epoch.loss": self.loss, "rng.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            found["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the place of the trainer whose tensors these are.
+
+        Raises:
+            KeyError, RuntimeError: if they are those of another model.
+        """
+        tensors = dict(tensors)
+        torch.set_rng_state(tensors.pop("rng.cpu"))
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors.pop("rng.cuda"), self.device)
+        self.loss.copy_(tensors.pop("epoch.loss"))
+        self.model.load_state_dict(_below("model", tensors))
+        for name, parameter in self.model.named_parameters():
+            # Copies, because arithmetic may round otherwise on memory that begins elsewhere than
+            # where an allocation does.
+            self.optimizer.state[parameter] = {
+                key: torch.empty_like(tensor, device=self.device).copy_(tensor)
+                for key, tensor in _below(f"optimizer.{name}", tensors).items()
+            }
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors PREFIX.NAME by their names."""
+    start = prefix + "."
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+
+
+def build_trainer(
+    cache: FeatureCache,
+    train_split: SplitTable,
+    val_split: SplitTable,
+    vocabulary: Vocabulary,
+    rules: Rules,
+    *,
+    config: TrainConfig,
+    device: torch.device,
+) -> Trainer:
+    """Return a trainer before its first step.
+
+    Raises:
+        ConfigError: if settings and data do not fit together.
+    """
+    torch.manual_seed(config.seed)
+    spec = cache.spec
+    model = VqaModel(
+        ModelConfig(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=len(vocabulary),
+            fusion=config.fusion,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            dropout=config.dropout,
+        )
+    ).to(device)
+    train_scores = class_scores(train_split.answers, vocabulary, rules=rules)
+    if not len(train_scores.classes):
+        raise ConfigError("no training question has an answer in the vocabulary")
+    plan = plan_batches(
+        train_split.image_rows,
+        batch_size=config.batch_size,
+        grouped=config.group_by_image,
+        shuffle=(config.seed, 0),
+    )
+    return Trainer(
+        config=config,
+        device=device,
+        model=model,
+        optimizer=build_optimizer(model, config),
+        train_split=train_split,
+        val_split=val_split,
+        train_reader=BatchReader(cache, train_split, scores=train_scores, answers=len(vocabulary)),
+        val_reader=BatchReader(cache, val_split),
+        val_scores=class_scores(val_split.answers, vocabulary, rules=rules),
+        # Epochs may differ by a batch; the schedule only needs to be about right at its end.
+        steps=config.epochs * math.ceil(len(plan) / config.accumulate),
+    )
