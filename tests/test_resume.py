@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from caches import PATCHES, TEXT_DIM, VISION_DIM, Made, make_cache, make_spec, new_images
+from caches import (
+    PATCHES,
+    TEXT_DIM,
+    VISION_DIM,
+    Made,
+    add_images,
+    add_questions,
+    make_cache,
+    make_spec,
+    new_images,
+)
 from command import Finished, frozen_vqa
 from power import Names, left_behind, recorded
 
@@ -633,15 +643,16 @@ def test_a_cache_that_was_moved_or_extended_is_the_same(
     before = fingerprint(FeatureCache(scenes.directory), splits)
     with CacheWriter(tmp_path / "moved", make_spec()) as writer:
         features = np.ones((3, PATCHES, VISION_DIM), np.float16)
-        writer.add_images(new_images(["x", "y", "z"], features, features.mean(1)))
-        writer.add_questions(
+        add_images(writer, new_images(["x", "y", "z"], features, features.mean(1)))
+        add_questions(
+            writer,
             NewQuestions(
                 texts=["more?"],
                 paths=[[len(scenes.states) + 2]],
                 parents=np.array([-1]),
                 tokens=np.array([99]),
                 hidden_states=np.ones((1, TEXT_DIM), np.float16),
-            )
+            ),
         )
         table = FeatureCache(scenes.directory).split("test")
         writer.set_split("more", replace(table, image_rows=table.image_rows + 80), left_out=0)
