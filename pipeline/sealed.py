@@ -48,13 +48,20 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+    ) as error:
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
     try:
         record = json.loads(header["__metadata__"]["run"])
         expected = record.pop("xxh3")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
     if expected != tensors_digest(tensors, record):
         raise ValueError("does not fit its digest; it was changed or damaged")

@@ -118,7 +118,7 @@ def read_weights(path: Path) -> Weights:
     try:
         files = {str(name): str(digest) for name, digest in record["files"].items()}
         return Weights(tensors, int(record["epoch"]), float(record["accuracy"]), files)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"does not fit the format of weights ({error})") from error
 
 

@@ -457,3 +457,15 @@ def test_tensors_of_a_loaded_file_are_those_that_were_saved(tmp_path: Path) -> N
     found: dict[str, Tensor] = dict(load_weights(tmp_path).tensors)
     assert found.keys() == made(2).tensors.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in made(2).tensors.items())
+
+
+@pytest.mark.parametrize("depth", [900, 10**5])
+def test_a_header_of_somebody_that_nests_too_deep_is_one_sentence(
+    depth: int, tmp_path: Path
+) -> None:
+    deep = {"run": "[" * depth + "]" * depth}
+    data = safetensors.torch.save({"a": torch.zeros(2)}, metadata=deep)
+    (tmp_path / CURRENT).write_bytes(data)
+
+    with pytest.raises(RunError, match=r"model\.safetensors"):
+        load_weights(tmp_path)
