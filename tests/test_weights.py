@@ -464,8 +464,7 @@ def test_a_header_of_somebody_that_nests_too_deep_is_one_sentence(
     depth: int, tmp_path: Path
 ) -> None:
     deep = {"run": "[" * depth + "]" * depth}
-    data = safetensors.torch.save({"a": torch.zeros(2)}, metadata=deep)
-    (tmp_path / CURRENT).write_bytes(data)
+    save_file({"a": torch.zeros(2)}, tmp_path / CURRENT, metadata=deep)
 
     with pytest.raises(RunError, match=r"model\.safetensors"):
         load_weights(tmp_path)
