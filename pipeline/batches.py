@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -108,17 +110,17 @@ def _entries(image_rows: np.ndarray, order: np.ndarray, slots: int) -> Grid:
 
 
 def _sorted_in_buckets(entries: Grid, questions: int) -> Grid:
-    """Sort stretches of about so many questions by the number of questions per picture."""
+    """Sort stretches of about so many questions by the number of questions per picture.
+
+    Every other one is sorted backwards: a batch over the edge of two would otherwise put pictures
+    with the most questions beside those with the fewest, and be mostly padding.
+    """
+    counts = np.cumsum([len(entry) for entry in entries])
+    bucket_of = (counts - 1) // questions
     out: Grid = []
-    bucket: Grid = []
-    count = 0
-    for entry in entries:
-        bucket.append(entry)
-        count += len(entry)
-        if count >= questions:
-            out += sorted(bucket, key=len)
-            bucket, count = [], 0
-    return out + sorted(bucket, key=len)
+    for number, bucket in groupby(zip(bucket_of, entries, strict=True), key=itemgetter(0)):
+        out += sorted((entry for _, entry in bucket), key=len, reverse=bool(number % 2))
+    return out
 
 
 class BatchReader:
