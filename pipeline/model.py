@@ -206,18 +206,25 @@ class VqaModel(nn.Module):
         nn.init.constant_(self.head.bias, -math.log(self.config.answers))
 
     def forward(
-        self, patch_embeddings: Tensor, hidden_states: Tensor, attention_mask: Tensor
+        self,
+        patch_embeddings: Tensor,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        patch_scales: Tensor | None = None,
     ) -> Tensor:
         """Return logits of the questions in slots that are not empty, in the order of the slots.
 
         Args:
-            patch_embeddings: (images, patches, vision_dim), any float type.
+            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
             attention_mask: (images, slots, tokens), True = real token.
+            patch_scales: (images, patches), by what each patch embedding is multiplied.
 
         Returns:
             (questions, answers) float logits, before the sigmoid.
         """
+        if patch_scales is None and not patch_embeddings.is_floating_point():
+            raise ValueError(f"{patch_embeddings.dtype} patch embeddings need their scales")
         slots = attention_mask.shape[1]
         pooled = []
         # Zeros in place of padding: NaN times a weight of zero would still be NaN.
@@ -225,7 +232,10 @@ class VqaModel(nn.Module):
         words = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
         patches = None
         if self.vision_projection:
-            patches = self.vision_projection(self._cast(patch_embeddings)).unsqueeze(1)
+            patches = self._cast(patch_embeddings)
+            if patch_scales is not None:
+                patches = patches * self._cast(patch_scales)[..., None]
+            patches = self.vision_projection(patches).unsqueeze(1)
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
         for i, layer in enumerate(self.layers):
