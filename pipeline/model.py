@@ -244,6 +244,7 @@ class VqaModel(nn.Module):
         patch_embeddings: Tensor,
         hidden_states: Tensor,
         attention_mask: Tensor,
+        patch_scales: Tensor | None = None,
         *,
         paths: Tensor | None = None,
         places: Tensor | None = None,
@@ -251,10 +252,11 @@ class VqaModel(nn.Module):
         """Return logits of the questions in slots that are not empty, in the order of the slots.
 
         Args:
-            patch_embeddings: (images, patches, vision_dim), any float type.
+            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or (rows, text_dim) with `paths`: each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
+            patch_scales: (images, patches), by what each patch embedding is multiplied.
             paths: (images, slots, tokens) rows of `hidden_states`; any row where there is padding.
             places: (questions,) which of the images * slots are not empty. Without it they are
                 looked for, and a GPU has to be waited for.
@@ -262,6 +264,8 @@ class VqaModel(nn.Module):
         Returns:
             (questions, answers) float logits, before the sigmoid.
         """
+        if patch_scales is None and not patch_embeddings.is_floating_point():
+            raise ValueError(f"{patch_embeddings.dtype} patch embeddings need their scales")
         slots = attention_mask.shape[1]
         if places is None:
             places = attention_mask.any(-1).flatten().nonzero().squeeze(1)
@@ -272,7 +276,10 @@ class VqaModel(nn.Module):
         words = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
         patches = None
         if self.vision_projection:
-            patches = self.vision_projection(self._cast(patch_embeddings)).unsqueeze(1)
+            patches = self._cast(patch_embeddings)
+            if patch_scales is not None:
+                patches = patches * self._cast(patch_scales)[..., None]
+            patches = self.vision_projection(patches).unsqueeze(1)
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
         for layer in self.layers:
