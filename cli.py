@@ -145,6 +145,10 @@ def train_head(
         bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
+    residency: Annotated[
+        Literal["auto", "gpu", "ram", "mapped"],
+        typer.Option(help="Where the features are meanwhile; auto goes by what is free."),
+    ] = "auto",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -174,6 +178,7 @@ def train_head(
         settings=settings,
         overwrite=overwrite,
         resume=resume,
+        residency=residency,
         device=device,
     )
     _finish(result, as_json)

@@ -127,16 +127,18 @@ class ClassScores:
     targets: np.ndarray
     scores: np.ndarray
 
-    def dense(self, questions: np.ndarray, classes: int) -> np.ndarray:
-        """Return soft targets of some questions: (len(questions), classes) float32."""
-        out = np.zeros((len(questions), classes), dtype=np.float32)
+    def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the soft targets of some questions.
+
+        Returns:
+            (entries,) each: place in `questions`, class, soft target as float32.
+        """
         starts, ends = self.offsets[questions], self.offsets[questions + 1]
         counts = ends - starts
         rows = np.repeat(np.arange(len(questions)), counts)
         # Entry numbers of all questions: each one's start, then on to its end.
         entries = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-        out[rows, self.classes[entries]] = self.targets[entries]
-        return out
+        return rows, self.classes[entries], self.targets[entries]
 
     def score(self, predicted: np.ndarray) -> np.ndarray:
         """Return the score in [0, 1] of one predicted class per question."""

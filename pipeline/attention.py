@@ -138,6 +138,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scores.softmax(dim=-1, dtype=at_least_single).to(v.dtype) @ v
 
 
+def lowered(x: Tensor) -> Tensor:
+    """Return `x` as autocast would multiply it, once for all the matrices that it goes through."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def spread(rows: Tensor, paths: Tensor | None) -> Tensor:
     """Bring what was made once per distinct word to every place where that word occurs.
 
@@ -156,5 +162,5 @@ def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
 
     A row without a real token (an empty slot) averages to zero.
     """
-    weights = attention_mask / attention_mask.sum(-1, keepdim=True).clamp(min=1)
-    return (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)
+    weights = attention_mask.to(x.dtype).unsqueeze(-2)  # (..., 1, tokens)
+    return (weights @ x).squeeze(-2) / weights.sum(-1).clamp(min=1)

@@ -1,32 +1,26 @@
-"""Whole batches of cached features, in an order that is a function of seed and epoch.
+"""Whole batches of cached features, made by one background thread while the last one is used.
 
-A batch is a grid of pictures and of the questions asked about each ("slots"). Grouped order puts
-all questions of a picture beside it, so that the picture is read, projected and turned into keys
-and values once for them; plain order is the same grid with one slot.
+A batch holds each picture once for all questions about it that are in the batch, and each distinct
+prefix once for all questions that begin with it: what is cached once is read and projected once.
 """
 
-import mmap
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cache import FeatureCache, SplitTable
+from cache import SplitTable
+from cache.memory import aligned_empty
 from cache.spec import SCALE_DTYPE
 from pipeline.answers import ClassScores
-
-MAX_SLOTS = 16
-"""Questions of one picture in a batch; a picture with more comes several times."""
-
-BUCKET = 16
-"""Batches among which pictures are sorted by their number of questions, to pad less."""
+from pipeline.features import Features
+from pipeline.order import Grid, Order
 
 AHEAD = 2
 """Batches made in advance by the background thread."""
@@ -37,139 +31,91 @@ class FeatureBatch:
     """Features of some questions and their pictures.
 
     Attributes:
-        patch_embeddings: (images, patches, vision_dim).
+        image_rows: (images,) rows of the pictures in the cache.
+        patch_embeddings: (images, patches, vision_dim); None until they are gathered on the GPU.
         patch_scales: (images, patches) of an int8 cache, else None.
-        hidden_states: (images, slots, tokens, text_dim); what is padding is undefined.
+        hidden_states: (prefixes, text_dim), each distinct prefix of the batch once.
+        paths: (images, slots, tokens) rows of `hidden_states`; what is padding is row 0.
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
-        questions: (questions,) rows of the split, in the order of the slots that are not empty.
-        soft_targets: (questions, answers), or None where none were asked for.
+        places: (questions,) which of the images * slots hold a question, rising.
+        questions: (questions,) rows of the split, in the order of `places`.
+        target_places: (2, entries) question of the batch and class of each soft target that is not
+            zero; None where none were asked for.
+        target_values: (entries,) those soft targets.
     """
 
-    patch_embeddings: Tensor
+    image_rows: Tensor
+    patch_embeddings: Tensor | None
     patch_scales: Tensor | None
     hidden_states: Tensor
+    paths: Tensor
     attention_mask: Tensor
+    places: Tensor
     questions: np.ndarray
-    soft_targets: Tensor | None
+    target_places: Tensor | None = None
+    target_values: Tensor | None = None
 
-    def to(self, device: torch.device) -> "FeatureBatch":
-        """Return the batch on `device`."""
-        scales, targets = self.patch_scales, self.soft_targets
-        return FeatureBatch(
-            self.patch_embeddings.to(device),
-            None if scales is None else scales.to(device),
-            self.hidden_states.to(device),
-            self.attention_mask.to(device),
-            self.questions,
-            None if targets is None else targets.to(device),
-        )
+    def soft_targets(self, answers: int) -> Tensor:
+        """Return all soft targets, on the device: (questions, answers)."""
+        assert self.target_places is not None
+        assert self.target_values is not None
+        zeros = self.target_values.new_zeros(len(self.questions), answers)
+        return zeros.index_put_((self.target_places[0], self.target_places[1]), self.target_values)
 
-
-Grid = list[np.ndarray]
-"""A batch before it is read: for each picture the rows of its questions in the split."""
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if isinstance(value, Tensor)}
 
 
-def plan_batches(
-    image_rows: np.ndarray, *, batch_size: int, grouped: bool, shuffle: tuple[int, int] | None
-) -> list[Grid]:
-    """Put the questions of a split into batches, each exactly once.
+@dataclass
+class _Buffer:
+    """Room for the pictures of one batch; `copied` tells when a GPU has them."""
 
-    Args:
-        image_rows: (questions,) row of each question's picture.
-        batch_size: Most questions in a batch.
-        grouped: Whether questions of one picture go together.
-        shuffle: Seed and epoch, or None for the order of the split (by picture, if grouped).
-    """
-    rng = np.random.default_rng(shuffle) if shuffle is not None else None
-    slots = min(MAX_SLOTS, batch_size) if grouped else 1
-    order = np.arange(len(image_rows))
-    if rng is not None:
-        order = rng.permutation(order)
-    entries = _entries(image_rows, order, slots) if grouped else list(order[:, None])
-    if rng is not None and grouped:
-        entries = [entries[i] for i in rng.permutation(len(entries))]
-        entries = _sorted_in_buckets(entries, batch_size * BUCKET)
-    batches: list[Grid] = []
-    count = batch_size
-    for entry in entries:
-        if count + len(entry) > batch_size:
-            batches.append([])
-            count = 0
-        batches[-1].append(entry)
-        count += len(entry)
-    if rng is not None:
-        batches = [batches[i] for i in rng.permutation(len(batches))]
-    return batches
-
-
-def _entries(image_rows: np.ndarray, order: np.ndarray, slots: int) -> Grid:
-    """Group questions by picture, at most `slots` together."""
-    by_image = order[np.argsort(image_rows[order], kind="stable")]
-    edges = np.flatnonzero(np.diff(image_rows[by_image])) + 1
-    return [
-        group[first : first + slots]
-        for group in np.split(by_image, edges)
-        for first in range(0, len(group), slots)
-    ]
-
-
-def _sorted_in_buckets(entries: Grid, questions: int) -> Grid:
-    """Sort stretches of about so many questions by the number of questions per picture.
-
-    Every other one is sorted backwards: a batch over the edge of two would otherwise put pictures
-    with the most questions beside those with the fewest, and be mostly padding.
-    """
-    counts = np.cumsum([len(entry) for entry in entries])
-    bucket_of = (counts - 1) // questions
-    out: Grid = []
-    for number, bucket in groupby(zip(bucket_of, entries, strict=True), key=itemgetter(0)):
-        out += sorted((entry for _, entry in bucket), key=len, reverse=bool(number % 2))
-    return out
+    patches: Tensor
+    scales: Tensor | None
+    copied: torch.cuda.Event | None = None
 
 
 class BatchReader:
-    """Reads batches of one split from the cache.
+    """Makes batches of one split.
 
     Args:
-        cache: The features.
+        features: Of the cache.
         split: The questions.
         scores: Soft targets of the questions, or None.
-        answers: Size of the vocabulary.
     """
 
     def __init__(
-        self,
-        cache: FeatureCache,
-        split: SplitTable,
-        *,
-        scores: ClassScores | None = None,
-        answers: int = 0,
+        self, features: Features, split: SplitTable, *, scores: ClassScores | None = None
     ) -> None:
-        self._cache = cache
+        self._features = features
         self._split = split
         self._scores = scores
-        self._answers = answers
-        questions = cache.questions
-        self._states = torch.from_numpy(questions.hidden_states)
-        self._path_rows = questions.path_rows
-        self._path_starts = questions.path_offsets[:-1]
-        self._lengths = questions.lengths()
-        self._buffers: list[np.ndarray] = []
+        self._lengths = features.questions.lengths()
+        self._buffers: list[_Buffer] = []
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
 
-    def batches(self, plan: Sequence[Grid]) -> Iterator[FeatureBatch]:
-        """Yield the batches of a plan; a batch is valid until the next one is asked for."""
-        self._allocate(max((len(grid) for grid in plan), default=0))
-        ready: queue.Queue[FeatureBatch | BaseException | None] = queue.Queue(AHEAD)
+    def batches(self, order: Order) -> Iterator[FeatureBatch]:
+        """Yield the batches, on the device; each is valid until the next one is asked for."""
+        with closing(self._on_host(order)) as on_host:
+            if self._features.device.type == "cpu":
+                yield from (batch for batch, _ in on_host)
+            else:
+                yield from self._on_gpu(on_host)
+
+    def _on_host(self, order: Order) -> Generator[tuple[FeatureBatch, _Buffer], None, None]:
+        self._allocate(order.most_images)
+        ready: queue.Queue[tuple[FeatureBatch, _Buffer] | BaseException | None]
+        ready = queue.Queue(AHEAD)
         stop = threading.Event()
 
         def work() -> None:
             try:
-                for i, grid in enumerate(plan):
-                    if not _put(
-                        ready, self._read(grid, self._buffers[i % len(self._buffers)]), stop
-                    ):
+                for i, grid in enumerate(order):
+                    buffer = self._buffers[i % len(self._buffers)]
+                    if not _put(ready, (self._read(grid, buffer), buffer), stop):
                         return
                 _put(ready, None, stop)
             except BaseException as error:  # carried over to the consumer's thread
@@ -191,55 +137,118 @@ class BatchReader:
             stop.set()
             thread.join()
 
+    def _on_gpu(self, on_host: Iterator[tuple[FeatureBatch, _Buffer]]) -> Iterator[FeatureBatch]:
+        """Copy one batch ahead, on a stream of its own; nothing waits for the copy but its use."""
+        device = self._features.device
+        stream = torch.cuda.Stream(device)
+        ahead: tuple[FeatureBatch, torch.cuda.Event] | None = None
+        for batch, buffer in on_host:
+            with torch.cuda.stream(stream):
+                moved = self._uploaded(batch)
+            buffer.copied = stream.record_event()
+            if ahead:
+                yield _arrived(*ahead)
+            ahead = moved, buffer.copied
+        if ahead:
+            yield _arrived(*ahead)
+
+    def _uploaded(self, batch: FeatureBatch) -> FeatureBatch:
+        features = self._features
+        moved = {
+            name: tensor.to(features.device, non_blocking=True)
+            for name, tensor in batch.tensors().items()
+        }
+        if features.on_gpu is not None:
+            rows = moved["image_rows"]
+            moved["patch_embeddings"] = features.on_gpu.index_select(0, rows)
+            if features.scales_on_gpu is not None:
+                moved["patch_scales"] = features.scales_on_gpu.index_select(0, rows)
+        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        return FeatureBatch(**(values | moved))
+
     def _allocate(self, images: int) -> None:
-        """Make page-aligned buffers: into numpy's usual alignment some CPUs copy 5 times slower."""
-        spec = self._cache.spec
-        if self._buffers and len(self._buffers[0]) >= images:
+        spec, on_host = self._features.cache.spec, self._features.place != "gpu"
+        if self._buffers and len(self._buffers[0].patches) >= images:
             return
-        shape = (images, spec.patches, spec.vision_dim)
-        dtype = spec.image_dtype
-        nbytes = max(1, int(np.prod(shape)) * dtype.itemsize)
+        shape = (images if on_host else 0, spec.patches, spec.vision_dim)
         # One being read into, AHEAD waiting, one in use.
         self._buffers = [
-            np.frombuffer(mmap.mmap(-1, nbytes), dtype, int(np.prod(shape))).reshape(shape)
+            _Buffer(
+                self._empty(shape, spec.image_dtype),
+                self._empty(shape[:2], np.dtype(SCALE_DTYPE)) if spec.quantised else None,
+            )
             for _ in range(AHEAD + 2)
         ]
 
-    def _read(self, grid: Grid, buffer: np.ndarray) -> FeatureBatch:
-        slots = max(len(entry) for entry in grid)
-        rows = np.full((len(grid), slots), -1, dtype=np.int64)
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+        if self._features.device.type == "cpu":
+            return torch.from_numpy(aligned_empty(shape, dtype))
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        return torch.empty(shape, dtype=kind, pin_memory=True)
+
+    def _read(self, grid: Grid, buffer: _Buffer) -> FeatureBatch:
+        rows = np.full((len(grid), max(len(entry) for entry in grid)), -1, dtype=np.int64)
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
-        questions = rows[rows >= 0]
-        patches = buffer[: len(grid)]
-        scales = None
-        if self._cache.spec.quantised:
-            scales = np.empty(patches.shape[:2], SCALE_DTYPE)
-        self._cache.read_images(self._split.image_rows[rows[:, 0]], patches, scales)
-        states, mask = self._question_states(rows)
-        targets = None
+        places = np.flatnonzero(rows >= 0)
+        questions = rows.reshape(-1)[places]
+        image_rows = self._split.image_rows[rows[:, 0]]
+        patches = scales = None
+        if self._features.place != "gpu":
+            if buffer.copied is not None:
+                buffer.copied.synchronize()
+            patches = buffer.patches[: len(grid)]
+            scales = None if buffer.scales is None else buffer.scales[: len(grid)]
+            into = None if scales is None else scales.numpy()
+            self._features.images.read_images(image_rows, patches.numpy(), into)
+        states, paths, mask = self._question_states(rows)
+        targets, values = None, None
         if self._scores is not None:
-            targets = torch.from_numpy(self._scores.dense(questions, self._answers))
+            of, classes, values = self._scores.sparse(questions)
+            targets = np.stack([of, classes])
         return FeatureBatch(
-            torch.from_numpy(patches),
-            None if scales is None else torch.from_numpy(scales),
-            states,
-            mask,
-            questions,
-            targets,
+            image_rows=self._tensor(image_rows),
+            patch_embeddings=patches,
+            patch_scales=scales,
+            hidden_states=self._pinned(states),
+            paths=self._tensor(paths),
+            attention_mask=self._tensor(mask),
+            places=self._tensor(places),
+            questions=questions,
+            target_places=None if targets is None else self._tensor(targets),
+            target_values=None if values is None else self._tensor(values),
         )
 
-    def _question_states(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(images, slots) rows, -1 = empty -> hidden states and attention mask."""
+    def _question_states(self, rows: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """(images, slots) rows, -1 = empty -> distinct hidden states, paths, attention mask."""
+        questions = self._features.questions
         question_rows = self._split.question_rows[rows]
         lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
         steps = np.arange(lengths.max())
         mask = steps < lengths[..., None]  # (images, slots, tokens)
-        # Past the end of a path any row will do: the mask says that it is padding.
-        places = np.where(mask, self._path_starts[question_rows][..., None] + steps, 0)
-        path = torch.from_numpy(self._path_rows[places])
-        states = self._states.index_select(0, path.flatten()).unflatten(0, path.shape)
-        return states, torch.from_numpy(mask)
+        starts = questions.path_offsets[:-1][question_rows]
+        words = questions.path_rows[(starts[..., None] + steps)[mask]]
+        distinct, inverse = np.unique(words, return_inverse=True)
+        paths = np.zeros(mask.shape, dtype=np.int64)
+        paths[mask] = inverse
+        # By numpy, in this thread alone: torch would ask for the threads that train.
+        states = np.take(questions.hidden_states, distinct, axis=0)
+        return torch.from_numpy(states), paths, mask
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return self._pinned(torch.from_numpy(array))
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor if self._features.device.type == "cpu" else tensor.pin_memory()
+
+
+def _arrived(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:
+    """Let the current stream wait for a batch, and keep its memory until that stream is done."""
+    current = torch.cuda.current_stream(event.device)
+    current.wait_event(event)
+    for tensor in batch.tensors().values():
+        tensor.record_stream(current)
+    return batch
 
 
 def _put(ready: queue.Queue, item: object, stop: threading.Event) -> bool:

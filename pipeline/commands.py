@@ -14,6 +14,7 @@ from pipeline.encoders import Fit, ImageEncoder, TextEncoder
 from pipeline.estimate import estimate
 from pipeline.evaluate import evaluate
 from pipeline.extract import Report, cache_spec, extract
+from pipeline.features import Residency
 from pipeline.metric import Rules
 from pipeline.plan import Plan, make_plan
 from pipeline.ranks import torchrun_ranks
@@ -132,6 +133,7 @@ def train_command(
     settings: Mapping[str, Any],
     overwrite: bool,
     resume: bool,
+    residency: Residency,
     device: str,
 ) -> dict[str, Any]:
     """Run stage two, or go on with it."""
@@ -141,6 +143,7 @@ def train_command(
         run,
         config=asked,
         device=choose_device(device),
+        residency=residency,
         overwrite=overwrite,
         resume=resume,
     )

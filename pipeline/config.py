@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pipeline.device import PRECISIONS, Precision
 from pipeline.errors import ConfigError
 from pipeline.model import FUSIONS, Fusion
 
@@ -29,6 +30,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
     "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
     "dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "precision": (lambda kind: kind in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "fusion": (lambda kind: kind in FUSIONS, f"one of {', '.join(FUSIONS)}"),
 }
 """What a value has to satisfy, and how that is said."""
@@ -64,6 +66,8 @@ class TrainConfig:
     """Largest norm of the gradient."""
     group_by_image: bool = True
     """Whether a batch takes pictures with all their questions, or questions one by one."""
+    precision: Precision = "auto"
+    """In what matrices are multiplied: bfloat16 where the device has it, or float32."""
     seed: int = 0
     """Of initial weights, order and dropout."""
     train_split: str = "train"

@@ -19,6 +19,7 @@ from pipeline.answers import Vocabulary
 from pipeline.batches import BatchReader
 from pipeline.bootstrap import Interval, mean_interval
 from pipeline.errors import RunError
+from pipeline.features import Features
 from pipeline.metric import (
     Accuracy,
     Rules,
@@ -97,7 +98,10 @@ def evaluate(
     if not len(table):
         raise CacheError(f"{cache.directory}: split {split!r} has no questions to evaluate on")
     device = next(run.model.parameters()).device
-    classes = predict(run.model, BatchReader(cache, table), table, run.config, device=device)
+    features = Features(cache, device=device)
+    classes = predict(
+        run.model, BatchReader(features, table), table, batch_size=2 * run.config.batch_size
+    )
     answers = [run.vocabulary.answers[i] for i in classes]
     folder = run.path / "evaluation" / split
     _write(folder / "results.json", results(table, answers))

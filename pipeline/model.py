@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pipeline.attention import CrossAttention, masked_mean, spread
+from pipeline.attention import CrossAttention, lowered, masked_mean, spread
 from pipeline.errors import ConfigError
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
@@ -171,7 +171,7 @@ class CoAttentionLayer(nn.Module):
             (images, slots, tokens, width) and (images, groups or slots, patches, width); of the
             last layer (images, slots, width) and (images, groups or slots, width).
         """
-        w, p = self.words_norm(words), self.patches_norm(patches)
+        w, p = lowered(self.words_norm(words)), lowered(self.patches_norm(patches))
         mlp = self.words_mlp
         seen = self.text_to_image.words_to_patches(w, p, mlp.attended, paths)
         pool = partial(masked_mean, attention_mask=attention_mask) if self.last else None
@@ -292,8 +292,13 @@ class VqaModel(nn.Module):
         if patches is not None:
             patches = patches if self.layers else patches.mean(2)
             pooled.append(patches.expand(-1, slots, -1))
-        fused = torch.cat(pooled, dim=-1).flatten(0, 1)[places]  # (questions, 1 or 2 widths)
-        return self.head(self.fusion(fused))
+        fused = (
+            torch.cat(pooled, dim=-1).flatten(0, 1).index_select(0, places)
+        )  # (questions, 1 or 2 widths)
+        fused = self.fusion(fused)
+        # In bfloat16 logits that are near each other would be the same number.
+        with torch.autocast(fused.device.type, enabled=False):
+            return self.head(fused.to(self.head.weight.dtype))
 
     def _cast(self, features: Tensor) -> Tensor:
-        return features.to(self.head.weight.dtype)
+        return lowered(features.to(self.head.weight.dtype))

@@ -1,36 +1,50 @@
-"""A trained head's answers to a whole split."""
+"""A head's logits for one batch, and its answers to a whole split."""
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cache import SplitTable
-from pipeline.batches import BatchReader, plan_batches
-from pipeline.config import TrainConfig
+from pipeline.batches import BatchReader, FeatureBatch
 from pipeline.model import VqaModel
+from pipeline.order import plan_batches
+
+
+def batch_logits(
+    model: VqaModel, batch: FeatureBatch, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return (questions, answers) float32 logits in the order of `batch.questions`.
+
+    Args:
+        model: The head.
+        batch: On the head's device.
+        dtype: In what matrices are multiplied. Answers come from float32, so that they do not
+            depend on the other questions of the batch; training may take bfloat16.
+    """
+    assert batch.patch_embeddings is not None
+    device = batch.attention_mask.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return model(
+            batch.patch_embeddings,
+            batch.hidden_states,
+            batch.attention_mask,
+            batch.patch_scales,
+            paths=batch.paths,
+            places=batch.places,
+        )
 
 
 @torch.inference_mode()
 def predict(
-    model: VqaModel,
-    reader: BatchReader,
-    split: SplitTable,
-    config: TrainConfig,
-    *,
-    device: torch.device,
+    model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int
 ) -> np.ndarray:
     """Return the most likely class of every question of a split: (questions,) int64."""
     model.eval()
     predicted = np.zeros(len(split), dtype=np.int64)
-    plan = plan_batches(
-        split.image_rows, batch_size=2 * config.batch_size, grouped=True, shuffle=None
-    )
-    for batch in reader.batches(plan):
-        on_device = batch.to(device)
-        logits = model(
-            on_device.patch_embeddings,
-            on_device.hidden_states,
-            on_device.attention_mask,
-            on_device.patch_scales,
-        )
-        predicted[batch.questions] = logits.argmax(-1).cpu().numpy()
+    order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    classes = [
+        (batch.questions, batch_logits(model, batch).argmax(-1)) for batch in reader.batches(order)
+    ]
+    for questions, found in classes:  # after all batches, so that none waits for a GPU
+        predicted[questions] = found.cpu().numpy()
     return predicted

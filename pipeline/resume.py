@@ -17,6 +17,7 @@ from cache import CacheMismatchError, FeatureCache, SplitTable
 from cache.files import digest
 from cache.manifest import ShardRecord
 from pipeline.config import TrainConfig, load_config
+from pipeline.device import training_dtype
 from pipeline.display import console
 from pipeline.errors import ConfigError, RunError
 from pipeline.runs import write_metrics
@@ -48,6 +49,7 @@ def began_with(
         "device": device.type,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
     }
     return Began(asdict(config), fingerprint(cache, splits), files, machine)
 

@@ -22,9 +22,10 @@ import torch
 from cache import CacheError, FeatureCache, SplitTable
 from pipeline.answers import build_vocabulary
 from pipeline.config import TrainConfig, load_config
-from pipeline.device import keep_freed_memory
+from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console, duration
 from pipeline.errors import RunError
+from pipeline.features import Features, Residency
 from pipeline.metric import Rules, percent, pick_rules
 from pipeline.resume import (
     agree,
@@ -76,6 +77,7 @@ def train(
     *,
     config: TrainConfig,
     device: torch.device,
+    residency: Residency = "auto",
     overwrite: bool = False,
     resume: bool = False,
 ) -> TrainResult:
@@ -89,6 +91,7 @@ def train(
         run: Folder to make, or of the training to go on with.
         config: Every setting.
         device: Where to train.
+        residency: Where the features are meanwhile.
         overwrite: Whether a run that is there may be replaced.
         resume: Whether to go on with a training; from a finished one its result is returned.
 
@@ -104,6 +107,7 @@ def train(
     if state is not None:
         require_same_settings(run, state.began.config, config)
     keep_freed_memory()
+    use_cores()
     cache = FeatureCache(cache_path)
     splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
     for name, split in splits.items():
@@ -116,9 +120,8 @@ def train(
     if state is not None:
         began = began_with(config, cache, splits, digests(run), device)
         require_same(run, state.began, began, cache=cache.directory)
-    trainer = build_trainer(
-        cache, train_split, val_split, vocabulary, rules, config=config, device=device
-    )
+    features = Features(cache, residency=residency, device=device)
+    trainer = build_trainer(features, train_split, val_split, vocabulary, rules, config=config)
     if state is None:
         files = start_run(
             run,
@@ -129,6 +132,7 @@ def train(
             overwrite=overwrite,
         )
         began = began_with(config, cache, splits, files, device)
+    console.print(features.describe(), soft_wrap=True)
     training = _Training(run, trainer, began, started)
     if state is None:
         training.save()

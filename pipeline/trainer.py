@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cache import FeatureCache, SplitTable
+from cache import SplitTable
 from pipeline.answers import ClassScores, Vocabulary, class_scores
-from pipeline.batches import BatchReader, Grid, plan_batches
+from pipeline.batches import BatchReader
 from pipeline.config import TrainConfig
+from pipeline.device import training_dtype
 from pipeline.display import progress
 from pipeline.errors import ConfigError, RunError
+from pipeline.features import Features
 from pipeline.metric import Rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
-from pipeline.predict import predict
+from pipeline.order import Order, plan_batches
+from pipeline.predict import batch_logits, predict
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.loss = torch.zeros((), device=self.device)
 
-    def plan(self, number: int) -> list[Grid]:
+    def plan(self, number: int) -> Order:
         """Return the batches of an epoch."""
         return plan_batches(
             self.train_split.image_rows,
@@ -82,20 +85,13 @@ class Trainer:
         config, plan = self.config, self.plan(number)
         left = plan[self.batch :]
         self.model.train()
+        dtype = training_dtype(config.precision, self.device)
         what = f"epoch {number + 1}/{config.epochs}"
         clock = time.perf_counter()
-        with progress(what, sum(len(entry) for grid in left for entry in grid)) as advance:
+        with progress(what, left.questions) as advance:
             for done, batch in enumerate(self.train_reader.batches(left), start=self.batch + 1):
-                on_device = batch.to(self.device)
-                logits = self.model(
-                    on_device.patch_embeddings,
-                    on_device.hidden_states,
-                    on_device.attention_mask,
-                    on_device.patch_scales,
-                )
-                targets = on_device.soft_targets
-                assert targets is not None
-                loss = soft_target_loss(logits, targets)
+                logits = batch_logits(self.model, batch, dtype)
+                loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
                 # Batches differ a little in size; each question counts the same.
                 share = len(batch.questions) / (config.batch_size * config.accumulate)
                 (loss * share).backward()
@@ -127,7 +123,7 @@ class Trainer:
     def accuracy(self) -> float:
         """Return the accuracy on the validation split, in percent."""
         predicted = predict(
-            self.model, self.val_reader, self.val_split, self.config, device=self.device
+            self.model, self.val_reader, self.val_split, batch_size=2 * self.config.batch_size
         )
         return 100 * float(self.val_scores.score(predicted).mean())
 
@@ -174,14 +170,13 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_trainer(
-    cache: FeatureCache,
+    features: Features,
     train_split: SplitTable,
     val_split: SplitTable,
     vocabulary: Vocabulary,
     rules: Rules,
     *,
     config: TrainConfig,
-    device: torch.device,
 ) -> Trainer:
     """Return a trainer before its first step.
 
@@ -189,7 +184,7 @@ def build_trainer(
         ConfigError: if settings and data do not fit together.
     """
     torch.manual_seed(config.seed)
-    spec = cache.spec
+    spec, device = features.cache.spec, features.device
     model = VqaModel(
         ModelConfig(
             vision_dim=spec.vision_dim,
@@ -219,8 +214,8 @@ def build_trainer(
         optimizer=build_optimizer(model, config),
         train_split=train_split,
         val_split=val_split,
-        train_reader=BatchReader(cache, train_split, scores=train_scores, answers=len(vocabulary)),
-        val_reader=BatchReader(cache, val_split),
+        train_reader=BatchReader(features, train_split, scores=train_scores),
+        val_reader=BatchReader(features, val_split),
         val_scores=class_scores(val_split.answers, vocabulary, rules=rules),
         # Epochs may differ by a batch; the schedule only needs to be about right at its end.
         steps=config.epochs * math.ceil(len(plan) / config.accumulate),

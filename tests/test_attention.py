@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from pipeline.attention import CrossAttention, masked_mean
 
 IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
+NOTHING = torch.zeros(())
 GROUPS = [pytest.param(1, id="shared patches"), pytest.param(SLOTS, id="patches per question")]
 
 
@@ -95,12 +96,15 @@ def test_words_look_at_patches_as_in_torch(groups: int) -> None:
     ours, theirs = ours_and_torchs()
     patches = per_question(inputs.patches)
     expected, _ = theirs(per_question(inputs.words), patches, patches)
-    expected = expected.unflatten(0, (IMAGES, SLOTS))
+    then = nn.Linear(WIDTH, OUT).double()
+    expected = then(expected).unflatten(0, (IMAGES, SLOTS))
 
-    got = ours.words_to_patches(inputs.words, inputs.patches)
+    got = ours.words_to_patches(inputs.words, inputs.patches, then)
 
     assert_close(got, expected, atol=1e-12, rtol=0)
-    assert_same_gradients(ours, theirs, (got, expected), inputs, tolerance=1e-12)
+    assert_same_gradients(
+        ours, theirs, (got, expected), inputs, then.weight, then.bias, tolerance=1e-12
+    )
 
 
 @pytest.mark.parametrize("groups", GROUPS)
@@ -116,9 +120,10 @@ def test_patches_look_at_words_as_in_torch(groups: int) -> None:
         words,
         key_padding_mask=~inputs.attention_mask.flatten(0, 1),
     )
-    expected = then(expected).unflatten(0, (IMAGES, SLOTS))
+    plus = torch.randn(IMAGES, groups, PATCHES, OUT, dtype=torch.float64)
+    expected = then(expected).unflatten(0, (IMAGES, SLOTS)) + plus
 
-    got = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then)
+    got = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then, plus)
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
@@ -135,8 +140,31 @@ def test_then_may_have_no_bias() -> None:
 
     args = inputs.patches, inputs.words, inputs.attention_mask
     assert_close(
-        ours.patches_to_words(*args, without) + then.bias, ours.patches_to_words(*args, then)
+        ours.patches_to_words(*args, without, NOTHING) + then.bias,
+        ours.patches_to_words(*args, then, NOTHING),
     )
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_words_made_once_equal_words_in_their_places(groups: int) -> None:
+    """Each distinct word once and the paths to it, or every word where it occurs."""
+    inputs = Inputs(groups)
+    ours, _ = ours_and_torchs()
+    then = nn.Linear(WIDTH, OUT).double()
+    rows = inputs.words.detach().flatten(0, 2)[:5].requires_grad_()
+    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 5
+    results = []
+    for words, where in ((rows, paths), (rows[paths], None)):
+        seen = ours.words_to_patches(words, inputs.patches, then, where)
+        read = ours.patches_to_words(
+            inputs.patches, words, inputs.attention_mask, then, NOTHING, where
+        )
+        weights = torch.linspace(-1, 1, OUT).double()
+        loss = (seen.sin() @ weights).sum() + (read.sin() @ weights).sum()
+        results.append([seen, read, *torch.autograd.grad(loss, [rows, *ours.parameters()])])
+
+    for once, everywhere in zip(*results, strict=True):
+        assert_close(once, everywhere, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("hidden", [1e4, -1e4], ids=str)
@@ -147,9 +175,11 @@ def test_patches_never_see_padding(groups: int, hidden: float) -> None:
     then = nn.Linear(WIDTH, OUT).double()
     filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
 
-    got = ours.patches_to_words(inputs.patches, filled, inputs.attention_mask, then)
+    got = ours.patches_to_words(inputs.patches, filled, inputs.attention_mask, then, NOTHING)
 
-    expected = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then)
+    expected = ours.patches_to_words(
+        inputs.patches, inputs.words, inputs.attention_mask, then, NOTHING
+    )
     assert torch.equal(got, expected)
 
 
@@ -169,9 +199,9 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
     mask = inputs.attention_mask.clone()
     mask[0, 1] = False
 
-    got = ours.patches_to_words(patches, words, mask, then)
+    got = ours.patches_to_words(patches, words, mask, then, NOTHING)
 
-    expected = ours.patches_to_words(patches, words, inputs.attention_mask, then)
+    expected = ours.patches_to_words(patches, words, inputs.attention_mask, then, NOTHING)
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
     assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
+from caches import PATCHES, VISION_DIM, Made, Row, make_cache
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import CacheDamagedError, FeatureCache
 from cache.hdf5 import Hdf5File
-from pipeline.answers import Vocabulary, class_scores
-from pipeline.batches import AHEAD, MAX_SLOTS, BatchReader, FeatureBatch, Grid, plan_batches
+from pipeline.answers import ClassScores, Vocabulary, class_scores
+from pipeline.batches import AHEAD, BatchReader, FeatureBatch
+from pipeline.features import Features, Residency
+from pipeline.order import MAX_SLOTS, Grid, Order, plan_batches
 
 # Few pictures and many questions, so that pictures with more than MAX_SLOTS occur.
 some_image_rows = st.one_of(
@@ -110,7 +112,7 @@ def test_pictures_with_as_many_questions_share_batches() -> None:
 
     most = [max(len(entry) for entry in grid) for grid in plan]
     slots = sum(len(grid) * n for grid, n in zip(plan, most, strict=True))
-    assert slots < 1.25 * len(image_rows)
+    assert slots < 1.15 * len(image_rows)
     # Yet an epoch does not go from pictures with few questions to those with many.
     correlation = np.corrcoef(np.arange(len(most)), most)[0, 1]
     assert abs(correlation) < 0.5
@@ -151,12 +153,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_cache(tmp_path_factory.mktemp("batches"), {"train": rows})
 
 
-def make_reader(made: Made, **more: object) -> BatchReader:
+def make_reader(
+    made: Made, *, residency: Residency = "mapped", scores: ClassScores | None = None
+) -> BatchReader:
     cache = FeatureCache(made.directory)
-    return BatchReader(cache, cache.split("train"), **more)  # type: ignore[arg-type]
+    features = Features(cache, residency=residency, device=torch.device("cpu"))
+    return BatchReader(features, cache.split("train"), scores=scores)
 
 
-def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> list[Grid]:
+def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> Order:
     rows = np.array([row.image for row in made.splits["train"]])
     return plan_batches(rows, batch_size=batch_size, grouped=grouped, shuffle=(0, 1))
 
@@ -165,10 +170,15 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     """Compare a batch with what its questions have in the made-up data, question by question."""
     rows = made.splits["train"]
     assert batch.questions.tolist() == [int(row) for entry in grid for row in entry]
+    assert batch.patch_embeddings is not None
     assert batch.patch_embeddings.shape == (len(grid), PATCHES, VISION_DIM)
     slots = max(len(entry) for entry in grid)
     tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
-    assert batch.hidden_states.shape == (len(grid), slots, tokens, TEXT_DIM)
+    assert batch.paths.shape == (len(grid), slots, tokens)
+    assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
+    assert len(batch.hidden_states) == len(batch.paths[batch.attention_mask].unique())
+    assert batch.places.tolist() == batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
+    in_full = batch.hidden_states[batch.paths]
     for i, entry in enumerate(grid):
         for s in range(slots):
             mask = batch.attention_mask[i, s].tolist()
@@ -180,16 +190,20 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
             assert np.array_equal(patches, made.patch_embeddings[row.image])
             states = made.states[row.question]
             assert mask == [t < len(states) for t in range(tokens)]
-            assert np.array_equal(batch.hidden_states[i, s, : len(states)].numpy(), states)
+            assert np.array_equal(in_full[i, s, : len(states)].numpy(), states)
 
 
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
-@pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_batches_hold_what_a_lookup_finds(made: Made, batch_size: int, grouped: bool) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "residency"), [(1, "ram"), (5, "mapped"), (5, "ram"), (64, "mapped")]
+)
+def test_batches_hold_what_a_lookup_finds(
+    made: Made, batch_size: int, residency: Residency, grouped: bool
+) -> None:
     plan = plan_of(made, batch_size, grouped=grouped)
     answers = [row.answers for row in made.splits["train"]]
     scores = class_scores(answers, VOCABULARY, rules="2021")
-    reader = make_reader(made, scores=scores, answers=len(VOCABULARY))
+    reader = make_reader(made, scores=scores, residency=residency)
     matrix = [
         [min(1.0, 0.3 * given.count(answer)) for answer in VOCABULARY.answers] for given in answers
     ]
@@ -197,8 +211,8 @@ def test_batches_hold_what_a_lookup_finds(made: Made, batch_size: int, grouped: 
     seen = 0
     for grid, batch in zip(plan, reader.batches(plan), strict=True):
         check_features(made, grid, batch)
-        assert batch.soft_targets is not None
-        for row, target in zip(batch.questions, batch.soft_targets.tolist(), strict=True):
+        targets = batch.soft_targets(len(VOCABULARY))
+        for row, target in zip(batch.questions, targets.tolist(), strict=True):
             assert target == pytest.approx(matrix[row])
         seen += len(batch.questions)
     assert seen == len(answers)
@@ -206,12 +220,13 @@ def test_batches_hold_what_a_lookup_finds(made: Made, batch_size: int, grouped: 
 
 def test_without_scores_there_are_no_targets(made: Made) -> None:
     batch = next(make_reader(made).batches(plan_of(made, 5)))
-    assert batch.soft_targets is None
-    assert batch.to(torch.device("cpu")).soft_targets is None
+    assert batch.target_places is None
+    assert batch.target_values is None
 
 
 def test_an_empty_plan_gives_nothing(made: Made) -> None:
-    assert list(make_reader(made).batches([])) == []
+    nothing = plan_batches(np.array([], int), batch_size=4, grouped=True, shuffle=(0, 0))
+    assert list(make_reader(made).batches(nothing)) == []
 
 
 def test_a_reader_can_be_used_again(made: Made) -> None:

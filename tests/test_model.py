@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from pipeline.attention import masked_mean
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.model import FUSIONS, CoAttentionLayer, Fusion, ModelConfig, VqaModel
@@ -210,16 +211,43 @@ def test_dropout_is_off_in_eval_and_on_in_training(
 @pytest.mark.parametrize("both", [True, False], ids=["co-attention", "text-to-image"])
 def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: Batch) -> None:
     torch.manual_seed(4)
-    layer = CoAttentionLayer(width=8, heads=2, dropout=0.0, both=both).double()
+    layer = CoAttentionLayer(width=8, heads=2, dropout=0.5, both=both, last=True).double().eval()
     mask = batch[2]
     words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
     patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
 
-    words_early, pooled_early = layer(words, patches, mask, pool_patches=True)
-    words_late, new_patches = layer(words, patches, mask, pool_patches=False)
+    early = layer(words, patches, mask)
+    layer.last = False
+    new_words, new_patches = layer(words, patches, mask)
 
-    assert torch.equal(words_early, words_late)
-    assert_close(pooled_early, new_patches.mean(2), atol=1e-12, rtol=0)
+    there = mask.any(-1)
+    assert_close(early[0][there], masked_mean(new_words, mask)[there], atol=1e-12, rtol=0)
+    assert_close(early[1], new_patches.mean(2), atol=1e-12, rtol=0)
+
+
+@every_head
+def test_distinct_prefixes_and_questions_in_full_agree(
+    fusion: Fusion, layers: int, batch: Batch
+) -> None:
+    """Logits and gradients, where questions share the words with which they begin."""
+    model = make_model(fusion, layers).double()
+    patches, states, mask = batch
+    rows = states.double().flatten(0, 2)[:6]
+    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 6
+    places = mask.any(-1).flatten().nonzero().squeeze(1)
+    parameters = list(model.parameters())
+
+    full = model(patches, rows[paths], mask)
+    shared = model(patches, rows, mask, paths=paths, places=places)
+
+    assert_close(shared, full, atol=1e-12, rtol=0)
+    weight = torch.randn_like(full)
+    for one, other in zip(
+        torch.autograd.grad((full * weight).sum(), parameters),
+        torch.autograd.grad((shared * weight).sum(), parameters),
+        strict=True,
+    ):
+        assert_close(one, other, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,11 +17,13 @@ from torch.testing import assert_close
 import pipeline.trainer
 from cache import CacheError, FeatureCache
 from pipeline.answers import build_vocabulary, class_scores
-from pipeline.batches import FeatureBatch, Grid, plan_batches
+from pipeline.batches import FeatureBatch
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import RunError
+from pipeline.features import Features
 from pipeline.model import VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
+from pipeline.order import Order, plan_batches
 from pipeline.predict import predict
 from pipeline.runs import load_run
 from pipeline.train import TrainResult, train
@@ -43,7 +45,8 @@ def make_trainer(made: Made, **changes: object) -> Trainer:
     cache = FeatureCache(made.directory)
     splits = cache.split("train"), cache.split("val")
     vocabulary = build_vocabulary(splits[0].answers, min_count=1)
-    return build_trainer(cache, *splits, vocabulary, "2021", config=small(**changes), device=CPU)
+    features = Features(cache, device=CPU)
+    return build_trainer(features, *splits, vocabulary, "2021", config=small(**changes))
 
 
 def metrics(run: Path) -> list[dict]:
@@ -78,7 +81,7 @@ def gradients_of_an_epoch(
     made: Made, monkeypatch: pytest.MonkeyPatch, **changes: object
 ) -> list[list[Tensor]]:
     """Return the gradients of each step of an epoch in which no step is made."""
-    trainer = make_trainer(made, dropout=0.0, **changes)
+    trainer = make_trainer(made, dropout=0.0, precision="float32", **changes)
     trainer.model.double()
     steps: list[list[Tensor]] = []
 
@@ -229,11 +232,11 @@ def test_each_epoch_has_its_own_order_and_dropout(
 ) -> None:
     """Scoring between two epochs leaves no trace."""
     trainer = make_trainer(scenes, seed=3)
-    plans: list[Sequence[Grid]] = []
+    plans: list[Order] = []
     modes: set[bool] = set()
     batches = trainer.train_reader.batches
 
-    def spy(plan: Sequence[Grid]) -> Iterator[FeatureBatch]:
+    def spy(plan: Order) -> Iterator[FeatureBatch]:
         plans.append(plan)
         for batch in batches(plan):
             modes.add(trainer.model.training)
@@ -441,7 +444,7 @@ def test_the_best_accuracy_is_that_of_the_kept_weights(scenes: Made, tmp_path: P
     run, split = load_run(tmp_path / "run", CPU), FeatureCache(scenes.directory).split("val")
     scores = class_scores(split.answers, run.vocabulary, rules="2021")
     reader = make_trainer(scenes).val_reader
-    predicted = predict(run.model, reader, split, run.config, device=CPU)
+    predicted = predict(run.model, reader, split, batch_size=9)
     assert 100 * scores.score(predicted).mean() == pytest.approx(result.best_accuracy, abs=0.005)
 
 
@@ -453,8 +456,7 @@ def test_predictions_stand_in_the_order_of_the_split(
     split = trainer.val_split
     trainer.model.train()
     predicted = [
-        predict(trainer.model, trainer.val_reader, split, small(batch_size=n), device=CPU).tolist()
-        for n in (1, 2, 64)
+        predict(trainer.model, trainer.val_reader, split, batch_size=n).tolist() for n in (1, 2, 64)
     ]
     assert predicted[0] == predicted[1] == predicted[2]
     assert not trainer.model.training

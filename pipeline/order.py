@@ -1,0 +1,125 @@
+"""Which questions make a batch, in an order that is a function of seed and epoch.
+
+A batch is a grid of pictures and of the questions asked about each ("slots"). Grouped order puts
+all questions of a picture beside it, so that the picture is read, projected and turned into keys
+and values once for them; plain order is the same grid with one slot.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+MAX_SLOTS = 16
+"""Questions of one picture in a batch; a picture with more comes several times."""
+
+BUCKET = 16
+"""Batches among which pictures are sorted by their number of questions, to pad less."""
+
+Grid = list[np.ndarray]
+"""A batch before it is read: for each picture the rows of its questions in the split."""
+
+
+class Order(Sequence[Grid]):
+    """The batches of an epoch; what makes one is looked up when it is asked for.
+
+    Args:
+        rows: (questions,) rows of the split; those of one entry of a grid are neighbours.
+        starts: (entries,) where each entry begins among them.
+        lengths: (entries,) its number of questions.
+        batches: (batches, 2) the first and one past the last entry of each batch.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray, batches: np.ndarray
+    ) -> None:
+        self._rows, self._starts, self._lengths, self._batches = rows, starts, lengths, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, index: int) -> Grid: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Order": ...
+    def __getitem__(self, index: int | slice) -> "Grid | Order":
+        if isinstance(index, slice):
+            return Order(self._rows, self._starts, self._lengths, self._batches[index])
+        first, end = self._batches[index]
+        ends = self._starts[first:end] + self._lengths[first:end]
+        return [self._rows[a:b] for a, b in zip(self._starts[first:end], ends, strict=True)]
+
+    def __iter__(self) -> Iterator[Grid]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def questions(self) -> int:
+        """In all batches together."""
+        before = np.concatenate([[0], np.cumsum(self._lengths)])
+        return int((before[self._batches[:, 1]] - before[self._batches[:, 0]]).sum())
+
+    @property
+    def most_images(self) -> int:
+        """In any batch."""
+        return int((self._batches[:, 1] - self._batches[:, 0]).max(initial=0))
+
+
+def plan_batches(
+    image_rows: np.ndarray, *, batch_size: int, grouped: bool, shuffle: tuple[int, int] | None
+) -> Order:
+    """Put the questions of a split into batches, each exactly once.
+
+    Args:
+        image_rows: (questions,) row of each question's picture.
+        batch_size: Most questions in a batch.
+        grouped: Whether questions of one picture go together.
+        shuffle: Seed and epoch, or None for the order of the split (by picture, if grouped).
+    """
+    rng = np.random.default_rng(shuffle) if shuffle is not None else None
+    rows = np.arange(len(image_rows))
+    if rng is not None:
+        rows = rng.permutation(rows)
+    starts, lengths = np.arange(len(rows)), np.ones(len(rows), dtype=np.int64)
+    if grouped:
+        rows = rows[np.argsort(image_rows[rows], kind="stable")]
+        starts, lengths = _entries(image_rows[rows], min(MAX_SLOTS, batch_size))
+        if rng is not None:
+            order = rng.permutation(len(starts))
+            order = order[_by_length_in_buckets(lengths[order], batch_size * BUCKET)]
+            starts, lengths = starts[order], lengths[order]
+    batches = _cut(lengths, batch_size)
+    if rng is not None:
+        batches = rng.permutation(batches)
+    return Order(rows, starts, lengths, batches)
+
+
+def _entries(images: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut runs of equal values into pieces of at most `slots`: where each begins, its length."""
+    new = np.ones(len(images), dtype=bool)
+    new[1:] = images[1:] != images[:-1]
+    run_starts = np.flatnonzero(new)
+    within = np.arange(len(images)) - run_starts[np.cumsum(new) - 1]
+    starts = np.flatnonzero(within % slots == 0)
+    return starts, np.diff(starts, append=len(images))
+
+
+def _by_length_in_buckets(lengths: np.ndarray, questions: int) -> np.ndarray:
+    """Order entries by their length within stretches of about so many questions.
+
+    Every other stretch goes backwards: a batch over the edge of two would otherwise put pictures
+    with the most questions beside those with the fewest, and be mostly padding.
+    """
+    bucket = (np.cumsum(lengths) - 1) // questions
+    return np.lexsort((np.where(bucket % 2, -lengths, lengths), bucket))
+
+
+def _cut(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Fill batches one after the other: (batches, 2) first and one past the last entry."""
+    edges, count = [0], 0
+    for i, length in enumerate(lengths.tolist()):
+        if count + length > batch_size:
+            edges.append(i)
+            count = 0
+        count += length
+    edges = [*edges, len(lengths)] if len(lengths) else edges
+    return np.stack([edges[:-1], edges[1:]], axis=1).reshape(-1, 2).astype(np.int64)
