@@ -48,8 +48,8 @@ def converted_spec(source: FeatureCache, dtype: str) -> CacheSpec:
         ways = [f"{wide} to {' or '.join(narrow)}" for wide, narrow in NARROWER.items() if narrow]
         raise CacheError(
             f"{source.directory}: its features are stored as {found} and cannot become {dtype}; "
-            f"what can be converted is {', '.join(ways)}. Only the encoders can give more digits: "
-            f"run extract-features with --dtype {dtype} and another --cache."
+            f"what can be converted is {', '.join(ways)}. Anything else only the encoders can "
+            f"give: run extract-features with --dtype {dtype} and another --cache."
         )
     return replace(source.spec, dtype=dtype)
 

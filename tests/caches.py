@@ -164,7 +164,9 @@ def _table(rows: Sequence[Row]) -> SplitTable:
     )
 
 
-def make_scenes(directory: Path, *, train: int, val: int, seed: int = 0) -> Made:
+def make_scenes(
+    directory: Path, *, train: int, val: int, seed: int = 0, spec: CacheSpec | None = None
+) -> Made:
     """Write a cache whose answers need the picture, the question, and where things belong.
 
     In each picture a disc and a box lie on two patches, each red or blue; the questions are which
@@ -190,4 +192,5 @@ def make_scenes(directory: Path, *, train: int, val: int, seed: int = 0) -> Made
         {"train": rows[: 2 * train], "val": rows[2 * train :], "test": [Row(0, 1), Row(1, 0)]},
         patch_embeddings=features,
         states=states,
+        spec=spec,
     )

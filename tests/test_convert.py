@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def test_what_the_source_has_got_since_is_added(wide: Wide, tmp_path: Path) -> N
         assert replace(added.splits[name], file=record.file) == record
 
 
-KILL_AT_EVERY_SYNC = """
+KILL_AT_SYNCS = """
 import itertools, os, signal, sys
 import h5py  # once, and not in every child
 from pathlib import Path
@@ -152,7 +153,7 @@ def die_at(number):
             os.kill(os.getpid(), signal.SIGKILL)
     os.fsync = fsync
 
-for number in itertools.count():
+for number in itertools.count(0, 3):  # by turns one of a file and one of a folder
     child = os.fork()
     if child == 0:
         die_at(number)
@@ -163,14 +164,14 @@ for number in itertools.count():
 """
 
 
-def test_killed_at_any_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_at_a_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """Forks from a process of its own, because this one may have threads."""
     source = extracted(tmp_path / "source", "float32", shard_bytes=700)
     convert_command(source, cache=tmp_path / "undisturbed", dtype="int8")
     expected = files(tmp_path / "undisturbed")
     assert len([name for name in expected if name.startswith("images/")]) == 2
     subprocess.run(
-        [sys.executable, "-c", KILL_AT_EVERY_SYNC, source, tmp_path / "killed"],
+        [sys.executable, "-c", KILL_AT_SYNCS, source, tmp_path / "killed"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         check=True,
         capture_output=True,
@@ -178,13 +179,13 @@ def test_killed_at_any_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> No
     killed = sorted((tmp_path / "killed").iterdir(), key=lambda path: int(path.name))
 
     assert files(killed[-1]) == expected  # the one that no sync was left to kill
-    assert len(killed) - 1 > 30
+    assert len(killed) - 1 > 15
     unfinished = 0
     for cache in killed[:-1]:
         unfinished += files(cache) != expected
         convert_command(source, cache=cache, dtype="int8")
         assert files(cache) == expected, f"killed at sync {cache.name}"
-    assert unfinished >= len(killed) - 2
+    assert unfinished >= len(killed) - 2  # the last kill may be after the last renaming
 
 
 @pytest.mark.parametrize(
@@ -283,6 +284,23 @@ def test_a_person_is_told_what_was_done(wide: Wide, tmp_path: Path) -> None:
     refused = frozen_vqa(*words, "--dtype", "float16")
     assert refused.code == 1
     assert refused.err.count("\n") == 1
+
+
+def test_ctrl_c_says_how_to_go_on(
+    wide: Wide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.convert.copy_splits", stopped)
+    words = ("convert-cache", wide.source, "--cache", tmp_path / "new")
+    found = frozen_vqa(*words)
+    assert found.code == 130
+    assert found.err.endswith(
+        f"stopped; every finished shard is stored. To go on: "
+        f"{shlex.join(['frozen-vqa', *map(str, words)])}\n"
+    )
+    assert len(FeatureCache(tmp_path / "new").manifest.images) == 3
 
 
 def test_a_converted_shard_is_made_again_from_its_pictures(wide: Wide, tmp_path: Path) -> None:
