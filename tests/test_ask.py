@@ -122,18 +122,19 @@ def test_a_head_of_an_int8_cache_gets_what_such_a_cache_stores(
     given: list[torch.Tensor] = []
 
     def forward(patches: torch.Tensor, states: torch.Tensor, mask: torch.Tensor, scales: Any):  # type: ignore[no-untyped-def]
-        given.extend([patches, scales])
+        given.extend([patches, states, scales])
         return torch.zeros(1, len(run.vocabulary))
 
     monkeypatch.setattr(run.model, "forward", forward)
     item = asked[0]
     for dtype in ("int8", "float32"):
         pipeline.ask.ask(replace(run, dtype=dtype), item.picture, item.question, top=1, device=CPU)
-    integers, scales, floats, none = given
+    integers, states, scales, floats, exact_states, none = given
     expected = quantise(floats.numpy())
     np.testing.assert_array_equal(integers, expected[0])
     np.testing.assert_array_equal(scales, expected[1])
     assert (floats.dtype, none) == (torch.float32, None)
+    assert (states.dtype, exact_states.dtype) == (torch.float16, torch.float32)
 
 
 @pytest.mark.parametrize("top", [1, 3])

@@ -17,7 +17,7 @@ from caches import Row, make_cache, make_spec
 from command import frozen_vqa
 from frozen import BAD, Images, Source, Text, files, picture
 
-from cache import CacheDamagedError, CacheError, CacheMismatchError, FeatureCache
+from cache import CacheDamagedError, CacheError, CacheMismatchError, CacheWriter, FeatureCache
 from cache.hdf5 import Hdf5File
 from cache.quantise import dequantise
 from cache.spec import Json
@@ -188,6 +188,22 @@ def test_killed_at_a_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None
     assert unfinished >= len(killed) - 2  # the last kill may be after the last renaming
 
 
+def test_what_a_stopped_conversion_of_another_cache_left_is_not_taken(
+    wide: Wide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = extracted(tmp_path / "other", "float32", bad=("a", 6))
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "adopt", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert_command(other, cache=tmp_path / "new", dtype="int8")
+    assert list((tmp_path / "new" / "images").glob("aside-*.shard"))
+    convert_command(wide.source, cache=tmp_path / "new", dtype="int8")
+    assert files(tmp_path / "new") == wide.int8
+
+
 @pytest.mark.parametrize(
     ("stored", "asked"),
     [("float16", "float32"), ("float16", "float16"), ("int8", "int8"), ("int8", "float16")],
@@ -206,7 +222,7 @@ def of_another_dtype(place: Path, source: Path) -> str:
 
 
 def of_other_pictures(place: Path, source: Path) -> str:
-    extracted(place, "int8", "val")
+    extracted(place, "int8", bad=("a", 6))  # as many
     return re.escape(f"{place}: it holds other images than {source}")
 
 

@@ -477,13 +477,11 @@ def test_integers_train_as_the_floats_that_they_stand_for(tmp_path: Path) -> Non
         states=int8.states,
         spec=make_spec(dtype="float32"),
     )
-    trainers = [make_trainer(made, dropout=0.5) for made in (int8, floats)]
-    losses = [trainer.epoch(0) for trainer in trainers]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
-
-    logits = []
-    for trainer in trainers:
-        trainer.model.eval()
+    losses, logits, accuracies = [], [], []
+    for made in (int8, floats):
+        trainer = make_trainer(made, dropout=0.5)
+        losses.append(trainer.epoch(0))
+        accuracies.append(trainer.accuracy())
         plan = plan_batches(trainer.val_split.image_rows, batch_size=64, grouped=True, shuffle=None)
         (batch,) = trainer.val_reader.batches(plan)
         with torch.inference_mode():
@@ -494,8 +492,9 @@ def test_integers_train_as_the_floats_that_they_stand_for(tmp_path: Path) -> Non
                 batch.patch_scales,
             )
         logits.append(found)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert accuracies[0] == accuracies[1]
     assert_close(*logits, atol=1e-5, rtol=0)
-    assert trainers[0].accuracy() == trainers[1].accuracy()
 
 
 def test_data_sets_with_one_answer_a_question_train(tmp_path: Path) -> None:
