@@ -4,6 +4,7 @@
     train-head         stage two: cache to trained head       verify-cache    every byte checked
     evaluate           official accuracy of a trained head    score           of any results file
     demo               everything, on generated scenes        ask             about one picture
+    convert-cache      the same features in fewer bytes
 
 Exit codes: 0 done; 1 it could not (one line on stderr); 2 wrong usage; 3 done, but inputs were left
 out (listed); 130 stopped by Ctrl-C, 143 by SIGTERM. With --json, stdout holds one JSON object and
@@ -276,6 +277,22 @@ def verify_cache(
 
 
 @app.command()
+def convert_cache(
+    source: Annotated[Path, typer.Argument(help="Folder of a feature cache, which stays.")],
+    cache: Annotated[Path, typer.Option(help="Folder of the new feature cache.")],
+    dtype: Annotated[
+        Literal["float16", "float32", "int8"],
+        typer.Option(help="How the new one stores features: in fewer bytes than the old one."),
+    ] = "int8",
+    as_json: Json = False,
+) -> None:
+    """Store a cache's features in fewer bytes, without encoding anything. Resumes by itself."""
+    from pipeline.convert import convert_command
+
+    _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
@@ -344,7 +361,7 @@ def _how_to_go_on() -> str:
     if sys.argv[1:2] == ["train-head"] and _has_state(sys.argv):
         words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
         return f"; to go on: {shlex.join(['frozen-vqa', *words, '--resume'])}"
-    if sys.argv[1:2] != ["extract-features"]:
+    if sys.argv[1:2] not in (["extract-features"], ["convert-cache"]):
         return ""
     if "RANK" in os.environ:
         return "; every finished shard is stored. To go on, run the same torchrun command again"

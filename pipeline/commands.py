@@ -28,7 +28,10 @@ from pipeline.train import train
 
 CPU_BATCH, GPU_BATCH = 32, 128
 SHOWN_FAILURES = 5
-OTHER_BYTES = "not the same bytes as before: another device or library rounds otherwise"
+OTHER_BYTES = (
+    "not the same bytes as before: another device or library rounds otherwise, and so did a "
+    "conversion from float16"
+)
 
 
 def extract_command(

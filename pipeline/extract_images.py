@@ -203,12 +203,16 @@ def stored_patches(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.n
     """Bring patch embeddings into memory as a cache of this dtype stores them.
 
     Args:
-        features: (..., vision_dim), on the encoder's device.
+        features: (images, patches, vision_dim), on the encoder's device.
         dtype: Of the cache.
 
     Returns:
-        The numbers, and for "int8" their scales (...).
+        The numbers, and for "int8" their scales (images, patches).
     """
     if dtype != "int8":
         return stored(features, dtype), None
-    return quantise(stored(features.cpu(), "float32"))  # what crosses is as narrow as it was
+    # What leaves the device is as narrow as it was; one by one they fit the processor's cache.
+    integers, scales = zip(
+        *(quantise(stored(one, "float32")) for one in features.cpu()), strict=True
+    )
+    return np.stack(integers), np.stack(scales)

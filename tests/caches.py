@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from cache import CacheSpec, CacheWriter, Failure, SplitTable
 from cache.aside import lay_aside
+from cache.quantise import dequantise, quantise
 from cache.shards import THUMBNAIL, NewImages, NewQuestions, image_shard, question_shard
 
 GRID, VISION_DIM, TEXT_DIM = (2, 3), 5, 7
@@ -32,8 +33,8 @@ class Row:
 class Made:
     """A cache on disk, and what a reader of it has to find.
 
-    `patch_embeddings` is (pictures, patches, vision_dim); `states` holds (tokens, text_dim) of each
-    distinct question; `splits` holds the rows as they were asked for.
+    `patch_embeddings` is (pictures, patches, vision_dim), dequantised; `states` holds (tokens,
+    text_dim) of each distinct question; `splits` holds the rows as they were asked for.
     """
 
     directory: Path
@@ -102,23 +103,26 @@ def make_cache(
     if patch_embeddings is None:
         shape = (1 + max(row.image for row in rows), spec.patches, spec.vision_dim)
         patch_embeddings = rng.standard_normal(shape)
-    patch_embeddings = np.asarray(patch_embeddings, dtype=spec.dtype)
+    scales = None
+    if spec.quantised:
+        stored, scales = quantise(np.asarray(patch_embeddings))
+        patch_embeddings = dequantise(stored, scales)
+    else:
+        stored = patch_embeddings = np.asarray(patch_embeddings, dtype=spec.dtype)
     if states is None:
         shared = rng.standard_normal((1, spec.text_dim))
         states = [
             np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
             for i in range(1 + max(row.question for row in rows))
         ]
-    states = [np.asarray(one, dtype=spec.dtype) for one in states]
+    states = [np.asarray(one, dtype=spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
         half = (len(patch_embeddings) + 1) // 2
         for part in (slice(0, half), slice(half, None)):
             ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
-            features = patch_embeddings[part]
-            add_images(
-                writer,
-                new_images(ids, features, features.mean(1, dtype=np.float32).astype(spec.dtype)),
-            )
+            cls = patch_embeddings[part].mean(1, dtype=np.float32).astype(spec.state_dtype)
+            new = new_images(ids, stored[part], cls)
+            add_images(writer, replace(new, patch_scales=None if scales is None else scales[part]))
         add_questions(writer, _questions(states))
         for name, split in splits.items():
             writer.set_split(name, _table(split), left_out=left_out)
@@ -160,7 +164,9 @@ def _table(rows: Sequence[Row]) -> SplitTable:
     )
 
 
-def make_scenes(directory: Path, *, train: int, val: int, seed: int = 0) -> Made:
+def make_scenes(
+    directory: Path, *, train: int, val: int, seed: int = 0, spec: CacheSpec | None = None
+) -> Made:
     """Write a cache whose answers need the picture, the question, and where things belong.
 
     In each picture a disc and a box lie on two patches, each red or blue; the questions are which
@@ -186,4 +192,5 @@ def make_scenes(directory: Path, *, train: int, val: int, seed: int = 0) -> Made
         {"train": rows[: 2 * train], "val": rows[2 * train :], "test": [Row(0, 1), Row(1, 0)]},
         patch_embeddings=features,
         states=states,
+        spec=spec,
     )

@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from command import Finished, frozen_vqa
 from heads import seal
 from PIL import Image
 
+import pipeline.ask
 from cache import FeatureCache, SplitTable
+from cache.quantise import quantise
 from pipeline.answers import load_vocabulary
 from pipeline.runs import Run, load_run
 from pipeline.shapes import ShapesSource
@@ -111,6 +114,27 @@ def test_probabilities_are_those_of_the_cached_features(
         firsts.append(said["answers"][0])
     # The comparison bites only where the head looks at what it is given.
     assert len({round(first["probability"], 3) for first in firsts}) > 2
+
+
+def test_a_head_of_an_int8_cache_gets_what_such_a_cache_stores(
+    asked: list[Asked], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[torch.Tensor] = []
+
+    def forward(patches: torch.Tensor, states: torch.Tensor, mask: torch.Tensor, scales: Any):  # type: ignore[no-untyped-def]
+        given.extend([patches, states, scales])
+        return torch.zeros(1, len(run.vocabulary))
+
+    monkeypatch.setattr(run.model, "forward", forward)
+    item = asked[0]
+    for dtype in ("int8", "float32"):
+        pipeline.ask.ask(replace(run, dtype=dtype), item.picture, item.question, top=1, device=CPU)
+    integers, states, scales, floats, exact_states, none = given
+    expected = quantise(floats.numpy())
+    np.testing.assert_array_equal(integers, expected[0])
+    np.testing.assert_array_equal(scales, expected[1])
+    assert (floats.dtype, none) == (torch.float32, None)
+    assert (states.dtype, exact_states.dtype) == (torch.float16, torch.float32)
 
 
 @pytest.mark.parametrize("top", [1, 3])

@@ -12,7 +12,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from caches import PATCHES, TEXT_DIM, VISION_DIM, add_images, add_questions, make_spec, new_images
+from caches import (
+    PATCHES,
+    TEXT_DIM,
+    VISION_DIM,
+    Made,
+    Row,
+    add_images,
+    add_questions,
+    make_cache,
+    make_spec,
+    new_images,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +31,7 @@ from cache import CacheDamagedError, CacheError, CacheWriter, FeatureCache, Spli
 from cache.files import digest, row_digests
 from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
 from cache.manifest import Manifest, ShardRecord, load_manifest
+from cache.quantise import dequantise
 from cache.reader import open_shard
 from cache.shards import FEATURES, NewQuestions
 from cache.verify import Damage, check_file, verify
@@ -219,6 +231,55 @@ def test_the_rows_of_a_damaged_shard_are_named(
     assert check_file(mine, manifest, record) == Damage(file, reason, [row], names)
 
 
+@pytest.fixture
+def int8(tmp_path: Path) -> Made:
+    """A cache of five pictures as integers and scales, in two shards."""
+    rows = [Row(i, i) for i in range(5)]
+    return make_cache(tmp_path / "int8", {"val": rows}, spec=make_spec(dtype="int8"))
+
+
+def test_integers_come_back_with_their_scales(int8: Made) -> None:
+    cache, rows = FeatureCache(int8.directory), np.array([4, 0, 3, 1, 2, 4])
+    integers = np.empty((6, PATCHES, VISION_DIM), np.int8)
+    scales = np.empty((6, PATCHES), np.float16)
+    for _ in range(2):  # checked rows take another way
+        cache.read_images(rows, integers, scales)
+        np.testing.assert_array_equal(dequantise(integers, scales), int8.patch_embeddings[rows])
+    for i, states in enumerate(int8.states):
+        assert states.dtype == np.float16
+        np.testing.assert_array_equal(cache.questions.states(i), states)
+
+    with pytest.raises(ValueError, match="need their scales"):
+        cache.read_images(rows, integers)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told", "rows"),
+    [
+        ("patch_embeddings", "row 1 differs from its digest", [1]),
+        ("patch_scales", "what it says of its rows is not what was written", []),
+        ("cls", None, [1]),
+    ],
+)
+def test_a_flipped_bit_of_an_int8_shard_is_found(
+    dataset: str, told: str | None, rows: list[int], int8: Made
+) -> None:
+    flip_row(int8.directory / "images/00000.h5", dataset, 1)
+    manifest = load_manifest(int8.directory)
+
+    found = check_file(int8.directory, manifest, manifest.images[0])
+    assert found is not None
+    assert list(found.rows) == rows
+    assert list(found.names) == [f"picture {row}" for row in rows]
+    cache = FeatureCache(int8.directory)
+    out = np.empty((2, PATCHES, VISION_DIM), np.int8), np.empty((2, PATCHES), np.float16)
+    if told is None:  # no reader asks for these
+        cache.read_images(np.array([0, 1]), *out)
+    else:
+        with pytest.raises(CacheDamagedError, match=rf"00000\.h5: {told}"):
+            cache.read_images(np.array([0, 1]), *out)
+
+
 def test_questions_of_a_later_shard_are_named_by_its_own_rows(tmp_path: Path) -> None:
     with CacheWriter(tmp_path, make_spec()) as writer:
         add_questions(
@@ -240,7 +301,7 @@ def test_questions_of_a_later_shard_are_named_by_its_own_rows(tmp_path: Path) ->
 def flip_row(path: Path, dataset: str, row: int) -> None:
     with h5py.File(path, "r+") as file:
         rows = file[dataset][row]
-        rows.view(np.uint16).flat[-1] ^= 1
+        rows.view(np.uint8).flat[-1] ^= 1
         file[dataset][row] = rows
 
 

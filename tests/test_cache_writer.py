@@ -25,6 +25,7 @@ from cache import (
     SplitTable,
 )
 from cache.manifest import ShardKind, load_manifest
+from cache.quantise import dequantise, quantise
 from cache.reader import read_names, read_prefixes
 from cache.shards import NewQuestions, image_shard
 from cache.verify import check_file
@@ -272,6 +273,37 @@ def test_other_shapes_and_dtypes_are_bugs(
     ):
         add_images(writer, new_images(IDS, patches, cls))
     assert set(tree(tmp_path)) == EMPTY
+
+
+def test_the_largest_number_of_integers_is_that_with_its_scale() -> None:
+    spec = make_spec(dtype="int8")
+    integers, scales = quantise(50 * PICTURES)
+    new = replace(new_images(IDS, integers, CLS), patch_scales=scales)
+
+    largest = np.abs(dequantise(integers, scales)).max()
+    assert image_shard(spec, new).record.largest == largest > np.abs(CLS).max()
+    for value in (np.nan, np.inf):
+        integers, scales = quantise(spoilt(PICTURES, 1, value))
+        with pytest.raises(CacheError, match=r"patch embeddings of image 'eins' .*finite in int8"):
+            image_shard(spec, replace(new, patch_embeddings=integers, patch_scales=scales))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales", "message"),
+    [
+        ("int8", None, "scales belong to"),
+        ("float16", np.ones(PICTURES.shape[:2], np.float16), "scales belong to"),
+        ("int8", np.ones(PICTURES.shape[:2], np.float32), r"float32 \(5, 6\), this cache needs"),
+        ("int8", np.ones((5, 1), np.float16), r"\(5, 1\), this cache needs float16 \(5, 6\)"),
+    ],
+)
+def test_scales_come_with_integers_and_never_else(
+    dtype: str, scales: np.ndarray | None, message: str
+) -> None:
+    spec = make_spec(dtype=dtype)
+    new = new_images(IDS, PICTURES.astype(spec.image_dtype), CLS)
+    with pytest.raises(ValueError, match=message):
+        image_shard(spec, replace(new, patch_scales=scales))
 
 
 def test_a_cache_made_otherwise_is_refused(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ COMMANDS = (
     "ask",
     "inspect-cache",
     "verify-cache",
+    "convert-cache",
     "demo",
 )
 HEAVY = ("torch", "numpy", "h5py", "transformers", "datasets", "PIL")

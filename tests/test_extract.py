@@ -20,6 +20,7 @@ from frozen import BAD, TEXT_DIM, VISION_DIM, Images, Source, Text, files, pictu
 
 from cache import CacheBusyError, CacheError, CacheMismatchError, CacheWriter, FeatureCache
 from cache.manifest import load_manifest
+from cache.quantise import quantise
 from cache.verify import check_file
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ImageError, ModelError
@@ -535,6 +536,25 @@ def test_float16_is_the_rounded_number(tmp_path: Path) -> None:
 
     check_cache(tmp_path)
     assert FeatureCache(tmp_path).spec.dtype == "float16"
+
+
+def test_int8_is_quantised_from_what_the_encoder_gives(tmp_path: Path) -> None:
+    run(tmp_path, dtype="int8")
+
+    cache = FeatureCache(tmp_path)
+    patches, scales = np.empty((8, 6, VISION_DIM), np.int8), np.empty((8, 6), np.float16)
+    cache.read_images(np.arange(8), patches, scales)
+    pixels = [Images().pixels(load_rgb(picture(seed))) for seed in range(8)]
+    floats, cls = Images().encode(np.stack(pixels))
+    expected = quantise(floats.numpy())
+    np.testing.assert_array_equal(patches, expected[0])
+    np.testing.assert_array_equal(scales, expected[1])
+    np.testing.assert_array_equal(cls_of(tmp_path, 2), cls[2].half().numpy())
+    states = Text().states(Text().tokens(["xyz"])[0]).astype(np.float16)
+    row = cache.questions.texts.index("xyz")
+    np.testing.assert_array_equal(cache.questions.states(row), states)
+    with pytest.raises(CacheError, match=r"patch embeddings of image '7' .*not finite in int8"):
+        run(tmp_path / "wide", dtype="int8", images=Images(scale=1e9))
 
 
 def test_a_number_beyond_float16_is_refused(tmp_path: Path) -> None:

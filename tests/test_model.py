@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from cache.quantise import dequantise, quantise
 from pipeline.attention import masked_mean
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ConfigError
@@ -63,6 +64,21 @@ def test_logits_come_in_the_order_of_the_slots(fusion: Fusion, layers: int, batc
             patches[[i]], states[[i], s, :length][:, None], mask[[i], s, :length][:, None]
         )
         assert_same(logits[[row]], alone)
+
+
+@every_head
+def test_integers_with_scales_count_as_their_products(
+    fusion: Fusion, layers: int, batch: Batch
+) -> None:
+    model = make_model(fusion, layers)
+    integers, scales = quantise(batch[0].numpy())
+    floats = torch.from_numpy(dequantise(integers, scales))
+
+    got = model(torch.from_numpy(integers), *batch[1:], torch.from_numpy(scales))
+
+    assert torch.equal(got, model(floats, *batch[1:]))
+    with pytest.raises(ValueError, match="int8 patch embeddings need their scales"):
+        model(torch.from_numpy(integers), *batch[1:])
 
 
 @every_head

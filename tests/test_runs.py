@@ -298,7 +298,14 @@ def test_features_of_other_encoders_are_refused(
         require_same_encoders(load_run(run, CPU), FeatureCache(other.directory))
 
 
-def test_how_a_cache_stores_features_does_not_matter(run: Path, tmp_path: Path) -> None:
-    spec = make_spec(dtype="float32")
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_how_a_cache_stores_features_does_not_matter(dtype: str, run: Path, tmp_path: Path) -> None:
+    spec = make_spec(dtype=dtype)
     other = make_cache(tmp_path / "other", {"val": [Row(0, 0)]}, spec=spec)
     require_same_encoders(load_run(run, CPU), FeatureCache(other.directory))
+
+    make_run(other, tmp_path / "its run")
+    assert (load_run(run, CPU).dtype, load_run(tmp_path / "its run", CPU).dtype) == (
+        "float16",
+        dtype,
+    )

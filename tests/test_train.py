@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from caches import Made, Row, make_cache
+from caches import Made, Row, make_cache, make_scenes, make_spec
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
@@ -468,6 +468,35 @@ def test_predictions_stand_in_the_order_of_the_split(
         mask = torch.ones(1, 1, len(states), dtype=torch.bool)
         logits = trainer.model(torch.from_numpy(image)[None], states[None, None], mask)
         assert int(logits.argmax()) == answer
+
+
+def test_integers_train_as_the_floats_that_they_stand_for(tmp_path: Path) -> None:
+    int8 = make_scenes(tmp_path / "int8", train=24, val=8, spec=make_spec(dtype="int8"))
+    floats = make_cache(
+        tmp_path / "floats",
+        int8.splits,
+        patch_embeddings=int8.patch_embeddings,
+        states=int8.states,
+        spec=make_spec(dtype="float32"),
+    )
+    losses, logits, accuracies = [], [], []
+    for made in (int8, floats):
+        trainer = make_trainer(made, dropout=0.5)
+        losses.append(trainer.epoch(0))
+        accuracies.append(trainer.accuracy())
+        plan = plan_batches(trainer.val_split.image_rows, batch_size=64, grouped=True, shuffle=None)
+        (batch,) = trainer.val_reader.batches(plan)
+        with torch.inference_mode():
+            found = trainer.model(
+                batch.patch_embeddings,
+                batch.hidden_states,
+                batch.attention_mask,
+                batch.patch_scales,
+            )
+        logits.append(found)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert accuracies[0] == accuracies[1]
+    assert_close(*logits, atol=1e-5, rtol=0)
 
 
 def test_data_sets_with_one_answer_a_question_train(tmp_path: Path) -> None:
