@@ -55,7 +55,7 @@ def write_cache(
     rows_per_shard = rows_per_shard or max(1, SHARD_BYTES // spec.image_row_bytes)
     rng = np.random.default_rng(seed)
     with CacheWriter(directory, spec) as writer:
-        pool = _features(rng, (max(POOL_PATCHES, 2 * spec.patches), spec.vision_dim))
+        pool = _features(rng, max(POOL_PATCHES, 2 * spec.patches), spec.vision_dim, spec)
         for first in range(0, images, rows_per_shard):
             rows = range(first, min(first + rows_per_shard, images))
             _add(writer, _image_shard(spec, pool, rows, rng))
@@ -71,14 +71,10 @@ def write_cache(
             )
 
 
-def _features(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Return float32 rows whose first few channels, spread out, are far larger than the others."""
-    features = rng.standard_normal(shape, np.float32)
-    features[:, :: max(1, shape[1] // OUTLIERS)] *= OUTLIER_SIZE
-    return features
-
-
-def _stored(features: np.ndarray, spec: CacheSpec) -> np.ndarray:
+def _features(rng: np.random.Generator, rows: int, width: int, spec: CacheSpec) -> np.ndarray:
+    """Return (rows, width) of which a few channels, spread out, are far larger than the others."""
+    features = rng.standard_normal((rows, width), np.float32)
+    features[:, :: max(1, width // OUTLIERS)] *= OUTLIER_SIZE
     return features.astype(spec.dtype)
 
 
@@ -94,11 +90,11 @@ def _image_shard(spec: CacheSpec, pool: np.ndarray, rows: range, rng: np.random.
         patches, rng.integers(0, len(pool) - spec.patches, len(rows)), strict=True
     ):
         row[:] = pool[start : start + spec.patches]
-    patches[:, 0] = _features(rng, (len(rows), spec.vision_dim))
+    patches[:, 0] = _features(rng, len(rows), spec.vision_dim, spec)
     thumbnails = rng.integers(0, 256, (len(rows), THUMBNAIL), np.uint8)
     cls = patches[:, 0].copy()
     ids = [f"picture {row}" for row in rows]
-    return image_shard(spec, NewImages(ids, thumbnails, _stored(patches, spec), _stored(cls, spec)))
+    return image_shard(spec, NewImages(ids, thumbnails, patches, cls))
 
 
 def _question_shards(spec: CacheSpec, count: int, rng: np.random.Generator) -> Iterator[Shard]:
@@ -135,13 +131,12 @@ def _question_shard(
     first: int,
     rng: np.random.Generator,
 ) -> Shard:
-    states = _features(rng, (len(parents), spec.text_dim))
     new = NewQuestions(
         texts=[f"question {first + i}?" for i in range(len(paths))],
         paths=paths,
         parents=np.array(parents, np.int64),
         tokens=np.arange(rows - len(parents), rows),
-        hidden_states=_stored(states, spec),
+        hidden_states=_features(rng, len(parents), spec.text_dim, spec),
     )
     return question_shard(spec, new)
 

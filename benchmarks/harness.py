@@ -15,12 +15,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipeline.display import console
@@ -142,7 +144,7 @@ def spread(values: Sequence[float]) -> float:
 
 def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Print rows of equal keys as a table on stderr."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in rows[0] if rows else ():
         numbers = all(isinstance(row[name], int | float) for row in rows)
         table.add_column(name, justify="right" if numbers else "left")
@@ -170,6 +172,17 @@ def peak_rss() -> int:
     # Not getrusage, where there is a choice: its figure begins with that of the parent.
     peak = _status("VmHWM")
     return peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def cpu_seconds() -> float:
+    """Return the processor's seconds for this process so far, and for its living children."""
+    total = time.process_time()
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for child in listed.read_text(encoding="utf-8").split():
+            # After the name in brackets: state is the third field, utime and stime 14 and 15.
+            fields = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+            total += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def anonymous_memory() -> int:
