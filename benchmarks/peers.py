@@ -65,6 +65,13 @@ PEERS = [
     Line("tensor in memory", USUAL, NPY, files.ram_loader, "torch"),
     Line("tensor in memory", "index", NPY, partial(files.indexed, files.ram), "torch"),
     Line("tensor in memory", "index_select, aligned batch", NPY, files.ram_selected, "torch", True),
+    Line(
+        "tensor in memory",
+        "index_select, aligned batch, 1 thread",
+        NPY,
+        partial(files.ram_selected, threads=1),
+        "torch",
+    ),
     Line(".npy map", USUAL, NPY, samples(files.npy_sample), "torch"),
     Line(".npy map", WORKERS, NPY, samples(files.npy_sample, 2), "torch"),
     Line("tensordict", "index", "tensordict", files.tensordict_batches, "tensordict", True),

@@ -85,10 +85,11 @@ def indexed(rows_of: Callable[[Path], Any], path: Path) -> Read:
     return whole(lambda chosen: rows[torch.from_numpy(chosen)])
 
 
-def ram_selected(path: Path) -> Read:
-    """`index_select` into a buffer that is used again."""
+def ram_selected(path: Path, threads: int | None = None) -> Read:
+    """`index_select` into a buffer that is used again, in so many threads; by default torch's."""
     import torch
 
+    torch.set_num_threads(threads or torch.get_num_threads())
     rows, out = ram(path), torch.from_numpy(_buffer())
     return whole(lambda chosen: torch.index_select(rows, 0, torch.from_numpy(chosen), out=out))
 

@@ -1,17 +1,22 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from benchmarks.generated import LONGEST, SHORTEST, write_cache
+from benchmarks import generated
 from benchmarks.harness import rounds
 from cache import FeatureCache
+from cache.reader import read_prefixes
 from cache.verify import verify
 from pipeline.answers import build_vocabulary
 from tests.caches import make_spec
 
 
-def test_a_generated_cache_is_whole_and_no_two_rows_are_alike(tmp_path: Path) -> None:
-    write_cache(
+def test_a_generated_cache_is_whole_and_no_two_rows_are_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "POOL_PATCHES", 12)  # of which 42 rows must overlap
+    generated.write_cache(
         tmp_path,
         images=42,
         questions_per_image=5,
@@ -29,7 +34,10 @@ def test_a_generated_cache_is_whole_and_no_two_rows_are_alike(tmp_path: Path) ->
     assert len({row.tobytes() for row in out}) == 42
     questions = cache.questions
     assert len({questions.states(row).tobytes() for row in range(30)}) == 30
-    assert set(questions.lengths()) <= set(range(SHORTEST, LONGEST + 1))
+    parents, _ = read_prefixes(tmp_path, cache.manifest)
+    for path in np.split(questions.path_rows, questions.path_offsets[1:-1]):
+        assert parents[path].tolist() == [-1, *path[:-1]]
+    assert set(questions.lengths()) <= set(range(generated.SHORTEST, generated.LONGEST + 1))
     assert len(questions.hidden_states) < 0.6 * len(questions.path_rows)  # they share prefixes
     train, val = cache.split("train"), cache.split("val")
     assert not set(train.image_rows) & set(val.image_rows)
