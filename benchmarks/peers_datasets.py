@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -27,8 +28,8 @@ def write_arrow(path: Path, rows: np.ndarray) -> None:
             yield {"x": np.asarray(row)}
 
     features = Features({"x": Array2D(ROW_SHAPE, "float16")})
-    made = Dataset.from_generator(examples, features=features, cache_dir=f"{path}.made")
-    made.save_to_disk(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as made:
+        Dataset.from_generator(examples, features=features, cache_dir=made).save_to_disk(path)
 
 
 def _arrow(path: Path, kind: str, **how: Any) -> Any:
