@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-data torture lint format clean
+.PHONY: help install demo test test-data torture bench lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,16 @@ test-data: $(STAMP)  ## Run the tests that take long or need ../shared/data (or 
 
 torture: $(STAMP)  ## Kills, full disks and flipped bits against the cache: about 20 minutes
 	$(BIN)/python benchmarks/torture.py --kills 200 --full-disk --flips 2000
+
+bench: $(STAMP)  ## Install what we are compared with, and run the comparisons; figures to build/
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	@# It asks for older packages than ours, and works with these; so pip may say that they differ.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
+		mosaicml-streaming catalogue
+	mkdir -p build
+	$(BIN)/python benchmarks/loader.py --out build/loader.json
+	$(BIN)/python benchmarks/step.py --out build/step.json
+	$(BIN)/python benchmarks/pipeline.py --out build/pipeline.json
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy
 	$(BIN)/ruff format --check .
