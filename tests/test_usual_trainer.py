@@ -1,0 +1,114 @@
+"""The trainer that ours is compared with is the same model on the same features."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from caches import Made, Row, make_cache
+from torch.testing import assert_close
+
+from benchmarks.usual_model import usual_weights
+from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
+from cache import FeatureCache
+from pipeline.answers import Vocabulary, class_scores
+from pipeline.batches import BatchReader, plan_batches
+from pipeline.config import TrainConfig
+from pipeline.model import ModelConfig, VqaModel
+from pipeline.optimizer import soft_target_loss
+
+VOCABULARY = Vocabulary(("red", "blue", "2"))
+CONFIG = TrainConfig(width=8, heads=2, layers=2, batch_size=8, dropout=0.0, min_answer_count=1)
+# Two questions of one picture, a picture that is asked once, and question lengths from 1 to 4.
+ROWS = [
+    Row(3, 2, ("red",)),
+    Row(0, 1, ("blue",)),
+    Row(3, 0, ("2",)),
+    Row(1, 3, ("red", "blue")),
+    Row(0, 4, ("red",)),
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_cache(tmp_path_factory.mktemp("usual") / "cache", {"train": ROWS})
+
+
+@pytest.fixture
+def ours(made: Made) -> VqaModel:
+    torch.manual_seed(3)
+    spec = FeatureCache(made.directory).spec
+    model = VqaModel(
+        ModelConfig(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=len(VOCABULARY),
+            width=CONFIG.width,
+            heads=CONFIG.heads,
+            layers=CONFIG.layers,
+            dropout=CONFIG.dropout,
+        )
+    )
+    with torch.no_grad():  # biases and norms begin at 0 and 1, where a mix-up would not be seen
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(params=[True, False], ids=["one-row chunks", "contiguous"])
+def dataset(made: Made, tmp_path: Path, request: pytest.FixtureRequest) -> UsualDataset:
+    cache = FeatureCache(made.directory)
+    split = cache.split("train")
+    path = tmp_path / "usual.h5"
+    write_usual_file(path, cache, split, one_row_chunks=request.param)
+    scores = class_scores(split.answers, VOCABULARY, rules="plain")
+    return UsualDataset(path, scores, len(VOCABULARY))
+
+
+def test_the_usual_loader_gives_what_the_cache_holds(made: Made, dataset: UsualDataset) -> None:
+    loader = usual_loader(dataset, CONFIG, workers=0, shuffle=False)
+
+    ((patches, states, mask, targets),) = list(loader)
+
+    assert dataset.features is not None
+    assert (dataset.features.chunks is None) == (dataset.features.id.get_offset() is not None)
+    for i, row in enumerate(ROWS):
+        length = len(made.states[row.question])
+        np.testing.assert_array_equal(patches[i].numpy(), made.patch_embeddings[row.image])
+        np.testing.assert_array_equal(states[i, :length].numpy(), made.states[row.question])
+        assert mask[i].tolist() == [j < length for j in range(4)]
+        assert not states[i, length:].any()
+        expected = [float(answer in row.answers) for answer in VOCABULARY.answers]
+        assert targets[i].tolist() == expected
+
+
+def test_the_usual_model_is_our_function(made: Made, dataset: UsualDataset, ours: VqaModel) -> None:
+    """Logits and gradients agree, on grouped pictures and on questions of many lengths."""
+    cache = FeatureCache(made.directory)
+    split = cache.split("train")
+    reader = BatchReader(cache, split, scores=dataset.scores, answers=len(VOCABULARY))
+    plan = plan_batches(split.image_rows, batch_size=8, grouped=True, shuffle=None)
+    (batch,) = list(reader.batches(plan))
+    loader = usual_loader(dataset, CONFIG, workers=0, shuffle=False)
+    usual = UsualTrainer(CONFIG, torch.device("cpu"), ours, loader)
+    ((patches, states, mask, targets),) = list(loader)
+
+    logits = ours(batch.patch_embeddings, batch.hidden_states, batch.attention_mask)
+    theirs = usual.model(patches, states, mask)
+    assert_close(theirs[batch.questions], logits, atol=1e-5, rtol=0)
+
+    assert batch.soft_targets is not None
+    soft_target_loss(logits, batch.soft_targets).backward()
+    loss = soft_target_loss(theirs, targets)
+    loss.backward()
+    # Both ways of writing the weights are linear, so gradients translate as weights do.
+    expected = usual_weights({name: p.grad for name, p in ours.named_parameters()})
+    for name, parameter in usual.model.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None
+        if name.endswith("in_proj_bias"):
+            gradient = gradient.clone()
+            gradient[CONFIG.width : 2 * CONFIG.width] = 0  # of keys, which ours has not
+        assert_close(gradient, expected[name], atol=1e-5, rtol=0)
+    assert usual.epoch() == pytest.approx(loss.item(), abs=1e-5)
