@@ -9,11 +9,7 @@ from benchmarks.generated import write_cache
 from cache import CacheSpec, FeatureCache, SplitTable
 from pipeline.answers import Vocabulary, build_vocabulary
 from pipeline.config import TrainConfig, load_config
-from pipeline.encoders import ImageEncoder, TextEncoder
-from pipeline.extract import extract
 from pipeline.metric import Rules, pick_rules
-from pipeline.plan import make_plan
-from pipeline.sources import open_source
 
 EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
 
@@ -81,6 +77,12 @@ def real_rows_config() -> TrainConfig:
 
 def make_shapes(directory: Path, scenes: int) -> None:
     """Extract generated scenes with the tiny encoders: a small cache without any download."""
+    # Imported late, for transformers takes seconds and trainings do without it.
+    from pipeline.encoders import ImageEncoder, TextEncoder
+    from pipeline.extract import extract
+    from pipeline.plan import make_plan
+    from pipeline.sources import open_source
+
     source = open_source(f"shapes:{scenes}")
     images, text = ImageEncoder("tiny"), TextEncoder("tiny")
     plan = make_plan(source, splits=("train", "test"), text=text)

@@ -52,9 +52,6 @@ class Runner(Protocol):
     def accuracy(self) -> float:
         """Return the accuracy on the validation split, in percent."""
 
-    def waited(self) -> float:
-        """Return the seconds for which steps have waited for data; 0 where that is unknown."""
-
 
 class Ours:
     """Our trainer, grouped or in plain order."""
@@ -82,7 +79,7 @@ class Ours:
         return self._trainer.accuracy()
 
     def waited(self) -> float:
-        """See `Runner`."""
+        """Return the seconds for which steps have waited for data so far."""
         return self._trainer.train_reader.waited
 
 
@@ -127,10 +124,6 @@ class Usual:
         loader = usual_loader(dataset, config, workers=self._workers, shuffle=False)
         return 100 * float(dataset.scores.score(self._trainer.predict(loader)).mean())
 
-    def waited(self) -> float:
-        """See `Runner`."""
-        return 0.0
-
 
 def make_runner(
     variant: str, data: Data, config: TrainConfig, device: torch.device, scratch: Path
@@ -153,13 +146,13 @@ class Clock:
         warmup: Steps that do not count, at least 1.
         seconds: When both these seconds
         steps: and these steps have passed, `step` raises `Enough`.
-        waited: Seconds for which steps have waited so far.
+        waited: Returns the seconds for which steps have waited so far, where that is known.
     """
 
     warmup: int
     seconds: float
     steps: int
-    waited: Callable[[], float]
+    waited: Callable[[], float] | None = None
     done: int = -1
     questions: int = 0
     result: dict[str, float] = field(default_factory=dict)
@@ -171,33 +164,36 @@ class Clock:
             return
         self.done += 1
         if not self.done:
-            _synchronize()
-            self._waited, self._began = self.waited(), time.perf_counter()
+            synchronize()
+            self._waited = self.waited() if self.waited else 0.0
+            self._began = time.perf_counter()
             return
         self.questions += questions
         if self.done < self.steps or time.perf_counter() - self._began < self.seconds:
             return
-        _synchronize()
+        synchronize()
         seconds = time.perf_counter() - self._began
         self.result = {
             "questions_per_second": self.questions / seconds,
-            "data_wait_fraction": (self.waited() - self._waited) / seconds,
             "steps": self.done,
             "seconds": seconds,
         }
+        if self.waited:
+            self.result["data_wait_fraction"] = (self.waited() - self._waited) / seconds
         raise Enough
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
+    """Wait until the GPU, if there is one, has done what it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def speed(runner: Runner, clock: Clock, epochs: int) -> dict[str, Any]:
+def speed(epoch: Callable[[int, AfterStep], float], clock: Clock, epochs: int) -> dict[str, Any]:
     """Train until the clock has had enough."""
     try:
         for number in range(epochs):
-            runner.epoch(number, clock.step)
+            epoch(number, clock.step)
     except Enough:
         return clock.result
     raise RuntimeError(f"{epochs} epochs were over before the measurement; make the cache larger")
@@ -231,8 +227,9 @@ def main() -> None:
     if args.to_the_end:
         result = to_the_end(runner, config.epochs)
     else:
-        clock = Clock(args.warmup, args.seconds, args.steps, runner.waited)
-        result = speed(runner, clock, config.epochs)
+        waited = runner.waited if isinstance(runner, Ours) else None
+        clock = Clock(args.warmup, args.seconds, args.steps, waited)
+        result = speed(runner.epoch, clock, config.epochs)
     print(json.dumps(result))
 
 

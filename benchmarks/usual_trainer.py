@@ -101,7 +101,12 @@ def collate(items: list[Item]) -> Batch:
     patches, states, targets = zip(*items, strict=True)
     lengths = torch.tensor([len(one) for one in states])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    return torch.stack(patches), pad_sequence(states, batch_first=True), mask, torch.stack(targets)
+    return (
+        torch.stack(patches),
+        pad_sequence(list(states), batch_first=True),
+        mask,
+        torch.stack(targets),
+    )
 
 
 def usual_loader(
