@@ -3,9 +3,12 @@
     python benchmarks/step_variant.py VARIANT CACHE --config JSON --scratch DIR [--kept SHARE]
         (--seconds S --warmup STEPS --steps N | --to-the-end)
 
-    grouped             ours                    usual-2     h5py, one-row chunks, 2 workers
-    plain               ours, plain order       usual-best-0, usual-best-2
-                                                            the same on contiguous datasets
+    grouped         ours
+    plain           ours in plain order
+    usual-2         h5py with one-row chunks, DataLoader with 2 workers
+    usual-best-0    h5py with contiguous datasets, no workers; freed memory is kept, as ours does
+                    and as PyTorch's tuning guide advises (by another allocator)
+    usual-best-2    the same with 2 workers
 
 With --seconds it trains until so many seconds and steps after the warm-up have passed and prints
 questions per second; with --to-the-end it trains all epochs and prints each epoch's loss and the
@@ -90,6 +93,8 @@ class Usual:
         self, data: Data, config: TrainConfig, device: torch.device, scratch: Path, variant: str
     ) -> None:
         one_row_chunks, self._workers = USUAL[variant]
+        if not one_row_chunks:
+            keep_freed_memory()
         self._config, self._data = config, data
         self._dataset = functools.partial(self._open, scratch, one_row_chunks)
         first = build_trainer(

@@ -1,4 +1,4 @@
-"""The trainer that ours is compared with is the same model on the same features."""
+"""The trainer that ours is compared with is the same model on the same features, fairly timed."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ import torch
 from caches import Made, Row, make_cache
 from torch.testing import assert_close
 
+from benchmarks.step_data import load_data
+from benchmarks.step_variant import Clock, Enough
 from benchmarks.usual_model import usual_weights
 from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from cache import FeatureCache
@@ -18,7 +20,9 @@ from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import soft_target_loss
 
 VOCABULARY = Vocabulary(("red", "blue", "2"))
-CONFIG = TrainConfig(width=8, heads=2, layers=2, batch_size=8, dropout=0.0, min_answer_count=1)
+CONFIG = TrainConfig(
+    width=8, heads=2, layers=2, batch_size=8, dropout=0.0, min_answer_count=1, val_split="train"
+)
 # Two questions of one picture, a picture that is asked once, and question lengths from 1 to 4.
 ROWS = [
     Row(3, 2, ("red",)),
@@ -112,3 +116,31 @@ def test_the_usual_model_is_our_function(made: Made, dataset: UsualDataset, ours
             gradient[CONFIG.width : 2 * CONFIG.width] = 0  # of keys, which ours has not
         assert_close(gradient, expected[name], atol=1e-5, rtol=0)
     assert usual.epoch() == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_a_clock_counts_after_the_warm_up_until_steps_and_seconds_have_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([10.0, 12.0, 14.0, 14.0])  # begin, two looks, end
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    waits = iter([5.0, 6.0])
+    clock = Clock(warmup=2, seconds=3.0, steps=2, waited=lambda: next(waits))
+
+    for questions in (1000, 100, 8, 7):
+        clock.step(questions)
+    with pytest.raises(Enough):
+        clock.step(5)
+
+    assert clock.result["questions_per_second"] == (8 + 7 + 5) / 4
+    assert clock.result["data_wait_fraction"] == 1 / 4
+
+
+def test_a_thinned_split_is_the_same_for_every_trainer(made: Made) -> None:
+    kept = [load_data(made.directory, CONFIG, kept=0.5).train for _ in range(2)]
+
+    assert 0 < len(kept[0]) < len(ROWS)
+    assert kept[0].question_ids == kept[1].question_ids
+    for i, question_id in enumerate(kept[0].question_ids):
+        row = ROWS[int(question_id) - 100]
+        assert (kept[0].image_rows[i], kept[0].question_rows[i]) == (row.image, row.question)
+        assert kept[0].answers[i] == row.answers
