@@ -70,7 +70,8 @@ def extract_features(
         typer.Option(help="Resize the whole picture, or resize and cut the centre out."),
     ] = "whole",
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="How features are stored.")
+        Literal["float16", "float32", "int8"],
+        typer.Option(help="How features are stored; int8 is half of float16."),
     ] = "float16",
     column: Annotated[
         list[str] | None, typer.Option(help="hub: only: a column's other name, question=query.")

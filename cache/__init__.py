@@ -12,6 +12,7 @@
     hdf5.py      HDF5 files in memory        layout.py   where their numbers lie
     lock.py      one writer at a time        holder.py   who that is, and whether it lives
     files.py     atomic writes, digests      errors.py   what can be wrong
+    quantise.py  int8 rows and their scales
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
 

@@ -28,6 +28,7 @@ from cache.manifest import (
     load_manifest,
 )
 from cache.shards import FEATURES, NAMES
+from cache.spec import SCALE_DTYPE
 from cache.splits import SplitTable, read_split
 
 ROWS_WORTH_A_THREAD = 4
@@ -65,6 +66,7 @@ class _MappedShard:
 
     file: str
     rows: np.ndarray
+    scales: np.ndarray | None
     digests: np.ndarray
     checked: np.ndarray
 
@@ -196,13 +198,13 @@ class FeatureCache:
         """All distinct questions, read and checked once."""
         texts: list[str] = []
         held = 0
-        states = [np.empty((0, self.spec.text_dim), self.spec.dtype)]
+        states = [np.empty((0, self.spec.text_dim), self.spec.state_dtype)]
         rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
         for record in self.manifest.questions:
             path = self.directory / record.file
             file = Hdf5File(path, read_whole(self.directory, record))
             shape = (record.prefixes, self.spec.text_dim)
-            states.append(file.array("hidden_states", shape, np.dtype(self.spec.dtype)))
+            states.append(file.array("hidden_states", shape, self.spec.state_dtype))
             digests = file.array("hidden_states_xxh3", shape[:1], np.dtype(np.uint64))
             if (row_digests(states[-1]) != digests).any():
                 raise CacheDamagedError(f"{path}: hidden states differ from their digests")
@@ -224,19 +226,26 @@ class FeatureCache:
             raise CacheDamagedError(f"{self.directory / 'questions'}: paths do not fit the rows")
         return Questions(texts, np.concatenate(states), path_rows, path_offsets)
 
-    def read_images(self, rows: np.ndarray, out: np.ndarray) -> None:
+    def read_images(
+        self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
+    ) -> None:
         """Copy patch embeddings of pictures into `out`, checking each on its first touch.
 
         Args:
             rows: (n,) rows of pictures, in any order.
-            out: (n, patches, vision_dim) in the dtype of the cache. A page-aligned buffer is
+            out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
                 several times faster than an array fresh from numpy.
+            scales: (n, patches) float16, for an int8 cache: by what its integers are multiplied.
         """
+        if scales is None and self.spec.quantised:
+            raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
         fresh: list[tuple[_MappedShard, int, np.ndarray]] = []
         shards = np.searchsorted(self._first_rows, rows, side="right") - 1
         for place, (row, index) in enumerate(zip(rows, shards, strict=True)):
             shard = self._shards.get(index) or self._open(int(index))
             local = row - self._first_rows[index]
+            if scales is not None and shard.scales is not None:
+                scales[place] = shard.scales[local]  # checked with the shard's structure
             if shard.checked[local]:
                 np.copyto(out[place], shard.rows[local])
             else:
@@ -277,7 +286,10 @@ class FeatureCache:
         shape = (record.rows, self.spec.patches, self.spec.vision_dim)
         shard = _MappedShard(
             file=record.file,
-            rows=file.array("patch_embeddings", shape, np.dtype(self.spec.dtype)),
+            rows=file.array("patch_embeddings", shape, self.spec.image_dtype),
+            scales=file.array("patch_scales", shape[:2], SCALE_DTYPE)
+            if self.spec.quantised
+            else None,
             digests=file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64)),
             checked=np.zeros(record.rows, dtype=bool),
         )

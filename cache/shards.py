@@ -1,6 +1,7 @@
 """One shard as bytes: features with a digest for each row, and what they belong to.
 
-    images/00000.h5      patch_embeddings, cls, image_id, thumbnail: one row per picture
+    images/00000.h5      patch_embeddings, cls, image_id, thumbnail: one row per picture;
+                         in an int8 cache patch_scales as well
     questions/00000.h5   hidden_states, prefix_parent, prefix_token: one row per distinct prefix;
                          question, path_rows, path_offsets: one row per distinct question
 
@@ -18,7 +19,8 @@ from cache.errors import CacheError
 from cache.files import digest, row_digests
 from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
 from cache.manifest import ShardKind, ShardRecord
-from cache.spec import CacheSpec, Json
+from cache.quantise import LARGEST
+from cache.spec import SCALE_DTYPE, CacheSpec, Json
 
 FEATURES: dict[ShardKind, tuple[str, ...]] = {
     "images": ("patch_embeddings", "cls"),
@@ -41,14 +43,16 @@ class NewImages:
         image_ids: One per row.
         thumbnails: (rows, THUMBNAIL) uint8, a few grey values of each picture. Another picture
             under a known id is told by them, whatever decoded it.
-        patch_embeddings: (rows, patches, vision_dim) in the dtype of the cache.
-        cls: (rows, vision_dim) in the dtype of the cache.
+        patch_embeddings: (rows, patches, vision_dim) in the image dtype of the cache.
+        cls: (rows, vision_dim) in the state dtype of the cache.
+        patch_scales: (rows, patches) float16 in an int8 cache, else None; from `quantise`.
     """
 
     image_ids: Sequence[str]
     thumbnails: np.ndarray
     patch_embeddings: np.ndarray
     cls: np.ndarray
+    patch_scales: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class NewQuestions:
         paths: Per question the cache-wide rows of its prefixes, first token first.
         parents: (prefixes,) row of the prefix that is one token shorter; -1 at the first token.
         tokens: (prefixes,) last token of each prefix.
-        hidden_states: (prefixes, text_dim) in the dtype of the cache.
+        hidden_states: (prefixes, text_dim) in the state dtype of the cache.
     """
 
     texts: Sequence[str]
@@ -101,19 +105,28 @@ def image_shard(
         CacheError: if a number is not finite.
     """
     rows = len(new.image_ids)
-    _require_shape(new.patch_embeddings, (rows, spec.patches, spec.vision_dim), spec)
-    _require_shape(new.cls, (rows, spec.vision_dim), spec)
+    shape = (rows, spec.patches, spec.vision_dim)
+    _require_shape(new.patch_embeddings, shape, spec.image_dtype)
+    _require_shape(new.cls, (rows, spec.vision_dim), spec.state_dtype)
+    if (new.patch_scales is None) == spec.quantised:
+        raise ValueError("scales belong to the patch embeddings of an int8 cache, and to no other")
     if new.thumbnails.shape != (rows, THUMBNAIL) or new.thumbnails.dtype != np.uint8:
         raise ValueError(f"got {new.thumbnails.dtype} {new.thumbnails.shape} thumbnails")
     places = [f"image {image_id!r} (row {row})" for row, image_id in enumerate(new.image_ids)]
     model = f"{spec.vision.get('model')}, last layer"
+    patches, scales = new.patch_embeddings, {}
+    if new.patch_scales is not None:
+        _require_shape(new.patch_scales, shape[:2], SCALE_DTYPE)
+        scales = {"patch_scales": new.patch_scales}
+        patches = LARGEST * new.patch_scales.astype(np.float32)  # of each patch its largest number
     largest = max(
-        _largest(new.patch_embeddings, places, f"{model}: patch embeddings of"),
+        _largest(patches, places, f"{model}: patch embeddings of", dtype=spec.image_dtype),
         _largest(new.cls, places, f"{model}: CLS vector of"),
     )
     datasets = {
         "patch_embeddings": new.patch_embeddings,
         "patch_embeddings_xxh3": row_digests(new.patch_embeddings),
+        **scales,
         "cls": new.cls,
         "cls_xxh3": row_digests(new.cls),
         **column_datasets("thumbnail", new.thumbnails.reshape(-1)),
@@ -136,7 +149,7 @@ def question_shard(
         CacheError: if a number is not finite.
     """
     prefixes = len(new.parents)
-    _require_shape(new.hidden_states, (prefixes, spec.text_dim), spec)
+    _require_shape(new.hidden_states, (prefixes, spec.text_dim), spec.state_dtype)
     what = f"{spec.text.get('model')}, layer {spec.text.get('layer')}: hidden state of"
     largest = _largest(new.hidden_states, _Prefixes(new), what)
     offsets = np.zeros(len(new.paths) + 1, dtype=np.int64)
@@ -183,9 +196,9 @@ def _shard(
     return Shard(kind, list(names), data, record)
 
 
-def _require_shape(array: np.ndarray, shape: tuple[int, ...], spec: CacheSpec) -> None:
-    if array.shape != shape or array.dtype != spec.dtype:
-        raise ValueError(f"got {array.dtype} {array.shape}, this cache needs {spec.dtype} {shape}")
+def _require_shape(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"got {array.dtype} {array.shape}, this cache needs {dtype} {shape}")
 
 
 class _Prefixes:
@@ -204,13 +217,19 @@ class _Prefixes:
         return f"row {row}"
 
 
-def _largest(rows: np.ndarray, places: Sequence[str] | _Prefixes, what: str) -> float:
+def _largest(
+    rows: np.ndarray,
+    places: Sequence[str] | _Prefixes,
+    what: str,
+    *,
+    dtype: np.dtype | None = None,
+) -> float:
     """Return the largest absolute value, or say which row is not finite."""
     finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
     if not finite.all():
         bad = [places[int(i)] for i in np.flatnonzero(~finite)[:5]]
         raise CacheError(
-            f"{what} {', '.join(bad)}: not finite in {rows.dtype}; nothing was written. "
+            f"{what} {', '.join(bad)}: not finite in {dtype or rows.dtype}; nothing was written. "
             f"Values beyond 65,504 do not fit float16: extract with "
             f"--dtype float32; if that fails as well, the model itself gives them."
         )

@@ -129,7 +129,9 @@ def _look_into(directory: Path, manifest: Manifest, record: ShardRecord) -> Dama
 
 def _bad_rows(file: Hdf5File, feature: str, manifest: Manifest) -> set[int]:
     extent = file.layout[feature]
-    rows = file.array(feature, extent.shape, np.dtype(manifest.spec.dtype))
+    spec = manifest.spec
+    dtype = spec.image_dtype if feature == "patch_embeddings" else spec.state_dtype
+    rows = file.array(feature, extent.shape, dtype)
     stored = file.array(f"{feature}_xxh3", extent.shape[:1], np.dtype(np.uint64))
     return set(np.flatnonzero(row_digests(rows) != stored).tolist())
 

@@ -9,6 +9,7 @@ import torch
 from pipeline.device import encoder_dtype
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ImageError, RunError
+from pipeline.extract_images import stored_patches
 from pipeline.images import load_rgb
 from pipeline.runs import Run
 
@@ -58,8 +59,14 @@ def ask(
     patches, _ = images.encode(pixels[np.newaxis])
     states = words.encode(words.tokens([question]))
     mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
-    # float16 between, as in the cache that the head was trained from.
-    logits: Any = run.model(patches.half(), states.half().unsqueeze(0), mask)
+    # Rounded between, as in the cache that the head was trained from.
+    numbers, scales = stored_patches(patches, run.dtype)
+    logits: Any = run.model(
+        torch.from_numpy(numbers).to(device),
+        states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
+        mask,
+        None if scales is None else torch.from_numpy(scales).to(device),
+    )
     values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
     return [
         (run.vocabulary.answers[i], float(value))

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cache import FeatureCache, SplitTable
+from cache.spec import SCALE_DTYPE
 from pipeline.answers import ClassScores
 
 MAX_SLOTS = 16
@@ -35,6 +38,7 @@ class FeatureBatch:
 
     Attributes:
         patch_embeddings: (images, patches, vision_dim).
+        patch_scales: (images, patches) of an int8 cache, else None.
         hidden_states: (images, slots, tokens, text_dim); what is padding is undefined.
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
         questions: (questions,) rows of the split, in the order of the slots that are not empty.
@@ -42,6 +46,7 @@ class FeatureBatch:
     """
 
     patch_embeddings: Tensor
+    patch_scales: Tensor | None
     hidden_states: Tensor
     attention_mask: Tensor
     questions: np.ndarray
@@ -49,9 +54,10 @@ class FeatureBatch:
 
     def to(self, device: torch.device) -> "FeatureBatch":
         """Return the batch on `device`."""
-        targets = self.soft_targets
+        scales, targets = self.patch_scales, self.soft_targets
         return FeatureBatch(
             self.patch_embeddings.to(device),
+            None if scales is None else scales.to(device),
             self.hidden_states.to(device),
             self.attention_mask.to(device),
             self.questions,
@@ -108,17 +114,17 @@ def _entries(image_rows: np.ndarray, order: np.ndarray, slots: int) -> Grid:
 
 
 def _sorted_in_buckets(entries: Grid, questions: int) -> Grid:
-    """Sort stretches of about so many questions by the number of questions per picture."""
+    """Sort stretches of about so many questions by the number of questions per picture.
+
+    Every other one is sorted backwards: a batch over the edge of two would otherwise put pictures
+    with the most questions beside those with the fewest, and be mostly padding.
+    """
+    counts = np.cumsum([len(entry) for entry in entries])
+    bucket_of = (counts - 1) // questions
     out: Grid = []
-    bucket: Grid = []
-    count = 0
-    for entry in entries:
-        bucket.append(entry)
-        count += len(entry)
-        if count >= questions:
-            out += sorted(bucket, key=len)
-            bucket, count = [], 0
-    return out + sorted(bucket, key=len)
+    for number, bucket in groupby(zip(bucket_of, entries, strict=True), key=itemgetter(0)):
+        out += sorted((entry for _, entry in bucket), key=len, reverse=bool(number % 2))
+    return out
 
 
 class BatchReader:
@@ -191,7 +197,7 @@ class BatchReader:
         if self._buffers and len(self._buffers[0]) >= images:
             return
         shape = (images, spec.patches, spec.vision_dim)
-        dtype = np.dtype(spec.dtype)
+        dtype = spec.image_dtype
         nbytes = max(1, int(np.prod(shape)) * dtype.itemsize)
         # One being read into, AHEAD waiting, one in use.
         self._buffers = [
@@ -206,12 +212,22 @@ class BatchReader:
             rows[i, : len(entry)] = entry
         questions = rows[rows >= 0]
         patches = buffer[: len(grid)]
-        self._cache.read_images(self._split.image_rows[rows[:, 0]], patches)
+        scales = None
+        if self._cache.spec.quantised:
+            scales = np.empty(patches.shape[:2], SCALE_DTYPE)
+        self._cache.read_images(self._split.image_rows[rows[:, 0]], patches, scales)
         states, mask = self._question_states(rows)
         targets = None
         if self._scores is not None:
             targets = torch.from_numpy(self._scores.dense(questions, self._answers))
-        return FeatureBatch(torch.from_numpy(patches), states, mask, questions, targets)
+        return FeatureBatch(
+            torch.from_numpy(patches),
+            None if scales is None else torch.from_numpy(scales),
+            states,
+            mask,
+            questions,
+            targets,
+        )
 
     def _question_states(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """(images, slots) rows, -1 = empty -> hidden states and attention mask."""

@@ -104,7 +104,7 @@ def extract(
         cache: Folder of the cache, made or extended.
         images: Encodes pictures.
         text: Encodes questions.
-        dtype: How numbers are stored: "float16" or "float32".
+        dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
         batch_size: Pictures per batch; halved when a GPU's memory does not suffice.
         shard_bytes: Features per shard; a smaller shard is sooner safe.
         origin: What is to be recorded of the source, so that it can be found again.

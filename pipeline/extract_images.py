@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from cache import CacheMismatchError, CacheSpec, Failure, Manifest
+from cache.quantise import quantise
 from cache.reader import open_shard
 from cache.shards import THUMBNAIL, NewImages
+from cache.spec import SCALE_DTYPE
 from pipeline.display import Advance
 from pipeline.encoders import ImageEncoder
 from pipeline.errors import ImageError, ModelError
@@ -70,8 +72,9 @@ def encode_images(
     ids: list[str] = []
     failures: list[Failure] = []
     thumbnails = [np.empty((0, THUMBNAIL), np.uint8)]
-    patches = [np.empty((0, spec.patches, spec.vision_dim), spec.dtype)]
-    cls = [np.empty((0, spec.vision_dim), spec.dtype)]
+    patches = [np.empty((0, spec.patches, spec.vision_dim), spec.image_dtype)]
+    scales = [np.empty((0, spec.patches), SCALE_DTYPE)]
+    cls = [np.empty((0, spec.vision_dim), spec.state_dtype)]
     for batch in _decoded(source, encoder, image_ids, batch_size):
         pixels = []
         for image_id, found in batch:
@@ -83,10 +86,18 @@ def encode_images(
         if pixels:
             thumbnails.append(np.stack([thumbnail(one) for one in pixels]))
             batch_patches, batch_cls = _encode(encoder, np.stack(pixels))
-            patches.append(stored(batch_patches, spec.dtype))
-            cls.append(stored(batch_cls, spec.dtype))
+            numbers, batch_scales = stored_patches(batch_patches, spec.dtype)
+            patches.append(numbers)
+            scales += [] if batch_scales is None else [batch_scales]
+            cls.append(stored(batch_cls, spec.state_dtype.name))
         advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
-    new = NewImages(ids, np.concatenate(thumbnails), np.concatenate(patches), np.concatenate(cls))
+    new = NewImages(
+        ids,
+        np.concatenate(thumbnails),
+        np.concatenate(patches),
+        np.concatenate(cls),
+        np.concatenate(scales) if spec.quantised else None,
+    )
     return EncodedImages(new, failures)
 
 
@@ -186,3 +197,18 @@ def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, to
 def stored(features: torch.Tensor, dtype: str) -> np.ndarray:
     """Bring features from the encoder's device into memory, in the cache's dtype."""
     return features.to(getattr(torch, dtype)).cpu().numpy()
+
+
+def stored_patches(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Bring patch embeddings into memory as a cache of this dtype stores them.
+
+    Args:
+        features: (..., vision_dim), on the encoder's device.
+        dtype: Of the cache.
+
+    Returns:
+        The numbers, and for "int8" their scales (...).
+    """
+    if dtype != "int8":
+        return stored(features, dtype), None
+    return quantise(stored(features.cpu(), "float32"))  # what crosses is as narrow as it was

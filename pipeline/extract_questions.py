@@ -87,13 +87,13 @@ def encode_questions(
         spec: Of the cache.
         advance: Told of every batch.
     """
-    states = np.empty((len(chunk.tokens), encoder.dim), dtype=spec.dtype)
+    states = np.empty((len(chunk.tokens), encoder.dim), dtype=spec.state_dtype)
     for batch, done in _equal_lengths(chunk):
         if batch:
             rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
             encoded = encoder.encode([questions[text] for text in batch])
             new = rows >= chunk.first
-            states[rows[new] - chunk.first] = stored(encoded, spec.dtype)[new]
+            states[rows[new] - chunk.first] = stored(encoded, spec.state_dtype.name)[new]
         advance(done)
     return NewQuestions(
         list(chunk.paths), list(chunk.paths.values()), chunk.parents, chunk.tokens, states

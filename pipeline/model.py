@@ -8,17 +8,20 @@ Nothing here knows where features come from. Axis names are those of `pipeline/a
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.attention import CrossAttention, masked_mean
+from pipeline.attention import CrossAttention, masked_mean, spread
 from pipeline.errors import ConfigError
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+Pool = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class Projection(nn.Module):
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features)
+        # A scale and a shift of its own would be the linear map's twice over, and to train them a
+        # gradient would have to go through every feature.
+        self.norm = nn.LayerNorm(features, elementwise_affine=False)
         self.linear = nn.Linear(features, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,16 +116,39 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * width, width)
 
+    def forward(self, summed: Tensor, pool: Pool | None) -> Tensor:
+        """Finish from the sum of both halves.
+
+        Args:
+            summed: (images, slots, length, 2 * width).
+            pool: Averages over the length. It commutes with the last matrix, and comes before it.
+
+        Returns:
+            (images, slots, length, width), without the length if it was pooled.
+        """
+        hidden = self.activation(summed)
+        if pool is not None:
+            return self.output(self.dropout(pool(hidden)))
+        if self.training:
+            # One draw for all words or patches of a question: drawing for each takes longer than
+            # all else that is done to them.
+            hidden = hidden * self.dropout(torch.ones_like(hidden[:, :, :1]))
+        return self.output(hidden)
+
 
 class CoAttentionLayer(nn.Module):
     """Words look at patches, patches look at words; each side keeps what it was (residual).
 
     Args:
         both: Whether patches look at words too; otherwise only words change.
+        last: Whether words and patches are averaged at the end.
     """
 
-    def __init__(self, *, width: int, heads: int, dropout: float, both: bool) -> None:
+    def __init__(
+        self, *, width: int, heads: int, dropout: float, both: bool, last: bool = False
+    ) -> None:
         super().__init__()
+        self.last = last
         self.words_norm = nn.LayerNorm(width)
         self.patches_norm = nn.LayerNorm(width)
         self.text_to_image = CrossAttention(width=width, heads=heads)
@@ -129,30 +157,35 @@ class CoAttentionLayer(nn.Module):
         self.patches_mlp = Mlp(width, dropout) if both else None
 
     def forward(
-        self, words: Tensor, patches: Tensor, attention_mask: Tensor, *, pool_patches: bool
+        self, words: Tensor, patches: Tensor, attention_mask: Tensor, paths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return updated words and patches.
 
         Args:
-            words: (images, slots, tokens, width).
+            words: (images, slots, tokens, width), or (rows, width) with `paths`.
             patches: (images, groups, patches, width).
             attention_mask: (images, slots, tokens), True = real token.
-            pool_patches: Average over the patches before the MLP's last matrix, which commutes
-                with the average; the second result is then (images, slots, width).
+            paths: (images, slots, tokens) rows of `words`.
+
+        Returns:
+            (images, slots, tokens, width) and (images, groups or slots, patches, width); of the
+            last layer (images, slots, width) and (images, groups or slots, width).
         """
         w, p = self.words_norm(words), self.patches_norm(patches)
         mlp = self.words_mlp
-        seen = self.text_to_image.words_to_patches(w, p)
-        hidden = mlp.dropout(mlp.activation(mlp.original(w) + mlp.attended(seen)))
-        new_words = words + mlp.output(hidden)
+        seen = self.text_to_image.words_to_patches(w, p, mlp.attended, paths)
+        pool = partial(masked_mean, attention_mask=attention_mask) if self.last else None
+        words = spread(words, paths)
+        words = (pool(words) if pool else words) + mlp(seen + spread(mlp.original(w), paths), pool)
+        pool = partial(torch.mean, dim=2) if self.last else None
+        patches = pool(patches) if pool else patches
         if self.image_to_text is None or self.patches_mlp is None:
-            return new_words, patches.mean(2) if pool_patches else patches
+            return words, patches
         mlp = self.patches_mlp
-        read = self.image_to_text.patches_to_words(p, w, attention_mask, then=mlp.attended)
-        hidden = mlp.activation(mlp.original(p) + read)
-        if pool_patches:
-            return new_words, patches.mean(2) + mlp.output(hidden.mean(2))
-        return new_words, patches + mlp.output(hidden)
+        read = self.image_to_text.patches_to_words(
+            p, w, attention_mask, mlp.attended, mlp.original(p), paths
+        )
+        return words, patches + mlp(read, pool)
 
 
 class VqaModel(nn.Module):
@@ -177,8 +210,9 @@ class VqaModel(nn.Module):
                 heads=config.heads,
                 dropout=config.dropout,
                 both=fusion == "co-attention",
+                last=i == config.layers - 1,
             )
-            for _ in range(config.layers if attends else 0)
+            for i in range(config.layers if attends else 0)
         )
         self.fusion = nn.Sequential(
             nn.LayerNorm((sees + reads) * width),
@@ -206,37 +240,59 @@ class VqaModel(nn.Module):
         nn.init.constant_(self.head.bias, -math.log(self.config.answers))
 
     def forward(
-        self, patch_embeddings: Tensor, hidden_states: Tensor, attention_mask: Tensor
+        self,
+        patch_embeddings: Tensor,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        patch_scales: Tensor | None = None,
+        *,
+        paths: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Return logits of the questions in slots that are not empty, in the order of the slots.
 
         Args:
-            patch_embeddings: (images, patches, vision_dim), any float type.
+            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
+                Or (rows, text_dim) with `paths`: each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
+            patch_scales: (images, patches), by what each patch embedding is multiplied.
+            paths: (images, slots, tokens) rows of `hidden_states`; any row where there is padding.
+            places: (questions,) which of the images * slots are not empty. Without it they are
+                looked for, and a GPU has to be waited for.
 
         Returns:
             (questions, answers) float logits, before the sigmoid.
         """
+        if patch_scales is None and not patch_embeddings.is_floating_point():
+            raise ValueError(f"{patch_embeddings.dtype} patch embeddings need their scales")
         slots = attention_mask.shape[1]
+        if places is None:
+            places = attention_mask.any(-1).flatten().nonzero().squeeze(1)
+        if paths is None:
+            # Zeros in place of padding: NaN times a weight of zero would still be NaN.
+            hidden_states = hidden_states.masked_fill(~attention_mask[..., None], 0)
         pooled = []
-        # Zeros in place of padding: NaN times a weight of zero would still be NaN.
-        hidden_states = hidden_states.masked_fill(~attention_mask[..., None], 0)
         words = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
         patches = None
         if self.vision_projection:
-            patches = self.vision_projection(self._cast(patch_embeddings)).unsqueeze(1)
+            patches = self._cast(patch_embeddings)
+            if patch_scales is not None:
+                patches = patches * self._cast(patch_scales)[..., None]
+            patches = self.vision_projection(patches).unsqueeze(1)
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
-        for i, layer in enumerate(self.layers):
-            last = i == len(self.layers) - 1
-            words, patches = layer(words, patches, attention_mask, pool_patches=last)
+        for layer in self.layers:
+            words, patches = layer(words, patches, attention_mask, paths)
+            paths = None  # by now every word has its own place
         if words is not None:
-            pooled.append(masked_mean(words, attention_mask))  # (images, slots, width)
+            if not self.layers:
+                words = masked_mean(spread(words, paths), attention_mask)
+            pooled.append(words)  # (images, slots, width)
         if patches is not None:
-            image = patches if len(self.layers) else patches.mean(2)
-            pooled.append(image.expand(-1, slots, -1))
-        fused = torch.cat(pooled, dim=-1)[attention_mask.any(-1)]  # (questions, 1 or 2 widths)
+            patches = patches if self.layers else patches.mean(2)
+            pooled.append(patches.expand(-1, slots, -1))
+        fused = torch.cat(pooled, dim=-1).flatten(0, 1)[places]  # (questions, 1 or 2 widths)
         return self.head(self.fusion(fused))
 
     def _cast(self, features: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ def predict(
     for batch in reader.batches(plan):
         on_device = batch.to(device)
         logits = model(
-            on_device.patch_embeddings, on_device.hidden_states, on_device.attention_mask
+            on_device.patch_embeddings,
+            on_device.hidden_states,
+            on_device.attention_mask,
+            on_device.patch_scales,
         )
         predicted[batch.questions] = logits.argmax(-1).cpu().numpy()
     return predicted

@@ -23,6 +23,7 @@ import torch
 
 from cache import CacheError, CacheSpec, FeatureCache
 from cache.files import digest, make_directory, write_atomically
+from cache.spec import DTYPES
 from pipeline.answers import Vocabulary, load_vocabulary
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import ConfigError, RunError
@@ -45,6 +46,7 @@ class Run:
         model: The best weights, on the device, in eval mode.
         vocabulary: The answers of its classes.
         encoders: Settings of the encoders whose features it was trained on.
+        dtype: How the cache stored these features.
         cache: The cache it was trained from.
     """
 
@@ -53,6 +55,7 @@ class Run:
     model: VqaModel
     vocabulary: Vocabulary
     encoders: Mapping[str, Any]
+    dtype: str
     cache: Path
 
 
@@ -84,9 +87,9 @@ def start_run(
         shutil.rmtree(path / "evaluation", ignore_errors=True)  # of weights that are gone
         write_atomically(path / "config.toml", config.to_toml().encode())
         vocabulary.save(path / "answers.json")
+        description = {"model": model.to_dict(), "encoders": encoders(cache.spec)}
         _write_json(
-            path / "config.json",
-            {"format": FORMAT, "model": model.to_dict(), "encoders": encoders(cache.spec)},
+            path / "config.json", {"format": FORMAT, **description, "dtype": cache.spec.dtype}
         )
         _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve())})
         return digests(path)
@@ -162,6 +165,7 @@ def load_run(path: Path, device: torch.device) -> Run:
     try:
         model = VqaModel(ModelConfig(**description["model"]))
         cache, settings = Path(where["cache"]), description["encoders"]
+        dtype = description.get("dtype", "float16")  # a run that is older does not say
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     try:
@@ -171,12 +175,14 @@ def load_run(path: Path, device: torch.device) -> Run:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
     vocabulary = load_vocabulary(path / "answers.json")
+    if dtype not in DTYPES:
+        raise RunError(f"{path / 'config.json'}: dtype is {dtype!r}; needed: {', '.join(DTYPES)}")
     if len(vocabulary) != model.config.answers:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
     config = load_config(path / "config.toml", {})
-    return Run(path, config, model.to(device).eval(), vocabulary, settings, cache)
+    return Run(path, config, model.to(device).eval(), vocabulary, settings, dtype, cache)
 
 
 def _require_meaning(path: Path, weights: Weights) -> None:

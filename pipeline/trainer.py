@@ -88,7 +88,10 @@ class Trainer:
             for done, batch in enumerate(self.train_reader.batches(left), start=self.batch + 1):
                 on_device = batch.to(self.device)
                 logits = self.model(
-                    on_device.patch_embeddings, on_device.hidden_states, on_device.attention_mask
+                    on_device.patch_embeddings,
+                    on_device.hidden_states,
+                    on_device.attention_mask,
+                    on_device.patch_scales,
                 )
                 targets = on_device.soft_targets
                 assert targets is not None
