@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, Dinov2Config, LlamaConfig, PretrainedConfig
 
-from benchmarks.step_data import load_data
+from benchmarks.step_data import load_data, new_trainer
 from benchmarks.step_variant import AfterStep, Clock, speed, synchronize
 from pipeline.config import TrainConfig
-from pipeline.device import choose_device, keep_freed_memory
+from pipeline.device import choose_device
 from pipeline.display import console
 from pipeline.optimizer import soft_target_loss
-from pipeline.trainer import Trainer, build_trainer
+from pipeline.trainer import Trainer
 
 IMAGE_SIZE, TOKENS = 224, 8
 
@@ -155,18 +155,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     console.quiet = True
-    keep_freed_memory()
     config = TrainConfig(**args.config)
     data = load_data(args.cache, config, kept=args.kept)
-    trainer = build_trainer(
-        data.cache,
-        data.train,
-        data.val,
-        data.vocabulary,
-        data.rules,
-        config=config,
-        device=choose_device("auto"),
-    )
+    trainer = new_trainer(data, config, choose_device("auto"))
     runner = EncodersInLoop(trainer, quick=args.quick)
     clock = Clock(args.warmup, args.seconds, args.steps)
     found = speed(runner.epoch, clock, config.epochs)

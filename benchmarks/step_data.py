@@ -4,12 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.generated import write_cache
 from cache import CacheSpec, FeatureCache, SplitTable
 from pipeline.answers import Vocabulary, build_vocabulary
 from pipeline.config import TrainConfig, load_config
+from pipeline.device import keep_freed_memory
 from pipeline.metric import Rules, pick_rules
+from pipeline.model import ModelConfig, VqaModel
+from pipeline.trainer import Trainer, build_trainer
 
 EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
 
@@ -52,6 +56,39 @@ def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Dat
     )
     rules = pick_rules((len(a) for split in (train, val) for a in split.answers), None)
     return Data(cache, train, val, vocabulary, rules)
+
+
+def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Trainer:
+    """Return a trainer of ours before its first step, and set this process up for it."""
+    keep_freed_memory()
+    return build_trainer(
+        data.cache,
+        data.train,
+        data.val,
+        data.vocabulary,
+        data.rules,
+        config=config,
+        device=device,
+    )
+
+
+def first_head(data: Data, config: TrainConfig) -> VqaModel:
+    """Return the head with the first weights that our trainer has for this seed."""
+    torch.manual_seed(config.seed)
+    spec = data.cache.spec
+    return VqaModel(
+        ModelConfig(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=len(data.vocabulary),
+            fusion=config.fusion,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            dropout=config.dropout,
+        )
+    )
 
 
 def _rows(split: SplitTable, rows: np.ndarray) -> SplitTable:

@@ -29,13 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from benchmarks.step_data import Data, load_data
+from benchmarks.step_data import Data, first_head, load_data, new_trainer
 from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from pipeline.answers import class_scores
 from pipeline.config import TrainConfig
 from pipeline.device import choose_device, keep_freed_memory
 from pipeline.display import console
-from pipeline.trainer import build_trainer
 
 USUAL = {"usual-2": (True, 2), "usual-best-0": (False, 0), "usual-best-2": (False, 2)}
 """Whether rows are in chunks of their own, and the workers, of each usual trainer."""
@@ -60,16 +59,7 @@ class Ours:
     """Our trainer, grouped or in plain order."""
 
     def __init__(self, data: Data, config: TrainConfig, device: torch.device) -> None:
-        keep_freed_memory()
-        self._trainer = build_trainer(
-            data.cache,
-            data.train,
-            data.val,
-            data.vocabulary,
-            data.rules,
-            config=config,
-            device=device,
-        )
+        self._trainer = new_trainer(data, config, device)
 
     def epoch(self, number: int, after_step: AfterStep) -> float:
         """See `Runner`."""
@@ -97,15 +87,7 @@ class Usual:
             keep_freed_memory()
         self._config, self._data = config, data
         self._dataset = functools.partial(self._open, scratch, one_row_chunks)
-        first = build_trainer(
-            data.cache,
-            data.train,
-            data.val,
-            data.vocabulary,
-            data.rules,
-            config=config,
-            device=torch.device("cpu"),
-        ).model
+        first = first_head(data, config)
         loader = usual_loader(self._dataset("train"), config, workers=self._workers)
         self._trainer = UsualTrainer(config, device, first, loader)
 

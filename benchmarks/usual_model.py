@@ -15,6 +15,17 @@ from torch import Tensor, nn
 from pipeline.model import ModelConfig, VqaModel
 
 
+class QuestionDropout(nn.Dropout):
+    """Dropout that draws once for all words or patches of a question, as our head does.
+
+    `nn.Dropout` itself would draw for each of them, which takes far longer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(questions, length, width) -> the same."""
+        return x * super().forward(torch.ones_like(x[:, :1])) if self.training else x
+
+
 class UsualLayer(nn.Module):
     """Words look at patches, patches look at words; MLP on the concatenation, residual."""
 
@@ -24,15 +35,14 @@ class UsualLayer(nn.Module):
         self.patches_norm = nn.LayerNorm(width)
         self.text_to_image = nn.MultiheadAttention(width, heads, batch_first=True)
         self.image_to_text = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.words_mlp = nn.Sequential(
-            nn.Linear(2 * width, 2 * width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * width, width),
-        )
-        # No dropout among the patches, as in our head.
-        self.patches_mlp = nn.Sequential(
-            nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        self.words_mlp, self.patches_mlp = (
+            nn.Sequential(
+                nn.Linear(2 * width, 2 * width),
+                nn.GELU(),
+                QuestionDropout(dropout),
+                nn.Linear(2 * width, width),
+            )
+            for _ in range(2)
         )
 
     def forward(self, words: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,10 +74,12 @@ class UsualModel(nn.Module):
             raise ValueError(f"the usual model is a co-attention head, not {config.fusion!r}")
         width = config.width
         self.vision_projection = nn.Sequential(
-            nn.LayerNorm(config.vision_dim), nn.Linear(config.vision_dim, width)
+            nn.LayerNorm(config.vision_dim, elementwise_affine=False),
+            nn.Linear(config.vision_dim, width),
         )
         self.text_projection = nn.Sequential(
-            nn.LayerNorm(config.text_dim), nn.Linear(config.text_dim, width)
+            nn.LayerNorm(config.text_dim, elementwise_affine=False),
+            nn.Linear(config.text_dim, width),
         )
         rows, columns = config.grid
         self.place = nn.ParameterDict(
@@ -110,10 +122,8 @@ def usual_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Turn the `state_dict` of a `VqaModel` into that of a `UsualModel`, the same function."""
     usual = {}
     for name, tensor in ours.items():
-        name = re.sub(r"projection\.norm\.", "projection.0.", name)
         name = re.sub(r"projection\.linear\.", "projection.1.", name)
-        name = re.sub(r"words_mlp\.output\.", "words_mlp.3.", name)
-        name = re.sub(r"patches_mlp\.output\.", "patches_mlp.2.", name)
+        name = re.sub(r"mlp\.output\.", "mlp.3.", name)
         name = re.sub(r"mlp\.original\.bias", "mlp.0.bias", name)
         name = re.sub(r"(text_to_image|image_to_text)\.output\.", r"\1.out_proj.", name)
         if name.endswith("mlp.original.weight"):

@@ -1,23 +1,24 @@
 """The trainer that ours is compared with is the same model on the same features, fairly timed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from caches import PATCHES, VISION_DIM, Made, Row, make_cache
+from caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
 from torch.testing import assert_close
 
-from benchmarks.step_data import load_data
+from benchmarks.step_data import first_head, load_data
 from benchmarks.step_variant import Clock, Enough
-from benchmarks.usual_model import usual_weights
+from benchmarks.usual_model import QuestionDropout, usual_weights
 from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from cache import FeatureCache
 from pipeline.answers import Vocabulary, class_scores
-from pipeline.batches import BatchReader, plan_batches
 from pipeline.config import TrainConfig
-from pipeline.model import ModelConfig, VqaModel
+from pipeline.model import VqaModel
 from pipeline.optimizer import soft_target_loss
+from pipeline.trainer import build_trainer
 
 VOCABULARY = Vocabulary(("red", "blue", "2"))
 CONFIG = TrainConfig(
@@ -31,6 +32,8 @@ ROWS = [
     Row(1, 3, ("red", "blue")),
     Row(0, 4, ("red",)),
 ]
+SLOTS = ([0, 2], [1, 4], [3])
+"""Rows of the questions of each picture."""
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +43,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def ours(made: Made) -> VqaModel:
+    data = load_data(made.directory, CONFIG)
     torch.manual_seed(3)
-    spec = FeatureCache(made.directory).spec
-    model = VqaModel(
-        ModelConfig(
-            vision_dim=spec.vision_dim,
-            text_dim=spec.text_dim,
-            grid=spec.grid,
-            answers=len(VOCABULARY),
-            width=CONFIG.width,
-            heads=CONFIG.heads,
-            layers=CONFIG.layers,
-            dropout=CONFIG.dropout,
-        )
-    )
+    model = first_head(replace(data, vocabulary=VOCABULARY), CONFIG)
     with torch.no_grad():  # biases and norms begin at 0 and 1, where a mix-up would not be seen
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -88,23 +80,31 @@ def test_the_usual_loader_gives_what_the_cache_holds(made: Made, dataset: UsualD
         assert targets[i].tolist() == expected
 
 
+def grid(made: Made) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put `ROWS` into the batch that our head takes: pictures, each with its questions in slots."""
+    patches = torch.from_numpy(made.patch_embeddings[[ROWS[rows[0]].image for rows in SLOTS]])
+    states = torch.full((len(SLOTS), 2, 4, TEXT_DIM), torch.nan)
+    mask = torch.zeros(states.shape[:3], dtype=torch.bool)
+    for i, rows in enumerate(SLOTS):
+        for slot, row in enumerate(rows):
+            one = torch.from_numpy(made.states[ROWS[row].question])
+            states[i, slot, : len(one)] = one
+            mask[i, slot, : len(one)] = True
+    return patches, states, mask
+
+
 def test_the_usual_model_is_our_function(made: Made, dataset: UsualDataset, ours: VqaModel) -> None:
     """Logits and gradients agree, on grouped pictures and on questions of many lengths."""
-    cache = FeatureCache(made.directory)
-    split = cache.split("train")
-    reader = BatchReader(cache, split, scores=dataset.scores, answers=len(VOCABULARY))
-    plan = plan_batches(split.image_rows, batch_size=8, grouped=True, shuffle=None)
-    (batch,) = list(reader.batches(plan))
     loader = usual_loader(dataset, CONFIG, workers=0, shuffle=False)
     usual = UsualTrainer(CONFIG, torch.device("cpu"), ours, loader)
     ((patches, states, mask, targets),) = list(loader)
+    rows = [row for rows in SLOTS for row in rows]
 
-    logits = ours(batch.patch_embeddings, batch.hidden_states, batch.attention_mask)
+    logits = ours(*grid(made))
     theirs = usual.model(patches, states, mask)
-    assert_close(theirs[batch.questions], logits, atol=1e-5, rtol=0)
+    assert_close(theirs[rows], logits, atol=1e-5, rtol=0)
 
-    assert batch.soft_targets is not None
-    soft_target_loss(logits, batch.soft_targets).backward()
+    soft_target_loss(logits, targets[rows]).backward()
     loss = soft_target_loss(theirs, targets)
     loss.backward()
     # Both ways of writing the weights are linear, so gradients translate as weights do.
@@ -145,3 +145,23 @@ def test_a_thinned_split_is_the_same_for_every_trainer(made: Made) -> None:
         row = ROWS[int(question_id) - 100]
         assert (kept[0].image_rows[i], kept[0].question_rows[i]) == (row.image, row.question)
         assert kept[0].answers[i] == row.answers
+
+
+def test_both_begin_with_the_same_weights(made: Made) -> None:
+    data, cpu = load_data(made.directory, CONFIG), torch.device("cpu")
+    trainer = build_trainer(
+        data.cache, data.train, data.val, data.vocabulary, data.rules, config=CONFIG, device=cpu
+    )
+    first = first_head(data, CONFIG).state_dict()
+
+    assert trainer.model.state_dict().keys() == first.keys()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, first[name]), name
+
+
+def test_dropout_draws_once_for_a_question() -> None:
+    dropped = QuestionDropout(0.5)(torch.ones(3, 4, 64))
+
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(dropped[0], dropped[1])
