@@ -60,7 +60,8 @@ class Amounts:
         scenes: Generated scenes, if no cache is given.
         images: Pictures of real size.
         batch_size: Questions in a batch of real rows.
-        real: The trainers that are measured on real rows.
+        small: The trainers that are measured on small rows,
+        real: and on real ones.
         rounds: That count.
         warm_rounds: Before them.
         seconds: Of one measurement, at least.
@@ -73,6 +74,7 @@ class Amounts:
     scenes: int = 2000
     images: int = 1000
     batch_size: int = 256
+    small: tuple[str, ...] = VARIANTS
     real: tuple[str, ...] = VARIANTS
     rounds: int = 5
     warm_rounds: int = 1
@@ -87,6 +89,7 @@ QUICK = Amounts(
     scenes=200,
     images=64,
     batch_size=32,
+    small=("grouped", "plain", "usual-2", "usual-best-2"),
     real=("grouped", "plain", "usual-2"),
     rounds=1,
     warm_rounds=0,
@@ -133,7 +136,7 @@ def measure(places: Mapping[str, Place], amounts: Amounts) -> dict[str, dict[str
     """Return what every process found, by cache and variant."""
     tasks: dict[str, Callable[[int], Json]] = {}
     for name, place in places.items():
-        for variant in VARIANTS if name == "small_rows" else amounts.real:
+        for variant in amounts.small if name == "small_rows" else amounts.real:
             tasks[f"{name}/{variant}"] = partial(_speed, place, variant, amounts)
     if amounts.warm_rounds:
         rounds(tasks, amounts.warm_rounds)
