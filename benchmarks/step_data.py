@@ -1,0 +1,145 @@
+"""The caches that `step.py` trains on, and what a training takes from one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.generated import write_cache
+from cache import CacheSpec, FeatureCache, SplitTable
+from pipeline.answers import Vocabulary, build_vocabulary
+from pipeline.config import TrainConfig, load_config
+from pipeline.device import keep_freed_memory
+from pipeline.metric import Rules, pick_rules
+from pipeline.model import ModelConfig, VqaModel
+from pipeline.trainer import Trainer, build_trainer
+
+EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
+
+GRID, VISION_DIM, TEXT_DIM = (16, 16), 768, 2048
+"""DINOv2-base at 224 pixels and Llama-3.2-1B."""
+
+ANSWERS = 3129
+"""The usual vocabulary of VQAv2."""
+
+QUESTIONS_PER_PICTURE, KEPT = 6, 0.9
+"""Questions that are generated, and the share of them that is asked: 5.4 a picture as in VQAv2."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training takes from a cache."""
+
+    cache: FeatureCache
+    train: SplitTable
+    val: SplitTable
+    vocabulary: Vocabulary
+    rules: Rules
+
+
+def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Data:
+    """Open a cache as `pipeline.train` does.
+
+    Args:
+        directory: Of the cache.
+        config: Names the splits and what becomes an answer.
+        kept: Share of the training questions that are asked, drawn from a fixed seed.
+    """
+    cache = FeatureCache(directory)
+    train, val = (cache.split(name) for name in (config.train_split, config.val_split))
+    if kept < 1:
+        drawn = np.random.default_rng(0).random(len(train)) < kept
+        train = _rows(train, np.flatnonzero(drawn))
+    vocabulary = build_vocabulary(
+        train.answers, min_count=config.min_answer_count, top=config.top_answers or None
+    )
+    rules = pick_rules((len(a) for split in (train, val) for a in split.answers), None)
+    return Data(cache, train, val, vocabulary, rules)
+
+
+def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Trainer:
+    """Return a trainer of ours before its first step, and set this process up for it."""
+    keep_freed_memory()
+    return build_trainer(
+        data.cache,
+        data.train,
+        data.val,
+        data.vocabulary,
+        data.rules,
+        config=config,
+        device=device,
+    )
+
+
+def first_head(data: Data, config: TrainConfig) -> VqaModel:
+    """Return the head with the first weights that our trainer has for this seed."""
+    torch.manual_seed(config.seed)
+    spec = data.cache.spec
+    return VqaModel(
+        ModelConfig(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=len(data.vocabulary),
+            fusion=config.fusion,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            dropout=config.dropout,
+        )
+    )
+
+
+def _rows(split: SplitTable, rows: np.ndarray) -> SplitTable:
+    return SplitTable(
+        question_ids=[split.question_ids[row] for row in rows],
+        image_rows=split.image_rows[rows],
+        question_rows=split.question_rows[rows],
+        answers=[split.answers[row] for row in rows],
+        question_types=[split.question_types[row] for row in rows],
+        answer_types=[split.answer_types[row] for row in rows],
+    )
+
+
+def easy_vqa_config() -> TrainConfig:
+    """Return the settings of `examples/easy_vqa.toml`."""
+    return load_config(EASY_VQA, {})
+
+
+def real_rows_config() -> TrainConfig:
+    """Return the default head's settings, for caches of `make_real_rows`."""
+    return replace(TrainConfig(), min_answer_count=1, top_answers=ANSWERS)
+
+
+def make_shapes(directory: Path, scenes: int) -> None:
+    """Extract generated scenes with the tiny encoders: a small cache without any download."""
+    # Imported late, for transformers takes seconds and trainings do without it.
+    from pipeline.encoders import ImageEncoder, TextEncoder
+    from pipeline.extract import extract
+    from pipeline.plan import make_plan
+    from pipeline.sources import open_source
+
+    source = open_source(f"shapes:{scenes}")
+    images, text = ImageEncoder("tiny"), TextEncoder("tiny")
+    plan = make_plan(source, splits=("train", "test"), text=text)
+    extract(source, plan, cache=directory, images=images, text=text)
+
+
+def make_real_rows(directory: Path, images: int) -> None:
+    """Write a cache of generated features in the shapes of the real encoders."""
+    spec = CacheSpec(
+        vision={"model": "generated"},
+        text={"model": "generated"},
+        grid=GRID,
+        vision_dim=VISION_DIM,
+        text_dim=TEXT_DIM,
+    )
+    write_cache(
+        directory,
+        images=images,
+        questions_per_image=QUESTIONS_PER_PICTURE,
+        distinct_questions=3 * images,
+        answers=ANSWERS,
+        spec=spec,
+    )
