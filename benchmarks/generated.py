@@ -12,6 +12,7 @@ import numpy as np
 
 from cache import CacheSpec, CacheWriter, SplitTable
 from cache.aside import chunk_key, lay_aside
+from cache.quantise import quantise
 from cache.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard, question_shard
 
 SHARD_BYTES = 128 << 20
@@ -75,7 +76,7 @@ def _features(rng: np.random.Generator, rows: int, width: int, spec: CacheSpec) 
     """Return (rows, width) of which a few channels, spread out, are far larger than the others."""
     features = rng.standard_normal((rows, width), np.float32)
     features[:, :: max(1, width // OUTLIERS)] *= OUTLIER_SIZE
-    return features.astype(spec.dtype)
+    return features.astype(spec.state_dtype)
 
 
 def _add(writer: CacheWriter, shard: Shard) -> None:
@@ -94,7 +95,10 @@ def _image_shard(spec: CacheSpec, pool: np.ndarray, rows: range, rng: np.random.
     thumbnails = rng.integers(0, 256, (len(rows), THUMBNAIL), np.uint8)
     cls = patches[:, 0].copy()
     ids = [f"picture {row}" for row in rows]
-    return image_shard(spec, NewImages(ids, thumbnails, patches, cls))
+    scales = None
+    if spec.quantised:
+        patches, scales = quantise(patches)
+    return image_shard(spec, NewImages(ids, thumbnails, patches, cls, scales))
 
 
 def _question_shards(spec: CacheSpec, count: int, rng: np.random.Generator) -> Iterator[Shard]:

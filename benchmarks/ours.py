@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.harness import aligned
 from benchmarks.lines import BATCH, ROW_SHAPE, Line, Read, whole
 from cache import FeatureCache
-from cache.spec import DTYPES
+from cache.memory import ResidentImages
+from cache.spec import DTYPES, SCALE_DTYPE
 
 Copy = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
@@ -23,19 +24,26 @@ def cache_name(dtype: str) -> str:
 def _read_once(path: Path) -> tuple[FeatureCache, np.ndarray]:
     """Open a cache and bring every row over its first, checked touch; return a buffer too."""
     cache = FeatureCache(path)
-    out = aligned((BATCH, cache.spec.patches, cache.spec.vision_dim), cache.spec.dtype)
+    out = aligned((BATCH, cache.spec.patches, cache.spec.vision_dim), cache.spec.image_dtype)
+    scales = _scales(cache)
     for first in range(0, cache.manifest.image_rows, BATCH):
         rows = np.arange(first, min(first + BATCH, cache.manifest.image_rows))
-        cache.read_images(rows, out[: len(rows)])
+        few = None if scales is None else scales[: len(rows)]
+        cache.read_images(rows, out[: len(rows)], few)
     return cache, out
+
+
+def _scales(cache: FeatureCache) -> np.ndarray | None:
+    return np.empty((BATCH, cache.spec.patches), SCALE_DTYPE) if cache.spec.quantised else None
 
 
 def ours_mapped(path: Path) -> Read:
     """Read from the mapped cache into a buffer that is used again."""
     cache, out = _read_once(path)
+    scales = _scales(cache)
 
     def get(rows: np.ndarray) -> np.ndarray:
-        cache.read_images(rows, out)
+        cache.read_images(rows, out, scales)
         return out
 
     return whole(get)
@@ -44,26 +52,37 @@ def ours_mapped(path: Path) -> Read:
 def ours_resident(path: Path) -> Read:
     """Read from a copy of all rows in memory."""
     cache, out = _read_once(path)
-    resident = aligned((cache.manifest.image_rows, *out.shape[1:]), out.dtype)
-    cache.read_images(np.arange(len(resident)), resident)
-    return whole(partial(_gathered, taken, resident, out))
+    resident = ResidentImages(cache)
+    scales = _scales(cache)
+
+    def get(rows: np.ndarray) -> np.ndarray:
+        resident.read_images(rows, out, scales)
+        return out
+
+    return whole(get)
 
 
 def ours_batches(path: Path) -> Read:
     """Read whole training batches, questions included, made ahead by the background thread."""
+    import torch
+
     from pipeline.batches import BatchReader
+    from pipeline.features import Features
+    from pipeline.order import Order
 
     cache, _ = _read_once(path)
     split = cache.split("train")
-    reader = BatchReader(cache, split)
+    reader = BatchReader(Features(cache, device=torch.device("cpu")), split)
     place = np.full(cache.manifest.image_rows, -1)
     place[split.image_rows] = np.arange(len(split))  # there is one question to a picture
 
     def read(rows: np.ndarray) -> Iterator[Any]:
         questions = place[rows]
         questions = questions[questions >= 0]
-        plan = [list(questions[i : i + BATCH, None]) for i in range(0, len(questions), BATCH)]
-        for batch in reader.batches(plan):
+        each = np.arange(len(questions))
+        edges = np.append(each[::BATCH], len(questions))
+        cut = np.stack([edges[:-1], edges[1:]], axis=1)
+        for batch in reader.batches(Order(questions, each, np.ones_like(each), cut)):
             yield batch.patch_embeddings
 
     return read

@@ -10,7 +10,8 @@ from benchmarks.generated import write_cache
 from cache import CacheSpec, FeatureCache, SplitTable
 from pipeline.answers import Vocabulary, build_vocabulary
 from pipeline.config import TrainConfig, load_config
-from pipeline.device import keep_freed_memory
+from pipeline.device import keep_freed_memory, use_cores
+from pipeline.features import Features
 from pipeline.metric import Rules, pick_rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.trainer import Trainer, build_trainer
@@ -61,15 +62,10 @@ def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Dat
 def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Trainer:
     """Return a trainer of ours before its first step, and set this process up for it."""
     keep_freed_memory()
-    return build_trainer(
-        data.cache,
-        data.train,
-        data.val,
-        data.vocabulary,
-        data.rules,
-        config=config,
-        device=device,
-    )
+    use_cores()
+    features = Features(data.cache, residency="auto", device=device)
+    splits = data.train, data.val
+    return build_trainer(features, *splits, data.vocabulary, data.rules, config=config)
 
 
 def first_head(data: Data, config: TrainConfig) -> VqaModel:

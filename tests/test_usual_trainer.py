@@ -16,6 +16,7 @@ from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, w
 from cache import FeatureCache
 from pipeline.answers import Vocabulary, class_scores
 from pipeline.config import TrainConfig
+from pipeline.features import Features
 from pipeline.model import VqaModel
 from pipeline.optimizer import soft_target_loss
 from pipeline.trainer import build_trainer
@@ -150,7 +151,12 @@ def test_a_thinned_split_is_the_same_for_every_trainer(made: Made) -> None:
 def test_both_begin_with_the_same_weights(made: Made) -> None:
     data, cpu = load_data(made.directory, CONFIG), torch.device("cpu")
     trainer = build_trainer(
-        data.cache, data.train, data.val, data.vocabulary, data.rules, config=CONFIG, device=cpu
+        Features(data.cache, device=cpu),
+        data.train,
+        data.val,
+        data.vocabulary,
+        data.rules,
+        config=CONFIG,
     )
     first = first_head(data, CONFIG).state_dict()
 
