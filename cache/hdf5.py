@@ -68,6 +68,7 @@ class Hdf5File:
 
     def __init__(self, path: Path, data: Buffer | mmap) -> None:
         self.path = path
+        self.mapped = not isinstance(data, bytes)
         self._data = memoryview(data).toreadonly().cast("B")
         self.layout = read_layout(self._data, str(path))
 

@@ -1,7 +1,7 @@
 """Stage two's side of the cache: rows at memory speed, each checked when first touched.
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
-row from the page cache into the batch. Hidden states are few after prefix sharing and stay in
+row from the page cache into the batch. Where a file system has no maps, rows are read by offset. Hidden states are few after prefix sharing and stay in
 memory. Nothing is handed to libhdf5, which damaged files can hang or crash (layout.py reads them).
 
     cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
@@ -27,11 +27,15 @@ from cache.manifest import (
     SplitRecord,
     load_manifest,
 )
+from cache.rows import FileRows
 from cache.shards import FEATURES, NAMES
 from cache.spec import SCALE_DTYPE
 from cache.splits import SplitTable, read_split
 
 ROWS_WORTH_A_THREAD = 4
+
+NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
+"""What the system says where a file system has no maps, or a process may have no more of them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class _MappedShard:
     """One mapped image shard; `checked` marks the rows whose digest has been compared."""
 
     file: str
-    rows: np.ndarray
+    rows: np.ndarray | FileRows
     scales: np.ndarray | None
     digests: np.ndarray
     checked: np.ndarray
@@ -95,7 +99,12 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
     path = directory / record.file
     require_sizes(directory, [record])
     try:
-        file = Hdf5File(path, map_file(path))
+        try:
+            file = Hdf5File(path, map_file(path))
+        except OSError as error:
+            if error.errno not in NOT_MAPPED:
+                raise
+            file = Hdf5File(path, read_file(path))
     except OSError as error:
         if error.errno == errno.EMFILE:
             raise CacheError(
@@ -284,14 +293,14 @@ class FeatureCache:
         record = self.manifest.images[index]
         file = open_shard(self.directory, "images", record)
         shape = (record.rows, self.spec.patches, self.spec.vision_dim)
-        shard = _MappedShard(
-            file=record.file,
-            rows=file.array("patch_embeddings", shape, self.spec.image_dtype),
-            scales=file.array("patch_scales", shape[:2], SCALE_DTYPE)
-            if self.spec.quantised
-            else None,
-            digests=file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64)),
-            checked=np.zeros(record.rows, dtype=bool),
-        )
+        rows: np.ndarray | FileRows
+        rows = file.array("patch_embeddings", shape, self.spec.image_dtype)
+        scales = file.array("patch_scales", shape[:2], SCALE_DTYPE) if self.spec.quantised else None
+        digests = file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64))
+        if not file.mapped:  # the whole shard is in memory: keep what is small
+            offset = file.layout["patch_embeddings"].offset
+            rows = FileRows(file.path, offset, shape, self.spec.image_dtype)
+            scales, digests = None if scales is None else scales.copy(), digests.copy()
+        shard = _MappedShard(record.file, rows, scales, digests, np.zeros(record.rows, dtype=bool))
         self._shards[index] = shard
         return shard

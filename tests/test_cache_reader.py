@@ -33,6 +33,7 @@ from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
 from cache.manifest import Manifest, ShardRecord, load_manifest
 from cache.quantise import dequantise
 from cache.reader import open_shard
+from cache.rows import FileRows
 from cache.shards import FEATURES, NewQuestions
 from cache.verify import Damage, check_file, verify
 
@@ -580,3 +581,46 @@ def test_a_shard_without_one_of_its_datasets_is_damage(mine: Path) -> None:
 
     assert damage is not None
     assert damage.reason == "what it says of its rows is not what was written"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_where_nothing_can_be_mapped_rows_are_read(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows, checked as well, and no shard is kept in memory."""
+    rows = [Row(image, 0) for image in range(9)]
+    directory = make_cache(tmp_path, {"train": rows}, spec=make_spec(dtype=dtype)).directory
+    order = np.array([8, 0, 4, 4, 7])
+
+    def read(cache: FeatureCache) -> list[list]:
+        out = np.empty((5, PATCHES, VISION_DIM), cache.spec.image_dtype)
+        scales = np.zeros((5, PATCHES), np.float16)
+        cache.read_images(order, out, scales)
+        return [out.tolist(), scales.tolist()]
+
+    expected = read(FeatureCache(directory))
+    calls = []
+
+    def no_maps(path: Path) -> memoryview:
+        calls.append(path)
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("cache.reader.map_file", no_maps)
+    cache = FeatureCache(directory)
+    assert read(cache) == read(cache) == expected
+    assert len(calls) == 2
+    assert all(isinstance(shard.rows, FileRows) for shard in cache._shards.values())
+
+    path = directory / "images/00001.h5"
+    data = bytearray(path.read_bytes())
+    data[Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 0 differs from its digest"):
+        FeatureCache(directory).read_images(
+            np.array([5]),
+            np.empty((1, PATCHES, VISION_DIM), cache.spec.image_dtype),
+            np.empty((1, PATCHES), np.float16),
+        )
+    os.truncate(path, 5000)
+    with pytest.raises(CacheDamagedError, match=r"00001\.h5: ends before row 3"):
+        cache._shards[1].rows[3]
