@@ -31,6 +31,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device | str) -> str:
+    """Return how a device is called: "cpu", or a GPU's number and model."""
+    device = torch.device(device)
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
 def encoder_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 on a GPU that has it, else float32."""
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
