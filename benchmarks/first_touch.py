@@ -10,7 +10,6 @@ touch; `later`, the epoch after that. Medians; ratios within one run.
 
 import argparse
 import json
-import mmap
 import random
 import statistics
 import sys
@@ -23,29 +22,27 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from rich.table import Table
 
-from cache import CacheSpec, CacheWriter, FeatureCache
-from cache.aside import chunk_key, lay_aside
-from cache.shards import THUMBNAIL, NewImages, image_shard
+from benchmarks.generated import write_cache
+from benchmarks.harness import aligned
+from cache import CacheSpec, FeatureCache
 from pipeline.display import console
 
 PATCHES, DIM, BATCH = (16, 16), 768, 64
 
 
-def write_cache(directory: Path, images: int, shards: int, *, spec: CacheSpec) -> None:
-    """Write a cache of random features in so many shards."""
-    rng = np.random.default_rng(0)
-    patches = rng.standard_normal((-(-images // shards), spec.patches, spec.vision_dim))
-    patches = patches.astype(spec.dtype)
-    rows = np.array_split(np.arange(images), shards)
-    with CacheWriter(directory, spec) as writer:
-        for part in rows:
-            features = np.roll(patches[: len(part)], int(part[0]), axis=1)
-            thumbnails = np.zeros((len(part), THUMBNAIL), np.uint8)
-            ids = [str(row) for row in part]
-            new = NewImages(ids, thumbnails, features, features[:, 0].copy())
-            key = chunk_key(spec, {}, ids)
-            lay_aside(directory, key, image_shard(spec, new), kind="images")
-            writer.adopt("images", [key])
+def fill(
+    directory: Path, images: int, *, spec: CacheSpec, rows_per_shard: int | None = None
+) -> None:
+    """Write a cache whose pictures are all that matters."""
+    write_cache(
+        directory,
+        images=images,
+        questions_per_image=1,
+        distinct_questions=10,
+        answers=2,
+        spec=spec,
+        rows_per_shard=rows_per_shard,
+    )
 
 
 def epoch(cache: FeatureCache, order: np.ndarray, out: np.ndarray) -> float:
@@ -61,8 +58,7 @@ def measure(directory: Path, images: int, rounds: int) -> dict[str, list[float]]
     """Return the seconds of every epoch by kind."""
     spec = FeatureCache(directory).spec
     shape = (BATCH, spec.patches, spec.vision_dim)
-    out = np.frombuffer(mmap.mmap(-1, int(np.prod(shape)) * 2), np.float16).reshape(shape)
-    out[:] = 0  # the kernel's first touch of the buffer is nobody's cost
+    out = aligned(shape, spec.dtype)
     found: dict[str, list[float]] = {"unchecked": [], "first": [], "later": []}
     for number in range(rounds):
         order = np.random.default_rng(number).permutation(images)
@@ -99,10 +95,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         real = CacheSpec({}, {}, PATCHES, DIM, DIM)
-        write_cache(Path(folder) / "real", options.images, max(1, options.images // 330), spec=real)
+        fill(Path(folder) / "real", options.images, spec=real)
         seconds = measure(Path(folder) / "real", options.images, options.rounds)
         small = CacheSpec({}, {}, (4, 4), 32, 32)
-        write_cache(Path(folder) / "many", 4 * options.shards, options.shards, spec=small)
+        fill(Path(folder) / "many", 4 * options.shards, spec=small, rows_per_shard=4)
         opened, touched = opening(Path(folder) / "many")
     bytes_read = options.images * PATCHES[0] * PATCHES[1] * DIM * 2
     table = Table("epoch", "GB/s", "time against unchecked", title=f"{options.images:,} pictures")

@@ -1,0 +1,7 @@
+"""Runnable comparisons; each prints a table, and one JSON object with --json.
+
+loader.py       features from the cache against what people use for that (peers.py)
+first_touch.py  what the digests cost a reader
+torture.py      kills, full disks and flipped bits against the cache
+harness.py      fresh processes, rounds, tables      generated.py  caches of made-up features
+"""

@@ -1,0 +1,194 @@
+"""What every benchmark here needs: fresh processes, rounds in random order, tables and JSON.
+
+A measurement is a script that prints one JSON object on its last line of stdout. It runs in a
+process of its own, so that no allocator, cache or thread pool of another one is in it; and once
+a round, in an order drawn anew, so that what the machine does meanwhile falls on all alike.
+"""
+
+import json
+import math
+import mmap
+import os
+import platform
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from pipeline.display import console
+
+Json = dict[str, Any]
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class MeasurementError(Exception):
+    """A measurement's process failed or printed no JSON."""
+
+
+def machine() -> Json:
+    """Return what the numbers were measured on, and how busy it was."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "memory_gb": round(memory / 1e9, 1),
+        "gpu": _gpu(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "h5py", "numpy")},
+        "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu() -> str | None:
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, check=False)
+    return found.stdout.strip().replace("\n", ", ") or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def fresh(
+    script: Path, args: Sequence[object] = (), *, timeout: float = 600, threads: int | None = None
+) -> Json:
+    """Run a measurement in a fresh Python process; return the JSON object that it prints last.
+
+    Args:
+        script: The measurement.
+        args: Of its command line.
+        timeout: Seconds.
+        threads: That OpenMP and BLAS may use; all cores by default.
+
+    Raises:
+        MeasurementError: with the end of what it said, if it failed.
+    """
+    count = str(threads or cores())
+    command = [sys.executable, str(script), *map(str, args)]
+    environment = os.environ | dict.fromkeys(THREADS, count)
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MeasurementError(f"{' '.join(command)}: not done in {timeout:.0f} s") from error
+    lines = done.stdout.strip().splitlines()
+    if done.returncode == 0 and lines:
+        try:
+            return dict(json.loads(lines[-1]))
+        except ValueError:
+            pass
+    said = f"{done.stdout[-500:]}{done.stderr[-3000:]}"
+    raise MeasurementError(f"{' '.join(command)}: ended with {done.returncode}\n{said}")
+
+
+def rounds(
+    tasks: Mapping[str, Callable[[int], Json]], number: int, seed: int = 0
+) -> dict[str, list[Json]]:
+    """Run every task once a round, in an order drawn for each round; return what they found.
+
+    Args:
+        tasks: By name; each is called with the number of the round.
+        number: Of rounds.
+        seed: Of the orders.
+    """
+    rng = random.Random(seed)
+    found: dict[str, list[Json]] = {name: [] for name in tasks}
+    for i in range(number):
+        for name in rng.sample(list(tasks), len(tasks)):
+            found[name].append(tasks[name](i))
+    return found
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median."""
+    return float(np.median(values))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the distance between the quartiles as a share of the median."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return float((high - low) / middle) if middle else 0.0
+
+
+def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows of equal keys as a table on stderr."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        numbers = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*map(_cell, row.values()))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def finish(result: Json, *, as_json: bool, path: Path | None) -> None:
+    """Write what was found to `path`, and print it on stdout if it is wanted as JSON."""
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(result))
+
+
+def peak_rss() -> int:
+    """Return the most bytes that this process has held in memory, mapped files included."""
+    # Not getrusage, where there is a choice: its figure begins with that of the parent.
+    peak = _status("VmHWM")
+    return peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def anonymous_memory() -> int:
+    """Return the bytes that this process holds now and that no file backs; 0 if unknown."""
+    return _status("RssAnon")
+
+
+def _status(field: str) -> int:
+    status = Path("/proc/self/status")
+    for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype | type | str) -> np.ndarray:
+    """Return a page-aligned array whose pages are there: their first touch is nobody's cost."""
+    count = math.prod(shape)
+    nbytes = max(1, count * np.dtype(dtype).itemsize)
+    array = np.frombuffer(mmap.mmap(-1, nbytes), dtype, count).reshape(shape)
+    array[...] = 0
+    return array
