@@ -50,7 +50,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what a step frees, for the next step takes the same sizes again.
 
     By default each large tensor is mapped anew and its pages are cleared by the kernel: measured, a
-    quarter of a training step on the CPU.
+    quarter of a training step on the CPU, and a seventh of DINOv2-small's forward in batches of 32.
     """
     if not sys.platform.startswith("linux"):
         return
