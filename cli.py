@@ -78,7 +78,7 @@ def extract_features(
         list[str] | None, typer.Option(help="hub: only: a column's other name, question=query.")
     ] = None,
     batch_size: Annotated[
-        str, typer.Option(help="Pictures per batch, or auto: 32 on a CPU, 128 on a GPU.")
+        str, typer.Option(help="Pictures per batch, or auto: 32 on a CPU, the fastest on a GPU.")
     ] = "auto",
     device: Device = "auto",
     limit: Annotated[

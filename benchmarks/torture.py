@@ -115,9 +115,10 @@ def ended(pid: int) -> int:
 
 
 def tree(cache: Path) -> dict[str, bytes]:
-    """Return the bytes of every file of a cache but the lock."""
+    """Return the bytes of every file of a cache but the lock and the log."""
+    others = (".lock", "extractions.jsonl")
     files = (
-        path for path in cache.rglob("*") if path.is_file() and not path.name.startswith(".lock")
+        path for path in cache.rglob("*") if path.is_file() and not path.name.startswith(others)
     )
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
 

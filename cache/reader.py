@@ -1,8 +1,9 @@
 """Stage two's side of the cache: rows at memory speed, each checked when first touched.
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
-row from the page cache into the batch. Where a file system has no maps, rows are read by offset. Hidden states are few after prefix sharing and stay in
-memory. Nothing is handed to libhdf5, which damaged files can hang or crash (layout.py reads them).
+row from the page cache into the batch. Where a file system has no maps, rows are read by offset.
+Hidden states are few after prefix sharing and stay in memory. Nothing is handed to libhdf5, which
+damaged files can hang or crash (layout.py reads them).
 
     cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
 """

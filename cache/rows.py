@@ -1,6 +1,7 @@
 """Rows of a shard where the file system cannot map files: read one by one, by their offset."""
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ class FileRows:
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.dtype = dtype
-        self._file = open_regular(path)
+        with open_regular(path) as file:
+            self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
         self._path, self._offset, self._shape = path, offset, shape
 
     def __len__(self) -> int:
@@ -29,10 +32,10 @@ class FileRows:
 
     def __getitem__(self, row: int) -> np.ndarray:
         out = np.empty(self._shape[1:], self.dtype)
-        left = memoryview(out.reshape(-1).view(np.uint8))
+        left = out.reshape(-1).view(np.uint8).data
         place = self._offset + int(row) * out.nbytes
         while left:
-            got = os.preadv(self._file.fileno(), [left], place)
+            got = os.preadv(self._handle, [left], place)
             if not got:
                 raise CacheDamagedError(
                     f"{self._path}: ends before row {row}. {remedy(self._path.parent.parent)}"

@@ -11,6 +11,7 @@ from cache import Manifest, load_manifest
 from cache.verify import Damage, check_copies, check_file, verify
 from pipeline.display import console, printable, progress, size
 from pipeline.rebuild_command import rebuild_command
+from pipeline.throughput import logged
 
 SHOWN = 5
 
@@ -25,7 +26,7 @@ def naive_bytes(manifest: Manifest) -> int:
 
 
 def inspect_command(path: Path) -> dict[str, Any]:
-    """Show what a cache holds, from its manifest alone."""
+    """Show what a cache holds, from its manifest alone, and how fast it was made."""
     manifest = load_manifest(path)
     spec = manifest.spec
     table = Table("", "", title=printable(str(path)), show_header=False)
@@ -58,13 +59,17 @@ def inspect_command(path: Path) -> dict[str, Any]:
     table.add_row(
         "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
     )
+    runs = logged(path, SHOWN)
+    for run in runs[-1:]:
+        table.add_row(printable(f"last extraction, {run.started}"), printable(str(run)))
     console.print(table)
     for failure in manifest.failures[:SHOWN]:
         console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
     if len(manifest.failures) > SHOWN:
         more = len(manifest.failures) - SHOWN
         console.print(f"  and {more:,} more in {path / 'failures.jsonl'}", soft_wrap=True)
-    return _inspected(path, manifest, naive)
+    extractions = [run.to_json() for run in runs]
+    return _inspected(path, manifest, naive) | {"extractions": extractions}
 
 
 def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import FeatureCache
+from pipeline.batch_size import default_batch_size
 from pipeline.compare import compare
 from pipeline.config import load_config
 from pipeline.device import choose_device, encoder_dtype
@@ -26,7 +27,6 @@ from pipeline.sources import open_source
 from pipeline.tables import show_comparison, show_evaluation
 from pipeline.train import train
 
-CPU_BATCH, GPU_BATCH = 32, 128
 SHOWN_FAILURES = 5
 OTHER_BYTES = (
     "not the same bytes as before: another device or library rounds otherwise, and so did a "
@@ -65,18 +65,19 @@ def extract_command(
     text = TextEncoder(
         text_model, layer=text_layer, device=place, compute_dtype=encoder_dtype(place)
     )
-    batch = batch_size or (CPU_BATCH if place.type == "cpu" else GPU_BATCH)
     with torchrun_ranks() as ranks:
         plan = make_plan(source, splits=splits, text=text, limit=limit)
         show_plan(plan, images, text)
-        how: dict[str, Any] = {"cache": cache, "images": images, "text": text, "batch_size": batch}
+        how: dict[str, Any] = {"cache": cache, "images": images, "text": text}
         if rebuild or dry_run:
             if not ranks.lead:
                 return None
             if dry_run:
-                return estimate(source, plan, dtype=dtype, **how)
-            spec = cache_spec(images, text, dtype)
-            return show_rebuilt(rebuild_shards(source, plan, rebuild, spec=spec, **how), cache)
+                batch = batch_size or default_batch_size(place)
+                return estimate(source, plan, dtype=dtype, batch_size=batch, **how)
+            how |= {"spec": cache_spec(images, text, dtype), "batch_size": batch_size}
+            return show_rebuilt(rebuild_shards(source, plan, rebuild, **how), cache)
+        how["batch_size"] = batch_size
         origin = origin_of(dataset, columns, splits, limit, batch_size)
         report = extract(source, plan, dtype=dtype, origin=origin, ranks=ranks, **how)
         show_report(report, cache)
@@ -110,12 +111,12 @@ def show_report(report: Report, cache: Path) -> None:
             console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
         console.print(f"all are listed in {cache / 'failures.jsonl'}", soft_wrap=True)
     if encoded:
-        rate = encoded / report.seconds
         done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
-        done += f" ({rate:,.0f}/s)"
     else:
         done = "nothing to encode: every readable picture is in the cache"
     console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
+    if report.extraction:
+        console.print(str(report.extraction), soft_wrap=True)
 
 
 def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Stage one: both frozen encoders run once, and everything they say is stored.
 
-    source ── pictures ── decode (threads) ── ImageEncoder ─┐
+    source ── pictures ── decode (threads) ── ImageEncoder ─┐  (a thread)
        └───── questions ── distinct prefixes ── TextEncoder ┴─ shards laid aside ── CacheWriter
                                         (every rank its share)                       (the first)
 
+While a batch is encoded, the next one is decoded and the shard before this one is written.
 Pictures are encoded once per image id and questions once per distinct text. What falls into which
 shard and batch is a function of the data and of what is stored already, never of time, memory or
 the number of processes, so that an interrupted extraction ends in the same bytes.
@@ -12,8 +13,10 @@ the number of processes, so that an interrupted extraction ends in the same byte
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +24,27 @@ import numpy as np
 
 from cache import CacheError, CacheSpec, CacheWriter, Failure, Manifest, SplitTable, load_manifest
 from cache.reader import read_names
-from cache.shards import image_shard, question_shard
+from cache.shards import NewImages, Shard, image_shard, question_shard
 from cache.spec import Json
 from cache.writer import require_split_name
+from pipeline.batch_size import BatchSize, choose_batch_size
+from pipeline.device import device_name, keep_freed_memory
 from pipeline.display import size
 from pipeline.encoders import ImageEncoder, TextEncoder
+from pipeline.errors import ImageError
 from pipeline.examples import Source
 from pipeline.extract_images import encode_images, require_same_pictures
 from pipeline.extract_questions import encode_questions
+from pipeline.images import load_rgb
 from pipeline.plan import Plan
 from pipeline.ranks import Ranks
+from pipeline.throughput import Extraction, log, measured
 from pipeline.work import Shelf, Work, find_work
 
 ALONE = Ranks()
 SHARD_BYTES = 128 << 20
-"""Size of a full shard: seconds of a GPU's work are at stake in a kill, and three times this much
-memory is needed to build one."""
+"""Size of a full shard: seconds of a GPU's work are at stake in a kill, and four times this much
+memory is needed: three times to build one, once for the next one's features."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Report:
         seconds: Wall time of this run.
         left_out: Questions that are not in their split, for they or their pictures cannot be used.
         failures: The pictures that cannot be read and the questions that cannot be used.
+        extraction: How fast it was; None if nothing new was stored.
     """
 
     images: dict[str, int]
@@ -59,11 +68,13 @@ class Report:
     seconds: float
     left_out: int
     failures: Sequence[Failure]
+    extraction: Extraction | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         failures = [failure.to_json() for failure in self.failures]
-        return vars(self) | {"seconds": round(self.seconds, 3), "failures": failures}
+        about = {"seconds": round(self.seconds, 3), "failures": failures}
+        return vars(self) | about | {"extraction": self.extraction and self.extraction.to_json()}
 
 
 def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec:
@@ -91,7 +102,7 @@ def extract(
     images: ImageEncoder,
     text: TextEncoder,
     dtype: str = "float16",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     origin: Mapping[str, Json] | None = None,
     ranks: Ranks = ALONE,
@@ -105,7 +116,8 @@ def extract(
         images: Encodes pictures.
         text: Encodes questions.
         dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
-        batch_size: Pictures per batch; halved when a GPU's memory does not suffice.
+        batch_size: Pictures per batch; None for what the cache was made with, or, when one is
+            begun, for the fastest. Halved for good when a GPU's memory does not suffice.
         shard_bytes: Features per shard; a smaller shard is sooner safe.
         origin: What is to be recorded of the source, so that it can be found again.
         ranks: The processes that share the work; all have to call this with the same plan.
@@ -115,14 +127,19 @@ def extract(
         ModelError: if a model cannot be loaded or run.
         PipelineError: if another rank has stopped.
     """
-    started = time.monotonic()
-    spec, origin = cache_spec(images, text, dtype), dict(origin or {})
+    began, started = datetime.now(UTC), time.monotonic()
+    spec = cache_spec(images, text, dtype)
     for name in plan.splits:
         require_split_name(name)
+    keep_freed_memory()
     with ExitStack() as stack:
         writer = stack.enter_context(CacheWriter(cache, spec)) if ranks.lead else None
         ranks.wait()  # until the lead has the lock, and leftovers are gone
         manifest = writer.manifest if writer else load_manifest(cache)
+        if batch_size is None:
+            batch_size = _agreed_batch_size(source, plan, images, manifest, ranks)
+        pictures = BatchSize(batch_size)
+        origin = {**(origin or {}), "batch_size": pictures.now}
         work = find_work(plan, cache, manifest, shard_bytes=shard_bytes, origin=origin)
         ranks.wait()  # until all have read it, for the lead is about to change it
         if writer:
@@ -130,25 +147,78 @@ def extract(
             require_same_pictures(
                 source, plan, work.image_rows, images, cache=cache, manifest=manifest
             )
-        shelf = Shelf(cache, work, ranks, writer)
-        with shelf.share("images", work.images) as (mine, advance):
-            for key, ids in mine:
-                done = encode_images(
-                    source, ids, images, spec, batch_size=batch_size, advance=advance
+        shelf, extraction = Shelf(cache, work, ranks, writer), None
+        try:
+            with shelf:
+                _encode(source, plan, work, shelf, images, text, spec, pictures, origin)
+            ranks.wait()
+            shelf.finish()
+        finally:
+            if writer:  # also of a run that was stopped
+                extraction = measured(
+                    shelf.paces,
+                    writer.manifest.image_rows - manifest.image_rows,
+                    writer.manifest.question_rows - manifest.question_rows,
+                    began=began,
+                    seconds=time.monotonic() - started,
+                    batch_size=pictures.now,
+                    device=device_name(images.device),
+                    ranks=ranks.world,
                 )
-                shard = image_shard(spec, done.new, origin=origin) if done.new.image_ids else None
-                shelf.lay("images", key, shard, failures=done.failures)
-        with shelf.share("questions", work.questions) as (chunks, advance):
-            for key, chunk in chunks:
-                new = encode_questions(chunk, plan.questions, text, spec, advance=advance)
-                shelf.lay("questions", key, question_shard(spec, new, origin=origin))
-        ranks.wait()
-        shelf.finish()
+                log(cache, extraction)
         if writer:
             _write_splits(plan, writer, origin)
         ranks.wait()  # until there is a report to give
         manifest = writer.manifest if writer else load_manifest(cache)
-    return _report(plan, manifest, work, seconds=time.monotonic() - started)
+    return _report(plan, manifest, work, seconds=time.monotonic() - started, extraction=extraction)
+
+
+def _agreed_batch_size(
+    source: Source, plan: Plan, encoder: ImageEncoder, manifest: Manifest, ranks: Ranks
+) -> int:
+    """Return what the first rank finds best for all: a chunk's name tells its batch size."""
+
+    def pixels() -> np.ndarray | None:
+        for image_id in plan.images:
+            with suppress(ImageError):
+                return encoder.pixels(load_rgb(source.picture(image_id)))
+        return None
+
+    return ranks.agree(choose_batch_size(encoder, manifest, pixels) if ranks.lead else 0)
+
+
+def _encode(
+    source: Source,
+    plan: Plan,
+    work: Work,
+    shelf: Shelf,
+    images: ImageEncoder,
+    text: TextEncoder,
+    spec: CacheSpec,
+    batch_size: BatchSize,
+    origin: Mapping[str, Json],
+) -> None:
+    """Encode this rank's share and hand it to the shelf."""
+    with shelf.share("images", work.images) as (mine, pace):
+        chunks = [ids for _, ids in mine]
+        encoding = encode_images(source, chunks, images, spec, batch_size=batch_size, pace=pace)
+        with closing(encoding) as encoded:
+            for key, _ in mine:
+                done = next(encoded)
+                # Fewer than were asked for, once memory has not sufficed.
+                where = {**origin, "batch_size": batch_size.now}
+                build = partial(_image_shard, spec, done.new, where)
+                shelf.lay("images", key, build, failures=done.failures)
+                del done, build  # the shelf alone keeps the features, and not for long
+    with shelf.share("questions", work.questions) as (texts, pace):
+        for key, chunk in texts:
+            new = encode_questions(chunk, plan.questions, text, spec, pace=pace)
+            shelf.lay("questions", key, partial(question_shard, spec, new, origin=origin))
+            del new
+
+
+def _image_shard(spec: CacheSpec, new: NewImages, origin: Mapping[str, Json]) -> Shard | None:
+    return image_shard(spec, new, origin=origin) if new.image_ids else None
 
 
 def _require_room(cache: Path, work: Work, spec: CacheSpec) -> None:
@@ -203,7 +273,14 @@ def _origin_of(split: str, origin: Mapping[str, Json]) -> dict[str, Json]:
     return about | {"splits": [split]} if about else about
 
 
-def _report(plan: Plan, manifest: Manifest, work: Work, *, seconds: float) -> Report:
+def _report(
+    plan: Plan,
+    manifest: Manifest,
+    work: Work,
+    *,
+    seconds: float,
+    extraction: Extraction | None,
+) -> Report:
     wanted = {str(image_id) for image_id in plan.images}
     pictures = [f for f in manifest.failures if not f.split and f.id in wanted]
     questions = [f for f in manifest.failures if f.split in plan.splits]
@@ -218,4 +295,5 @@ def _report(plan: Plan, manifest: Manifest, work: Work, *, seconds: float) -> Re
         seconds=seconds,
         left_out=sum(manifest.splits[name].left_out for name in plan.splits),
         failures=[*pictures, *questions],
+        extraction=extraction,
     )

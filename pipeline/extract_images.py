@@ -1,6 +1,7 @@
 """Stage one's pictures: decoded by threads, encoded in batches, a shard at a time."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,35 @@ from cache.quantise import quantise
 from cache.reader import open_shard
 from cache.shards import THUMBNAIL, NewImages
 from cache.spec import SCALE_DTYPE
-from pipeline.display import Advance
+from pipeline.batch_size import BatchSize
 from pipeline.encoders import ImageEncoder
-from pipeline.errors import ImageError, ModelError
+from pipeline.errors import ImageError
 from pipeline.examples import Id, Source
 from pipeline.images import load_rgb
 from pipeline.plan import Plan
+from pipeline.throughput import Pace
 
-DECODERS = 4
-"""Threads that read and resize pictures while the encoder works."""
+DECODERS = min(16, max(4, os.cpu_count() or 4))
+"""Threads that read and resize pictures while the encoder works, which a GPU does faster."""
 
 SPOT_CHECKS = 8
 ANOTHER_PICTURE = 16
 """Grey levels of 255; decoders of one picture differ by one or two in a thumbnail."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as the encoder takes it.
+
+    Attributes:
+        image_id: As the cache has it.
+        pixels: (side, side, 3) uint8.
+        thumbnail: (THUMBNAIL,) uint8.
+    """
+
+    image_id: str
+    pixels: np.ndarray
+    thumbnail: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -52,52 +69,67 @@ def image_chunks(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id
 
 def encode_images(
     source: Source,
-    image_ids: Sequence[Id],
+    chunks: Sequence[Sequence[Id]],
     encoder: ImageEncoder,
     spec: CacheSpec,
     *,
-    batch_size: int,
-    advance: Advance,
-) -> EncodedImages:
-    """Encode some pictures and leave out those that cannot be read.
+    batch_size: BatchSize,
+    pace: Pace,
+) -> Generator[EncodedImages, None, None]:
+    """Encode pictures chunk by chunk and leave out those that cannot be read.
+
+    Close the iterator to be rid of its threads.
 
     Args:
         source: Whose pictures are read.
-        image_ids: Which; at least one.
+        chunks: Which; each at least one.
         encoder: Encodes them.
         spec: Of the cache.
-        batch_size: Pictures per batch; halved when a GPU's memory does not suffice.
-        advance: Told of every batch.
+        batch_size: Pictures per batch.
+        pace: Told of every batch.
     """
+    threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+    try:
+        batches = _decoded(source, encoder, chunks, batch_size, threads, pace)
+        for chunk in chunks:
+            yield _encode_chunk(len(chunk), batches, encoder, spec, batch_size, pace)
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _encode_chunk(
+    count: int,
+    batches: Iterator[list[Decoded | Failure]],
+    encoder: ImageEncoder,
+    spec: CacheSpec,
+    batch_size: BatchSize,
+    pace: Pace,
+) -> EncodedImages:
+    """Encode the next `count` pictures."""
     ids: list[str] = []
     failures: list[Failure] = []
-    thumbnails = [np.empty((0, THUMBNAIL), np.uint8)]
-    patches = [np.empty((0, spec.patches, spec.vision_dim), spec.image_dtype)]
-    scales = [np.empty((0, spec.patches), SCALE_DTYPE)]
-    cls = [np.empty((0, spec.vision_dim), spec.state_dtype)]
-    for batch in _decoded(source, encoder, image_ids, batch_size):
-        pixels = []
-        for image_id, found in batch:
-            if isinstance(found, ImageError):
-                failures.append(Failure(str(image_id), source.where(image_id), str(found)))
-            else:
-                ids.append(str(image_id))
-                pixels.append(found)
-        if pixels:
-            thumbnails.append(np.stack([thumbnail(one) for one in pixels]))
-            batch_patches, batch_cls = _encode(encoder, np.stack(pixels))
-            numbers, batch_scales = stored_patches(batch_patches, spec.dtype)
-            patches.append(numbers)
-            scales += [] if batch_scales is None else [batch_scales]
-            cls.append(stored(batch_cls, spec.state_dtype.name))
-        advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
-    new = NewImages(
-        ids,
-        np.concatenate(thumbnails),
-        np.concatenate(patches),
-        np.concatenate(cls),
-        np.concatenate(scales) if spec.quantised else None,
-    )
+    thumbnails = np.empty((count, THUMBNAIL), np.uint8)
+    patches = np.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
+    scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
+    cls = np.empty((count, spec.vision_dim), spec.state_dtype)
+    while len(ids) + len(failures) < count:
+        batch = next(batches)
+        good = [one for one in batch if isinstance(one, Decoded)]
+        failures += [one for one in batch if isinstance(one, Failure)]
+        if good:
+            rows = slice(len(ids), len(ids) + len(good))
+            ids += [one.image_id for one in good]
+            thumbnails[rows] = [one.thumbnail for one in good]
+            with pace.on("encoding"):
+                of_patches, of_cls = batch_size.encode(encoder, np.stack([o.pixels for o in good]))
+                patches[rows], of_scales = stored_patches(of_patches, spec.dtype)
+                if scales is not None:
+                    scales[rows] = of_scales
+                cls[rows] = stored(of_cls, spec.state_dtype.name)
+        pace.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
+    rows = slice(len(ids))
+    scales = None if scales is None else scales[rows]
+    new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales)
     return EncodedImages(new, failures)
 
 
@@ -149,49 +181,39 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(grey.resize((8, 8), Image.Resampling.BOX)).reshape(-1)
 
 
-Decoded = list[tuple[Id, np.ndarray | ImageError]]
-"""A batch of pictures: pixels, or what went wrong."""
-
-
 def _decoded(
-    source: Source, encoder: ImageEncoder, image_ids: Sequence[Id], batch_size: int
-) -> Iterator[Decoded]:
-    """Yield batches of pictures, one batch being decoded ahead."""
+    source: Source,
+    encoder: ImageEncoder,
+    chunks: Sequence[Sequence[Id]],
+    batch_size: BatchSize,
+    threads: ThreadPoolExecutor,
+    pace: Pace,
+) -> Iterator[list[Decoded | Failure]]:
+    """Yield batches of pictures, none across two chunks, one batch being decoded ahead."""
 
-    def decode(image_id: Id) -> np.ndarray | ImageError:
+    def decode(image_id: Id) -> Decoded | Failure:
         try:
-            return encoder.pixels(load_rgb(source.picture(image_id)))
+            with pace.on("reading"):
+                pixels = encoder.pixels(load_rgb(source.picture(image_id)))
+                return Decoded(str(image_id), pixels, thumbnail(pixels))
         except ImageError as error:
-            return error
+            return Failure(str(image_id), source.where(image_id), str(error))
 
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as threads:
+    def submitted() -> Iterator[list[Future[Decoded | Failure]]]:
+        for chunk in chunks:
+            first = 0
+            while first < len(chunk):
+                ids = chunk[first : first + batch_size.now]
+                first += len(ids)
+                yield [threads.submit(decode, image_id) for image_id in ids]
 
-        def submit(batch: Sequence[Id]) -> list[tuple[Id, Future]]:
-            return [(image_id, threads.submit(decode, image_id)) for image_id in batch]
-
-        batches = [
-            image_ids[first : first + batch_size] for first in range(0, len(image_ids), batch_size)
-        ]
-        ahead = submit(batches[0])
-        for following in [*batches[1:], ()]:
-            current, ahead = ahead, submit(following)
-            yield [(image_id, future.result()) for image_id, future in current]
-
-
-def _encode(encoder: ImageEncoder, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode a batch, in halves if the device's memory does not suffice."""
-    try:
-        return encoder.encode(pixels)
-    except torch.OutOfMemoryError:
-        if len(pixels) == 1:
-            raise ModelError(
-                f"{encoder.name}: one picture of {encoder.image_size} pixels does not fit the "
-                f"memory of {encoder.device}; use --device cpu or a smaller --image-size"
-            ) from None
-    # Outside the except block, whose traceback keeps the failed batch's tensors alive.
-    half = len(pixels) // 2
-    parts = [_encode(encoder, part) for part in (pixels[:half], pixels[half:])]
-    return torch.cat([parts[0][0], parts[1][0]]), torch.cat([parts[0][1], parts[1][1]])
+    batches = submitted()
+    ahead = next(batches, None)
+    while ahead is not None:
+        current, ahead = ahead, next(batches, None)
+        with pace.on("waiting"):
+            done = [future.result() for future in current]
+        yield done
 
 
 def stored(features: torch.Tensor, dtype: str) -> np.ndarray:

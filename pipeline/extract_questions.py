@@ -12,11 +12,11 @@ import numpy as np
 from cache import CacheSpec
 from cache.shards import NewQuestions
 from cache.spec import Json
-from pipeline.display import Advance
 from pipeline.encoders import TextEncoder
 from pipeline.extract_images import stored
 from pipeline.plan import Plan
 from pipeline.prefixes import PrefixTable
+from pipeline.throughput import Pace
 
 TEXT_BATCH = 64
 """Questions of equal length per batch; a constant, because it may change the last bit."""
@@ -76,7 +76,7 @@ def encode_questions(
     encoder: TextEncoder,
     spec: CacheSpec,
     *,
-    advance: Advance,
+    pace: Pace,
 ) -> NewQuestions:
     """Encode one chunk.
 
@@ -85,16 +85,17 @@ def encode_questions(
         questions: Tokens of every question.
         encoder: Encodes them.
         spec: Of the cache.
-        advance: Told of every batch.
+        pace: Told of every batch.
     """
     states = np.empty((len(chunk.tokens), encoder.dim), dtype=spec.state_dtype)
     for batch, done in _equal_lengths(chunk):
         if batch:
             rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
-            encoded = encoder.encode([questions[text] for text in batch])
             new = rows >= chunk.first
-            states[rows[new] - chunk.first] = stored(encoded, spec.state_dtype.name)[new]
-        advance(done)
+            with pace.on("encoding"):
+                encoded = encoder.encode([questions[text] for text in batch])
+                states[rows[new] - chunk.first] = stored(encoded, spec.state_dtype.name)[new]
+        pace.advance(done)
     return NewQuestions(
         list(chunk.paths), list(chunk.paths.values()), chunk.parents, chunk.tokens, states
     )

@@ -44,15 +44,34 @@ class Ranks:
         Raises:
             PipelineError: if another rank is gone.
         """
+        if self.world > 1:
+            with _others_live():
+                torch.distributed.barrier()
+
+    def agree(self, number: int) -> int:
+        """Return the number of the first rank.
+
+        Raises:
+            PipelineError: if another rank is gone.
+        """
         if self.world == 1:
-            return
-        try:
-            torch.distributed.barrier()
-        except RuntimeError as error:
-            raise PipelineError(
-                "another rank has stopped; its own message says why. "
-                "Run the same command again to go on, with any number of ranks."
-            ) from error
+            return number
+        said = torch.tensor([number])
+        with _others_live():
+            torch.distributed.broadcast(said, src=0)
+        return int(said)
+
+
+@contextmanager
+def _others_live() -> Iterator[None]:
+    """Say that another rank is gone, where torch says it at length."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PipelineError(
+            "another rank has stopped; its own message says why. "
+            "Run the same command again to go on, with any number of ranks."
+        ) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ the shard itself, or, where it is gone, found in the data set with the help of t
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cache.errors import quoted
 from cache.manifest import ShardKind
 from cache.reader import open_shard, read_prefixes, read_table
 from cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
+from pipeline.batch_size import BatchSize, default_batch_size, recorded_batch_size
 from pipeline.display import progress
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import SourceError
@@ -29,6 +30,7 @@ from pipeline.extract_images import encode_images
 from pipeline.extract_questions import QuestionChunk, encode_questions
 from pipeline.plan import Plan
 from pipeline.prefixes import PrefixTable
+from pipeline.throughput import Pace
 
 
 def rebuild(
@@ -40,7 +42,7 @@ def rebuild(
     spec: CacheSpec,
     images: ImageEncoder,
     text: TextEncoder,
-    batch_size: int,
+    batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """Make shards again, each alone and in place; nothing else is touched.
 
@@ -52,7 +54,7 @@ def rebuild(
         spec: What the cache holds.
         images: Encodes pictures.
         text: Encodes questions.
-        batch_size: Pictures per batch.
+        batch_size: Pictures per batch; None for that of the first time.
 
     Returns:
         For each file its name, rows, and whether its bytes are those of the first time.
@@ -68,7 +70,10 @@ def rebuild(
             kind, index = _place(writer.manifest, cache, file)
             names = _names(writer, plan, kind, index)
             if kind == "images":
-                shard = _encode_pictures(source, plan, names, images, spec, batch_size=batch_size)
+                before = writer.manifest.images[index].origin.get("batch_size")
+                pictures = batch_size or recorded_batch_size(before)
+                pictures = pictures or default_batch_size(images.device)
+                shard = _encode_pictures(source, plan, names, images, spec, batch_size=pictures)
             else:
                 shard = _encode_texts(plan, names, writer, index, text, spec)
             same = writer.replace_shard(index, shard)
@@ -158,14 +163,16 @@ def _encode_pictures(
             f"asked for, such as {unknown[0]!r}; name those that the cache was made from."
         )
     with progress("images", len(names)) as advance:
-        done = encode_images(
+        encoding = encode_images(
             source,
-            [ids[name] for name in names],
+            [[ids[name] for name in names]],
             encoder,
             spec,
-            batch_size=batch_size,
-            advance=advance,
+            batch_size=BatchSize(batch_size),
+            pace=Pace(advance),
         )
+        with closing(encoding):
+            done = next(encoding)
     if done.failures:
         failure = done.failures[0]
         raise SourceError(
@@ -189,4 +196,5 @@ def _encode_texts(
     paths = {text: table.add(tokens[text]) for text in names}
     chunk = QuestionChunk(paths, first, *table.since(first))
     with progress("questions", len(names)) as advance:
-        return question_shard(spec, encode_questions(chunk, tokens, encoder, spec, advance=advance))
+        new = encode_questions(chunk, tokens, encoder, spec, pace=Pace(advance))
+    return question_shard(spec, new)

@@ -5,7 +5,8 @@ same chunks, takes its share of them, and lays each aside when it is done; the f
 them into the cache, in their order. What a dead extraction has laid aside is not made again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,14 @@ from cache.manifest import ShardKind
 from cache.reader import read_names, read_prefixes
 from cache.shards import Shard
 from cache.spec import Json
-from pipeline.display import Advance, progress
+from pipeline.display import progress
 from pipeline.examples import Id
 from pipeline.extract_images import image_chunks
 from pipeline.extract_questions import QuestionChunk, question_chunks
 from pipeline.plan import Plan
 from pipeline.prefixes import PrefixTable
 from pipeline.ranks import Ranks
+from pipeline.throughput import Pace
 
 T = TypeVar("T", Sequence[Id], QuestionChunk)
 
@@ -74,11 +76,19 @@ def find_work(
 class Shelf:
     """Where a rank lays its finished chunks; the first rank takes them from there.
 
+    One thread builds a chunk's shard, lays it aside and takes it into the cache, while the encoder
+    is at the next one. It has one chunk at most, so that memory stays bounded; the writer is used
+    by that thread, or by the main one when that thread has nothing to do. Whatever ends the block,
+    the chunk that the thread has is stored first, and its error raised.
+
     Args:
         cache: Folder of the cache.
         work: All that is to be done, by all ranks.
         ranks: Who does it.
         writer: Of the cache, on the first rank.
+
+    Attributes:
+        paces: Where the time went, by kind.
     """
 
     def __init__(self, cache: Path, work: Work, ranks: Ranks, writer: CacheWriter | None) -> None:
@@ -87,27 +97,85 @@ class Shelf:
             "images": list(work.images),
             "questions": list(work.questions),
         }
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shelf")
+        self._pending: Future[None] | None = None
+        self.paces: dict[ShardKind, Pace] = {"images": Pace(), "questions": Pace()}
+
+    def __enter__(self) -> "Shelf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        stopped: BaseException | None = None
+        while True:
+            try:
+                self._thread.shutdown()
+                break
+            except (KeyboardInterrupt, SystemExit) as signal:
+                stopped = signal  # the lock cannot be given back while the thread writes
+        self._settle()
+        if stopped:
+            raise stopped
 
     @contextmanager
     def share(
         self, kind: ShardKind, chunks: Mapping[str, T]
-    ) -> Iterator[tuple[list[tuple[str, T]], Advance]]:
-        """Yield this rank's chunks that are not laid aside yet, and what to tell of progress."""
+    ) -> Iterator[tuple[list[tuple[str, T]], Pace]]:
+        """Yield this rank's chunks that are not laid aside yet, and what to tell of progress.
+
+        When the block ends well, all of them are stored.
+        """
         mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
         left = [(key, c) for key, c in mine if laid_aside(self._cache, kind, key) is None]
         self._adopt(kind)
         if not left:
-            yield [], lambda *_, **__: None
+            yield [], self.paces[kind]
             return
         with progress(kind, sum(len(chunk) for _, chunk in left)) as advance:
-            yield left, advance
+
+            def told(count: int, *, note: str) -> None:
+                if self._pending and self._pending.done():  # not only after hours, if it failed
+                    self._settle()
+                advance(count, note=note)
+
+            pace = self.paces[kind] = Pace(told)
+            try:
+                yield left, pace
+                with pace.on("waiting"):
+                    self._settle()
+            finally:
+                pace.end()
 
     def lay(
-        self, kind: ShardKind, key: str, shard: Shard | None, *, failures: Sequence[Failure] = ()
+        self,
+        kind: ShardKind,
+        key: str,
+        build: Callable[[], Shard | None],
+        *,
+        failures: Sequence[Failure] = (),
     ) -> None:
-        """Store a finished chunk."""
-        lay_aside(self._cache, key, shard, kind=kind, failures=failures)
-        self._adopt(kind)
+        """Have a finished chunk stored, once the one before it is.
+
+        Args:
+            kind: Of its rows.
+            key: Of the chunk.
+            build: Makes its shard; None if there is nothing to store.
+            failures: Pictures of it that cannot be read.
+
+        Raises:
+            CacheError: if the chunk before could not be stored.
+        """
+        pace, builds = self.paces[kind], [build]
+        del build
+
+        def store() -> None:
+            with pace.on("writing"):
+                shard = builds.pop()()  # and forget the features: the shard holds them
+                lay_aside(self._cache, key, shard, kind=kind, failures=failures)
+                self._adopt(kind)
+
+        with pace.on("waiting"):
+            self._settle()
+        self._pending = self._thread.submit(store)
 
     def finish(self) -> None:
         """Take what other ranks have laid aside since; by now all of it has to be there."""
@@ -118,6 +186,13 @@ class Shelf:
                 f"{self._cache}: what another rank has written cannot be seen here, so all ranks "
                 f"need one file system. What was stored is whole; run the command again to go on."
             )
+
+    def _settle(self) -> None:
+        """Wait until the thread has nothing to do, and raise its error."""
+        if self._pending:
+            wait([self._pending])
+            pending, self._pending = self._pending, None
+            pending.result()
 
     def _adopt(self, kind: ShardKind) -> None:
         if self._writer:

@@ -131,10 +131,10 @@ class Text:
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    """Every file of a cache but the lock, with its bytes."""
+    """Every file of a cache but the lock and the log, with its bytes."""
     there = (
         path
         for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith(".lock")
+        if path.is_file() and not path.name.startswith((".lock", "extractions.jsonl"))
     )
     return {str(path.relative_to(directory)): path.read_bytes() for path in there}

@@ -10,13 +10,14 @@ from frozen import BAD, Images, Source, Text, files, picture
 from cache import CacheBusyError, CacheError, CacheWriter, FeatureCache, load_manifest
 from cache.aside import ASIDE, chunk_key, lay_aside
 from cache.shards import image_shard
-from pipeline.display import _plain_lines
+from pipeline.batch_size import BatchSize
 from pipeline.errors import PipelineError
 from pipeline.examples import Id, VqaExample
 from pipeline.extract import cache_spec, extract
 from pipeline.extract_images import encode_images
 from pipeline.plan import make_plan
 from pipeline.ranks import Ranks
+from pipeline.throughput import Pace
 from pipeline.work import find_work
 
 IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
@@ -139,8 +140,8 @@ def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None
     first = CacheWriter(cache, spec).__enter__()
     work = find_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
     key, ids = next(iter(work.images.items()))
-    advance = _plain_lines("images", 3)
-    new = encode_images(source, ids, Images(), spec, batch_size=2, advance=advance).new
+    encoding = encode_images(source, [ids], Images(), spec, batch_size=BatchSize(2), pace=Pace())
+    new = next(encoding).new
     (cache / ".lock").unlink()  # somebody tidies up
     run(cache)  # and starts another
     first.manifest = load_manifest(cache)

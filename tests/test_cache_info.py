@@ -79,6 +79,7 @@ def test_what_a_cache_holds(directory: Path, capsys: pytest.CaptureFixture[str])
         "bytes": sum(path.stat().st_size for path in directory.glob("*/*.h5")),
         # Two questions, each with its picture (patches and CLS), and three tokens, in float16.
         "naive_bytes": 2 * (PATCHES + 1) * VISION_DIM * 2 + 3 * TEXT_DIM * 2,
+        "extractions": [],
     }
     assert 0 < found["largest"]["images/00001.h5"] <= 1
     shown = " ".join(lines(capsys).split())

@@ -7,7 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +22,19 @@ import torch
 from frozen import BAD, TEXT_DIM, VISION_DIM, Images, Source, Text, files, picture
 
 from cache import CacheBusyError, CacheError, CacheMismatchError, CacheWriter, FeatureCache
+from cache.aside import lay_aside
 from cache.manifest import load_manifest
 from cache.quantise import quantise
 from cache.verify import check_file
+from pipeline import throughput
+from pipeline.batch_size import choose_batch_size
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ImageError, ModelError
 from pipeline.examples import Id, VqaExample
 from pipeline.extract import Report, cache_spec, expected_bytes, extract
 from pipeline.images import load_rgb
 from pipeline.plan import Plan, make_plan
+from pipeline.throughput import logged
 
 HERE = Path(__file__).parent
 SHARD_BYTES = 450  # three pictures or six states, in float32
@@ -90,6 +97,11 @@ def run(
     options = OPTIONS | settings
     report = extract(source, plan, cache=cache, images=images, text=text, **options)
     return Extraction(report, source, images, text)
+
+
+def shards(cache: Path) -> dict[str, bytes]:
+    """All of a cache but what tells the batch size."""
+    return {name: data for name, data in files(cache).items() if name.endswith(".h5")}
 
 
 def pixels_of(*image_ids: Id) -> list[bytes]:
@@ -169,6 +181,7 @@ def test_everything_is_stored_once_and_comes_back(tmp_path: Path) -> None:
         "seconds": report.to_json()["seconds"],
         "left_out": 0,
         "failures": [],
+        "extraction": logged(tmp_path, 1)[0].to_json(),
     }
 
 
@@ -215,9 +228,11 @@ def test_a_second_run_encodes_nothing_and_changes_no_byte(tmp_path: Path) -> Non
 
 def test_the_same_extraction_elsewhere_gives_the_same_bytes(tmp_path: Path) -> None:
     run(tmp_path / "a")
-    run(tmp_path / "b", batch_size=1)
+    run(tmp_path / "b")
+    run(tmp_path / "c", batch_size=1)  # which is recorded, but changes no row
 
     assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert shards(tmp_path / "a") == shards(tmp_path / "c")
 
 
 def test_a_second_split_extends_and_touches_no_shard(tmp_path: Path) -> None:
@@ -489,8 +504,21 @@ def test_a_batch_that_does_not_fit_the_device_is_halved(memory: int, tmp_path: P
         tmp_path / "tight", batch_size=8, shard_bytes=10**6, images=Images(memory=memory)
     ).images
 
-    assert files(tmp_path / "tight") == files(tmp_path / "roomy")
+    assert shards(tmp_path / "tight") == shards(tmp_path / "roomy")
     assert images.batches == {1: [1] * 8, 2: [2] * 4, 3: [2] * 4, 7: [4, 4]}[memory]
+
+
+def test_a_batch_size_that_did_not_fit_is_not_tried_again(tmp_path: Path) -> None:
+    """And is recorded, so that whoever goes on begins with what fits."""
+    tried: list[int] = []
+    images = Images(lambda: tried.append(len(images.batches)), memory=2)
+    run(tmp_path, images=images, batch_size=4)
+
+    assert images.batches == [2, 1, 2, 1, 2]  # of the shards of three, three and two
+    assert len(tried) == len(images.batches) + 1
+    manifest = load_manifest(tmp_path)
+    assert [record.origin["batch_size"] for record in manifest.images] == [2, 2, 2]
+    assert choose_batch_size(images, manifest, lambda: None) == 2
 
 
 def test_a_picture_that_does_not_fit_the_device_alone_is_told(tmp_path: Path) -> None:
@@ -590,6 +618,123 @@ def test_two_extractions_at_once_are_refused(tmp_path: Path) -> None:
         pytest.raises(CacheBusyError, match=f"process {os.getpid()}"),
     ):
         run(tmp_path)
+
+
+def test_a_shard_is_stored_while_the_next_is_encoded_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "whole")
+    next_begun = threading.Event()
+    ahead: list[int] = []
+
+    def before() -> None:
+        if len(images.batches) == 2:  # those of the first shard
+            next_begun.set()
+
+    def lay(*words: Any, **more: Any) -> None:
+        assert next_begun.wait(60), "the encoder waits for the disk"
+        lay_aside(*words, **more)
+        if more["kind"] == "images":
+            ahead.append(len(images.batches))
+
+    images = Images(before)
+    monkeypatch.setattr("pipeline.work.lay_aside", lay)
+    run(tmp_path / "cache", images=images)
+
+    assert files(tmp_path / "cache") == files(tmp_path / "whole")
+    assert ahead[0] <= 4  # batches of two shards
+    assert len(ahead) == 3
+
+
+def threads() -> set[str]:
+    return {thread.name.split("_")[0] for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, Stopped])
+def test_a_stop_loses_no_finished_shard_and_leaves_no_thread(
+    end: type[BaseException], tmp_path: Path
+) -> None:
+    def before() -> None:
+        if len(images.batches) == 2:
+            raise end
+
+    images = Images(before)
+    with pytest.raises(end):
+        run(tmp_path, images=images)
+
+    assert not {"decode", "shelf"} & threads()
+    assert [record.rows for record in load_manifest(tmp_path).images] == [3]
+    assert [line.pictures for line in logged(tmp_path, 9)] == [3]
+
+
+def test_a_stop_does_not_hide_that_a_shard_could_not_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise CacheError("the disk is full")
+
+    def before() -> None:
+        if len(images.batches) == 2:
+            raise KeyboardInterrupt
+
+    images = Images(before)
+    monkeypatch.setattr("pipeline.work.lay_aside", full)
+    with pytest.raises(CacheError, match="the disk is full"):
+        run(tmp_path, images=images)
+    assert not {"decode", "shelf"} & threads()
+
+
+def test_a_second_ctrl_c_does_not_give_the_lock_back_while_a_shard_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pressed, real = count(), ThreadPoolExecutor.shutdown
+
+    def shutdown(self: ThreadPoolExecutor, wait: bool = True, **how: bool) -> None:
+        if self._thread_name_prefix == "shelf" and next(pressed) == 0:
+            raise KeyboardInterrupt
+        real(self, wait, **how)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    assert next(pressed) == 2
+    assert not {"decode", "shelf"} & threads()
+    assert len(load_manifest(tmp_path).questions) > 1
+
+
+def test_a_run_that_stores_something_leaves_a_line(tmp_path: Path) -> None:
+    report = run(tmp_path, "train").report
+    run(tmp_path, "train")  # stores nothing
+    (line,) = logged(tmp_path, 9)
+    assert line == throughput.Extraction(**json.loads((tmp_path / "extractions.jsonl").read_text()))
+    assert (line.pictures, line.questions, line.batch_size) == (6, 6, 2)
+    assert (line.device, line.ranks, line.torch) == ("cpu", 1, version("torch"))
+    assert line.started.endswith("+00:00")
+    for name in ("encoding", "waiting", "reading", "writing", "images_per_second"):
+        assert getattr(line, name) > 0
+    assert report.extraction is not None
+    assert report.extraction.to_json() == line.to_json()
+
+
+def test_a_log_that_is_no_log_is_passed_over(tmp_path: Path) -> None:
+    run(tmp_path, "train")
+    log = tmp_path / "extractions.jsonl"
+    good = json.loads(log.read_text())
+    wrong = [{}, [], 7, good | {"seconds": "1"}, good | {"ranks": 1.5}, good | {"more": 1}]
+    lines = [json.dumps(one) for one in wrong]
+    lines += [json.dumps(good | {"seconds": 0.0}).replace("0.0", x) for x in ("NaN", "1e999")]
+    lines += ["[" * 100_000, "\x00\xff", json.dumps(good), '{"started": "20']
+    log.write_text("\n".join(lines))  # the last one was cut
+    before = files(tmp_path)
+    run(tmp_path, "val")
+
+    assert [line.pictures for line in logged(tmp_path, 9)] == [6, 2]
+    log.unlink()
+    log.symlink_to(tmp_path / "elsewhere")
+    run(tmp_path, "val", bad=(8,))  # nothing is stored
+    assert logged(tmp_path, 9) == []
+    assert not (tmp_path / "elsewhere").exists()
+    assert before.items() <= {**files(tmp_path), **before}.items()
 
 
 def test_pictures_are_read_one_batch_ahead_and_no_more(tmp_path: Path) -> None:

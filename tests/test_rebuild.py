@@ -305,5 +305,19 @@ def test_the_command_of_a_cache_without_splits_leaves_places_to_fill_in(
     unfinished = type(manifest)(spec=manifest.spec, images=manifest.images)
 
     command = rebuild_command(cache, unfinished, "images/00001.h5")
-    assert command.startswith("frozen-vqa extract-features --dataset DATASET --split SPLIT")
+    assert command.startswith(
+        "frozen-vqa extract-features --dataset DATASET --batch-size 2 --split SPLIT"
+    )
     assert command.endswith("--rebuild images/00001.h5")
+
+
+def test_a_shard_is_made_again_with_its_own_batch_size(
+    made: tuple[Path, dict[str, bytes]],
+) -> None:
+    cache, whole = made
+    for asked, batches in ((None, [2, 1]), (1, [1, 1, 1])):
+        images = Images()
+        (done,) = again(cache, "images/00001.h5", images=images, batch_size=asked)
+        assert images.batches == batches
+        assert done["same_bytes"]
+    assert files(cache) == whole

@@ -169,11 +169,11 @@ def evaluated(place: Path, trained: Finished) -> Finished:
 
 
 def files(cache: Path) -> dict[str, tuple[bytes, int]]:
-    """Return content and time of every file of a cache."""
+    """Return content and time of every file of a cache but the lock and the log."""
     return {
         str(path.relative_to(cache)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(cache.rglob("*"))
-        if path.is_file() and not path.name.startswith(".lock")
+        if path.is_file() and not path.name.startswith((".lock", "extractions.jsonl"))
     }
 
 

@@ -1,0 +1,186 @@
+"""The whole pipeline: wall time and memory of every step, and how both grow.
+
+    python benchmarks/pipeline.py [--data DIR] [--quick] [--json] [--out FILE]
+
+1. Everything: extract-features, train-head and evaluate, each a fresh process, on generated scenes
+   or on a folder that examples/easy_vqa_to_jsonl.py has made.
+2. Extraction against the bare forward of its encoder (bare_encoder.py).
+3. Growth: both stages with 1,000 to 64,000 pictures whose rows are small (growth.py).
+
+Memory is that of the process: the most that it held ("resident"), and, looked at every 20 ms, the
+most of it that no file backs ("anonymous").
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before this folder, in which `pipeline` is this file.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.harness import Json, MeasurementError, finish, fresh, machine, median, show
+
+HERE = Path(__file__).parent
+SCENES, QUICK_SCENES = 2000, 60
+SIZES, QUICK_SIZES = (1000, 4000, 16_000, 64_000), (200, 800)
+EPOCHS = 5
+LOOK_SECONDS = 0.02
+
+
+def watched(script: Path, args: Sequence[object]) -> Json:
+    """Run a script in a fresh process.
+
+    Returns:
+        What it printed last, if that is JSON, and its `wall` seconds, `resident_mb` and
+        `anonymous_mb`.
+
+    Raises:
+        MeasurementError: with the end of what it said, if it failed.
+    """
+    command = [sys.executable, str(script), *map(str, args)]
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        started = time.monotonic()
+        child = subprocess.Popen(command, stdout=said, stderr=errors)
+        most = 0
+        while True:
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            most = max(most, anonymous(child.pid))
+            time.sleep(LOOK_SECONDS)
+        wall = time.monotonic() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        for file in (said, errors):
+            file.seek(0)
+        if child.returncode:
+            raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
+        lines = said.read().splitlines()
+    found = json.loads(lines[-1]) if lines else {}
+    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1000}
+    return {**found, "wall": wall, **memory}
+
+
+def anonymous(pid: int) -> int:
+    """Return the kilobytes of a process that no file backs."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # it has just ended, or this is no Linux
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
+
+
+def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:
+    """Time each command of a person who starts with pictures and questions."""
+    if data:
+        val = "val" if (data / "val.jsonl").exists() else "test"
+        source = ["--dataset", f"jsonl:{data}", "--split", "train", "--split", val]
+    else:
+        val = "val"
+        source = ["--dataset", f"shapes:{scenes}", "--split", "train", "--split", val]
+    cache, run = folder / "cache", folder / "run"
+    tiny = ["--vision-model", "tiny", "--text-model", "tiny"]
+    settings = ["--epochs", 3, "--val-split", val, "--width", 128]
+    settings += [] if data else ["--min-answer-count", 1]
+    commands: dict[str, list[object]] = {
+        "extract-features": [*source, "--cache", cache, *tiny],
+        "train-head": ["--cache", cache, "--run", run, *settings],
+        "evaluate": ["--run", run],
+    }
+    rows = []
+    for name, words in commands.items():
+        found = watched(HERE.parent / "cli.py", [name, *words, "--json"])
+        rate = (found.get("extraction") or {}).get("images_per_second")
+        rows.append(
+            {
+                "command": name,
+                "wall": found["wall"],
+                "resident_mb": found["resident_mb"],
+                "anonymous_mb": found["anonymous_mb"],
+                "images_per_second": rate,
+                "questions_per_second": found.get("questions_per_second"),
+            }
+        )
+    return rows
+
+
+def growth(folder: Path, sizes: Sequence[int]) -> dict[str, list[Json]]:
+    """Run both stages with ever more pictures."""
+    script = HERE / "growth.py"
+    found: dict[str, list[Json]] = {"extract": [], "train": []}
+    for size in sizes:
+        made = watched(script, ["extract", folder / f"extracted-{size}", size])
+        found["extract"].append(
+            {
+                "pictures": size,
+                "seconds_per_1k": 1000 / made["images_per_second"],
+                "resident_mb": made["resident_mb"],
+                "anonymous_mb": made["anonymous_mb"],
+            }
+        )
+        cache = folder / f"cache-{size}"
+        watched(script, ["write", cache, size])
+        words = [cache, folder / f"run-{size}", EPOCHS, time.monotonic()]
+        made = watched(script, ["train", *words])
+        found["train"].append(
+            {
+                "pictures": size,
+                "first_epoch_per_1k": 1000 * made["epochs"][0] / made["train_pictures"],
+                "epoch_per_1k": 1000 * median(made["epochs"][1:]) / made["train_pictures"],
+                "start_up": made["first_step"] - made["imports"],
+                "imports": made["imports"],
+                "resident_mb": made["resident_mb"],
+                "anonymous_mb": made["anonymous_mb"],
+            }
+        )
+    return found
+
+
+def facts(found: Json) -> list[Json]:
+    """Return one row for each value, for a table that is not wide."""
+    return [{"what": name, "found": value} for name, value in found.items()]
+
+
+def uneven(rows: Sequence[Json], name: str) -> float:
+    """Return the largest over the smallest: 1 where time grows exactly with the pictures."""
+    values = [row[name] for row in rows]
+    return float(max(values) / min(values))
+
+
+def main() -> None:
+    """Measure all three."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, help="folder for jsonl:, as of easy_vqa_to_jsonl.py")
+    parser.add_argument("--quick", action="store_true", help="small, to see that all of it runs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--out", type=Path, help="write the JSON object to this file")
+    options = parser.parse_args()
+    result: Json = {"machine": machine(), "quick": options.quick}
+    show("machine", facts(result["machine"]))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scenes = QUICK_SCENES if options.quick else SCENES
+        result["everything"] = everything(folder, options.data, scenes)
+        show(f"everything, {options.data or f'shapes:{scenes}'}", result["everything"])
+        quick = ["--quick"] if options.quick else []
+        bare = fresh(HERE / "bare_encoder.py", quick, timeout=3600)
+        result |= {"extraction_of_bare_encoder": bare["ratio"], "bare_encoder": bare}
+        show("extraction against the bare encoder", facts(bare))
+        found = growth(folder, QUICK_SIZES if options.quick else SIZES)
+        result["growth"] = found
+        result["epoch_per_1k_uneven"] = uneven(found["train"], "epoch_per_1k")
+        result["extraction_per_1k_uneven"] = uneven(found["extract"], "seconds_per_1k")
+        show("growth of stage one (seconds)", found["extract"])
+        show("growth of stage two (seconds)", found["train"])
+        names = ("extraction_of_bare_encoder", "epoch_per_1k_uneven", "extraction_per_1k_uneven")
+        show("in short", facts({name: result[name] for name in names}))
+    finish(result, as_json=options.json, path=options.out)
+
+
+if __name__ == "__main__":
+    main()
