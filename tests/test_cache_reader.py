@@ -613,7 +613,8 @@ def test_where_nothing_can_be_mapped_rows_are_read(
 
     path = directory / "images/00001.h5"
     data = bytearray(path.read_bytes())
-    data[Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset] ^= 1
+    offset = Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset
+    data[offset] ^= 1
     path.write_bytes(data)
     with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 0 differs from its digest"):
         FeatureCache(directory).read_images(
@@ -621,6 +622,6 @@ def test_where_nothing_can_be_mapped_rows_are_read(
             np.empty((1, PATCHES, VISION_DIM), cache.spec.image_dtype),
             np.empty((1, PATCHES), np.float16),
         )
-    os.truncate(path, 4150)
+    os.truncate(path, offset + 3 * PATCHES * VISION_DIM + 1)
     with pytest.raises(CacheDamagedError, match=r"00001\.h5: ends before row 3"):
         cache._shards[1].rows[3]
