@@ -38,7 +38,7 @@ class UsualLayer(nn.Module):
         self.words_mlp, self.patches_mlp = (
             nn.Sequential(
                 nn.Linear(2 * width, 2 * width),
-                nn.GELU(),
+                nn.ReLU(),
                 QuestionDropout(dropout),
                 nn.Linear(2 * width, width),
             )

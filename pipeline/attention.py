@@ -157,6 +157,15 @@ def spread(rows: Tensor, paths: Tensor | None) -> Tensor:
     return rows if paths is None else F.embedding(paths, rows)
 
 
+def mean(x: Tensor) -> Tensor:
+    """Average over the last axis but one: (..., length, width) -> (..., width).
+
+    As a matrix product, because a CPU's own mean of bfloat16 makes float32 of all numbers first.
+    """
+    ones = x.new_ones((*x.shape[:-2], 1, x.shape[-2]))
+    return (ones @ x).squeeze(-2) / x.shape[-2]
+
+
 def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
     """Average over real tokens: (..., tokens, width), (..., tokens) -> (..., width).
 
