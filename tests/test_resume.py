@@ -150,8 +150,15 @@ def kill_before_step(number: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Trainer, "_update", update)
 
 
-@pytest.mark.parametrize("every", [ALWAYS, NEVER], ids=["a state each step", "each epoch"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        pytest.param("grouped", ALWAYS, id="grouped, a state each step"),
+        pytest.param("grouped", NEVER, id="grouped, each epoch", marks=pytest.mark.slow),
+        pytest.param("plain", ALWAYS, id="plain, a state each step", marks=pytest.mark.slow),
+        pytest.param("plain", NEVER, id="plain, each epoch"),
+    ],
+)
 def test_killed_before_any_step(
     name: str,
     every: float,
@@ -373,7 +380,7 @@ def test_best_weights_that_were_damaged_but_lie_in_the_state(
     assert not (tmp_path / "run" / PREVIOUS).exists()
 
 
-@pytest.mark.parametrize("keep", ["safe", "all", "some"])
+@pytest.mark.parametrize("keep", ["safe", pytest.param("all", marks=pytest.mark.slow), "some"])
 def test_a_loss_of_power_after_any_sync(
     keep: str, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
