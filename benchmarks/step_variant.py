@@ -5,6 +5,7 @@
 
     grouped         ours
     plain           ours in plain order
+    ...-float32     either, where bfloat16 would be taken
     usual-2         h5py with one-row chunks, DataLoader with 2 workers
     usual-best-0    h5py with contiguous datasets, no workers; freed memory is kept, as ours does
                     and as PyTorch's tuning guide advises (by another allocator)
@@ -40,6 +41,7 @@ USUAL = {"usual-2": (True, 2), "usual-best-0": (False, 0), "usual-best-2": (Fals
 """Whether rows are in chunks of their own, and the workers, of each usual trainer."""
 
 VARIANTS = ("grouped", "plain", *USUAL)
+IN_FLOAT32 = ("grouped-float32", "plain-float32")
 
 AfterStep = Callable[[int], None]
 """Called after each step with the number of its questions."""
@@ -115,10 +117,12 @@ class Usual:
 def make_runner(
     variant: str, data: Data, config: TrainConfig, device: torch.device, scratch: Path
 ) -> Runner:
-    """Return one of `VARIANTS`."""
+    """Return one of `VARIANTS` or `IN_FLOAT32`."""
     if variant in USUAL:
         return Usual(data, config, device, scratch, variant)
-    return Ours(data, replace(config, group_by_image=variant == "grouped"), device)
+    order, _, precision = variant.partition("-")
+    changes: dict[str, Any] = {"precision": precision} if precision else {}
+    return Ours(data, replace(config, group_by_image=order == "grouped", **changes), device)
 
 
 class Enough(Exception):
@@ -197,7 +201,7 @@ def to_the_end(runner: Runner, epochs: int) -> dict[str, Any]:
 def main() -> None:
     """Measure one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("variant", choices=(*VARIANTS, *IN_FLOAT32))
     parser.add_argument("cache", type=Path)
     parser.add_argument("--config", type=json.loads, required=True)
     parser.add_argument("--scratch", type=Path, required=True)

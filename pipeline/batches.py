@@ -25,19 +25,24 @@ from pipeline.order import Grid, Order
 AHEAD = 2
 """Batches made in advance by the background thread."""
 
+IMAGES, TOKENS, PREFIXES, QUESTIONS = 4, 4, 64, 16
+"""Sizes of a batch are rounded up to multiples of these, so that few shapes occur in a training.
+Libraries prepare a kernel for each new shape, which takes longer than the padding."""
+
 
 @dataclass(frozen=True)
 class FeatureBatch:
     """Features of some questions and their pictures.
 
     Attributes:
-        image_rows: (images,) rows of the pictures in the cache.
+        image_rows: (images,) rows of the pictures in the cache; the last ones may be padding.
         patch_embeddings: (images, patches, vision_dim); None until they are gathered on the GPU.
         patch_scales: (images, patches) of an int8 cache, else None.
-        hidden_states: (prefixes, text_dim), each distinct prefix of the batch once.
+        hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
         paths: (images, slots, tokens) rows of `hidden_states`; what is padding is row 0.
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
-        places: (questions,) which of the images * slots hold a question, rising.
+        places: (questions and padding,) which of the images * slots hold a question, rising; the
+            padding repeats the first.
         questions: (questions,) rows of the split, in the order of `places`.
         target_places: (2, entries) question of the batch and class of each soft target that is not
             zero; None where none were asked for.
@@ -106,7 +111,7 @@ class BatchReader:
                 yield from self._on_gpu(on_host)
 
     def _on_host(self, order: Order) -> Generator[tuple[FeatureBatch, _Buffer], None, None]:
-        self._allocate(order.most_images)
+        self._allocate(_rounded(order.most_images, IMAGES))
         ready: queue.Queue[tuple[FeatureBatch, _Buffer] | BaseException | None]
         ready = queue.Queue(AHEAD)
         stop = threading.Event()
@@ -187,20 +192,25 @@ class BatchReader:
         return torch.empty(shape, dtype=kind, pin_memory=True)
 
     def _read(self, grid: Grid, buffer: _Buffer) -> FeatureBatch:
-        rows = np.full((len(grid), max(len(entry) for entry in grid)), -1, dtype=np.int64)
+        slots = max(len(entry) for entry in grid)
+        rows = np.full((_rounded(len(grid), IMAGES), slots), -1, dtype=np.int64)
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
         places = np.flatnonzero(rows >= 0)
         questions = rows.reshape(-1)[places]
-        image_rows = self._split.image_rows[rows[:, 0]]
+        image_rows = np.zeros(len(rows), dtype=np.int64)
+        image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
         patches = scales = None
         if self._features.place != "gpu":
             if buffer.copied is not None:
                 buffer.copied.synchronize()
-            patches = buffer.patches[: len(grid)]
-            scales = None if buffer.scales is None else buffer.scales[: len(grid)]
-            into = None if scales is None else scales.numpy()
-            self._features.images.read_images(image_rows, patches.numpy(), into)
+            patches = buffer.patches[: len(rows)]
+            scales = None if buffer.scales is None else buffer.scales[: len(rows)]
+            into = None if scales is None else scales[: len(grid)].numpy()
+            self._features.images.read_images(
+                image_rows[: len(grid)], patches[: len(grid)].numpy(), into
+            )
+            patches[len(grid) :].zero_()
         states, paths, mask = self._question_states(rows)
         targets, values = None, None
         if self._scores is not None:
@@ -213,7 +223,7 @@ class BatchReader:
             hidden_states=self._pinned(states),
             paths=self._tensor(paths),
             attention_mask=self._tensor(mask),
-            places=self._tensor(places),
+            places=self._tensor(_padded(places, QUESTIONS)),
             questions=questions,
             target_places=None if targets is None else self._tensor(targets),
             target_values=None if values is None else self._tensor(values),
@@ -224,7 +234,7 @@ class BatchReader:
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]
         lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
-        steps = np.arange(lengths.max())
+        steps = np.arange(_rounded(int(lengths.max()), TOKENS))
         mask = steps < lengths[..., None]  # (images, slots, tokens)
         starts = questions.path_offsets[:-1][question_rows]
         words = questions.path_rows[(starts[..., None] + steps)[mask]]
@@ -232,7 +242,7 @@ class BatchReader:
         paths = np.zeros(mask.shape, dtype=np.int64)
         paths[mask] = inverse
         # By numpy, in this thread alone: torch would ask for the threads that train.
-        states = np.take(questions.hidden_states, distinct, axis=0)
+        states = np.take(questions.hidden_states, _padded(distinct, PREFIXES), axis=0)
         return torch.from_numpy(states), paths, mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
@@ -249,6 +259,15 @@ def _arrived(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:
     for tensor in batch.tensors().values():
         tensor.record_stream(current)
     return batch
+
+
+def _rounded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _padded(values: np.ndarray, multiple: int) -> np.ndarray:
+    """Repeat the first value at the end until the length is a multiple."""
+    return np.append(values, np.repeat(values[:1], _rounded(len(values), multiple) - len(values)))
 
 
 def _put(ready: queue.Queue, item: object, stop: threading.Event) -> bool:

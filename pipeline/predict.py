@@ -24,7 +24,7 @@ def batch_logits(
     assert batch.patch_embeddings is not None
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return model(
+        logits = model(
             batch.patch_embeddings,
             batch.hidden_states,
             batch.attention_mask,
@@ -32,6 +32,7 @@ def batch_logits(
             paths=batch.paths,
             places=batch.places,
         )
+    return logits[: len(batch.questions)]
 
 
 @torch.inference_mode()

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from cache import CacheDamagedError, FeatureCache
 from cache.hdf5 import Hdf5File
 from pipeline.answers import ClassScores, Vocabulary, class_scores
-from pipeline.batches import AHEAD, BatchReader, FeatureBatch
+from pipeline.batches import (
+    AHEAD,
+    IMAGES,
+    PREFIXES,
+    QUESTIONS,
+    TOKENS,
+    BatchReader,
+    FeatureBatch,
+)
 from pipeline.features import Features, Residency
 from pipeline.order import MAX_SLOTS, Grid, Order, plan_batches
 
@@ -171,13 +179,19 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     rows = made.splits["train"]
     assert batch.questions.tolist() == [int(row) for entry in grid for row in entry]
     assert batch.patch_embeddings is not None
-    assert batch.patch_embeddings.shape == (len(grid), PATCHES, VISION_DIM)
+    images = -(-len(grid) // IMAGES) * IMAGES
+    assert batch.patch_embeddings.shape == (images, PATCHES, VISION_DIM)
+    assert not batch.patch_embeddings[len(grid) :].any()
     slots = max(len(entry) for entry in grid)
     tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
-    assert batch.paths.shape == (len(grid), slots, tokens)
+    tokens = -(-tokens // TOKENS) * TOKENS
+    assert batch.paths.shape == (images, slots, tokens)
     assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
-    assert len(batch.hidden_states) == len(batch.paths[batch.attention_mask].unique())
-    assert batch.places.tolist() == batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
+    distinct = len(batch.paths[batch.attention_mask].unique())
+    assert len(batch.hidden_states) == -(-distinct // PREFIXES) * PREFIXES
+    there = batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
+    padding = -len(there) % QUESTIONS
+    assert batch.places.tolist() == there + padding * there[:1]
     in_full = batch.hidden_states[batch.paths]
     for i, entry in enumerate(grid):
         for s in range(slots):
