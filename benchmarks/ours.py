@@ -83,6 +83,7 @@ def ours_batches(path: Path) -> Read:
         edges = np.append(each[::BATCH], len(questions))
         cut = np.stack([edges[:-1], edges[1:]], axis=1)
         for batch in reader.batches(Order(questions, each, np.ones_like(each), cut)):
+            assert batch.patch_embeddings is not None
             yield batch.patch_embeddings[: len(batch.questions)]
 
     return read

@@ -11,7 +11,7 @@ tells the trainers. Every one runs in a fresh process once a round, in random or
 its own order of questions; a first round is not counted. Medians; a ratio is ours over the other.
 
     usual_trainer      ours over h5py with one-row chunks and a DataLoader of 2 workers, small rows
-    plain_order        grouped over plain, small rows
+    plain_order        grouped over plain, small rows; with _float32 where neither is in bfloat16
     encoders_in_loop   ours over `encoders_in_loop.py` (a sample of a few steps), real rows
 
 --accuracy trains ours, ours in plain order and the usual trainer to the end, once a seed, and
@@ -40,7 +40,7 @@ from benchmarks.step_data import (
     make_shapes,
     real_rows_config,
 )
-from benchmarks.step_variant import VARIANTS
+from benchmarks.step_variant import IN_FLOAT32, VARIANTS
 from pipeline.config import TrainConfig
 from pipeline.display import console
 
@@ -74,7 +74,7 @@ class Amounts:
     scenes: int = 2000
     images: int = 1000
     batch_size: int = 256
-    small: tuple[str, ...] = VARIANTS
+    small: tuple[str, ...] = (*VARIANTS, *IN_FLOAT32)
     real: tuple[str, ...] = VARIANTS
     rounds: int = 5
     warm_rounds: int = 1
@@ -181,6 +181,7 @@ def summary(found: Mapping[str, Mapping[str, list[Json]]]) -> Json:
             "usual_trainer": small["usual-2"],
             "usual_trainer_best": small["usual-best"],
             "plain_order": small["plain"],
+            "plain_order_float32": _in_float32(speeds["small_rows"]),
             "encoders_in_loop": real["in-loop"],
             "usual_trainer_real_rows": real["usual-2"],
             "usual_trainer_best_real_rows": real.get("usual-best"),
@@ -198,6 +199,11 @@ def summary(found: Mapping[str, Mapping[str, list[Json]]]) -> Json:
             for name, variants in found.items()
         },
     }
+
+
+def _in_float32(speeds: Mapping[str, float]) -> float | None:
+    grouped, plain = (speeds.get(variant) for variant in IN_FLOAT32)
+    return grouped / plain if grouped and plain else None
 
 
 def _ratios(speeds: Mapping[str, float]) -> dict[str, float]:
