@@ -8,7 +8,8 @@ drawn for each round. Every batch's bytes were compared with ours before the clo
 
     C1   copy of the same rows out of anonymous memory into a page-aligned buffer used again
     C2   the same out of a mapped flat file
-    ours / X   medians, over the rounds, of the ratio within a round
+    ours / X   medians, over the rounds, of the ratio within a round; of C1 and C2 from `ceilings.py`,
+               side by side in one process
 
 With another dtype than float16 only our own lines are measured, in both dtypes.
 """
@@ -39,6 +40,7 @@ from cache.spec import DTYPES
 from pipeline.display import console, progress
 
 READING = Path(__file__).with_name("reading.py")
+CEILINGS_SIDE_BY_SIDE = Path(__file__).with_name("ceilings.py")
 TEXT_DIM = 2048
 MODULES = {"mosaicml-streaming": "streaming"}
 """Of packages that are imported under another name."""
@@ -141,7 +143,13 @@ def main() -> None:
         caches = [write_ours(folder, images, dtype) for dtype in dtypes]
         write_peers(folder, caches[0], peers)
         found = measured(folder, lines, number, 0.3 if options.quick else 1.0)
-    result |= summary(found, lines, options.dtype)
+        beside = fresh(
+            CEILINGS_SIDE_BY_SIDE, [caches[0].directory, "--passes", 2 if options.quick else 9]
+        )
+    result |= summary(found, lines, options.dtype) | {"side_by_side": beside}
+    for what in ("memory_copy_mapped", "memory_copy_resident"):
+        result["ratios"][what] = round(beside[what], 3)
+        console.print(f"{what}, side by side in one process: {beside[what]:.3f}")
     result["steady"] = steady(found, result["machine"]["load_at_start"])
     finish(result, as_json=options.json, path=options.out)
 

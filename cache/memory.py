@@ -1,9 +1,11 @@
 """Features in this process's own memory: page-aligned buffers, and a whole cache's pictures."""
 
 import mmap
+from collections.abc import Sequence
 
 import numpy as np
 
+from cache.copiers import Copiers
 from cache.reader import FeatureCache
 from cache.spec import SCALE_DTYPE
 
@@ -30,6 +32,7 @@ class ResidentImages:
 
     def __init__(self, cache: FeatureCache) -> None:
         spec, images = cache.spec, cache.manifest.image_rows
+        self._copiers = Copiers()
         self.rows = aligned_empty((images, spec.patches, spec.vision_dim), spec.image_dtype)
         self.scales = np.empty((images, spec.patches), SCALE_DTYPE) if spec.quantised else None
         for first in range(0, images, AT_ONCE):
@@ -43,7 +46,13 @@ class ResidentImages:
         """Do what `FeatureCache.read_images` does."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
             raise IndexError(f"image row outside 0..{len(self.rows) - 1}")
-        # The check is made; numpy's own would copy through a buffer.
-        np.take(self.rows, rows, axis=0, out=out, mode="clip")
+
+        def take(places: Sequence[int]) -> None:
+            # The check is made; numpy's own would copy through a buffer.
+            part = slice(places[0], places[-1] + 1)
+            np.take(self.rows, rows[part], axis=0, out=out[part], mode="clip")
+
+        if len(rows):
+            self._copiers.each(take, range(len(rows)), worth=out.nbytes)
         if scales is not None and self.scales is not None:
             np.take(self.scales, rows, axis=0, out=scales, mode="clip")

@@ -10,13 +10,13 @@ damaged files can hang or crash (layout.py reads them).
 
 import errno
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from cache.copiers import Copiers
 from cache.errors import CacheDamagedError, CacheError, quoted, remedy
 from cache.files import digest, map_file, read_file, row_digest, row_digests
 from cache.hdf5 import Hdf5File, require_offsets
@@ -32,8 +32,6 @@ from cache.rows import FileRows
 from cache.shards import FEATURES, NAMES
 from cache.spec import SCALE_DTYPE
 from cache.splits import SplitTable, read_split
-
-ROWS_WORTH_A_THREAD = 4
 
 NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 """What the system says where a file system has no maps, or a process may have no more of them."""
@@ -185,6 +183,7 @@ class FeatureCache:
         self.spec = self.manifest.spec
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
         self._shards: dict[int, _MappedShard] = {}
+        self._copiers = Copiers()
 
     def split(self, name: str) -> SplitTable:
         """Return the table of a split."""
@@ -249,40 +248,34 @@ class FeatureCache:
         """
         if scales is None and self.spec.quantised:
             raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
-        fresh: list[tuple[_MappedShard, int, np.ndarray]] = []
-        shards = np.searchsorted(self._first_rows, rows, side="right") - 1
-        for place, (row, index) in enumerate(zip(rows, shards, strict=True)):
-            shard = self._shards.get(index) or self._open(int(index))
-            local = row - self._first_rows[index]
+        shards = (np.searchsorted(self._first_rows, rows, side="right") - 1).tolist()
+        work: list[tuple[_MappedShard, int, np.ndarray]] = []
+        for place, (row, index) in enumerate(zip(rows.tolist(), shards, strict=True)):
+            shard = self._shards.get(index) or self._open(index)
+            local = row - int(self._first_rows[index])
             if scales is not None and shard.scales is not None:
                 scales[place] = shard.scales[local]  # checked with the shard's structure
-            if shard.checked[local]:
-                np.copyto(out[place], shard.rows[local])
-            else:
-                fresh.append((shard, local, out[place]))
-        if len(fresh) < ROWS_WORTH_A_THREAD:
-            self._copy_checked(fresh)
-            return
-        # Copying and hashing leave Python's lock to others, so two threads are nearly twice as
-        # fast: the first epoch costs no more than the later ones, which copy with one.
-        half = len(fresh) // 2
-        with ThreadPoolExecutor(1, thread_name_prefix="check") as other:
-            second = other.submit(self._copy_checked, fresh[half:])
-            self._copy_checked(fresh[:half])
-            second.result()
+            work.append((shard, local, out[place]))
+        self._copiers.each(self._copy, work, worth=out.nbytes)
 
-    def _copy_checked(self, rows: Sequence[tuple[_MappedShard, int, np.ndarray]]) -> None:
+    def _copy(self, rows: Sequence[tuple[_MappedShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:
-            source = shard.rows[local]
-            np.copyto(out, source)
-            # The copy is still in the processor's cache, and it is what the caller gets.
-            handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
-            if row_digest(handed) != shard.digests[local]:
-                raise CacheDamagedError(
-                    f"{self.directory / shard.file}: row {local} differs from its digest, so it is "
-                    f"not what was written. {remedy(self.directory)}"
-                )
-            shard.checked[local] = True
+            if shard.checked[local]:
+                np.copyto(out, shard.rows[local])
+            else:
+                self._copy_checked(shard, local, out)
+
+    def _copy_checked(self, shard: _MappedShard, local: int, out: np.ndarray) -> None:
+        source = shard.rows[local]
+        np.copyto(out, source)
+        # The copy is still in the processor's cache, and it is what the caller gets.
+        handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
+        if row_digest(handed) != shard.digests[local]:
+            raise CacheDamagedError(
+                f"{self.directory / shard.file}: row {local} differs from its digest, so it is "
+                f"not what was written. {remedy(self.directory)}"
+            )
+        shard.checked[local] = True
 
     def image_ids(self) -> list[str]:
         """Return the id of every picture, by row."""

@@ -1,0 +1,46 @@
+"""A few threads that copy rows side by side: copying and hashing leave Python's lock to others."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MOST = 4
+"""Threads, the caller's included; a few reach what memory gives."""
+
+WORTH_A_THREAD = 1 << 20
+"""Bytes for a thread, below which handing them over takes longer than copying them."""
+
+
+class Copiers:
+    """Splits work among the caller and a few threads, which end with this object."""
+
+    def __init__(self) -> None:
+        self._others = min(MOST, os.cpu_count() or 1) - 1
+        self._threads: ThreadPoolExecutor | None = None
+
+    def each(self, do: Callable[[Sequence[T]], None], work: Sequence[T], *, worth: int) -> None:
+        """Call `do` with pieces of the work, at the same time, and wait for all.
+
+        Args:
+            do: Called with consecutive pieces.
+            work: All of it.
+            worth: Bytes that it will copy.
+        """
+        pieces = min(1 + self._others, len(work), worth // WORTH_A_THREAD)
+        if pieces < 2:
+            do(work)
+            return
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._others, thread_name_prefix="copy")
+        edges = [len(work) * i // pieces for i in range(pieces + 1)]
+        others = [self._threads.submit(do, work[a:b]) for a, b in pairwise(edges[1:])]
+        try:
+            do(work[: edges[1]])
+        finally:
+            wait(others)  # whatever happened here, nobody writes into the buffer any more
+        for other in others:
+            other.result()
