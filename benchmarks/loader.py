@@ -8,8 +8,8 @@ drawn for each round. Every batch's bytes were compared with ours before the clo
 
     C1   copy of the same rows out of anonymous memory into a page-aligned buffer used again
     C2   the same out of a mapped flat file
-    ours / X   medians, over the rounds, of the ratio within a round; of C1 and C2 from `ceilings.py`,
-               side by side in one process
+    ours / X   medians, over the rounds, of the ratio within a round; of C1 and C2 they are those
+               of `ceilings.py`, side by side in one process
 
 With another dtype than float16 only our own lines are measured, in both dtypes.
 """
