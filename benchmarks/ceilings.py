@@ -2,9 +2,9 @@
 
     python benchmarks/ceilings.py CACHE [--passes 9]
 
-Where pages lie differs from process to process and changes a copy's speed by a fifth. Here all fill
-one page-aligned buffer with batches of 64 random pictures, in turn, in random order. Prints one JSON
-object: GB/s by what, and the median over the passes of ours over the others.
+Where pages lie differs from process to process and changes a copy's speed by a fifth. Here all
+fill one page-aligned buffer with batches of 64 random pictures, in turn, in random order. Prints
+one JSON object: GB/s by what, and the median over the passes of ours over the others.
 
     C1  rows out of anonymous memory      np.take and row by row, on one thread
     C2  rows out of a mapped flat file    the same; this is also a flat .npy map at its best
