@@ -207,10 +207,9 @@ class BatchReader:
             patches = buffer.patches[: len(rows)]
             scales = None if buffer.scales is None else buffer.scales[: len(rows)]
             into = None if scales is None else scales[: len(grid)].numpy()
-            self._features.images.read_images(
-                image_rows[: len(grid)], patches[: len(grid)].numpy(), into
-            )
-            patches[len(grid) :].zero_()
+            room = patches.numpy()
+            self._features.images.read_images(image_rows[: len(grid)], room[: len(grid)], into)
+            room[len(grid) :] = 0
         states, paths, mask = self._question_states(rows)
         targets, values = None, None
         if self._scores is not None:
