@@ -106,7 +106,6 @@ def train(
     state = recover_state(run) if resume else None
     if state is not None:
         require_same_settings(run, state.began.config, config)
-    keep_freed_memory()
     use_cores()
     cache = FeatureCache(cache_path)
     splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
@@ -122,6 +121,7 @@ def train(
         require_same(run, state.began, began, cache=cache.directory)
     features = Features(cache, residency=residency, device=device)
     trainer = build_trainer(features, train_split, val_split, vocabulary, rules, config=config)
+    keep_freed_memory()  # of steps alone: what reading the cache took is given back
     if state is None:
         files = start_run(
             run,
