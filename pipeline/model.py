@@ -112,7 +112,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.original = nn.Linear(width, 2 * width)
         self.attended = nn.Linear(width, 2 * width, bias=False)
-        # A third of GELU's time, and on easy-VQA no worse (docs/speed.md).
+        # A third of GELU's time (docs/speed.md).
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * width, width)

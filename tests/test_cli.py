@@ -639,7 +639,8 @@ def test_a_real_interrupt_in_a_process_of_its_own() -> None:
 import sys, time, cli, pipeline.cache_info
 def forever(_):
     print("working", flush=True)
-    time.sleep(60)
+    for _ in range(600):
+        time.sleep(0.1)
 pipeline.cache_info.inspect_command = forever
 sys.argv = ["frozen-vqa", "inspect-cache", "x"]
 cli.main()
