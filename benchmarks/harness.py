@@ -6,8 +6,6 @@ a round, in an order drawn anew, so that what the machine does meanwhile falls o
 """
 
 import json
-import math
-import mmap
 import os
 import platform
 import random
@@ -25,7 +23,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cache.memory import aligned_empty
 from pipeline.display import console
+from pipeline.machine import usable_cores
 
 Json = dict[str, Any]
 
@@ -41,7 +41,7 @@ def machine() -> Json:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "memory_gb": round(memory / 1e9, 1),
         "gpu": _gpu(),
         "kernel": platform.release(),
@@ -49,13 +49,6 @@ def machine() -> Json:
         **{name: _version(name) for name in ("torch", "h5py", "numpy")},
         "load_at_start": round(os.getloadavg()[0], 2),
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu() -> str:
@@ -94,7 +87,7 @@ def fresh(
     Raises:
         MeasurementError: with the end of what it said, if it failed.
     """
-    count = str(threads or cores())
+    count = str(threads or usable_cores())
     command = [sys.executable, str(script), *map(str, args)]
     environment = os.environ | dict.fromkeys(THREADS, count)
     try:
@@ -185,14 +178,17 @@ def cpu_seconds() -> float:
     return total
 
 
-def anonymous_memory() -> int:
-    """Return the bytes that this process holds now and that no file backs; 0 if unknown."""
-    return _status("RssAnon")
+def anonymous_memory(pid: int | None = None) -> int:
+    """Return the bytes that a process (this one) holds now and no file backs; 0 if unknown."""
+    return _status("RssAnon", pid)
 
 
-def _status(field: str) -> int:
-    status = Path("/proc/self/status")
-    for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
+def _status(field: str, pid: int | None = None) -> int:
+    try:
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux, or the process has just ended
+        return 0
+    for line in lines:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0
@@ -200,8 +196,6 @@ def _status(field: str) -> int:
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type | str) -> np.ndarray:
     """Return a page-aligned array whose pages are there: their first touch is nobody's cost."""
-    count = math.prod(shape)
-    nbytes = max(1, count * np.dtype(dtype).itemsize)
-    array = np.frombuffer(mmap.mmap(-1, nbytes), dtype, count).reshape(shape)
+    array = aligned_empty(shape, np.dtype(dtype))
     array[...] = 0
     return array

@@ -40,23 +40,20 @@ def _scales(cache: FeatureCache) -> np.ndarray | None:
 def ours_mapped(path: Path) -> Read:
     """Read from the mapped cache into a buffer that is used again."""
     cache, out = _read_once(path)
-    scales = _scales(cache)
-
-    def get(rows: np.ndarray) -> np.ndarray:
-        cache.read_images(rows, out, scales)
-        return out
-
-    return whole(get)
+    return _reading(cache, out, cache)
 
 
 def ours_resident(path: Path) -> Read:
     """Read from a copy of all rows in memory."""
     cache, out = _read_once(path)
-    resident = ResidentImages(cache)
+    return _reading(ResidentImages(cache), out, cache)
+
+
+def _reading(images: FeatureCache | ResidentImages, out: np.ndarray, cache: FeatureCache) -> Read:
     scales = _scales(cache)
 
     def get(rows: np.ndarray) -> np.ndarray:
-        resident.read_images(rows, out, scales)
+        images.read_images(rows, out, scales)
         return out
 
     return whole(get)

@@ -24,7 +24,16 @@ from pathlib import Path
 # Before this folder, in which `pipeline` is this file.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.harness import Json, MeasurementError, finish, fresh, machine, median, show
+from benchmarks.harness import (
+    Json,
+    MeasurementError,
+    anonymous_memory,
+    finish,
+    fresh,
+    machine,
+    median,
+    show,
+)
 
 HERE = Path(__file__).parent
 SCENES, QUICK_SCENES = 2000, 60
@@ -52,7 +61,7 @@ def watched(script: Path, args: Sequence[object]) -> Json:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
-            most = max(most, anonymous(child.pid))
+            most = max(most, anonymous_memory(child.pid))
             time.sleep(LOOK_SECONDS)
         wall = time.monotonic() - started
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -62,17 +71,8 @@ def watched(script: Path, args: Sequence[object]) -> Json:
             raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
         lines = said.read().splitlines()
     found = json.loads(lines[-1]) if lines else {}
-    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1000}
+    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1e6}
     return {**found, "wall": wall, **memory}
-
-
-def anonymous(pid: int) -> int:
-    """Return the kilobytes of a process that no file backs."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:  # it has just ended, or this is no Linux
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
 
 
 def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:

@@ -21,6 +21,7 @@ class Copiers:
     def __init__(self) -> None:
         self._others = min(MOST, os.cpu_count() or 1) - 1
         self._threads: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def each(self, do: Callable[[Sequence[T]], None], work: Sequence[T], *, worth: int) -> None:
         """Call `do` with pieces of the work, at the same time, and wait for all.
@@ -34,7 +35,8 @@ class Copiers:
         if pieces < 2:
             do(work)
             return
-        if self._threads is None:
+        if self._threads is None or self._process != os.getpid():  # a fork has no threads
+            self._process = os.getpid()
             self._threads = ThreadPoolExecutor(self._others, thread_name_prefix="copy")
         edges = [len(work) * i // pieces for i in range(pieces + 1)]
         others = [self._threads.submit(do, work[a:b]) for a, b in pairwise(edges[1:])]

@@ -44,6 +44,8 @@ class ResidentImages:
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
     ) -> None:
         """Do what `FeatureCache.read_images` does."""
+        if scales is None and self.scales is not None:
+            raise ValueError("integers of an int8 cache need their scales")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):
             raise IndexError(f"image row outside 0..{len(self.rows) - 1}")
 

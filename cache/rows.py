@@ -35,7 +35,12 @@ class FileRows:
         left = out.reshape(-1).view(np.uint8).data
         place = self._offset + int(row) * out.nbytes
         while left:
-            got = os.preadv(self._handle, [left], place)
+            try:
+                got = os.preadv(self._handle, [left], place)
+            except OSError as error:
+                raise CacheDamagedError(
+                    f"{self._path}: row {row} cannot be read ({error.strerror})"
+                ) from error
             if not got:
                 raise CacheDamagedError(
                     f"{self._path}: ends before row {row}. {remedy(self._path.parent.parent)}"

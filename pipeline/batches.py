@@ -210,6 +210,8 @@ class BatchReader:
             room = patches.numpy()
             self._features.images.read_images(image_rows[: len(grid)], room[: len(grid)], into)
             room[len(grid) :] = 0
+            if scales is not None:  # in memory fresh from a GPU's driver may be NaN
+                scales.numpy()[len(grid) :] = 0
         states, paths, mask = self._question_states(rows)
         targets, values = None, None
         if self._scores is not None:

@@ -18,6 +18,7 @@ from cache.files import write_atomically
 from pipeline.answers import Vocabulary
 from pipeline.batches import BatchReader
 from pipeline.bootstrap import Interval, mean_interval
+from pipeline.device import use_cores
 from pipeline.errors import RunError
 from pipeline.features import Features
 from pipeline.metric import (
@@ -97,6 +98,7 @@ def evaluate(
     table = cache.split(split)
     if not len(table):
         raise CacheError(f"{cache.directory}: split {split!r} has no questions to evaluate on")
+    use_cores()
     device = next(run.model.parameters()).device
     features = Features(cache, device=device)
     classes = predict(

@@ -28,7 +28,7 @@ from cache.shards import NewImages, Shard, image_shard, question_shard
 from cache.spec import Json
 from cache.writer import require_split_name
 from pipeline.batch_size import BatchSize, choose_batch_size
-from pipeline.device import device_name, keep_freed_memory
+from pipeline.device import device_name, keep_freed_memory, use_cores
 from pipeline.display import size
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ImageError
@@ -132,6 +132,7 @@ def extract(
     for name in plan.splits:
         require_split_name(name)
     keep_freed_memory()
+    use_cores()
     with ExitStack() as stack:
         writer = stack.enter_context(CacheWriter(cache, spec)) if ranks.lead else None
         ranks.wait()  # until the lead has the lock, and leftovers are gone

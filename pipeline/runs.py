@@ -165,7 +165,7 @@ def load_run(path: Path, device: torch.device) -> Run:
     try:
         model = VqaModel(ModelConfig(**description["model"]))
         cache, settings = Path(where["cache"]), description["encoders"]
-        dtype = description.get("dtype", "float16")  # a run that is older does not say
+        dtype = description["dtype"]
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     try:

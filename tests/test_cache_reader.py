@@ -625,3 +625,19 @@ def test_where_nothing_can_be_mapped_rows_are_read(
     os.truncate(path, offset + 3 * PATCHES * VISION_DIM + 1)
     with pytest.raises(CacheDamagedError, match=r"00001\.h5: ends before row 3"):
         cache._shards[1].rows[3]
+
+
+def test_a_row_that_the_disk_cannot_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(bytes(range(12)))
+    rows = FileRows(path, 2, (2, 5), np.dtype("uint8"))
+    assert rows[1].tolist() == [7, 8, 9, 10, 11]
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(CacheDamagedError, match=r"rows: row 1 cannot be read \(Input/output error"):
+        rows[1]
