@@ -13,8 +13,8 @@ from pipeline.config import TrainConfig, load_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.features import Features
 from pipeline.metric import Rules, pick_rules
-from pipeline.model import ModelConfig, VqaModel
-from pipeline.trainer import Trainer, build_trainer
+from pipeline.model import VqaModel
+from pipeline.trainer import Trainer, build_trainer, untrained_head
 
 EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
 
@@ -70,21 +70,7 @@ def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Traine
 
 def first_head(data: Data, config: TrainConfig) -> VqaModel:
     """Return the head with the first weights that our trainer has for this seed."""
-    torch.manual_seed(config.seed)
-    spec = data.cache.spec
-    return VqaModel(
-        ModelConfig(
-            vision_dim=spec.vision_dim,
-            text_dim=spec.text_dim,
-            grid=spec.grid,
-            answers=len(data.vocabulary),
-            fusion=config.fusion,
-            width=config.width,
-            heads=config.heads,
-            layers=config.layers,
-            dropout=config.dropout,
-        )
-    )
+    return untrained_head(data.cache.spec, len(data.vocabulary), config)
 
 
 def _rows(split: SplitTable, rows: np.ndarray) -> SplitTable:

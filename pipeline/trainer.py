@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cache import SplitTable
+from cache import CacheSpec, SplitTable
 from pipeline.answers import ClassScores, Vocabulary, class_scores
 from pipeline.batches import BatchReader
 from pipeline.config import TrainConfig
@@ -169,6 +169,24 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
+    """Return the head with which a training begins: a function of its settings and its seed."""
+    torch.manual_seed(config.seed)
+    return VqaModel(
+        ModelConfig(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=answers,
+            fusion=config.fusion,
+            width=config.width,
+            heads=config.heads,
+            layers=config.layers,
+            dropout=config.dropout,
+        )
+    )
+
+
 def build_trainer(
     features: Features,
     train_split: SplitTable,
@@ -183,21 +201,8 @@ def build_trainer(
     Raises:
         ConfigError: if settings and data do not fit together.
     """
-    torch.manual_seed(config.seed)
-    spec, device = features.cache.spec, features.device
-    model = VqaModel(
-        ModelConfig(
-            vision_dim=spec.vision_dim,
-            text_dim=spec.text_dim,
-            grid=spec.grid,
-            answers=len(vocabulary),
-            fusion=config.fusion,
-            width=config.width,
-            heads=config.heads,
-            layers=config.layers,
-            dropout=config.dropout,
-        )
-    ).to(device)
+    device = features.device
+    model = untrained_head(features.cache.spec, len(vocabulary), config).to(device)
     train_scores = class_scores(train_split.answers, vocabulary, rules=rules)
     if not len(train_scores.classes):
         raise ConfigError("no training question has an answer in the vocabulary")
