@@ -5,18 +5,20 @@ Axis legend, used in every comment of the trainable half:
     images   pictures in the batch          slots   questions of one picture (padded)
     tokens   words of one question (padded) patches patch embeddings of one picture
     groups   1 where all questions of a picture still share its patches, else `slots`
-    rows     distinct words: each prefix of the batch once, wherever it occurs
+    rows     distinct words of the batch    words   distinct words of one picture (padded)
     heads, head_dim, width = heads * head_dim
 
 The arithmetic is that of `torch.nn.MultiheadAttention`; only the order of the work differs. What a
 picture needs is made once for all its questions, what a word needs once for all questions that
-begin alike (`spread` then brings it to its places), and the linear map that follows the attention
-is folded into the output projection.
+begin alike (`pipeline/words.py`), and the linear map that follows the attention is folded into the
+output projection.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pipeline.words import Words
 
 
 class CrossAttention(nn.Module):
@@ -41,87 +43,91 @@ class CrossAttention(nn.Module):
         return x.unflatten(-1, (self.heads, -1))
 
     def words_to_patches(
-        self, words: Tensor, patches: Tensor, then: nn.Linear, paths: Tensor | None = None
+        self, words: Tensor, patches: Tensor, then: nn.Linear, places: Words
     ) -> Tensor:
-        """Let every word of every question look at the patches of its picture, and apply `then`.
+        """Let every word look at the patches of its picture, and apply `then`.
 
         Args:
-            words: (images, slots, tokens, width), or (rows, width) with `paths`: the queries.
-                Padded words may hold anything finite; what they attend to is for the caller to
-                leave out.
+            words: The queries, at any of the places of `pipeline/words.py`. Padded words may hold
+                anything finite; what they attend to is for the caller to leave out.
             patches: (images, groups, patches, width), keys and values; none is padding.
             then: The linear map that follows.
-            paths: (images, slots, tokens) rows of `words`.
+            places: Of the words.
 
         Returns:
-            (images, slots, tokens, then.out_features).
+            (images, words, then.out_features) if all questions of a picture still share its
+            patches and words, else (images, slots, tokens, then.out_features).
         """
-        queries = spread(self.query(words), paths)
-        images, slots, tokens, width = queries.shape
+        images, groups = patches.shape[:2]
+        queries = self.query(words)
         # A group's queries are all words that share its patches: one call, no copied keys.
-        queries = queries.reshape(images * patches.shape[1], -1, width)
+        queries = places.at_images(queries) if groups == 1 else places.at_slots(queries)
         patches = patches.flatten(0, 1)
         q, k, v = (
             self.split(x).transpose(1, 2)  # (images * groups, heads, length, head_dim)
-            for x in (queries, self.key(patches), self.value(patches))
+            for x in (
+                queries.reshape(images * groups, -1, queries.shape[-1]),
+                self.key(patches),
+                self.value(patches),
+            )
         )
-        attended = _attend(q, k, v).transpose(1, 2)
-        attended = attended.reshape(images, slots, tokens, width)
+        attended = _attend(q, k, v).transpose(1, 2).reshape(queries.shape)
         return F.linear(attended, then.weight @ self.output.weight, self._bias(then))
 
     def patches_to_words(
-        self,
-        patches: Tensor,
-        words: Tensor,
-        attention_mask: Tensor,
-        then: nn.Linear,
-        plus: Tensor,
-        paths: Tensor | None = None,
+        self, patches: Tensor, words: Tensor, then: nn.Linear, plus: Tensor, places: Words
     ) -> Tensor:
         """Let every patch look at the words of each question, and apply `then` to the result.
 
         Args:
             patches: (images, groups, patches, width), the queries.
-            words: (images, slots, tokens, width), or (rows, width) with `paths`: keys and values.
-            attention_mask: (images, slots, tokens), True = real token. Where a slot has no real
-                token the result is finite and means nothing.
+            words: Keys and values, at any of the places of `pipeline/words.py`. Where a slot has
+                no real token the result is finite and means nothing.
             then: The linear map that follows. It is applied to the values before they are
                 averaged, which is the same sum in another order and spares two matrix products
                 for every patch of every question.
             plus: (images, groups, patches, then.out_features), added to the result.
-            paths: (images, slots, tokens) rows of `words`.
+            places: Of the words.
 
         Returns:
             (images, slots, patches, then.out_features).
         """
-        images, slots, tokens = attention_mask.shape
-        groups, count = patches.shape[1], patches.shape[2]
-        q = self.split(self.query(patches)) * (patches.shape[-1] // self.heads) ** -0.5
-        k = self.split(spread(self.key(words), paths)).unflatten(1, (groups, -1))
-        # Tokens before slots and patches: a softmax over an axis with a long one behind it runs
-        # three times faster on a CPU than one over a short last axis.
-        k = k.permute(0, 1, 4, 3, 2, 5).flatten(3, 4)  # (images, groups, heads, tokens * .., dim)
-        scores = (k @ q.permute(0, 1, 3, 4, 2)).unflatten(3, (tokens, -1))
-        hidden = ~attention_mask.unflatten(1, (groups, -1)).transpose(2, 3)[:, :, None, :, :, None]
+        scores = self._scores(patches, words, places)
+        hidden = ~places.attention_mask[..., None]
         # The lowest finite number, not -inf: an empty slot must not turn into NaN.
         scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
-        weights = scores.softmax(dim=3, dtype=at_least_single).to(scores.dtype)
-        weights = weights.permute(0, 1, 4, 2, 3, 5).reshape(images * slots, -1, count)
-        # (images * slots, heads * tokens, out)
-        v = self._folded_values(words, then, paths).reshape(images * slots, weights.shape[1], -1)
-        mixed = weights.transpose(1, 2) @ v
-        return mixed.unflatten(0, (images, slots)) + (plus + self._bias(then))
+        # A softmax over an axis with a long one behind it runs three times faster on a CPU than
+        # one over a short last axis.
+        weights = scores.softmax(dim=2, dtype=at_least_single).to(scores.dtype)
+        weights = weights.reshape(*scores.shape[:2], -1, patches.shape[2])  # .., tokens * heads, ..
+        values = places.at_slots(self._folded_values(words, then))
+        values = values.reshape(*weights.shape[:3], -1)
+        # In place: this is the largest tensor of a step, and memory is what limits its arithmetic.
+        return (weights.transpose(2, 3) @ values).add_(plus + self._bias(then))
 
-    def _folded_values(self, words: Tensor, then: nn.Linear, paths: Tensor | None) -> Tensor:
-        """Return what each head adds to `then`'s result for each word it looks at."""
+    def _scores(self, patches: Tensor, words: Tensor, places: Words) -> Tensor:
+        """Return what every patch thinks of every word: (images, slots, tokens, heads * patches).
+
+        A word of a picture gets its scores once for all questions that it occurs in.
+        """
+        images, groups = patches.shape[:2]
+        q = self.split(self.query(patches)) * (patches.shape[-1] // self.heads) ** -0.5
+        k = self.key(words)
+        k = places.at_images(k) if groups == 1 else places.at_slots(k)
+        by_group = self.split(k).reshape(images * groups, -1, *q.shape[-2:])
+        q = q.flatten(0, 1).permute(0, 2, 3, 1)  # (images * groups, heads, head_dim, patches)
+        scores = by_group.transpose(1, 2) @ q  # (images * groups, heads, words, patches)
+        return places.at_slots(scores.transpose(1, 2).reshape(*k.shape[:-1], -1))
+
+    def _folded_values(self, words: Tensor, then: nn.Linear) -> Tensor:
+        """Return what each head adds to `then`'s result for each word it looks at.
+
+        (..., width) -> (..., heads * then.out_features).
+        """
         folded = self.split(then.weight @ self.output.weight).permute(1, 2, 0)
         values = self.split(self.value(words))
-        if paths is None:
-            return torch.einsum("isthd,hdo->ishto", values, folded)
-        by_head = torch.einsum("rhd,hdo->hro", values, folded)
-        first = torch.arange(self.heads, device=paths.device)[:, None] * len(words)
-        return spread(by_head.flatten(0, 1), paths[:, :, None] + first)
+        return torch.einsum("...hd,hdo->...ho", values, folded).flatten(-2)
 
     def _bias(self, then: nn.Linear) -> Tensor:
         return F.linear(self.output.bias, then.weight, then.bias)
@@ -144,32 +150,9 @@ def lowered(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
-def spread(rows: Tensor, paths: Tensor | None) -> Tensor:
-    """Bring what was made once per distinct word to every place where that word occurs.
-
-    Args:
-        rows: (rows, width), or what lies at its places already.
-        paths: (images, slots, tokens, or any other axes) rows, or None.
-
-    Returns:
-        (*paths.shape, width), or `rows` as they are.
-    """
-    return rows if paths is None else F.embedding(paths, rows)
-
-
 def mean(x: Tensor) -> Tensor:
     """Average over the last axis but one: (..., length, width) -> (..., width).
 
-    As a matrix product, because a CPU's own mean of bfloat16 makes float32 of all numbers first.
+    As a sum, whose gradient is a view: that of a mean is as large as `x`.
     """
-    ones = x.new_ones((*x.shape[:-2], 1, x.shape[-2]))
-    return (ones @ x).squeeze(-2) / x.shape[-2]
-
-
-def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average over real tokens: (..., tokens, width), (..., tokens) -> (..., width).
-
-    A row without a real token (an empty slot) averages to zero.
-    """
-    weights = attention_mask.to(x.dtype).unsqueeze(-2)  # (..., 1, tokens)
-    return (weights @ x).squeeze(-2) / weights.sum(-1).clamp(min=1)
+    return x.sum(-2) / x.shape[-2]

@@ -39,7 +39,10 @@ class FeatureBatch:
         patch_embeddings: (images, patches, vision_dim); None until they are gathered on the GPU.
         patch_scales: (images, patches) of an int8 cache, else None.
         hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
-        paths: (images, slots, tokens) rows of `hidden_states`; what is padding is row 0.
+        words: (images, words) rows of `hidden_states`: the distinct prefixes of each picture's
+            questions, then padding.
+        paths: (images, slots, tokens) which of its picture's words; 0 where there is padding. None
+            where each picture has one slot, whose tokens its words are then.
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
         places: (questions and padding,) which of the images * slots hold a question, rising; the
             padding repeats the first.
@@ -53,7 +56,8 @@ class FeatureBatch:
     patch_embeddings: Tensor | None
     patch_scales: Tensor | None
     hidden_states: Tensor
-    paths: Tensor
+    words: Tensor
+    paths: Tensor | None
     attention_mask: Tensor
     places: Tensor
     questions: np.ndarray
@@ -212,7 +216,7 @@ class BatchReader:
             room[len(grid) :] = 0
             if scales is not None:  # in memory fresh from a GPU's driver may be NaN
                 scales.numpy()[len(grid) :] = 0
-        states, paths, mask = self._question_states(rows)
+        states, words, paths, mask = self._question_states(rows)
         targets, values = None, None
         if self._scores is not None:
             of, classes, values = self._scores.sparse(questions)
@@ -222,7 +226,8 @@ class BatchReader:
             patch_embeddings=patches,
             patch_scales=scales,
             hidden_states=self._pinned(states),
-            paths=self._tensor(paths),
+            words=self._tensor(words),
+            paths=None if paths is None else self._tensor(paths),
             attention_mask=self._tensor(mask),
             places=self._tensor(_padded(places, QUESTIONS)),
             questions=questions,
@@ -230,21 +235,26 @@ class BatchReader:
             target_values=None if values is None else self._tensor(values),
         )
 
-    def _question_states(self, rows: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """(images, slots) rows, -1 = empty -> distinct hidden states, paths, attention mask."""
+    def _question_states(
+        self, rows: np.ndarray
+    ) -> tuple[Tensor, np.ndarray, np.ndarray | None, np.ndarray]:
+        """(images, slots) rows, -1 = empty -> distinct hidden states, words, paths, mask."""
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]
         lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
         steps = np.arange(_rounded(int(lengths.max()), TOKENS))
         mask = steps < lengths[..., None]  # (images, slots, tokens)
         starts = questions.path_offsets[:-1][question_rows]
-        words = questions.path_rows[(starts[..., None] + steps)[mask]]
-        distinct, inverse = np.unique(words, return_inverse=True)
-        paths = np.zeros(mask.shape, dtype=np.int64)
-        paths[mask] = inverse
+        prefixes = questions.path_rows[(starts[..., None] + steps)[mask]]
+        distinct, inverse = np.unique(prefixes, return_inverse=True)
         # By numpy, in this thread alone: torch would ask for the threads that train.
         states = np.take(questions.hidden_states, _padded(distinct, PREFIXES), axis=0)
-        return torch.from_numpy(states), paths, mask
+        paths = np.zeros(mask.shape, dtype=np.int64)
+        paths[mask] = inverse
+        if rows.shape[1] == 1:
+            return torch.from_numpy(states), paths[:, 0], None, mask
+        words, paths[mask] = _distinct_of_each(np.nonzero(mask)[0], inverse, len(rows))
+        return torch.from_numpy(states), words, paths, mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return self._pinned(torch.from_numpy(array))
@@ -269,6 +279,30 @@ def _rounded(count: int, multiple: int) -> int:
 def _padded(values: np.ndarray, multiple: int) -> np.ndarray:
     """Repeat the first value at the end until the length is a multiple."""
     return np.append(values, np.repeat(values[:1], _rounded(len(values), multiple) - len(values)))
+
+
+def _distinct_of_each(
+    images: np.ndarray, rows: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sort words by picture.
+
+    Args:
+        images: (n,) the picture that each word belongs to, rising.
+        rows: (n,) what word it is.
+        count: Pictures.
+
+    Returns:
+        (count, words) the distinct words of each picture, padded with 0, and (n,) which of them
+        each word is.
+    """
+    several = int(rows.max()) + 1
+    pairs, which = np.unique(images * several + rows, return_inverse=True)
+    of, word = np.divmod(pairs, several)
+    counts = np.bincount(of, minlength=count)
+    column = np.arange(len(pairs)) - (np.cumsum(counts) - counts)[of]
+    words = np.zeros((count, _rounded(int(counts.max()), TOKENS)), dtype=np.int64)
+    words[of, column] = word
+    return words, column[which]
 
 
 def _put(ready: queue.Queue, item: object, stop: threading.Event) -> bool:

@@ -10,14 +10,14 @@ Nothing here knows where features come from. Axis names are those of `pipeline/a
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.attention import CrossAttention, lowered, masked_mean, mean, spread
+from pipeline.attention import CrossAttention, lowered, mean
 from pipeline.errors import ConfigError
+from pipeline.words import Words
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -113,7 +113,7 @@ class Mlp(nn.Module):
         self.original = nn.Linear(width, 2 * width)
         self.attended = nn.Linear(width, 2 * width, bias=False)
         # A third of GELU's time (docs/speed.md).
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * width, width)
 
@@ -121,19 +121,19 @@ class Mlp(nn.Module):
         """Finish from the sum of both halves.
 
         Args:
-            summed: (images, slots, length, 2 * width).
+            summed: (..., length, 2 * width).
             pool: Averages over the length. It commutes with the last matrix, and comes before it.
 
         Returns:
-            (images, slots, length, width), without the length if it was pooled.
+            (..., length, width), or what pooling makes of that.
         """
         hidden = self.activation(summed)
         if pool is not None:
             return self.output(self.dropout(pool(hidden)))
         if self.training:
-            # One draw for all words or patches of a question: drawing for each takes longer than
-            # all else that is done to them.
-            hidden = hidden * self.dropout(torch.ones_like(hidden[:, :, :1]))
+            # One draw for all words or patches that lie together: drawing for each takes longer
+            # than all else that is done to them.
+            hidden = hidden * self.dropout(torch.ones_like(hidden[..., :1, :]))
         return self.output(hidden)
 
 
@@ -157,37 +157,32 @@ class CoAttentionLayer(nn.Module):
         self.image_to_text = CrossAttention(width=width, heads=heads) if both else None
         self.patches_mlp = Mlp(width, dropout) if both else None
 
-    def forward(
-        self, words: Tensor, patches: Tensor, attention_mask: Tensor, paths: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, words: Tensor, patches: Tensor, places: Words) -> tuple[Tensor, Tensor]:
         """Return updated words and patches.
 
         Args:
-            words: (images, slots, tokens, width), or (rows, width) with `paths`.
+            words: At any of the places of `pipeline/words.py`.
             patches: (images, groups, patches, width).
-            attention_mask: (images, slots, tokens), True = real token.
-            paths: (images, slots, tokens) rows of `words`.
+            places: Of the words.
 
         Returns:
-            (images, slots, tokens, width) and (images, groups or slots, patches, width); of the
-            last layer (images, slots, width) and (images, groups or slots, width).
+            Words, (images, words, width) while questions share them, else (images, slots, tokens,
+            width), and patches, (images, groups or slots, patches, width); of the last layer
+            (images, slots, width) and (images, groups or slots, width).
         """
         w, p = lowered(self.words_norm(words)), lowered(self.patches_norm(patches))
         mlp = self.words_mlp
-        seen = self.text_to_image.words_to_patches(w, p, mlp.attended, paths)
-        over_words = partial(masked_mean, attention_mask=attention_mask) if self.last else None
-        words = spread(words, paths)
-        words = (over_words(words) if over_words else words) + mlp(
-            seen + spread(mlp.original(w), paths), over_words
-        )
+        seen = self.text_to_image.words_to_patches(w, p, mlp.attended, places)
+        spread = places.at_images if seen.dim() == 3 else places.at_slots
+        over_words = places.mean if self.last else None
+        words = over_words(words) if over_words else spread(words)
+        words = words + mlp(seen + spread(mlp.original(w)), over_words)
         over_patches = mean if self.last else None
         patches = over_patches(patches) if over_patches else patches
         if self.image_to_text is None or self.patches_mlp is None:
             return words, patches
         mlp = self.patches_mlp
-        read = self.image_to_text.patches_to_words(
-            p, w, attention_mask, mlp.attended, mlp.original(p), paths
-        )
+        read = self.image_to_text.patches_to_words(p, w, mlp.attended, mlp.original(p), places)
         return words, patches + mlp(read, over_patches)
 
 
@@ -249,6 +244,7 @@ class VqaModel(nn.Module):
         attention_mask: Tensor,
         patch_scales: Tensor | None = None,
         *,
+        words: Tensor | None = None,
         paths: Tensor | None = None,
         places: Tensor | None = None,
     ) -> Tensor:
@@ -257,10 +253,10 @@ class VqaModel(nn.Module):
         Args:
             patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
-                Or (rows, text_dim) with `paths`: each distinct prefix once.
+                Or (rows, text_dim) with `words`: each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
             patch_scales: (images, patches), by what each patch embedding is multiplied.
-            paths: (images, slots, tokens) rows of `hidden_states`; any row where there is padding.
+            words, paths: As `rows` and `paths` of `pipeline.words.Words`.
             places: (questions,) which of the images * slots are not empty. Without it they are
                 looked for, and a GPU has to be waited for.
 
@@ -272,11 +268,11 @@ class VqaModel(nn.Module):
         slots = attention_mask.shape[1]
         if places is None:
             places = attention_mask.any(-1).flatten().nonzero().squeeze(1)
-        if paths is None:
+        if words is None:
             # Zeros in place of padding: NaN times a weight of zero would still be NaN.
             hidden_states = hidden_states.masked_fill(~attention_mask[..., None], 0)
-        pooled = []
-        words = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
+        at = Words(attention_mask, words, paths)
+        text = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
         patches = None
         if self.vision_projection:
             patches = self._cast(patch_embeddings)
@@ -286,12 +282,10 @@ class VqaModel(nn.Module):
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
         for layer in self.layers:
-            words, patches = layer(words, patches, attention_mask, paths)
-            paths = None  # by now every word has its own place
-        if words is not None:
-            if not self.layers:
-                words = masked_mean(spread(words, paths), attention_mask)
-            pooled.append(words)  # (images, slots, width)
+            text, patches = layer(text, patches, at)
+        pooled = []
+        if text is not None:
+            pooled.append(text if self.layers else at.mean(text))  # (images, slots, width)
         if patches is not None:
             patches = patches if self.layers else mean(patches)
             pooled.append(patches.expand(-1, slots, -1))

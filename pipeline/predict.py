@@ -29,6 +29,7 @@ def batch_logits(
             batch.hidden_states,
             batch.attention_mask,
             batch.patch_scales,
+            words=batch.words,
             paths=batch.paths,
             places=batch.places,
         )

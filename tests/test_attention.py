@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.attention import CrossAttention, masked_mean
+from pipeline.attention import CrossAttention
+from pipeline.words import Words
 
 IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
 NOTHING = torch.zeros(())
@@ -25,6 +26,7 @@ class Inputs:
         self.patches = random(IMAGES, groups, PATCHES, WIDTH).requires_grad_()
         lengths = torch.tensor([[1, 4, 2], [3, 1, 4]])
         self.attention_mask = torch.arange(TOKENS) < lengths[..., None]
+        self.places = Words(self.attention_mask)
         self.upstream = random(IMAGES, SLOTS, max(TOKENS, PATCHES), max(WIDTH, OUT))
 
 
@@ -99,7 +101,7 @@ def test_words_look_at_patches_as_in_torch(groups: int) -> None:
     then = nn.Linear(WIDTH, OUT).double()
     expected = then(expected).unflatten(0, (IMAGES, SLOTS))
 
-    got = ours.words_to_patches(inputs.words, inputs.patches, then)
+    got = ours.words_to_patches(inputs.words, inputs.patches, then, inputs.places)
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
@@ -123,7 +125,7 @@ def test_patches_look_at_words_as_in_torch(groups: int) -> None:
     plus = torch.randn(IMAGES, groups, PATCHES, OUT, dtype=torch.float64)
     expected = then(expected).unflatten(0, (IMAGES, SLOTS)) + plus
 
-    got = ours.patches_to_words(inputs.patches, inputs.words, inputs.attention_mask, then, plus)
+    got = ours.patches_to_words(inputs.patches, inputs.words, then, plus, inputs.places)
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
@@ -138,10 +140,10 @@ def test_then_may_have_no_bias() -> None:
     without = nn.Linear(WIDTH, OUT, bias=False).double()
     without.weight = then.weight
 
-    args = inputs.patches, inputs.words, inputs.attention_mask
+    args = inputs.patches, inputs.words
     assert_close(
-        ours.patches_to_words(*args, without, NOTHING) + then.bias,
-        ours.patches_to_words(*args, then, NOTHING),
+        ours.patches_to_words(*args, without, NOTHING, inputs.places) + then.bias,
+        ours.patches_to_words(*args, then, NOTHING, inputs.places),
     )
 
 
@@ -152,15 +154,16 @@ def test_words_made_once_equal_words_in_their_places(groups: int) -> None:
     ours, _ = ours_and_torchs()
     then = nn.Linear(WIDTH, OUT).double()
     rows = inputs.words.detach().flatten(0, 2)[:5].requires_grad_()
-    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 5
+    of_images = torch.tensor([[4, 2, 0], [1, 3, 0]])  # of the second picture two and padding
+    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 3
+    paths[1] %= 2
+    shared = Words(inputs.attention_mask, of_images, paths)
     results = []
-    for words, where in ((rows, paths), (rows[paths], None)):
-        seen = ours.words_to_patches(words, inputs.patches, then, where)
-        read = ours.patches_to_words(
-            inputs.patches, words, inputs.attention_mask, then, NOTHING, where
-        )
+    for words, places in ((rows, shared), (shared.at_slots(rows), inputs.places)):
+        seen = places.mean(ours.words_to_patches(words, inputs.patches, then, places).sin())
+        read = ours.patches_to_words(inputs.patches, words, then, NOTHING, places)
         weights = torch.linspace(-1, 1, OUT).double()
-        loss = (seen.sin() @ weights).sum() + (read.sin() @ weights).sum()
+        loss = (seen @ weights).sum() + (read.sin() @ weights).sum()
         results.append([seen, read, *torch.autograd.grad(loss, [rows, *ours.parameters()])])
 
     for once, everywhere in zip(*results, strict=True):
@@ -175,11 +178,9 @@ def test_patches_never_see_padding(groups: int, hidden: float) -> None:
     then = nn.Linear(WIDTH, OUT).double()
     filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
 
-    got = ours.patches_to_words(inputs.patches, filled, inputs.attention_mask, then, NOTHING)
+    got = ours.patches_to_words(inputs.patches, filled, then, NOTHING, inputs.places)
 
-    expected = ours.patches_to_words(
-        inputs.patches, inputs.words, inputs.attention_mask, then, NOTHING
-    )
+    expected = ours.patches_to_words(inputs.patches, inputs.words, then, NOTHING, inputs.places)
     assert torch.equal(got, expected)
 
 
@@ -199,27 +200,9 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
     mask = inputs.attention_mask.clone()
     mask[0, 1] = False
 
-    got = ours.patches_to_words(patches, words, mask, then, NOTHING)
+    got = ours.patches_to_words(patches, words, then, NOTHING, Words(mask))
 
-    expected = ours.patches_to_words(patches, words, inputs.attention_mask, then, NOTHING)
+    expected = ours.patches_to_words(patches, words, then, NOTHING, inputs.places)
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
     assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)
-
-
-def test_masked_mean_equals_a_loop() -> None:
-    inputs = Inputs(1)
-    words, mask = inputs.words.detach(), inputs.attention_mask
-
-    got = masked_mean(words, mask)
-
-    for i in range(IMAGES):
-        for s in range(SLOTS):
-            real = [words[i, s, t] for t in range(TOKENS) if mask[i, s, t]]
-            assert_close(got[i, s], sum(real) / len(real))
-
-
-def test_masked_mean_of_nothing_is_zero() -> None:
-    words = torch.full((2, 3, 4), 5.0)
-    mask = torch.tensor([[True, False, True], [False, False, False]])
-    assert masked_mean(words, mask).tolist() == [[5.0] * 4, [0.0] * 4]

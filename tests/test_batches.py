@@ -185,14 +185,33 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     slots = max(len(entry) for entry in grid)
     tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
     tokens = -(-tokens // TOKENS) * TOKENS
-    assert batch.paths.shape == (images, slots, tokens)
-    assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
-    distinct = len(batch.paths[batch.attention_mask].unique())
+    assert batch.attention_mask.shape == (images, slots, tokens)
+    words = [  # the distinct words of each picture, by what they are
+        {
+            made.states[rows[row].question][t].tobytes()
+            for row in entry
+            for t in range(tokens)
+            if t < len(made.states[rows[row].question])
+        }
+        for entry in grid
+    ]
+    distinct = len(set().union(*words))
     assert len(batch.hidden_states) == -(-distinct // PREFIXES) * PREFIXES
+    if slots == 1:
+        assert batch.paths is None
+        assert batch.words.shape == (images, tokens)
+        in_full = batch.hidden_states[batch.words][:, None]
+    else:
+        assert batch.paths is not None
+        assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
+        most = max(map(len, words))
+        assert batch.words.shape == (images, -(-most // TOKENS) * TOKENS)
+        assert batch.paths.flatten(1).amax(1)[: len(grid)].tolist() == [len(w) - 1 for w in words]
+        of_images = batch.hidden_states[batch.words]
+        in_full = of_images[torch.arange(images)[:, None, None], batch.paths]
     there = batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
     padding = -len(there) % QUESTIONS
     assert batch.places.tolist() == there + padding * there[:1]
-    in_full = batch.hidden_states[batch.paths]
     for i, entry in enumerate(grid):
         for s in range(slots):
             mask = batch.attention_mask[i, s].tolist()

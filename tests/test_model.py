@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cache.quantise import dequantise, quantise
-from pipeline.attention import masked_mean
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.model import FUSIONS, CoAttentionLayer, Fusion, ModelConfig, VqaModel
+from pipeline.words import Words, masked_mean
 
 IMAGES, SLOTS, TOKENS, GRID, PATCHES = 2, 3, 4, (2, 3), 6
 CONFIG = ModelConfig(
@@ -232,9 +232,9 @@ def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: B
     words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
     patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
 
-    early = layer(words, patches, mask)
+    early = layer(words, patches, Words(mask))
     layer.last = False
-    new_words, new_patches = layer(words, patches, mask)
+    new_words, new_patches = layer(words, patches, Words(mask))
 
     there = mask.any(-1)
     assert_close(early[0][there], masked_mean(new_words, mask)[there], atol=1e-12, rtol=0)
@@ -249,12 +249,14 @@ def test_distinct_prefixes_and_questions_in_full_agree(
     model = make_model(fusion, layers).double()
     patches, states, mask = batch
     rows = states.double().flatten(0, 2)[:6]
-    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 6
+    words = torch.tensor([[4, 5, 0, 2, 1], [3, 2, 0, 0, 0]])  # the second picture has two
+    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 5
+    paths[1] %= 2
     places = mask.any(-1).flatten().nonzero().squeeze(1)
     parameters = list(model.parameters())
 
-    full = model(patches, rows[paths], mask)
-    shared = model(patches, rows, mask, paths=paths, places=places)
+    full = model(patches, Words(mask, words, paths).at_slots(rows), mask)
+    shared = model(patches, rows, mask, words=words, paths=paths, places=places)
 
     assert_close(shared, full, atol=1e-12, rtol=0)
     weight = torch.randn_like(full)
@@ -264,6 +266,18 @@ def test_distinct_prefixes_and_questions_in_full_agree(
         strict=True,
     ):
         assert_close(one, other, atol=1e-10, rtol=0)
+
+
+@every_head
+def test_words_of_one_slot_need_no_paths(fusion: Fusion, layers: int, batch: Batch) -> None:
+    model = make_model(fusion, layers).double()
+    patches, states, mask = batch
+    rows, mask = states.double().flatten(0, 2)[:6], mask[:, :1]
+    words = torch.tensor([[4, 5, 0, 2], [3, 2, 1, 0]])
+
+    full = model(patches, rows[words][:, None], mask)
+
+    assert_close(model(patches, rows, mask, words=words), full, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)

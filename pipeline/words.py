@@ -1,0 +1,95 @@
+"""Where the words of a batch lie, and how what is made once for a word comes to its places.
+
+A frozen causal encoder gives words the same state wherever the same text stands before them, so
+questions share the words with which they begin. What a head makes of a word alone is made once per
+distinct prefix of the batch; what it makes of a word and a picture once per distinct prefix of the
+picture's questions; only what depends on a whole question is made for each of its words. A tensor
+tells by its axes how far it has come:
+
+    (rows, width)                    one row a distinct prefix of the batch
+    (images, words, width)           the distinct prefixes of each picture's questions (padded)
+    (images, slots, tokens, width)   every word of every question (padded)
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Words:
+    """Places of the words of a batch.
+
+    Attributes:
+        attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
+        rows: (images, words) rows of the distinct prefixes; None where every word comes at its
+            own place already.
+        paths: (images, slots, tokens) which of its picture's words stands there, any where there
+            is padding. None where each picture has one slot: its words are that question's tokens.
+    """
+
+    attention_mask: Tensor
+    rows: Tensor | None = None
+    paths: Tensor | None = None
+
+    def at_images(self, x: Tensor) -> Tensor:
+        """(rows, width) -> (images, words, width); what has come further stays as it is."""
+        if x.dim() > 2:
+            return x
+        assert self.rows is not None
+        return F.embedding(self.rows, x)
+
+    def at_slots(self, x: Tensor) -> Tensor:
+        """Any -> (images, slots, tokens, width)."""
+        if x.dim() == 4:
+            return x
+        if self.paths is None:
+            return self.at_images(x).unsqueeze(1)
+        return F.embedding(self._row_paths if x.dim() == 2 else self._paths, x.flatten(0, -2))
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Average over the real tokens of each question: any -> (images, slots, width).
+
+        An empty slot averages to zero.
+        """
+        if x.dim() < 4 and self.paths is not None:
+            counts = self._counts.to(x.dtype)  # (images, slots, words)
+            return (counts @ self.at_images(x)) / counts.sum(-1, keepdim=True).clamp(min=1)
+        return masked_mean(self.at_slots(x), self.attention_mask)
+
+    @cached_property
+    def _paths(self) -> Tensor:
+        """`paths` as places in (images * words)."""
+        assert self.rows is not None
+        assert self.paths is not None
+        images, words = self.rows.shape
+        first = torch.arange(images, device=self.paths.device) * words
+        return self.paths + first[:, None, None]
+
+    @cached_property
+    def _row_paths(self) -> Tensor:
+        """`paths` as rows of the distinct prefixes."""
+        assert self.rows is not None
+        return self.rows.flatten()[self._paths]
+
+    @cached_property
+    def _counts(self) -> Tensor:
+        """(images, slots, words) how often a question has a word."""
+        assert self.rows is not None
+        assert self.paths is not None
+        counts = torch.zeros(
+            (*self.paths.shape[:2], self.rows.shape[1]), device=self.attention_mask.device
+        )
+        return counts.scatter_add_(2, self.paths, self.attention_mask.to(counts.dtype))
+
+
+def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
+    """Average over real tokens: (..., tokens, width), (..., tokens) -> (..., width).
+
+    A row without a real token (an empty slot) averages to zero.
+    """
+    weights = attention_mask.to(x.dtype).unsqueeze(-2)  # (..., 1, tokens)
+    return (weights @ x).squeeze(-2) / weights.sum(-1).clamp(min=1)
