@@ -37,12 +37,12 @@ class UsualLayer(nn.Module):
         self.image_to_text = nn.MultiheadAttention(width, heads, batch_first=True)
         self.words_mlp, self.patches_mlp = (
             nn.Sequential(
-                nn.Linear(2 * width, 2 * width),
+                nn.Linear(2 * width, hidden),
                 nn.ReLU(),
                 QuestionDropout(dropout),
-                nn.Linear(2 * width, width),
+                nn.Linear(hidden, width),
             )
-            for _ in range(2)
+            for hidden in (2 * width, width)
         )
 
     def forward(self, words: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:

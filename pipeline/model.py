@@ -106,22 +106,27 @@ class Mlp(nn.Module):
 
     `original` and `attended` are the two halves of the first layer's input matrix, kept apart so
     that the half that reads the original features runs once where questions share them.
+
+    Args:
+        width: Of the features.
+        hidden: Size between the two layers.
+        dropout: Share of it that is dropped.
     """
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.original = nn.Linear(width, 2 * width)
-        self.attended = nn.Linear(width, 2 * width, bias=False)
+        self.original = nn.Linear(width, hidden)
+        self.attended = nn.Linear(width, hidden, bias=False)
         # A third of GELU's time (docs/speed.md).
         self.activation = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(2 * width, width)
+        self.output = nn.Linear(hidden, width)
 
     def forward(self, summed: Tensor, pool: Pool | None) -> Tensor:
         """Finish from the sum of both halves.
 
         Args:
-            summed: (..., length, 2 * width).
+            summed: (..., length, hidden).
             pool: Averages over the length. It commutes with the last matrix, and comes before it.
 
         Returns:
@@ -153,9 +158,11 @@ class CoAttentionLayer(nn.Module):
         self.words_norm = nn.LayerNorm(width)
         self.patches_norm = nn.LayerNorm(width)
         self.text_to_image = CrossAttention(width=width, heads=heads)
-        self.words_mlp = Mlp(width, dropout)
+        self.words_mlp = Mlp(width, 2 * width, dropout)
         self.image_to_text = CrossAttention(width=width, heads=heads) if both else None
-        self.patches_mlp = Mlp(width, dropout) if both else None
+        # Patches of all questions are by far the most that a step computes; half the size was as
+        # accurate here (docs/speed.md).
+        self.patches_mlp = Mlp(width, width, dropout) if both else None
 
     def forward(self, words: Tensor, patches: Tensor, places: Words) -> tuple[Tensor, Tensor]:
         """Return updated words and patches.

@@ -31,7 +31,7 @@ from pipeline.model import ModelConfig, VqaModel
 from pipeline.state import remove_state
 from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
-FORMAT = 3
+FORMAT = 4
 MEANING = ("config.toml", "config.json", "answers.json")
 """Files without which the weights are only numbers."""
 
