@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from cache.quantise import dequantise, quantise
 from pipeline.encoders import ImageEncoder, TextEncoder
 from pipeline.errors import ConfigError
-from pipeline.model import FUSIONS, CoAttentionLayer, Fusion, ModelConfig, VqaModel
+from pipeline.layers import CoAttentionLayer
+from pipeline.model import FUSIONS, Fusion, ModelConfig, VqaModel
 from pipeline.words import Words, masked_mean
 
 IMAGES, SLOTS, TOKENS, GRID, PATCHES = 2, 3, 4, (2, 3), 6
