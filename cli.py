@@ -132,6 +132,9 @@ def train_head(
     batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of averaged weights, such as 0.999; 0 is none.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.")] = None,
     group_by_image: Annotated[
         bool | None,
@@ -166,6 +169,7 @@ def train_head(
         "batch_size": batch_size,
         "accumulate": accumulate,
         "lr": lr,
+        "ema": ema,
         "seed": seed,
         "group_by_image": group_by_image,
         "min_answer_count": min_answer_count,

@@ -30,6 +30,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
     "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
     "dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "ema": (lambda decay: 0 <= decay < 1, "at least 0 and below 1"),
     "precision": (lambda kind: kind in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "fusion": (lambda kind: kind in FUSIONS, f"one of {', '.join(FUSIONS)}"),
 }
@@ -64,6 +65,8 @@ class TrainConfig:
     """Share of all steps in which the learning rate rises linearly; then a cosine to zero."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which is scored and kept; 0 is none."""
     group_by_image: bool = True
     """Whether a batch takes pictures with all their questions, or questions one by one."""
     precision: Precision = "auto"

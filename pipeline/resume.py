@@ -171,10 +171,11 @@ def agree(run: Path, state: TrainState) -> None:
 
 def save_best(run: Path, state: TrainState) -> None:
     """Save the weights of a state at the end of the best epoch as those of the run."""
+    kept = "average." if state.began.config["ema"] else "model."
     tensors = {
-        name.removeprefix("model."): tensor
+        name.removeprefix(kept): tensor
         for name, tensor in state.tensors.items()
-        if name.startswith("model.")
+        if name.startswith(kept)
     }
     best = state.progress
     save_weights(run, Weights(tensors, best.best_epoch, best.best_accuracy, state.began.files))

@@ -257,7 +257,7 @@ class _Training:
         self.training_seconds += seconds
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, number
-            require_finite(self.run, self.trainer.model.state_dict(), epoch=number)
+            require_finite(self.run, self.trainer.scored.state_dict(), epoch=number)
         self.save()  # before what it decides; see above
         if self.best_epoch == number:
             save_best(self.run, self.state())

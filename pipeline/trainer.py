@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cache import CacheSpec, SplitTable
 from pipeline.answers import ClassScores, Vocabulary, class_scores
+from pipeline.average import Average
 from pipeline.batches import BatchReader
 from pipeline.config import TrainConfig
 from pipeline.device import training_dtype
@@ -33,6 +34,7 @@ class Trainer:
     """One training run in memory: everything that `train` needs between its steps.
 
     Attributes:
+        average: Of the weights, or None; what is scored and kept then.
         steps: Of the whole training; the learning rate depends on it.
         step: Steps so far.
         running: The epoch that is running or was the last to, from 0.
@@ -50,6 +52,7 @@ class Trainer:
     train_reader: BatchReader
     val_reader: BatchReader
     val_scores: ClassScores
+    average: Average | None
     steps: int
     step: int = 0
     running: int = 0
@@ -119,17 +122,27 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+
+    @property
+    def scored(self) -> VqaModel:
+        """The head that is validated and kept: of the averaged weights where there are any."""
+        return self.model if self.average is None else self.average.model
 
     def accuracy(self) -> float:
         """Return the accuracy on the validation split, in percent."""
         predicted = predict(
-            self.model, self.val_reader, self.val_split, batch_size=2 * self.config.batch_size
+            self.scored, self.val_reader, self.val_split, batch_size=2 * self.config.batch_size
         )
         return 100 * float(self.val_scores.score(predicted).mean())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what `restore` needs beside the numbers above; see `pipeline/state.py`."""
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.average is not None:
+            averages = self.average.model.state_dict()
+            found |= {f"average.{name}": tensor for name, tensor in averages.items()}
         for name, parameter in self.model.named_parameters():
             for key, tensor in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer.{name}.{key}"] = tensor
@@ -150,6 +163,8 @@ class Trainer:
             torch.cuda.set_rng_state(tensors.pop("rng.cuda"), self.device)
         self.loss.copy_(tensors.pop("epoch.loss"))
         self.model.load_state_dict(_below("model", tensors))
+        if self.average is not None:
+            self.average.model.load_state_dict(_below("average", tensors))
         for name, parameter in self.model.named_parameters():
             # Copies, because arithmetic may round otherwise on memory that begins elsewhere than
             # where an allocation does.
@@ -222,6 +237,7 @@ def build_trainer(
         train_reader=BatchReader(features, train_split, scores=train_scores),
         val_reader=BatchReader(features, val_split),
         val_scores=class_scores(val_split.answers, vocabulary, rules=rules),
+        average=Average(model, config.ema) if config.ema else None,
         # Epochs may differ by a batch; the schedule only needs to be about right at its end.
         steps=config.epochs * math.ceil(len(plan) / config.accumulate),
     )

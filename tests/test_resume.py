@@ -66,7 +66,8 @@ GROUPED = TrainConfig(
     dropout=0.3,
 )
 PLAIN = replace(GROUPED, group_by_image=False, accumulate=1, batch_size=40, layers=2)
-CONFIGS = {"grouped": GROUPED, "plain": PLAIN}
+AVERAGED = replace(GROUPED, ema=0.5)
+CONFIGS = {"grouped": GROUPED, "plain": PLAIN, "averaged": AVERAGED}
 TIMES = ("seconds", "questions_per_second", "data_wait_fraction")
 ALWAYS, NEVER = 0.0, float("inf")
 
@@ -209,6 +210,24 @@ def test_killed_again_and_again(
     go_on(scenes, run, PLAIN)
     assert without_times(run) == undisturbed["plain"][0]
     assert bits(kept_states[-1].tensors) == undisturbed["plain"][1]
+
+
+def test_averaged_weights_go_on_in_mid_epoch(
+    scenes: Made,
+    undisturbed: dict[str, Whole],
+    kept_states: list[TrainState],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, suppress(Killed):
+        kill_before_step(4, patch)
+        begin(scenes, run, AVERAGED)
+    assert kept_states[-1].progress.batch == 2
+    go_on(scenes, run, AVERAGED)
+    assert without_times(run) == undisturbed["averaged"][0]
+    assert bits(kept_states[-1].tensors) == undisturbed["averaged"][1]
 
 
 def test_what_a_state_is_made_of(
@@ -529,17 +548,17 @@ def test_a_state_is_no_pickle_and_of_no_other_form(stopped: Path) -> None:
     path = state_files(stopped).current
     tensors, record = sealed.read_sealed(path, "")
     changed: list[dict[str, Any]] = [
-        {**record, "format": 2},
+        {**record, "format": 99},
         {**record, "progress": {}},
         {**record, "progress": {**record["progress"], "step": "5"}},
         {**record, "progress": {**record["progress"], "more": 5}},
         {**record, "began": {**record["began"], "config": 3}},
-        {"format": 1},
+        {"format": record["format"]},
     ]
     for other in changed:
         path.write_bytes(sealed.seal(tensors, other))
         with pytest.raises(
-            RunError, match=r"state\.safetensors: (has format 2|does not fit the f)"
+            RunError, match=r"state\.safetensors: (has format 99|does not fit the f)"
         ):
             recover_state(stopped)
     path.write_bytes(sealed.seal(tensors, record))
