@@ -419,7 +419,7 @@ def test_a_flipped_bit_is_found_by_verify_cache_wherever_it_is(cache: Path) -> N
     [
         (lambda run: (run / "model.safetensors").unlink(), r".*there are no weights yet; .*"),
         (
-            lambda run: flip(run / "model.safetensors", 0.001),
+            lambda run: flip(run / "model.safetensors", 0.9),
             r".*model\.safetensors: does not fit .*",
         ),
         (lambda run: (run / "config.json").write_text("{"), r".*config\.json: cannot be read .*"),
