@@ -122,6 +122,10 @@ def train_head(
     config: Annotated[
         Path | None, typer.Option(help="TOML file of settings; flags win over it.")
     ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of many heads, trained in one pass; runs in RUN/NAME."),
+    ] = None,
     fusion: Annotated[
         Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
         typer.Option(help="How pictures and questions meet.  [default: co-attention]"),
@@ -135,7 +139,8 @@ def train_head(
     ema: Annotated[
         float | None, typer.Option(help="Decay of averaged weights, such as 0.999; 0 is none.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropout.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and dropout.")] = None,
+    order_seed: Annotated[int | None, typer.Option(help="Of the order of batches.")] = None,
     group_by_image: Annotated[
         bool | None,
         typer.Option("--group-by-image/--plain-order", help="Keep a picture's questions together."),
@@ -157,8 +162,10 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train projections, cross-attention and head from the cache."""
-    from pipeline.commands import train_command
+    from pipeline.commands import sweep_command, train_command
 
+    if sweep and config:
+        raise typer.BadParameter("--sweep names a file with all settings; give it or --config")
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with a run, --overwrite replaces it; give one")
     settings = {
@@ -171,22 +178,26 @@ def train_head(
         "lr": lr,
         "ema": ema,
         "seed": seed,
+        "order_seed": order_seed,
         "group_by_image": group_by_image,
         "min_answer_count": min_answer_count,
         "train_split": train_split,
         "val_split": val_split,
     }
-    result = train_command(
-        cache=cache,
-        run=run,
-        config=config,
-        settings=settings,
-        overwrite=overwrite,
-        resume=resume,
-        residency=residency,
-        device=device,
-    )
-    _finish(result, as_json)
+    how: dict[str, Any] = {
+        "cache": cache,
+        "run": run,
+        "settings": settings,
+        "overwrite": overwrite,
+        "resume": resume,
+        "residency": residency,
+        "device": device,
+    }
+    if sweep:
+        result = sweep_command(file=sweep, **how)
+        _finish(result, as_json, left_out=bool(result["failed"]))
+    else:
+        _finish(train_command(config=config, **how), as_json)
 
 
 @app.command()
@@ -377,7 +388,9 @@ def _has_state(words: list[str]) -> bool:
     """Whether the run that a command names has begun: there is nothing to go on with before."""
     runs = [following for word, following in pairwise(words) if word == "--run"]
     runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
-    return any(Path(run, "state").is_dir() for run in runs)
+    # A run's own, or those of the heads of a sweep.
+    states = ((Path(run, "state"), *Path(run).glob("*/state")) for run in runs)
+    return any(state.is_dir() for found in states for state in found)
 
 
 def _expected(error: Exception) -> bool:

@@ -112,7 +112,7 @@ class Place:
 
     def arguments(self, seed: int) -> list[object]:
         """Return the command line of a trainer, after the variant's name."""
-        config = asdict(replace(self.config, seed=seed, epochs=ENDLESS))
+        config = asdict(replace(self.config, seed=seed, order_seed=seed, epochs=ENDLESS))
         return [self.cache, "--config", json.dumps(config), "--kept", self.kept]
 
 

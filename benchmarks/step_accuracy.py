@@ -37,7 +37,8 @@ def accuracies(cache: Path, config: TrainConfig, *, seeds: int, path: Path) -> J
             for variant in VARIANTS:
                 if (variant, seed) in done:
                     continue
-                found = _train(variant, cache, replace(config, seed=seed), Path(scratch))
+                seeded = replace(config, seed=seed, order_seed=seed)
+                found = _train(variant, cache, seeded, Path(scratch))
                 result["trainings"].append({"variant": variant, "seed": seed, **found})
                 path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
                 console.print(

@@ -24,7 +24,9 @@ from pipeline.rebuild_command import origin_of
 from pipeline.resume import asked_config
 from pipeline.runs import load_run
 from pipeline.sources import open_source
-from pipeline.tables import show_comparison, show_evaluation
+from pipeline.sweep import sweep
+from pipeline.sweep_config import load_sweep
+from pipeline.tables import show_comparison, show_evaluation, show_sweep
 from pipeline.train import train
 
 SHOWN_FAILURES = 5
@@ -159,6 +161,37 @@ def train_command(
         soft_wrap=True,
     )
     return asdict(result)
+
+
+def sweep_command(
+    *,
+    cache: Path,
+    run: Path,
+    file: Path,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    resume: bool,
+    residency: Residency,
+    device: str,
+) -> dict[str, Any]:
+    """Train the heads of a file in one pass, or go on with them."""
+    result = sweep(
+        cache,
+        run,
+        heads=load_sweep(file, settings),
+        device=choose_device(device),
+        residency=residency,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    show_sweep(result)
+    heads = [{"name": name, **asdict(head)} for name, head in result.heads.items()]
+    return {
+        "run": str(run),
+        "heads": heads,
+        "failed": dict(result.failed),
+        "seconds": result.seconds,
+    }
 
 
 def evaluate_command(

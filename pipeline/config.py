@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ KINDS: dict[type, str] = {
 """How a setting's type is called in a message."""
 
 COUNTS = ("layers", "width", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
+SEEDS = ("seed", "order_seed")
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda count: count >= 1, "at least 1") for name in COUNTS},
     "top_answers": (lambda count: count >= 0, "at least 0"),
-    "seed": (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63"),
+    **{name: (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63") for name in SEEDS},
     "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
     "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
     "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
@@ -72,7 +73,9 @@ class TrainConfig:
     precision: Precision = "auto"
     """In what matrices are multiplied: bfloat16 where the device has it, or float32."""
     seed: int = 0
-    """Of initial weights, order and dropout."""
+    """Of initial weights and dropout."""
+    order_seed: int = 0
+    """Of the order of the batches; heads with the same one see the same batches."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -120,22 +123,39 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: if the file cannot be read, or a name or value is not known.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not a TOML file ({error})") from error
-    known = [field.name for field in fields(TrainConfig)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {name!r}; {hint}")
+    settings = read_settings(path) if path is not None else {}
     settings |= {name: value for name, value in overrides.items() if value is not None}
     try:
         return TrainConfig(**settings)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
+
+
+def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a TOML file sets; the values are not checked.
+
+    Args:
+        path: The file.
+        also: Keys that may be there beside the settings.
+
+    Raises:
+        ConfigError: if the file cannot be read, or a name is not known.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file ({error})") from error
+    require_known(path, settings, also)
+    return settings
+
+
+def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) -> None:
+    """Raise `ConfigError` unless all names are those of settings, or among the others."""
+    known = [*(field.name for field in fields(TrainConfig)), *also]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+            raise ConfigError(f"{path}: unknown key {name!r}; {hint}")

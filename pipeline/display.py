@@ -72,12 +72,8 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="cyan")
 
 
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show the progress of a long loop; yields the function to call after each step."""
-    if not console.is_terminal:
-        yield _plain_lines(what, total)
-        return
+def progress_bar() -> Progress:
+    """Return a bar that shows nothing until it is started or put into something that is shown."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
@@ -86,7 +82,16 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Progress(*columns, console=console) as bar:
+    return Progress(*columns, console=console)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show the progress of a long loop; yields the function to call after each step."""
+    if not console.is_terminal:
+        yield _plain_lines(what, total)
+        return
+    with progress_bar() as bar:
         task = bar.add_task(what, total=total, note="")
 
         def advance(count: int = 1, *, note: str = "") -> None:

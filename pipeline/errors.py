@@ -6,6 +6,7 @@
     ├── ModelError       a frozen encoder cannot be loaded or used
     ├── ConfigError      a setting is unknown or out of range
     ├── RunError         a run folder is missing, damaged or does not fit
+    │   └── NotFiniteError   a training has come to numbers that are none
     └── MetricError      predictions and annotations do not belong together
 
 Every message says where, what was found, what was needed and what to do next. `cli.py` turns
@@ -35,6 +36,10 @@ class ConfigError(PipelineError):
 
 class RunError(PipelineError):
     """A run folder is missing, damaged or does not fit the cache."""
+
+
+class NotFiniteError(RunError):
+    """A loss or a weight of a training is not a finite number."""
 
 
 class MetricError(PipelineError):

@@ -1,5 +1,7 @@
 """A head's logits for one batch, and its answers to a whole split."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,17 +38,28 @@ def batch_logits(
     return logits[: len(batch.questions)]
 
 
-@torch.inference_mode()
 def predict(
     model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int
 ) -> np.ndarray:
     """Return the most likely class of every question of a split: (questions,) int64."""
-    model.eval()
-    predicted = np.zeros(len(split), dtype=np.int64)
+    (predicted,) = predict_several([model], reader, split, batch_size=batch_size)
+    return predicted
+
+
+@torch.inference_mode()
+def predict_several(
+    models: Sequence[VqaModel], reader: BatchReader, split: SplitTable, *, batch_size: int
+) -> list[np.ndarray]:
+    """Return what `predict` returns for each of several heads, from one reading of the split."""
+    for model in models:
+        model.eval()
     order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
     classes = [
-        (batch.questions, batch_logits(model, batch).argmax(-1)) for batch in reader.batches(order)
+        (batch.questions, [batch_logits(model, batch).argmax(-1) for model in models])
+        for batch in reader.batches(order)
     ]
+    predicted = [np.zeros(len(split), dtype=np.int64) for _ in models]
     for questions, found in classes:  # after all batches, so that none waits for a GPU
-        predicted[questions] = found.cpu().numpy()
+        for head, ones in zip(predicted, found, strict=True):
+            head[questions] = ones.cpu().numpy()
     return predicted

@@ -73,11 +73,8 @@ def start_run(
     Raises:
         RunError: if the folder holds a run already and `overwrite` was not asked for.
     """
-    if (path / "config.json").exists() and not overwrite:
-        raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, --resume to go on "
-            f"with this one, or --overwrite to train it anew."
-        )
+    if not overwrite:
+        require_free(path)
     with writing(path):
         make_directory(path)
         remove_state(path)  # first, for it must not outlive what belongs to it
@@ -93,6 +90,15 @@ def start_run(
         )
         _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve())})
         return digests(path)
+
+
+def require_free(path: Path) -> None:
+    """Raise `RunError` if there is a run in a folder."""
+    if (path / "config.json").exists():
+        raise RunError(
+            f"{path}: there is a run in this folder already. Give another --run, --resume to go on "
+            f"with this one, or --overwrite to train it anew."
+        )
 
 
 def digests(path: Path) -> dict[str, str]:

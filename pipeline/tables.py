@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from pipeline.bootstrap import Interval
-from pipeline.display import console
+from pipeline.display import console, duration
 from pipeline.metric import Accuracy
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from pipeline.compare import Difference
     from pipeline.evaluate import Evaluation
+    from pipeline.sweep import SweepResult
 
 RULE_NAMES = {
     "2021": "official VQA accuracy, rules of 2021",
@@ -73,3 +74,22 @@ def show_comparison(ours: "Evaluation", theirs: Path, rows: "Sequence[Difference
             f"[{row.interval[0]:+.2f}, {row.interval[1]:+.2f}]",
         )
     console.print(table)
+
+
+def show_sweep(result: "SweepResult") -> None:
+    """Print the heads of a sweep, the most accurate one first."""
+    table = Table()
+    for title in ("", "head", "accuracy %", "epoch", "parameters"):
+        table.add_column(title, justify="left" if title == "head" else "right", overflow="fold")
+    for rank, (name, head) in enumerate(result.heads.items(), start=1):
+        table.add_row(
+            str(rank),
+            name,
+            f"{head.best_accuracy:.2f}",
+            f"{head.best_epoch}/{head.epochs}",
+            f"{head.trainable_parameters:,}",
+        )
+    for name in result.failed:
+        table.add_row("", name, "failed", "", "")
+    console.print(table)
+    console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")

@@ -19,14 +19,12 @@ from typing import Any
 
 import torch
 
-from cache import CacheError, FeatureCache, SplitTable
-from pipeline.answers import build_vocabulary
 from pipeline.config import TrainConfig, load_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console, duration
 from pipeline.errors import RunError
 from pipeline.features import Features, Residency
-from pipeline.metric import Rules, percent, pick_rules
+from pipeline.metric import Rules, percent
 from pipeline.resume import (
     agree,
     began_with,
@@ -37,6 +35,7 @@ from pipeline.resume import (
 from pipeline.runs import digests, finish_run, outcome, start_run, write_metrics
 from pipeline.state import Began, Progress, TrainState, recover_state, remove_state, save_state
 from pipeline.stopping import Stop, Stopped
+from pipeline.train_data import TrainData, load_train_data
 from pipeline.trainer import Trainer, build_trainer
 from pipeline.weights import require_finite
 
@@ -101,51 +100,74 @@ def train(
         RunError: if the folder is taken or has no state, or loss or weights are not finite.
     """
     started = time.monotonic()
-    if resume and (result := _finished(run, config)):
+    if resume and (result := finished(run, config)):
         return result
-    state = recover_state(run) if resume else None
-    if state is not None:
-        require_same_settings(run, state.began.config, config)
+    state = last_state(run, config) if resume else None
     use_cores()
-    cache = FeatureCache(cache_path)
-    splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
-    for name, split in splits.items():
-        _require_answers(cache, name, split)
-    train_split, val_split = splits[config.train_split], splits[config.val_split]
-    rules = pick_rules((len(a) for s in (train_split, val_split) for a in s.answers), None)
-    vocabulary = build_vocabulary(
-        train_split.answers, min_count=config.min_answer_count, top=config.top_answers or None
-    )
+    data = load_train_data(cache_path, config)
     if state is not None:
-        began = began_with(config, cache, splits, digests(run), device)
-        require_same(run, state.began, began, cache=cache.directory)
-    features = Features(cache, residency=residency, device=device)
-    trainer = build_trainer(features, train_split, val_split, vocabulary, rules, config=config)
+        require_same_data(run, state, data, config, device)
+    features = Features(data.cache, residency=residency, device=device)
+    training = begin(run, data, features, config, state, started=started, overwrite=overwrite)
+    console.print(features.describe(), soft_wrap=True)
+    with Stop() as stop:
+        training.run_to_end(stop)
+        return training.finish(data)
+
+
+def last_state(run: Path, config: TrainConfig) -> TrainState:
+    """Return the state to go on from, if these are the settings that its training began with."""
+    state = recover_state(run)
+    require_same_settings(run, state.began.config, config)
+    return state
+
+
+def require_same_data(
+    run: Path, state: TrainState, data: TrainData, config: TrainConfig, device: torch.device
+) -> None:
+    """Raise unless cache, device and the run's files are as they were; see `require_same`."""
+    now = began_with(config, data.cache, data.splits, digests(run), device)
+    require_same(run, state.began, now, cache=data.cache.directory)
+
+
+def begin(
+    run: Path,
+    data: TrainData,
+    features: Features,
+    config: TrainConfig,
+    state: TrainState | None,
+    *,
+    started: float,
+    overwrite: bool,
+) -> "Training":
+    """Return a training that goes on from a state, or begins and makes its run folder."""
+    train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
+    trainer = build_trainer(
+        features, train_split, val_split, data.vocabulary, data.rules, config=config
+    )
     keep_freed_memory()  # of steps alone: what reading the cache took is given back
     if state is None:
         files = start_run(
             run,
             config=config,
             model=trainer.model.config,
-            vocabulary=vocabulary,
-            cache=cache,
+            vocabulary=data.vocabulary,
+            cache=data.cache,
             overwrite=overwrite,
         )
-        began = began_with(config, cache, splits, files, device)
-    console.print(features.describe(), soft_wrap=True)
-    training = _Training(run, trainer, began, started)
+    else:
+        files = digests(run)
+    began = began_with(config, data.cache, data.splits, files, features.device)
+    training = Training(run, trainer, began, started)
     if state is None:
         training.save()
     else:
         training.go_on(state)
-    with Stop() as stop:
-        training.run_to_end(stop)
-        result = training.result(rules)
-        finish_run(run, cache, {**vars(result), "metric": rules})
-    return result
+    return training
 
 
-def _finished(run: Path, config: TrainConfig) -> TrainResult | None:
+def finished(run: Path, config: TrainConfig) -> TrainResult | None:
+    """Return what came out of a training that is over; None if there is something to go on with."""
     found = outcome(run)
     if found is None:
         return None
@@ -158,7 +180,7 @@ def _finished(run: Path, config: TrainConfig) -> TrainResult | None:
     return TrainResult(**{k: v for k, v in found.items() if k in names} | {"run": str(run)})
 
 
-class _Training:
+class Training:
     """A trainer and its run folder.
 
     Args:
@@ -176,6 +198,11 @@ class _Training:
         self.saved = time.monotonic()
         self.metrics: list[Mapping[str, Any]] = []
         self.best_accuracy, self.best_epoch, self.training_seconds = -1.0, 0, 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are trained and scored."""
+        return len(self.metrics) == self.trainer.config.epochs
 
     def state(self) -> TrainState:
         """Return all that there is to save; the tensors change with the next step."""
@@ -198,6 +225,11 @@ class _Training:
         """Save a state."""
         save_state(self.run, self.state())
         self.saved = time.monotonic()
+
+    def save_in_time(self) -> None:
+        """Save a state, between two steps, if the last one is old."""
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            self.save()
 
     def go_on(self, state: TrainState) -> None:
         """Take the place of the training whose state this is."""
@@ -232,26 +264,29 @@ class _Training:
 
         def after_step() -> None:
             stop.check()
-            if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-                self.save()
+            self.save_in_time()
 
         try:
-            for number in range(len(self.metrics), self.trainer.config.epochs):
-                loss = self.trainer.epoch(number, after_step)
+            while not self.over:
+                loss = self.trainer.epoch(len(self.metrics), after_step)
                 with stop.anywhere():
                     accuracy = self.trainer.accuracy()
-                self._end_epoch(loss, accuracy)
+                self._show_epoch(loss, accuracy)
+                self.end_epoch(loss, accuracy)
         except Stopped:
             self.save()
             raise
 
-    def _end_epoch(self, loss: float, accuracy: float) -> None:
-        number, seconds = len(self.metrics) + 1, self.trainer.epoch_seconds
+    def _show_epoch(self, loss: float, accuracy: float) -> None:
         config = self.trainer.config
         console.print(
-            f"epoch {number}/{config.epochs}: loss {loss:.4f}, accuracy {accuracy:.2f} % on "
-            f"{config.val_split}, {duration(seconds)}"
+            f"epoch {len(self.metrics) + 1}/{config.epochs}: loss {loss:.4f}, accuracy "
+            f"{accuracy:.2f} % on {config.val_split}, {duration(self.trainer.epoch_seconds)}"
         )
+
+    def end_epoch(self, loss: float, accuracy: float) -> None:
+        """Note what an epoch came to, save a state, and keep the weights if they are the best."""
+        number, seconds = len(self.metrics) + 1, self.trainer.epoch_seconds
         line = {"epoch": number, "loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)}
         self.metrics.append(line)
         self.training_seconds += seconds
@@ -263,8 +298,13 @@ class _Training:
             save_best(self.run, self.state())
         write_metrics(self.run, self.metrics)
 
-    def result(self, rules: Rules) -> TrainResult:
-        """Return what came out."""
+    def finish(self, data: TrainData) -> TrainResult:
+        """Record in the run what came out, and return it."""
+        result = self._result(data.rules)
+        finish_run(self.run, data.cache, {**vars(result), "metric": data.rules})
+        return result
+
+    def _result(self, rules: Rules) -> TrainResult:
         config, trainer, seconds = self.trainer.config, self.trainer, self.training_seconds
         return TrainResult(
             run=str(self.run),
@@ -277,14 +317,3 @@ class _Training:
             data_wait_fraction=round(trainer.train_reader.waited / seconds, 4),
             seconds=round(time.monotonic() - self.started, 3),
         )
-
-
-def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
-    unanswered = sum(1 for answers in split.answers if not answers)
-    if unanswered:
-        raise CacheError(
-            f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
-            f"no answers, so it can be neither trained nor validated on; name another split"
-        )
-    if not len(split):
-        raise CacheError(f"{cache.directory}: split {name!r} has no questions")

@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cache import CacheSpec, SplitTable
 from pipeline.answers import ClassScores, Vocabulary, class_scores
 from pipeline.average import Average
-from pipeline.batches import BatchReader
+from pipeline.batches import BatchReader, FeatureBatch
 from pipeline.config import TrainConfig
 from pipeline.device import training_dtype
 from pipeline.display import progress
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError, NotFiniteError
 from pipeline.features import Features
 from pipeline.metric import Rules
 from pipeline.model import ModelConfig, VqaModel
@@ -38,7 +39,9 @@ class Trainer:
         steps: Of the whole training; the learning rate depends on it.
         step: Steps so far.
         running: The epoch that is running or was the last to, from 0.
-        batch: Batches of its plan that are done.
+        planned: Batches of its plan,
+        batch: and those of them that are done: up to the last step,
+        seen: or up to now.
         loss: Sum over its questions so far.
         epoch_seconds: What it has taken so far.
     """
@@ -56,7 +59,9 @@ class Trainer:
     steps: int
     step: int = 0
     running: int = 0
+    planned: int = 0
     batch: int = 0
+    seen: int = 0
     loss: Tensor = field(init=False)
     epoch_seconds: float = 0.0
 
@@ -69,7 +74,7 @@ class Trainer:
             self.train_split.image_rows,
             batch_size=self.config.batch_size,
             grouped=self.config.group_by_image,
-            shuffle=(self.config.seed, number),
+            shuffle=(self.config.order_seed, number),
         )
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
@@ -80,38 +85,63 @@ class Trainer:
             after_step: Called between two steps; what it raises leaves a trainer that can go on.
 
         Raises:
-            RunError: if the loss is not finite.
+            NotFiniteError: if the loss is not finite.
         """
-        if number != self.running:
-            self.running, self.batch, self.epoch_seconds = number, 0, 0.0
-            self.loss.zero_()
-        config, plan = self.config, self.plan(number)
+        plan = self.begin(number)
         left = plan[self.batch :]
-        self.model.train()
-        dtype = training_dtype(config.precision, self.device)
-        what = f"epoch {number + 1}/{config.epochs}"
         clock = time.perf_counter()
-        with progress(what, left.questions) as advance:
-            for done, batch in enumerate(self.train_reader.batches(left), start=self.batch + 1):
-                logits = batch_logits(self.model, batch, dtype)
-                loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
-                # Batches differ a little in size; each question counts the same.
-                share = len(batch.questions) / (config.batch_size * config.accumulate)
-                (loss * share).backward()
-                self.loss += loss.detach() * len(batch.questions)
+        with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
+            for batch in self.train_reader.batches(left):
+                ends_step = self.learn(batch)
                 advance(len(batch.questions))
-                if done % config.accumulate == 0 or done == len(plan):
-                    self._update()
-                    self.batch = done
+                if ends_step:
                     self.epoch_seconds += time.perf_counter() - clock
                     after_step()
                     clock = time.perf_counter()
-        mean = self.loss.item() / len(self.train_split)
+        return self.mean_loss()
+
+    def begin(self, number: int) -> Order:
+        """Begin an epoch, or go on with it if it is the running one; return its batches."""
+        if number != self.running:
+            self.running, self.batch, self.epoch_seconds = number, 0, 0.0
+            self.loss.zero_()
+        plan = self.plan(number)
+        self.seen, self.planned = self.batch, len(plan)
+        self.model.train()
+        return plan
+
+    def learn(self, batch: FeatureBatch) -> bool:
+        """Take the next batch of the epoch; return whether a step ended with it.
+
+        Only then can the trainer be taken apart.
+        """
+        config = self.config
+        dtype = training_dtype(config.precision, self.device)
+        logits = batch_logits(self.model, batch, dtype)
+        loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
+        # Batches differ a little in size; each question counts the same.
+        share = len(batch.questions) / (config.batch_size * config.accumulate)
+        (loss * share).backward()
+        self.loss += loss.detach() * len(batch.questions)
+        self.seen += 1
+        if self.seen % config.accumulate and self.seen < self.planned:
+            return False
+        self._update()
+        self.batch = self.seen
+        return True
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of an epoch that is over.
+
+        Raises:
+            NotFiniteError: if it is not finite.
+        """
+        mean, epoch = self.loss.item() / len(self.train_split), self.running + 1
         if not math.isfinite(mean):
-            kept = "the best weights so far are kept" if number else "no weights were kept"
-            raise RunError(
-                f"the loss of epoch {number + 1} is {mean}; {kept}. "
-                f"Lower --lr (it is {config.lr:g}) or --clip (it is {config.clip:g})."
+            kept = "the best weights so far are kept" if self.running else "no weights were kept"
+            raise NotFiniteError(
+                f"the loss of epoch {epoch} is {mean}; {kept}. "
+                f"Lower --lr (it is {self.config.lr:g}) or --clip (it is {self.config.clip:g})."
             )
         return mean
 
@@ -135,6 +165,10 @@ class Trainer:
         predicted = predict(
             self.scored, self.val_reader, self.val_split, batch_size=2 * self.config.batch_size
         )
+        return self.accuracy_of(predicted)
+
+    def accuracy_of(self, predicted: np.ndarray) -> float:
+        """Return the accuracy of the classes predicted for the validation split, in percent."""
         return 100 * float(self.val_scores.score(predicted).mean())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -225,7 +259,7 @@ def build_trainer(
         train_split.image_rows,
         batch_size=config.batch_size,
         grouped=config.group_by_image,
-        shuffle=(config.seed, 0),
+        shuffle=(config.order_seed, 0),
     )
     return Trainer(
         config=config,

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.errors import RunError
+from pipeline.errors import NotFiniteError, RunError
 from pipeline.sealed import LastTwo, read_sealed, seal
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
@@ -58,10 +58,10 @@ def weight_files(run: Path) -> LastTwo:
 
 
 def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
-    """Raise `RunError` unless every number is finite."""
+    """Raise `NotFiniteError` unless every number is finite."""
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
-        raise RunError(
+        raise NotFiniteError(
             f"{run}: after epoch {epoch} the weights {', '.join(bad[:5])} are not finite; "
             f"they were not saved, and what was saved before is whole. Lower --lr or --clip."
         )

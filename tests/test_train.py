@@ -231,7 +231,7 @@ def test_each_epoch_has_its_own_order_and_dropout(
     scenes: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scoring between two epochs leaves no trace."""
-    trainer = make_trainer(scenes, seed=3)
+    trainer = make_trainer(scenes, order_seed=3)
     plans: list[Order] = []
     modes: set[bool] = set()
     batches = trainer.train_reader.batches

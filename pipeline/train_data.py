@@ -1,0 +1,57 @@
+"""What a training takes from a cache: two splits, what counts as right, and the answer classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import CacheError, FeatureCache, SplitTable
+from pipeline.answers import Vocabulary, build_vocabulary
+from pipeline.config import TrainConfig
+from pipeline.metric import Rules, pick_rules
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """All of it but the features; the same for trainings with the same splits and answers.
+
+    Attributes:
+        cache: The cache.
+        splits: Those that are trained and validated on, by name.
+        vocabulary: The answers that are classes.
+        rules: By which answers are scored.
+    """
+
+    cache: FeatureCache
+    splits: Mapping[str, SplitTable]
+    vocabulary: Vocabulary
+    rules: Rules
+
+
+def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
+    """Read the splits that the settings name, and build the vocabulary.
+
+    Raises:
+        CacheError: if the cache or a split is missing, damaged, or has no answers.
+    """
+    cache = FeatureCache(cache_path)
+    splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
+    for name, split in splits.items():
+        _require_answers(cache, name, split)
+    rules = pick_rules((len(a) for split in splits.values() for a in split.answers), None)
+    vocabulary = build_vocabulary(
+        splits[config.train_split].answers,
+        min_count=config.min_answer_count,
+        top=config.top_answers or None,
+    )
+    return TrainData(cache, splits, vocabulary, rules)
+
+
+def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
+    unanswered = sum(1 for answers in split.answers if not answers)
+    if unanswered:
+        raise CacheError(
+            f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
+            f"no answers, so it can be neither trained nor validated on; name another split"
+        )
+    if not len(split):
+        raise CacheError(f"{cache.directory}: split {name!r} has no questions")
