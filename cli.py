@@ -133,6 +133,9 @@ def train_head(
     layers: Annotated[int | None, typer.Option(help="Cross-attention layers.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of the head.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better one that end it; 0 is no such end.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -173,6 +176,7 @@ def train_head(
         "layers": layers,
         "width": width,
         "epochs": epochs,
+        "patience": patience,
         "batch_size": batch_size,
         "accumulate": accumulate,
         "lr": lr,

@@ -25,6 +25,7 @@ SEEDS = ("seed", "order_seed")
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda count: count >= 1, "at least 1") for name in COUNTS},
     "top_answers": (lambda count: count >= 0, "at least 0"),
+    "patience": (lambda epochs: epochs >= 0, "at least 0"),
     **{name: (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63") for name in SEEDS},
     "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
     "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
@@ -54,6 +55,8 @@ class TrainConfig:
     """Share of activations dropped in training."""
     epochs: int = 15
     """Passes over the training split."""
+    patience: int = 0
+    """Epochs without a better validation accuracy that end a training early; 0 is no such end."""
     batch_size: int = 256
     """Questions per step, before accumulation."""
     accumulate: int = 1

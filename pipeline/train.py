@@ -50,7 +50,7 @@ class TrainResult:
     Attributes:
         run: The run folder.
         fusion: The fusion kind.
-        epochs: Passes over the training split.
+        epochs: Passes over the training split that were made.
         best_accuracy: Accuracy in percent on the validation split of the weights that were kept.
         best_epoch: After which epoch that was, from 1.
         trainable_parameters: Numbers that were trained.
@@ -201,8 +201,9 @@ class Training:
 
     @property
     def over(self) -> bool:
-        """Whether all epochs are trained and scored."""
-        return len(self.metrics) == self.trainer.config.epochs
+        """Whether all epochs are trained and scored, or patience has run out."""
+        config, done = self.trainer.config, len(self.metrics)
+        return done == config.epochs or 0 < config.patience <= done - self.best_epoch
 
     def state(self) -> TrainState:
         """Return all that there is to save; the tensors change with the next step."""
@@ -301,19 +302,26 @@ class Training:
     def finish(self, data: TrainData) -> TrainResult:
         """Record in the run what came out, and return it."""
         result = self._result(data.rules)
+        if result.epochs < self.trainer.config.epochs:
+            console.print(
+                f"{self.run}: ends after epoch {result.epochs}, for none of the last "
+                f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}",
+                soft_wrap=True,
+            )
         finish_run(self.run, data.cache, {**vars(result), "metric": data.rules})
         return result
 
     def _result(self, rules: Rules) -> TrainResult:
         config, trainer, seconds = self.trainer.config, self.trainer, self.training_seconds
+        epochs = len(self.metrics)
         return TrainResult(
             run=str(self.run),
             fusion=config.fusion,
-            epochs=config.epochs,
+            epochs=epochs,
             best_accuracy=percent(self.best_accuracy / 100, rules),
             best_epoch=self.best_epoch,
             trainable_parameters=sum(p.numel() for p in trainer.model.parameters()),
-            questions_per_second=round(config.epochs * len(trainer.train_split) / seconds, 1),
+            questions_per_second=round(epochs * len(trainer.train_split) / seconds, 1),
             data_wait_fraction=round(trainer.train_reader.waited / seconds, 4),
             seconds=round(time.monotonic() - self.started, 3),
         )

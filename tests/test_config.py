@@ -95,6 +95,7 @@ def test_a_whole_number_is_a_number(file: Path) -> None:
         ("dropout = 1", "dropout is 1.0; it must be "),
         ("dropout = -0.1", "dropout is -0.1; it must be "),
         ("ema = 1", "ema is 1.0; it must be at least 0 and below 1"),
+        ("patience = -1", "patience is -1; it must be at least 0"),
         ("seed = -1", "seed is -1; it must be at least 0"),
         ("top_answers = -1", "top_answers is -1; it must be at least 0"),
         ("min_answer_count = 0", "min_answer_count is 0; it must be at least 1"),

@@ -876,6 +876,25 @@ def test_resuming_what_is_finished(scenes: Made, tmp_path: Path) -> None:
     assert files(moved) == before
 
 
+def test_resuming_what_ended_early(
+    scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Killed after its last state, it trains no further; finished, it is finished."""
+    score_by_epoch([30.0, 20.0, 10.0], monkeypatch)
+    run, config = tmp_path / "run", replace(GROUPED, batch_size=64, epochs=3, patience=1)
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(pipeline.train, "finish_run", killed)
+        begin(scenes, run, config)
+    result = go_on(scenes, run, config)
+    assert (result.epochs, result.best_epoch) == (2, 1)
+    assert go_on(scenes, run, config) == result
+    assert "this training is finished" in capsys.readouterr().err.splitlines()[-1]
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
 def test_resuming_what_never_began(scenes: Made, tmp_path: Path) -> None:
     for run in (tmp_path / "nowhere", tmp_path / "empty"):
         found = resume_command(scenes, run)

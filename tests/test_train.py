@@ -314,6 +314,37 @@ def test_the_best_weights_are_kept(
     assert [line["accuracy"] for line in metrics(tmp_path / "run")] == accuracies
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "epochs", "best"),
+    [
+        ([50, 10, 60, 20, 60, 90], 2, 5, 3),  # as good is not better
+        ([50, 10, 60, 20, 60, 90], 3, 6, 6),
+        ([10, 20, 30, 40, 50, 40], 1, 6, 5),  # all of them, and nothing to say
+        ([90, 10, 20, 30, 40, 50], 0, 6, 1),
+    ],
+)
+def test_patience_ends_a_training(
+    accuracies: list[float],
+    patience: int,
+    epochs: int,
+    best: int,
+    scenes: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = tmp_path / "run"
+    weights = fake_accuracies(monkeypatch, accuracies)
+    result = run_training(scenes, run, epochs=6, patience=patience, fusion="concat")
+    assert (result.epochs, result.best_epoch) == (epochs, best)
+    assert_weights(run, weights[best - 1])
+    assert len(metrics(run)) == epochs
+    said = (
+        f"run: ends after epoch 5, for none of the last {patience} was better than epoch {best}\n"
+    )
+    assert (said in capsys.readouterr().err) == (epochs < 6)
+
+
 def nan_from_call(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
     calls = 0
     loss: Callable[[Tensor, Tensor], Tensor] = soft_target_loss
