@@ -3,6 +3,7 @@
     RUN/config.toml     every setting, resolved     RUN/model.safetensors   the best weights
     RUN/config.json     shapes and encoders         RUN/answers.json        the vocabulary
     RUN/metrics.jsonl   one line per epoch          RUN/run.json            cache and outcome
+    RUN/environment.json   what it ran with (`pipeline/environment.py`)
     RUN/state/          while it trains: where to go on (`pipeline/state.py`)
     RUN/evaluation/     what `evaluate` wrote
 
@@ -26,6 +27,7 @@ from cache.files import digest, make_directory, write_atomically
 from cache.spec import DTYPES
 from pipeline.answers import Vocabulary, load_vocabulary
 from pipeline.config import TrainConfig, load_config
+from pipeline.environment import ENVIRONMENT
 from pipeline.errors import ConfigError, RunError
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.state import remove_state
@@ -79,7 +81,7 @@ def start_run(
         make_directory(path)
         remove_state(path)  # first, for it must not outlive what belongs to it
         remove_weights(path)
-        for old in ("metrics.jsonl", "run.json"):
+        for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
             (path / old).unlink(missing_ok=True)
         shutil.rmtree(path / "evaluation", ignore_errors=True)  # of weights that are gone
         write_atomically(path / "config.toml", config.to_toml().encode())

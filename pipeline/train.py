@@ -22,9 +22,11 @@ import torch
 from pipeline.config import TrainConfig, load_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console, duration
+from pipeline.environment import note_environment
 from pipeline.errors import RunError
 from pipeline.features import Features, Residency
 from pipeline.metric import Rules, percent
+from pipeline.optimizer import learning_rate
 from pipeline.resume import (
     agree,
     began_with,
@@ -158,6 +160,7 @@ def begin(
     else:
         files = digests(run)
     began = began_with(config, data.cache, data.splits, files, features.device)
+    note_environment(run, features.device, began.cache)
     training = Training(run, trainer, began, started)
     if state is None:
         training.save()
@@ -288,8 +291,7 @@ class Training:
     def end_epoch(self, loss: float, accuracy: float) -> None:
         """Note what an epoch came to, save a state, and keep the weights if they are the best."""
         number, seconds = len(self.metrics) + 1, self.trainer.epoch_seconds
-        line = {"epoch": number, "loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)}
-        self.metrics.append(line)
+        self.metrics.append(self._line(number, loss, accuracy))
         self.training_seconds += seconds
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, number
@@ -298,6 +300,22 @@ class Training:
         if self.best_epoch == number:
             save_best(self.run, self.state())
         write_metrics(self.run, self.metrics)
+
+    def _line(self, number: int, loss: float, accuracy: float) -> dict[str, Any]:
+        """Return a line of metrics.jsonl; heads of a sweep wait for their data together."""
+        trainer, seconds = self.trainer, self.trainer.epoch_seconds
+        waited = trainer.train_reader.waited - sum(line["waited"] for line in self.metrics)
+        return {
+            "epoch": number,
+            "loss": loss,
+            "accuracy": accuracy,
+            "learning_rate": learning_rate(
+                trainer.step - 1, steps=trainer.steps, config=trainer.config
+            ),
+            "seconds": round(seconds, 3),
+            "questions_per_second": round(len(trainer.train_split) / seconds, 1),
+            "waited": round(max(0.0, waited), 3),
+        }
 
     def finish(self, data: TrainData) -> TrainResult:
         """Record in the run what came out, and return it."""

@@ -440,6 +440,7 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
     result = run_training(scenes, run)
 
     names = {"answers.json", "config.json", "config.toml", "metrics.jsonl", "run.json"}
+    names |= {"environment.json"}
     weights = {"model.safetensors", "model.previous.safetensors"}
     found = {path.name for path in run.iterdir()}
     assert names | {"model.safetensors"} <= found <= names | weights
@@ -459,7 +460,15 @@ def test_metrics_and_result(scenes: Made, tmp_path: Path) -> None:
 
     lines = metrics(run)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
-    assert all(line.keys() == {"epoch", "loss", "accuracy", "seconds"} for line in lines)
+    times = {"seconds", "questions_per_second", "waited"}
+    assert all(
+        line.keys() == {"epoch", "loss", "accuracy", "learning_rate"} | times for line in lines
+    )
+    for line in lines:
+        assert 0 <= line["waited"] <= line["seconds"]
+        assert line["questions_per_second"] * line["seconds"] == pytest.approx(128, rel=0.05)
+    rates = [learning_rate(6 * i + 5, steps=24, config=small()) for i in range(4)]
+    assert [line["learning_rate"] for line in lines] == rates
     assert lines[-1]["loss"] < lines[0]["loss"]
     accuracies = [line["accuracy"] for line in lines]
     assert result.best_accuracy == pytest.approx(max(accuracies), abs=0.005)
