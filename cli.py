@@ -161,6 +161,9 @@ def train_head(
         Literal["auto", "gpu", "ram", "mapped"],
         typer.Option(help="Where the features are meanwhile; auto goes by what is free."),
     ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run.")
+    ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -195,6 +198,7 @@ def train_head(
         "overwrite": overwrite,
         "resume": resume,
         "residency": residency,
+        "tensorboard": tensorboard,
         "device": device,
     }
     if sweep:

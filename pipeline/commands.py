@@ -140,6 +140,7 @@ def train_command(
     overwrite: bool,
     resume: bool,
     residency: Residency,
+    tensorboard: bool,
     device: str,
 ) -> dict[str, Any]:
     """Run stage two, or go on with it."""
@@ -152,6 +153,7 @@ def train_command(
         residency=residency,
         overwrite=overwrite,
         resume=resume,
+        tensorboard=tensorboard,
     )
     console.print(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
@@ -172,6 +174,7 @@ def sweep_command(
     overwrite: bool,
     resume: bool,
     residency: Residency,
+    tensorboard: bool,
     device: str,
 ) -> dict[str, Any]:
     """Train the heads of a file in one pass, or go on with them."""
@@ -183,6 +186,7 @@ def sweep_command(
         residency=residency,
         overwrite=overwrite,
         resume=resume,
+        tensorboard=tensorboard,
     )
     show_sweep(result)
     heads = [{"name": name, **asdict(head)} for name, head in result.heads.items()]

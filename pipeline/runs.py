@@ -4,6 +4,7 @@
     RUN/config.json     shapes and encoders         RUN/answers.json        the vocabulary
     RUN/metrics.jsonl   one line per epoch          RUN/run.json            cache and outcome
     RUN/environment.json   what it ran with (`pipeline/environment.py`)
+    RUN/tensorboard/    on request (`pipeline/events.py`)
     RUN/state/          while it trains: where to go on (`pipeline/state.py`)
     RUN/evaluation/     what `evaluate` wrote
 
@@ -83,7 +84,8 @@ def start_run(
         remove_weights(path)
         for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
             (path / old).unlink(missing_ok=True)
-        shutil.rmtree(path / "evaluation", ignore_errors=True)  # of weights that are gone
+        for folder in ("evaluation", "tensorboard"):  # of weights that are gone
+            shutil.rmtree(path / folder, ignore_errors=True)
         write_atomically(path / "config.toml", config.to_toml().encode())
         vocabulary.save(path / "answers.json")
         description = {"model": model.to_dict(), "encoders": encoders(cache.spec)}

@@ -20,6 +20,7 @@ from pipeline.config import TrainConfig
 from pipeline.device import use_cores
 from pipeline.display import console
 from pipeline.errors import ConfigError, NotFiniteError, RunError
+from pipeline.events import summary_writer
 from pipeline.features import Features, Residency
 from pipeline.predict import predict_several
 from pipeline.runs import require_free
@@ -99,7 +100,8 @@ class Head:
         """Take a batch for which all heads have waited so many seconds together."""
         clock = time.perf_counter()
         with self.turn():
-            self.trainer.learn(batch)
+            if self.trainer.learn(batch):
+                self.training.note_step()
             self.trainer.epoch_seconds += waited + time.perf_counter() - clock
 
 
@@ -112,6 +114,7 @@ def sweep(
     residency: Residency = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    tensorboard: bool = False,
 ) -> SweepResult:
     """Train heads on the same batches and leave a run folder for each.
 
@@ -126,6 +129,7 @@ def sweep(
         residency: Where the features are meanwhile.
         overwrite: Whether runs that are there may be replaced.
         resume: Whether to go on with what is there.
+        tensorboard: Whether to write curves of each for TensorBoard.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
@@ -133,6 +137,8 @@ def sweep(
         RunError: if a folder is taken, there is nothing to go on with, or all heads have failed.
     """
     started = time.monotonic()
+    if tensorboard:
+        summary_writer()  # or it would be missed when all is ready
     paths = {name: run / name for name in heads}
     results: dict[str, TrainResult] = {}
     states: dict[str, TrainState] = {}
@@ -168,6 +174,7 @@ def sweep(
                     states.get(head.name),
                     started=started,
                     overwrite=overwrite or resume,  # what has no state has trained nothing
+                    tensorboard=tensorboard,
                 )
             _share_readers(head.trainer, made[0].trainer)
         with Stop() as stop:

@@ -24,6 +24,7 @@ from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console, duration
 from pipeline.environment import note_environment
 from pipeline.errors import RunError
+from pipeline.events import Events, summary_writer
 from pipeline.features import Features, Residency
 from pipeline.metric import Rules, percent
 from pipeline.optimizer import learning_rate
@@ -81,6 +82,7 @@ def train(
     residency: Residency = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    tensorboard: bool = False,
 ) -> TrainResult:
     """Train a head and leave a run folder with its best weights.
 
@@ -95,13 +97,17 @@ def train(
         residency: Where the features are meanwhile.
         overwrite: Whether a run that is there may be replaced.
         resume: Whether to go on with a training; from a finished one its result is returned.
+        tensorboard: Whether to write its curves for TensorBoard; see `pipeline/events.py`.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
-        ConfigError: if settings and data do not fit together, or changed since.
+        ConfigError: if settings and data do not fit together, or changed since; or TensorBoard is
+            asked for and not installed.
         RunError: if the folder is taken or has no state, or loss or weights are not finite.
     """
     started = time.monotonic()
+    if tensorboard:
+        summary_writer()  # or it would be missed when all is ready
     if resume and (result := finished(run, config)):
         return result
     state = last_state(run, config) if resume else None
@@ -110,7 +116,8 @@ def train(
     if state is not None:
         require_same_data(run, state, data, config, device)
     features = Features(data.cache, residency=residency, device=device)
-    training = begin(run, data, features, config, state, started=started, overwrite=overwrite)
+    how = {"overwrite": overwrite, "tensorboard": tensorboard}
+    training = begin(run, data, features, config, state, started=started, **how)
     console.print(features.describe(), soft_wrap=True)
     with Stop() as stop:
         training.run_to_end(stop)
@@ -141,6 +148,7 @@ def begin(
     *,
     started: float,
     overwrite: bool,
+    tensorboard: bool = False,
 ) -> "Training":
     """Return a training that goes on from a state, or begins and makes its run folder."""
     train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
@@ -166,6 +174,8 @@ def begin(
         training.save()
     else:
         training.go_on(state)
+    if tensorboard:
+        training.events = Events(run, trainer)
     return training
 
 
@@ -198,6 +208,7 @@ class Training:
         self.trainer = trainer
         self.began = began
         self.started = started
+        self.events: Events | None = None
         self.saved = time.monotonic()
         self.metrics: list[Mapping[str, Any]] = []
         self.best_accuracy, self.best_epoch, self.training_seconds = -1.0, 0, 0.0
@@ -227,8 +238,15 @@ class Training:
 
     def save(self) -> None:
         """Save a state."""
+        if self.events:
+            self.events.write()
         save_state(self.run, self.state())
         self.saved = time.monotonic()
+
+    def note_step(self) -> None:
+        """Note a step that was made, for TensorBoard."""
+        if self.events:
+            self.events.step()
 
     def save_in_time(self) -> None:
         """Save a state, between two steps, if the last one is old."""
@@ -267,6 +285,7 @@ class Training:
         """
 
         def after_step() -> None:
+            self.note_step()
             stop.check()
             self.save_in_time()
 
@@ -280,6 +299,9 @@ class Training:
         except Stopped:
             self.save()
             raise
+        finally:
+            if self.events:
+                self.events.close()
 
     def _show_epoch(self, loss: float, accuracy: float) -> None:
         config = self.trainer.config
@@ -293,6 +315,8 @@ class Training:
         number, seconds = len(self.metrics) + 1, self.trainer.epoch_seconds
         self.metrics.append(self._line(number, loss, accuracy))
         self.training_seconds += seconds
+        if self.events:
+            self.events.epoch(accuracy)
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, number
             require_finite(self.run, self.trainer.scored.state_dict(), epoch=number)
@@ -319,6 +343,8 @@ class Training:
 
     def finish(self, data: TrainData) -> TrainResult:
         """Record in the run what came out, and return it."""
+        if self.events:
+            self.events.close()
         result = self._result(data.rules)
         if result.epochs < self.trainer.config.epochs:
             console.print(

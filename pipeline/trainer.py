@@ -43,6 +43,7 @@ class Trainer:
         batch: and those of them that are done: up to the last step,
         seen: or up to now.
         loss: Sum over its questions so far.
+        questions: That this process has trained on.
         epoch_seconds: What it has taken so far.
     """
 
@@ -64,6 +65,7 @@ class Trainer:
     seen: int = 0
     loss: Tensor = field(init=False)
     epoch_seconds: float = 0.0
+    questions: int = 0
 
     def __post_init__(self) -> None:
         self.loss = torch.zeros((), device=self.device)
@@ -123,6 +125,7 @@ class Trainer:
         share = len(batch.questions) / (config.batch_size * config.accumulate)
         (loss * share).backward()
         self.loss += loss.detach() * len(batch.questions)
+        self.questions += len(batch.questions)
         self.seen += 1
         if self.seen % config.accumulate and self.seen < self.planned:
             return False
