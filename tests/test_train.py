@@ -21,7 +21,7 @@ from pipeline.batches import FeatureBatch
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import RunError
 from pipeline.features import Features
-from pipeline.model import VqaModel
+from pipeline.model import Fusion, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.order import Order, plan_batches
 from pipeline.predict import batch_logits, predict
@@ -193,6 +193,26 @@ def test_the_schedule_is_that_of_the_steps(scenes: Made, monkeypatch: pytest.Mon
 
     assert trainer.steps == trainer.step == 6  # 8 batches an epoch, three to a step
     assert rates == [learning_rate(i, steps=6, config=trainer.config) for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "reached"),
+    [
+        ("co-attention", 0.1),
+        ("text-to-image", 0.1),
+        ("concat", 1.0),
+        ("question-only", 1.45),  # 2 ln 2 is the least that these questions alone allow
+        ("image-only", 1.0),
+    ],
+)
+def test_three_times_the_default_rate(fusion: Fusion, reached: float, scenes: Made) -> None:
+    """Warm-up and clipping hold it from the first step: never far above the loss of a guess."""
+    rate = 3 * TrainConfig().lr
+    how = {"fusion": fusion, "lr": rate, "width": 64, "heads": 4, "batch_size": 16, "epochs": 6}
+    trainer = make_trainer(scenes, **how)
+    losses = [trainer.epoch(number) for number in range(6)]
+    assert max(losses) < 2
+    assert losses[-1] < min(reached, losses[0])
 
 
 def test_gradients_are_clipped(scenes: Made, monkeypatch: pytest.MonkeyPatch) -> None:
