@@ -2,6 +2,7 @@
 
 RUN/evaluation/<split>/results.json   [{"question_id": ..., "answer": ...}, ...]
 RUN/evaluation/<split>/scores.json    accuracy, ceiling, interval
+RUN/README.md                         the model card of a finished training, with these
 """
 
 import json
@@ -18,6 +19,7 @@ from cache.files import write_atomically
 from pipeline.answers import Vocabulary
 from pipeline.batches import BatchReader
 from pipeline.bootstrap import Interval, mean_interval
+from pipeline.card import write_card
 from pipeline.device import use_cores
 from pipeline.errors import RunError
 from pipeline.features import Features
@@ -31,7 +33,7 @@ from pipeline.metric import (
     question_score,
 )
 from pipeline.predict import predict
-from pipeline.runs import Run, require_same_encoders
+from pipeline.runs import Run, outcome, require_same_encoders
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def evaluate(
         _require_all_answered(cache, split, table)
         evaluation = _scored(evaluation, run.vocabulary, rules)
     _write(folder / "scores.json", evaluation.to_json())
+    if trained := outcome(run.path):
+        write_card(run.path, trained)
     return evaluation
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.attention import lowered, mean
 from pipeline.errors import ConfigError
 from pipeline.layers import CoAttentionLayer
+from pipeline.pretrained import Pretrained
 from pipeline.words import Words
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
@@ -100,7 +101,7 @@ class Place(nn.Module):
         return patches + (self.rows[:, None] + self.columns[None]).flatten(0, 1)
 
 
-class VqaModel(nn.Module):
+class VqaModel(Pretrained):
     """Projections, fusion and answer head.
 
     Args:

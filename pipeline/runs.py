@@ -7,6 +7,7 @@
     RUN/tensorboard/    on request (`pipeline/events.py`)
     RUN/state/          while it trains: where to go on (`pipeline/state.py`)
     RUN/evaluation/     what `evaluate` wrote
+    RUN/README.md       the model card (`pipeline/card.py`)
 
 Nothing here is a pickle, and nothing that is loaded can run code. Nothing that is loaded can have
 changed either: the weights carry a digest of themselves and of the three files that say what they
@@ -27,6 +28,7 @@ from cache import CacheError, CacheSpec, FeatureCache
 from cache.files import digest, make_directory, write_atomically
 from cache.spec import DTYPES
 from pipeline.answers import Vocabulary, load_vocabulary
+from pipeline.card import CARD, remove_card, without_folders
 from pipeline.config import TrainConfig, load_config
 from pipeline.environment import ENVIRONMENT
 from pipeline.errors import ConfigError, RunError
@@ -82,6 +84,7 @@ def start_run(
         make_directory(path)
         remove_state(path)  # first, for it must not outlive what belongs to it
         remove_weights(path)
+        remove_card(path)
         for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
             (path / old).unlink(missing_ok=True)
         for folder in ("evaluation", "tensorboard"):  # of weights that are gone
@@ -155,6 +158,24 @@ def outcome(path: Path) -> dict[str, Any] | None:
         return None
     found = _read_sealed(path / "run.json")
     return found if "best_accuracy" in found else None
+
+
+def publish_run(path: Path, target: Path) -> None:
+    """Copy a run, without states and evaluations, and without folders of this machine.
+
+    The names of encoders are part of what the weights mean: those of local folders stay.
+
+    Raises:
+        RunError: if it cannot be read or written.
+    """
+    where = _read_sealed(path / "run.json")
+    for name in {"cache", "run", "dataset"} & where.keys():
+        where[name] = without_folders(where[name] or "")
+    with writing(target):
+        for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
+            if (path / name).exists():
+                shutil.copyfile(path / name, target / name)
+        _write_sealed(target / "run.json", where)
 
 
 def load_run(path: Path, device: torch.device) -> Run:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from pipeline.card import write_card
 from pipeline.config import TrainConfig, load_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console, duration
@@ -352,7 +353,10 @@ class Training:
                 f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}",
                 soft_wrap=True,
             )
-        finish_run(self.run, data.cache, {**vars(result), "metric": data.rules})
+        origin = data.cache.manifest.splits[self.trainer.config.train_split].origin
+        summary = {**vars(result), "metric": data.rules, "dataset": origin.get("dataset")}
+        write_card(self.run, summary)
+        finish_run(self.run, data.cache, summary)
         return result
 
     def _result(self, rules: Rules) -> TrainResult:

@@ -460,7 +460,7 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
     result = run_training(scenes, run)
 
     names = {"answers.json", "config.json", "config.toml", "metrics.jsonl", "run.json"}
-    names |= {"environment.json"}
+    names |= {"environment.json", "README.md"}
     weights = {"model.safetensors", "model.previous.safetensors"}
     found = {path.name for path in run.iterdir()}
     assert names | {"model.safetensors"} <= found <= names | weights
@@ -471,7 +471,12 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
     assert description["model"]["answers"] == 2
     outcome = json.loads((run / "run.json").read_text())
     assert len(outcome.pop("xxh3")) == 32
-    assert outcome == {"cache": str(scenes.directory), "metric": "2021", **asdict(result)}
+    assert outcome == {
+        "cache": str(scenes.directory),
+        "metric": "2021",
+        "dataset": None,
+        **asdict(result),
+    }
 
 
 def test_metrics_and_result(scenes: Made, tmp_path: Path) -> None:
