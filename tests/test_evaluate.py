@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def run(made: Made, tmp_path: Path) -> Run:
-    make_run(made, tmp_path / "run", vocabulary=VOCABULARY, seed=1)
+    make_run(made, tmp_path / "run", vocabulary=VOCABULARY, seed=2)
     return load_run(tmp_path / "run", CPU)
 
 
