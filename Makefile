@@ -41,6 +41,7 @@ bench: $(STAMP)  ## Install what we are compared with, and run the comparisons; 
 	mkdir -p build
 	$(BIN)/python benchmarks/loader.py --out build/loader.json
 	$(BIN)/python benchmarks/step.py --out build/step.json
+	$(BIN)/python benchmarks/sweep.py --out build/sweep.json
 	$(BIN)/python benchmarks/pipeline.py --out build/pipeline.json
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy

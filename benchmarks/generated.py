@@ -53,15 +53,13 @@ def write_cache(
     """
     if images < 2:
         raise ValueError(f"{images} pictures cannot be two splits")
-    rows_per_shard = rows_per_shard or max(1, SHARD_BYTES // spec.image_row_bytes)
     rng = np.random.default_rng(seed)
     with CacheWriter(directory, spec) as writer:
-        pool = _features(rng, max(POOL_PATCHES, 2 * spec.patches), spec.vision_dim, spec)
-        for first in range(0, images, rows_per_shard):
-            rows = range(first, min(first + rows_per_shard, images))
-            _add(writer, _image_shard(spec, pool, rows, rng))
+        pool = features(rng, max(POOL_PATCHES, 2 * spec.patches), spec.vision_dim, spec)
+        for shard in image_shards(spec, pool, images, rng, rows_per_shard):
+            add(writer, shard)
         for shard in _question_shards(spec, distinct_questions, rng):
-            _add(writer, shard)
+            add(writer, shard)
         val = max(1, images // 20)
         for name, rows in {
             "train": range(images - val),
@@ -72,14 +70,28 @@ def write_cache(
             )
 
 
-def _features(rng: np.random.Generator, rows: int, width: int, spec: CacheSpec) -> np.ndarray:
+def features(rng: np.random.Generator, rows: int, width: int, spec: CacheSpec) -> np.ndarray:
     """Return (rows, width) of which a few channels, spread out, are far larger than the others."""
     features = rng.standard_normal((rows, width), np.float32)
     features[:, :: max(1, width // OUTLIERS)] *= OUTLIER_SIZE
     return features.astype(spec.state_dtype)
 
 
-def _add(writer: CacheWriter, shard: Shard) -> None:
+def image_shards(
+    spec: CacheSpec,
+    pool: np.ndarray,
+    images: int,
+    rng: np.random.Generator,
+    rows_per_shard: int | None = None,
+) -> Iterator[Shard]:
+    """Yield the shards of so many pictures, cut out of a pool of `features`."""
+    step = rows_per_shard or max(1, SHARD_BYTES // spec.image_row_bytes)
+    for first in range(0, images, step):
+        yield _image_shard(spec, pool, range(first, min(first + step, images)), rng)
+
+
+def add(writer: CacheWriter, shard: Shard) -> None:
+    """Store a shard."""
     key = chunk_key(writer.manifest.spec, {}, list(shard.names))
     lay_aside(writer.directory, key, shard, kind=shard.kind)
     writer.adopt(shard.kind, [key])
@@ -91,7 +103,7 @@ def _image_shard(spec: CacheSpec, pool: np.ndarray, rows: range, rng: np.random.
         patches, rng.integers(0, len(pool) - spec.patches, len(rows)), strict=True
     ):
         row[:] = pool[start : start + spec.patches]
-    patches[:, 0] = _features(rng, len(rows), spec.vision_dim, spec)
+    patches[:, 0] = features(rng, len(rows), spec.vision_dim, spec)
     thumbnails = rng.integers(0, 256, (len(rows), THUMBNAIL), np.uint8)
     cls = patches[:, 0].copy()
     ids = [f"picture {row}" for row in rows]
@@ -140,7 +152,7 @@ def _question_shard(
         paths=paths,
         parents=np.array(parents, np.int64),
         tokens=np.arange(rows - len(parents), rows),
-        hidden_states=_features(rng, len(parents), spec.text_dim, spec),
+        hidden_states=features(rng, len(parents), spec.text_dim, spec),
     )
     return question_shard(spec, new)
 
