@@ -237,6 +237,10 @@ class _Pass:
                 with head.turn():
                     head.training.save()
             raise
+        finally:
+            for head in self.heads:
+                if head.training.events:
+                    head.training.events.close()
         return self.results
 
     def _left(self) -> list[Head]:
