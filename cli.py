@@ -204,8 +204,8 @@ def train_head(
     if sweep:
         result = sweep_command(file=sweep, **how)
         _finish(result, as_json, left_out=bool(result["failed"]))
-    else:
-        _finish(train_command(config=config, **how), as_json)
+    elif trained := train_command(config=config, **how):  # None from all ranks but the first
+        _finish(trained, as_json)
 
 
 @app.command()
@@ -358,7 +358,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED):
+        if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
             print(f"stopped{_how_to_go_on()}", file=sys.stderr)
         raise
     except Exception as error:
@@ -382,6 +382,8 @@ def _terminate(*_: object) -> None:
 
 def _how_to_go_on() -> str:
     if sys.argv[1:2] == ["train-head"] and _has_state(sys.argv):
+        if "RANK" in os.environ:
+            return "; to go on, run the same torchrun command again with --resume"
         words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
         return f"; to go on: {shlex.join(['frozen-vqa', *words, '--resume'])}"
     if sys.argv[1:2] not in (["extract-features"], ["convert-cache"]):

@@ -12,6 +12,7 @@ from pipeline.config import load_config
 from pipeline.device import choose_device, encoder_dtype
 from pipeline.display import console, duration, size
 from pipeline.encoders import Fit, ImageEncoder, TextEncoder
+from pipeline.errors import ConfigError
 from pipeline.estimate import estimate
 from pipeline.evaluate import evaluate
 from pipeline.extract import Report, cache_spec, extract
@@ -142,19 +143,23 @@ def train_command(
     residency: Residency,
     tensorboard: bool,
     device: str,
-) -> dict[str, Any]:
-    """Run stage two, or go on with it."""
-    asked = asked_config(run, config, settings) if resume else load_config(config, settings)
-    result = train(
-        cache,
-        run,
-        config=asked,
-        device=choose_device(device),
-        residency=residency,
-        overwrite=overwrite,
-        resume=resume,
-        tensorboard=tensorboard,
-    )
+) -> dict[str, Any] | None:
+    """Run stage two, or go on with it; None from all ranks of `torchrun` but the first."""
+    with torchrun_ranks() as ranks:
+        asked = asked_config(run, config, settings) if resume else load_config(config, settings)
+        result = train(
+            cache,
+            run,
+            config=asked,
+            device=choose_device(device),
+            residency=residency,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+            ranks=ranks,
+        )
+    if not ranks.lead:
+        return None
     console.print(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
@@ -178,16 +183,22 @@ def sweep_command(
     device: str,
 ) -> dict[str, Any]:
     """Train the heads of a file in one pass, or go on with them."""
-    result = sweep(
-        cache,
-        run,
-        heads=load_sweep(file, settings),
-        device=choose_device(device),
-        residency=residency,
-        overwrite=overwrite,
-        resume=resume,
-        tensorboard=tensorboard,
-    )
+    with torchrun_ranks() as ranks:
+        if ranks.world > 1:
+            raise ConfigError(
+                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
+                f"leave one of the two out"
+            )
+        result = sweep(
+            cache,
+            run,
+            heads=load_sweep(file, settings),
+            device=choose_device(device),
+            residency=residency,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+        )
     show_sweep(result)
     heads = [{"name": name, **asdict(head)} for name, head in result.heads.items()]
     return {

@@ -19,14 +19,14 @@ NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is this rank's GPU, or the CPU.
+    """Return the device called `name`; "auto" is this rank's GPU, or the CPU, "cuda" its GPU.
 
     Raises:
         ConfigError: if there is no such device.
     """
-    if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
+    if name == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name == "auto" or (name == "cuda" and torch.cuda.is_available()):
         rank = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun: each rank its own GPU
         return torch.device("cuda", rank % torch.cuda.device_count())
     try:

@@ -2,7 +2,8 @@
 
 `loss` and `learning_rate` are of each step, `accuracy` of each epoch; all count steps. Losses stay
 on the device until a state is saved or an epoch ends, so that no step waits for a GPU. After a
-resume TensorBoard hides what a killed process had written beyond the state.
+resume TensorBoard hides what a killed process had written beyond the state. Of several ranks the
+first one writes: a step's loss is then that of its own part of the batch.
 """
 
 from pathlib import Path
@@ -55,6 +56,9 @@ class Events:
     def step(self) -> None:
         """Note the step that was made."""
         trainer = self.trainer
+        seen = self.noted[-1][1] if self.noted else self.before[0]
+        if trainer.questions == seen:
+            return  # a rank may have no question of a small batch
         self.noted.append((trainer.step, trainer.questions, trainer.loss.clone()))
 
     def write(self) -> None:

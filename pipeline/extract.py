@@ -37,11 +37,10 @@ from pipeline.extract_images import encode_images, require_same_pictures
 from pipeline.extract_questions import encode_questions
 from pipeline.images import load_rgb
 from pipeline.plan import Plan
-from pipeline.ranks import Ranks
+from pipeline.ranks import ALONE, Ranks
 from pipeline.throughput import Extraction, log, measured
 from pipeline.work import Shelf, Work, find_work
 
-ALONE = Ranks()
 SHARD_BYTES = 128 << 20
 """Size of a full shard: seconds of a GPU's work are at stake in a kill, and four times this much
 memory is needed: three times to build one, once for the next one's features."""

@@ -18,6 +18,7 @@ from cache.memory import ResidentImages
 from pipeline.display import size
 from pipeline.errors import ConfigError
 from pipeline.machine import free_memory
+from pipeline.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
 RESIDENCIES: tuple[Residency, ...] = get_args(Residency)
@@ -93,6 +94,8 @@ class Features:
         spec = cache.spec
         row = spec.patches * spec.vision_dim * spec.image_dtype.itemsize
         self.need, self.free = cache.manifest.image_rows * row, free_memory()
+        if self.free is not None:
+            self.free //= local_ranks()  # each may want a copy
         self.free_on_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
         self.place = choose_place(
             residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu

@@ -53,15 +53,50 @@ class Order(Sequence[Grid]):
         return (self[i] for i in range(len(self)))
 
     @property
+    def sizes(self) -> np.ndarray:
+        """Questions of each batch: (batches,)."""
+        before = self._questions_before
+        return before[self._batches[:, 1]] - before[self._batches[:, 0]]
+
+    @property
     def questions(self) -> int:
         """In all batches together."""
-        before = np.concatenate([[0], np.cumsum(self._lengths)])
-        return int((before[self._batches[:, 1]] - before[self._batches[:, 0]]).sum())
+        return int(self.sizes.sum())
 
     @property
     def most_images(self) -> int:
         """In any batch."""
         return int((self._batches[:, 1] - self._batches[:, 0]).max(initial=0))
+
+    @property
+    def _questions_before(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self._lengths)])
+
+    def part(self, rank: int, world: int) -> "Order":
+        """Return one rank's part of every batch.
+
+        A part is a run of neighbouring entries, which are about equally long, so that it needs
+        little padding. It has world-th of the batch's questions, give or take the longest entry,
+        and none where the batch has fewer entries than ranks.
+        """
+        first, end = self._cut(rank, world), self._cut(rank + 1, world)
+        return Order(self._rows, self._starts, self._lengths, np.stack([first, end], axis=1))
+
+    def _cut(self, rank: int, world: int) -> np.ndarray:
+        """Return before which entry of each batch the parts of lower ranks end: (batches,)."""
+        before = self._questions_before
+        first, end = before[self._batches.T]
+        target = first + (end - first) * rank / world
+        above = np.searchsorted(before, target)
+        below = np.maximum(above - 1, self._batches[:, 0])
+        return np.where(target - before[below] <= before[above] - target, below, above)
+
+    def filled(self, whole: "Order") -> "Order":
+        """Return this order with the first entry of `whole` in each batch that has none."""
+        batches, first = self._batches, whole._batches[:, 0]
+        empty = batches[:, 0] == batches[:, 1]
+        batches = np.where(empty[:, None], np.stack([first, first + 1], axis=1), batches)
+        return Order(self._rows, self._starts, self._lengths, batches)
 
 
 def plan_batches(

@@ -1,24 +1,26 @@
 """A head's logits for one batch, and its answers to a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache import SplitTable
 from pipeline.batches import BatchReader, FeatureBatch
 from pipeline.model import VqaModel
 from pipeline.order import plan_batches
+from pipeline.ranks import ALONE, Ranks
 
 
 def batch_logits(
-    model: VqaModel, batch: FeatureBatch, dtype: torch.dtype = torch.float32
+    model: nn.Module, batch: FeatureBatch, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
     Args:
-        model: The head.
+        model: The head, or what stands in for it (`pipeline/parallel.py`).
         batch: On the head's device.
         dtype: In what matrices are multiplied. Answers come from float32, so that they do not
             depend on the other questions of the batch; training may take bfloat16.
@@ -39,27 +41,55 @@ def batch_logits(
 
 
 def predict(
-    model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int
+    model: VqaModel,
+    reader: BatchReader,
+    split: SplitTable,
+    *,
+    batch_size: int,
+    ranks: Ranks = ALONE,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
-    """Return the most likely class of every question of a split: (questions,) int64."""
-    (predicted,) = predict_several([model], reader, split, batch_size=batch_size)
+    """Return the most likely class of every question of a split: (questions,) int64.
+
+    Args:
+        model: The head.
+        reader: Of the split.
+        split: The questions.
+        batch_size: Most questions in a batch.
+        ranks: Who shares the work; each takes whole batches, the same as one process would make,
+            and all return all answers.
+        after_batch: Called by each rank equally often.
+    """
+    (predicted,) = predict_several(
+        [model], reader, split, batch_size=batch_size, ranks=ranks, after_batch=after_batch
+    )
     return predicted
 
 
 @torch.inference_mode()
 def predict_several(
-    models: Sequence[VqaModel], reader: BatchReader, split: SplitTable, *, batch_size: int
+    models: Sequence[VqaModel],
+    reader: BatchReader,
+    split: SplitTable,
+    *,
+    batch_size: int,
+    ranks: Ranks = ALONE,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> list[np.ndarray]:
     """Return what `predict` returns for each of several heads, from one reading of the split."""
     for model in models:
         model.eval()
     order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
-    classes = [
-        (batch.questions, [batch_logits(model, batch).argmax(-1) for model in models])
-        for batch in reader.batches(order)
-    ]
+    rounds = range(0, len(order), ranks.world)
+    classes = []
+    # In the last round some ranks may have no batch.
+    for _, batch in zip_longest(rounds, reader.batches(order[ranks.rank :: ranks.world])):
+        if batch is not None:
+            found = [batch_logits(model, batch).argmax(-1) for model in models]
+            classes.append((batch.questions, found))
+        after_batch()
     predicted = [np.zeros(len(split), dtype=np.int64) for _ in models]
     for questions, found in classes:  # after all batches, so that none waits for a GPU
         for head, ones in zip(predicted, found, strict=True):
             head[questions] = ones.cpu().numpy()
-    return predicted
+    return [ranks.total(torch.from_numpy(head)).numpy() for head in predicted]

@@ -20,6 +20,7 @@ from pipeline.config import TrainConfig, load_config
 from pipeline.device import training_dtype
 from pipeline.display import console
 from pipeline.errors import ConfigError, RunError
+from pipeline.ranks import Ranks
 from pipeline.runs import write_metrics
 from pipeline.state import Began, TrainState, no_state
 from pipeline.weights import (
@@ -43,10 +44,12 @@ def began_with(
     splits: Mapping[str, SplitTable],
     files: Mapping[str, str],
     device: torch.device,
+    ranks: Ranks,
 ) -> Began:
     """Return what a training begins with; `files` are the digests of the run's own."""
     machine = {
         "device": device.type,
+        "ranks": ranks.world,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
@@ -129,6 +132,12 @@ def require_same(run: Path, was: Began, now: Began, *, cache: Path) -> None:
         raise RunError(
             f"{run}: its training began on {was.machine['device']}, and {now.machine['device']} is "
             f"asked for; they round otherwise. Give --device {was.machine['device']}."
+        )
+    if was.machine["ranks"] != now.machine["ranks"]:
+        raise RunError(
+            f"{run}: its training began on {was.machine['ranks']} ranks of torchrun, and would go "
+            f"on on {now.machine['ranks']}; sums are rounded otherwise then, and dropout draws "
+            f"otherwise. Give as many --nproc-per-node, or train anew with another --run."
         )
     for name, value in now.machine.items():
         if was.machine.get(name) != value:

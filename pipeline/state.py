@@ -4,9 +4,9 @@
     RUN/state/state.previous.safetensors   the one before
 
 Tensors: `model.NAME`; `average.NAME` where the weights are averaged; `optimizer.NAME.KEY`, AdamW's
-moments and step count of each parameter; `epoch.loss`, the running epoch's sum; `rng.cpu`, and
-`rng.cuda` where a GPU is used. The record holds `Progress` and `Began`. Batches are a function of
-seed and epoch, so their place is a number.
+moments and step count of each parameter; `epoch.loss`, the running epoch's sum on each rank;
+`rng.cpu`, and `rng.cuda` where a GPU is used. The record holds `Progress` and `Began`. Batches are
+a function of seed and epoch, so their place is a number.
 A state before the last leads to the same end, so that a damaged one costs minutes and no more.
 """
 
@@ -22,7 +22,7 @@ from pipeline.errors import RunError
 from pipeline.sealed import LastTwo, read_sealed, seal
 from pipeline.weights import writing
 
-FORMAT = 2
+FORMAT = 3
 STATE = "state/state.safetensors"
 
 T = TypeVar("T")

@@ -20,16 +20,24 @@ class Stop:
 
     Attributes:
         number: The signal; None before one has come.
+        obeyed: What another rank has had.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.obeyed: int | None = None
         self._before: dict[int, Any] = {}
         self._anywhere = False
 
     def check(self) -> None:
         """Raise `Stopped` if a signal has come."""
         if self.number is not None:
+            raise Stopped
+
+    def obey(self, number: int) -> None:
+        """Raise `Stopped` for a signal that all ranks know of; 0 is none."""
+        if number:
+            self.obeyed = number
             raise Stopped
 
     @contextmanager
@@ -61,9 +69,10 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         """Give the signals back, and send the one that came to whom it would have reached."""
         self._restore()
-        if self.number is not None:
-            signal.raise_signal(self.number)
-            sys.exit(128 + self.number)  # it reached nobody who cared
+        number = self.number or self.obeyed
+        if number is not None:
+            signal.raise_signal(number)
+            sys.exit(128 + number)  # it reached nobody who cared
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -29,6 +29,7 @@ from pipeline.events import Events, summary_writer
 from pipeline.features import Features, Residency
 from pipeline.metric import Rules, percent
 from pipeline.optimizer import learning_rate
+from pipeline.ranks import ALONE, Ranks
 from pipeline.resume import (
     agree,
     began_with,
@@ -84,6 +85,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a head and leave a run folder with its best weights.
 
@@ -99,6 +101,8 @@ def train(
         overwrite: Whether a run that is there may be replaced.
         resume: Whether to go on with a training; from a finished one its result is returned.
         tensorboard: Whether to write its curves for TensorBoard; see `pipeline/events.py`.
+        ranks: The processes that train it together (`pipeline/parallel.py`); all have to call this
+            alike, and to see the same cache and run folder. The first one alone writes.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
@@ -109,15 +113,15 @@ def train(
     started = time.monotonic()
     if tensorboard:
         summary_writer()  # or it would be missed when all is ready
-    if resume and (result := finished(run, config)):
+    if resume and (result := finished(run, config, ranks)):
         return result
-    state = last_state(run, config) if resume else None
+    state = last_state(run, config, ranks) if resume else None
     use_cores()
     data = load_train_data(cache_path, config)
     if state is not None:
-        require_same_data(run, state, data, config, device)
+        require_same_data(run, state, data, config, device, ranks)
     features = Features(data.cache, residency=residency, device=device)
-    how = {"overwrite": overwrite, "tensorboard": tensorboard}
+    how: dict[str, Any] = {"overwrite": overwrite, "tensorboard": tensorboard, "ranks": ranks}
     training = begin(run, data, features, config, state, started=started, **how)
     console.print(features.describe(), soft_wrap=True)
     with Stop() as stop:
@@ -125,18 +129,25 @@ def train(
         return training.finish(data)
 
 
-def last_state(run: Path, config: TrainConfig) -> TrainState:
+def last_state(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainState:
     """Return the state to go on from, if these are the settings that its training began with."""
-    state = recover_state(run)
+    mended = recover_state(run) if ranks.lead else None
+    ranks.wait()  # until the first rank has mended what is damaged
+    state = mended or recover_state(run)
     require_same_settings(run, state.began.config, config)
     return state
 
 
 def require_same_data(
-    run: Path, state: TrainState, data: TrainData, config: TrainConfig, device: torch.device
+    run: Path,
+    state: TrainState,
+    data: TrainData,
+    config: TrainConfig,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Raise unless cache, device and the run's files are as they were; see `require_same`."""
-    now = began_with(config, data.cache, data.splits, digests(run), device)
+    now = began_with(config, data.cache, data.splits, digests(run), device, ranks)
     require_same(run, state.began, now, cache=data.cache.directory)
 
 
@@ -150,14 +161,18 @@ def begin(
     started: float,
     overwrite: bool,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
 ) -> "Training":
     """Return a training that goes on from a state, or begins and makes its run folder."""
     train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
     trainer = build_trainer(
-        features, train_split, val_split, data.vocabulary, data.rules, config=config
+        features, train_split, val_split, data.vocabulary, data.rules, config=config, ranks=ranks
     )
     keep_freed_memory()  # of steps alone: what reading the cache took is given back
-    if state is None:
+    files: Mapping[str, str] = {}
+    if state is not None:
+        files = digests(run)
+    elif ranks.lead:
         files = start_run(
             run,
             config=config,
@@ -166,27 +181,27 @@ def begin(
             cache=data.cache,
             overwrite=overwrite,
         )
-    else:
-        files = digests(run)
-    began = began_with(config, data.cache, data.splits, files, features.device)
-    note_environment(run, features.device, began.cache)
+    began = began_with(config, data.cache, data.splits, files, features.device, ranks)
+    if ranks.lead:
+        note_environment(run, features.device, began.cache)
     training = Training(run, trainer, began, started)
     if state is None:
         training.save()
     else:
         training.go_on(state)
-    if tensorboard:
+    if tensorboard and ranks.lead:
         training.events = Events(run, trainer)
     return training
 
 
-def finished(run: Path, config: TrainConfig) -> TrainResult | None:
+def finished(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:
     """Return what came out of a training that is over; None if there is something to go on with."""
     found = outcome(run)
     if found is None:
         return None
     require_same_settings(run, vars(load_config(run / "config.toml", {})), config)
-    remove_state(run)
+    if ranks.lead:
+        remove_state(run)
     console.print(
         f"{run}: this training is finished; there is nothing to go on with", soft_wrap=True
     )
@@ -195,7 +210,7 @@ def finished(run: Path, config: TrainConfig) -> TrainResult | None:
 
 
 class Training:
-    """A trainer and its run folder.
+    """A trainer and its run folder, into which the first rank alone writes.
 
     Args:
         run: The folder, as `start_run` left it.
@@ -207,6 +222,7 @@ class Training:
     def __init__(self, run: Path, trainer: Trainer, began: Began, started: float) -> None:
         self.run = run
         self.trainer = trainer
+        self.ranks = trainer.ranks
         self.began = began
         self.started = started
         self.events: Events | None = None
@@ -237,12 +253,21 @@ class Training:
         )
         return TrainState(trainer.tensors(), progress, self.began)
 
-    def save(self) -> None:
-        """Save a state."""
+    def save(self) -> TrainState:
+        """Save a state and return it. All ranks have to call it."""
         if self.events:
             self.events.write()
-        save_state(self.run, self.state())
+        state = self.state()
+        if self.ranks.lead:
+            save_state(self.run, state)
+        self.ranks.wait()  # where one ends, torchrun ends all
         self.saved = time.monotonic()
+        return state
+
+    @property
+    def due(self) -> bool:
+        """Whether the last state is old."""
+        return time.monotonic() - self.saved >= CHECKPOINT_SECONDS
 
     def note_step(self) -> None:
         """Note a step that was made, for TensorBoard."""
@@ -251,7 +276,7 @@ class Training:
 
     def save_in_time(self) -> None:
         """Save a state, between two steps, if the last one is old."""
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+        if self.due:
             self.save()
 
     def go_on(self, state: TrainState) -> None:
@@ -259,13 +284,14 @@ class Training:
         found, trainer = state.progress, self.trainer
         try:
             trainer.restore(state.tensors)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, IndexError, RuntimeError) as error:
             reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise RunError(
                 f"{self.run}: its state is that of another head ({reason}). Go on with the "
                 f"version that began it, or train anew with --overwrite."
             ) from error
-        agree(self.run, state)
+        if self.ranks.lead:
+            agree(self.run, state)
         self.metrics = list(found.metrics)
         self.best_accuracy, self.best_epoch = found.best_accuracy, found.best_epoch
         self.training_seconds = found.training_seconds
@@ -287,14 +313,13 @@ class Training:
 
         def after_step() -> None:
             self.note_step()
-            stop.check()
-            self.save_in_time()
+            if self._agreed(stop, due=self.due):
+                self.save()
 
         try:
             while not self.over:
                 loss = self.trainer.epoch(len(self.metrics), after_step)
-                with stop.anywhere():
-                    accuracy = self.trainer.accuracy()
+                accuracy = self._accuracy(stop)
                 self._show_epoch(loss, accuracy)
                 self.end_epoch(loss, accuracy)
         except Stopped:
@@ -303,6 +328,21 @@ class Training:
         finally:
             if self.events:
                 self.events.close()
+
+    def _agreed(self, stop: Stop, *, due: bool = False) -> bool:
+        """Raise `Stopped` if any rank has had a signal; return whether a state is due on any.
+
+        So all ranks stop, and save, at the same place.
+        """
+        number, due_on_any = self.ranks.largest(stop.number or 0, int(due))
+        stop.obey(number)
+        return bool(due_on_any)
+
+    def _accuracy(self, stop: Stop) -> float:
+        if self.ranks.world > 1:
+            return self.trainer.accuracy(lambda: self._agreed(stop))
+        with stop.anywhere():
+            return self.trainer.accuracy()
 
     def _show_epoch(self, loss: float, accuracy: float) -> None:
         config = self.trainer.config
@@ -321,9 +361,11 @@ class Training:
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, number
             require_finite(self.run, self.trainer.scored.state_dict(), epoch=number)
-        self.save()  # before what it decides; see above
+        state = self.save()  # before what it decides; see above
+        if not self.ranks.lead:
+            return
         if self.best_epoch == number:
-            save_best(self.run, self.state())
+            save_best(self.run, state)
         write_metrics(self.run, self.metrics)
 
     def _line(self, number: int, loss: float, accuracy: float) -> dict[str, Any]:
@@ -353,10 +395,12 @@ class Training:
                 f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}",
                 soft_wrap=True,
             )
-        origin = data.cache.manifest.splits[self.trainer.config.train_split].origin
-        summary = {**vars(result), "metric": data.rules, "dataset": origin.get("dataset")}
-        write_card(self.run, summary)
-        finish_run(self.run, data.cache, summary)
+        if self.ranks.lead:
+            origin = data.cache.manifest.splits[self.trainer.config.train_split].origin
+            summary = {**vars(result), "metric": data.rules, "dataset": origin.get("dataset")}
+            write_card(self.run, summary)
+            finish_run(self.run, data.cache, summary)
+        self.ranks.wait()  # until there is a result
         return result
 
     def _result(self, rules: Rules) -> TrainResult:

@@ -27,7 +27,9 @@ from pipeline.metric import Rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.order import Order, plan_batches
+from pipeline.parallel import parallel, seed_draws, summed
 from pipeline.predict import batch_logits, predict
+from pipeline.ranks import ALONE, Ranks
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Trainer:
         planned: Batches of its plan,
         batch: and those of them that are done: up to the last step,
         seen: or up to now.
-        loss: Sum over its questions so far.
+        loss: Sum over its questions so far, of this rank's part.
         questions: That this process has trained on.
         epoch_seconds: What it has taken so far.
     """
@@ -58,6 +60,7 @@ class Trainer:
     val_scores: ClassScores
     average: Average | None
     steps: int
+    ranks: Ranks = ALONE
     step: int = 0
     running: int = 0
     planned: int = 0
@@ -69,6 +72,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.loss = torch.zeros((), device=self.device)
+        self._parallel = parallel(self.model, self.ranks, self.device)
 
     def plan(self, number: int) -> Order:
         """Return the batches of an epoch."""
@@ -91,11 +95,16 @@ class Trainer:
         """
         plan = self.begin(number)
         left = plan[self.batch :]
+        mine = left.part(self.ranks.rank, self.ranks.world)
         clock = time.perf_counter()
         with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
-            for batch in self.train_reader.batches(left):
-                ends_step = self.learn(batch)
-                advance(len(batch.questions))
+            # All ranks take part in every batch: one that has no question of it reads another's,
+            # and counts none.
+            batches = self.train_reader.batches(mine.filled(left))
+            sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
+            for batch, (own, everyones) in zip(batches, sizes, strict=True):
+                ends_step = self.learn(batch, own)
+                advance(everyones)
                 if ends_step:
                     self.epoch_seconds += time.perf_counter() - clock
                     after_step()
@@ -112,34 +121,44 @@ class Trainer:
         self.model.train()
         return plan
 
-    def learn(self, batch: FeatureBatch) -> bool:
+    def learn(self, batch: FeatureBatch, own: int | None = None) -> bool:
         """Take the next batch of the epoch; return whether a step ended with it.
 
         Only then can the trainer be taken apart.
+
+        Args:
+            batch: This rank's part of it.
+            own: How many of its questions count: all (None), or 0 where it is another's.
         """
-        config = self.config
+        config, ranks = self.config, self.ranks
+        own = len(batch.questions) if own is None else own
         dtype = training_dtype(config.precision, self.device)
-        logits = batch_logits(self.model, batch, dtype)
-        loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
-        # Batches differ a little in size; each question counts the same.
-        share = len(batch.questions) / (config.batch_size * config.accumulate)
-        (loss * share).backward()
-        self.loss += loss.detach() * len(batch.questions)
-        self.questions += len(batch.questions)
         self.seen += 1
-        if self.seen % config.accumulate and self.seen < self.planned:
+        ends_step = self.seen % config.accumulate == 0 or self.seen == self.planned
+        if ranks.world > 1:
+            seed_draws(config.seed, self.running, self.seen, ranks.rank)
+        with summed(self._parallel, now=ends_step):
+            logits = batch_logits(self._parallel, batch, dtype)
+            loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
+            # Batches differ a little in size; each question counts the same.
+            share = ranks.world * own / (config.batch_size * config.accumulate)
+            (loss * share).backward()
+        self.loss += loss.detach() * own
+        self.questions += own
+        if not ends_step:
             return False
         self._update()
         self.batch = self.seen
         return True
 
     def mean_loss(self) -> float:
-        """Return the mean loss of an epoch that is over.
+        """Return the mean loss of an epoch that is over. All ranks have to call it.
 
         Raises:
             NotFiniteError: if it is not finite.
         """
-        mean, epoch = self.loss.item() / len(self.train_split), self.running + 1
+        mean = self._losses().sum().item() / len(self.train_split)
+        epoch = self.running + 1
         if not math.isfinite(mean):
             kept = "the best weights so far are kept" if self.running else "no weights were kept"
             raise NotFiniteError(
@@ -163,10 +182,15 @@ class Trainer:
         """The head that is validated and kept: of the averaged weights where there are any."""
         return self.model if self.average is None else self.average.model
 
-    def accuracy(self) -> float:
-        """Return the accuracy on the validation split, in percent."""
+    def accuracy(self, after_batch: Callable[[], object] = lambda: None) -> float:
+        """Return the accuracy on the validation split, in percent; see `predict`."""
         predicted = predict(
-            self.scored, self.val_reader, self.val_split, batch_size=2 * self.config.batch_size
+            self.scored,
+            self.val_reader,
+            self.val_split,
+            batch_size=2 * self.config.batch_size,
+            ranks=self.ranks,
+            after_batch=after_batch,
         )
         return self.accuracy_of(predicted)
 
@@ -174,8 +198,17 @@ class Trainer:
         """Return the accuracy of the classes predicted for the validation split, in percent."""
         return 100 * float(self.val_scores.score(predicted).mean())
 
+    def _losses(self) -> Tensor:
+        """Return `loss` of each rank: (ranks,), on the CPU."""
+        losses = torch.zeros(self.ranks.world)
+        losses[self.ranks.rank] = self.loss
+        return self.ranks.total(losses)
+
     def tensors(self) -> dict[str, Tensor]:
-        """Return what `restore` needs beside the numbers above; see `pipeline/state.py`."""
+        """Return what `restore` needs beside the numbers above; see `pipeline/state.py`.
+
+        All ranks have to call it.
+        """
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.average is not None:
             averages = self.average.model.state_dict()
@@ -183,7 +216,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, tensor in self.optimizer.state.get(parameter, {}).items():
                 found[f"optimizer.{name}.{key}"] = tensor
-        found |= {"epoch.loss": self.loss, "rng.cpu": torch.get_rng_state()}
+        found |= {"epoch.loss": self._losses(), "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             found["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         return found
@@ -198,7 +231,7 @@ class Trainer:
         torch.set_rng_state(tensors.pop("rng.cpu"))
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors.pop("rng.cuda"), self.device)
-        self.loss.copy_(tensors.pop("epoch.loss"))
+        self.loss.copy_(tensors.pop("epoch.loss")[self.ranks.rank])
         self.model.load_state_dict(_below("model", tensors))
         if self.average is not None:
             self.average.model.load_state_dict(_below("average", tensors))
@@ -247,8 +280,9 @@ def build_trainer(
     rules: Rules,
     *,
     config: TrainConfig,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
-    """Return a trainer before its first step.
+    """Return a trainer before its first step. All ranks have to call it.
 
     Raises:
         ConfigError: if settings and data do not fit together.
@@ -277,4 +311,5 @@ def build_trainer(
         average=Average(model, config.ema) if config.ema else None,
         # Epochs may differ by a batch; the schedule only needs to be about right at its end.
         steps=config.epochs * math.ceil(len(plan) / config.accumulate),
+        ranks=ranks,
     )

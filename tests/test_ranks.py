@@ -1,35 +1,17 @@
 """Several processes make the cache that one makes, byte for byte, whichever of them dies."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from frozen import files
 from ranks_worker import main
+from torchrun import torchrun
 
 from cache import load_manifest
-from pipeline.ranks import Ranks, torchrun_ranks
+from pipeline.ranks import Ranks, _failed_before, torchrun_ranks
 
-HERE = Path(__file__).parent
-
-
-def torchrun(ranks: int, *words: object) -> subprocess.CompletedProcess[str]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    command += ["--master-addr", "localhost", "--master-port", str(port)]
-    return subprocess.run(
-        [*command, str(HERE / "ranks_worker.py"), *map(str, words)],
-        env=os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+WORKER = Path(__file__).parent / "ranks_worker.py"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +28,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_ranks_make_the_bytes_of_one_process(
     ranks: int, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
-    done = torchrun(ranks, tmp_path)
+    done = torchrun(ranks, WORKER, tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("'skipped': 1") == 1  # only the first rank speaks
@@ -58,7 +40,7 @@ def test_a_dead_rank_leaves_a_cache_that_any_number_of_ranks_finishes(
     alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     for dies in ("1:2", "0:3"):
-        done = torchrun(2, tmp_path, dies)
+        done = torchrun(2, WORKER, tmp_path, dies)
         assert done.returncode != 0
         assert "SIGKILL" in done.stderr
         manifest = load_manifest(tmp_path)
@@ -83,3 +65,14 @@ def test_a_world_size_without_torchrun_is_no_rank(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("RANK", raising=False)
     with torchrun_ranks() as ranks:
         assert ranks == Ranks(0, 1)
+
+
+def test_the_first_rank_to_fail_says_why() -> None:
+    """A signal is no failure, but what follows from one."""
+    store = dist.HashStore()
+    assert [_failed_before(store, fails) for fails in (False, True, True, False)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
