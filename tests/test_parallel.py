@@ -204,10 +204,6 @@ def test_killed_and_resumed_ranks_end_as_undisturbed_ones(
 
     assert again.returncode == 0, again.stderr
     assert "going on after 1 of 3 epochs, 4 of 9 steps" in again.stderr
-    one, other = (
-        (tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "killed")
-    )
-    assert one[-4000:] == other[-4000:]
     assert curve(tmp_path / "whole") == curve(tmp_path / "killed")
     weights = [
         read_weights(tmp_path / run / "model.safetensors").tensors for run in ("whole", "killed")
