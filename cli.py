@@ -126,6 +126,13 @@ def train_head(
         Path | None,
         typer.Option(help="TOML file of many heads, trained in one pass; runs in RUN/NAME."),
     ] = None,
+    preset: Annotated[
+        Literal["basic", "small", "large"] | None,
+        typer.Option(
+            help="Settings that file and flags win over. basic: the plainest form. small, large: "
+            "6 layers of width 512 or 1024, words that look at each other, attention pooling."
+        ),
+    ] = None,
     fusion: Annotated[
         Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
         typer.Option(help="How pictures and questions meet.  [default: co-attention]"),
@@ -175,6 +182,7 @@ def train_head(
     if resume and overwrite:
         raise typer.BadParameter("--resume goes on with a run, --overwrite replaces it; give one")
     settings = {
+        "preset": preset,
         "fusion": fusion,
         "layers": layers,
         "width": width,

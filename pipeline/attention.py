@@ -1,4 +1,4 @@
-"""Multi-head cross-attention between the words of many questions and the patches of one picture.
+"""Multi-head attention among the words of many questions and the patches of one picture.
 
 Axis legend, used in every comment of the trainable half:
 
@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.words import Words
+from pipeline.words import Words, hide
 
 
-class CrossAttention(nn.Module):
-    """Projections of one direction of cross-attention; see the two functions for the directions.
+class Attention(nn.Module):
+    """Projections of one direction of attention; see the three functions for the directions.
 
     Args:
         width: Size of queries, keys, values and output.
@@ -74,8 +74,31 @@ class CrossAttention(nn.Module):
         attended = _attend(q, k, v).transpose(1, 2).reshape(queries.shape)
         return F.linear(attended, then.weight @ self.output.weight, self._bias(then))
 
+    def words_to_words(self, words: Tensor, places: Words) -> Tensor:
+        """Let every word look at all words of its question, in both directions.
+
+        Args:
+            words: At any of the places of `pipeline/words.py`. Where a slot has no real token the
+                result is finite and means nothing.
+            places: Of the words.
+
+        Returns:
+            (images, slots, tokens, width).
+        """
+        q, k, v = (
+            self.split(places.at_slots(x)).transpose(2, 3)  # (images, slots, heads, tokens, ..)
+            for x in (self.query(words), self.key(words), self.value(words))
+        )
+        attended = _attend(q, k, v, places.attention_mask[:, :, None, None])
+        return self.output(attended.transpose(2, 3).flatten(-2))
+
     def patches_to_words(
-        self, patches: Tensor, words: Tensor, then: nn.Linear, plus: Tensor, places: Words
+        self,
+        patches: Tensor,
+        words: Tensor,
+        then: nn.Linear,
+        plus: Tensor | None,
+        places: Words,
     ) -> Tensor:
         """Let every patch look at the words of each question, and apply `then` to the result.
 
@@ -86,16 +109,14 @@ class CrossAttention(nn.Module):
             then: The linear map that follows. It is applied to the values before they are
                 averaged, which is the same sum in another order and spares two matrix products
                 for every patch of every question.
-            plus: (images, groups, patches, then.out_features), added to the result.
+            plus: (images, groups, patches, then.out_features), added to the result, or None.
             places: Of the words.
 
         Returns:
             (images, slots, patches, then.out_features).
         """
         scores = self._scores(patches, words, places)
-        hidden = ~places.attention_mask[..., None]
-        # The lowest finite number, not -inf: an empty slot must not turn into NaN.
-        scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+        scores = hide(scores, places.attention_mask[..., None])
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
         # A softmax over an axis with a long one behind it runs three times faster on a CPU than
         # one over a short last axis.
@@ -104,7 +125,8 @@ class CrossAttention(nn.Module):
         values = places.at_slots(self._folded_values(words, then))
         values = values.reshape(*weights.shape[:3], -1)
         # In place: this is the largest tensor of a step, and memory is what limits its arithmetic.
-        return (weights.transpose(2, 3) @ values).add_(plus + self._bias(then))
+        bias = self._bias(then)
+        return (weights.transpose(2, 3) @ values).add_(bias if plus is None else plus + bias)
 
     def _scores(self, patches: Tensor, words: Tensor, places: Words) -> Tensor:
         """Return what every patch thinks of every word: (images, slots, tokens, heads * patches).
@@ -133,13 +155,17 @@ class CrossAttention(nn.Module):
         return F.linear(self.output.bias, then.weight, then.bias)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(head_dim)) v; all (..., length, head_dim)."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(head_dim)) v; all (..., length, head_dim), True in `mask` = seen."""
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
+        # A row of -inf alone would be NaN, so the mask is of numbers.
+        bias = hide(torch.zeros_like(mask, dtype=q.dtype), mask) if mask is not None else None
+        return F.scaled_dot_product_attention(q, k, v, bias)
     # On a CPU the fused kernel is no faster in float32, and its backward pass in bfloat16 takes
     # five times as long as this.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores = hide(scores, mask)
     at_least_single = torch.promote_types(scores.dtype, torch.float32)
     return scores.softmax(dim=-1, dtype=at_least_single).to(v.dtype) @ v
 
@@ -148,11 +174,3 @@ def lowered(x: Tensor) -> Tensor:
     """Return `x` as autocast would multiply it, once for all the matrices that it goes through."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-
-
-def mean(x: Tensor) -> Tensor:
-    """Average over the last axis but one: (..., length, width) -> (..., width).
-
-    As a sum, whose gradient is a view: that of a mean is as large as `x`.
-    """
-    return x.sum(-2) / x.shape[-2]

@@ -10,7 +10,10 @@ from typing import Any
 
 from pipeline.device import PRECISIONS, Precision
 from pipeline.errors import ConfigError
-from pipeline.model import FUSIONS, Fusion
+from pipeline.layers import Merge
+from pipeline.model import CHOICES, AnswerHead, Fusion
+from pipeline.pooling import PoolingKind
+from pipeline.presets import PRESETS
 
 KINDS: dict[type, str] = {
     int: "a whole number",
@@ -20,10 +23,11 @@ KINDS: dict[type, str] = {
 }
 """How a setting's type is called in a message."""
 
-COUNTS = ("layers", "width", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
+COUNTS = ("layers", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
 SEEDS = ("seed", "order_seed")
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **{name: (lambda count: count >= 1, "at least 1") for name in COUNTS},
+    "width": (lambda width: width >= 0, "at least 0"),
     "top_answers": (lambda count: count >= 0, "at least 0"),
     "patience": (lambda epochs: epochs >= 0, "at least 0"),
     **{name: (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63") for name in SEEDS},
@@ -33,8 +37,9 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
     "dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
     "ema": (lambda decay: 0 <= decay < 1, "at least 0 and below 1"),
+    "feature_dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
     "precision": (lambda kind: kind in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-    "fusion": (lambda kind: kind in FUSIONS, f"one of {', '.join(FUSIONS)}"),
+    **{name: (kinds.__contains__, f"one of {', '.join(kinds)}") for name, kinds in CHOICES.items()},
 }
 """What a value has to satisfy, and how that is said."""
 
@@ -48,11 +53,25 @@ class TrainConfig:
     layers: int = 1
     """Cross-attention layers."""
     width: int = 256
-    """Size of everything between the projections and the head."""
+    """Size of everything between the projections and the head; 0 is that of a hidden state."""
     heads: int = 4
     """Attention heads."""
     dropout: float = 0.1
     """Share of activations dropped in training."""
+    feature_dropout: float = 0.0
+    """Share of the encoders' channels dropped in training."""
+    place: bool = True
+    """Whether patches are told where they are."""
+    text_self_attention: bool = False
+    """Whether the words of a question look at each other before each layer."""
+    merge: Merge = "concat"
+    """How original and attended features come together."""
+    pooling: PoolingKind = "mean"
+    """How words and patches become one vector each."""
+    post_norm: bool = False
+    """Whether norms come after each residual sum, and not before each look."""
+    answer_head: AnswerHead = "mlp"
+    """What makes logits of the pooled vectors."""
     epochs: int = 15
     """Passes over the training split."""
     patience: int = 0
@@ -121,7 +140,8 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
 
     Args:
         path: A TOML file, or None.
-        overrides: Settings that win; those that are None are as if not given.
+        overrides: Settings that win; those that are None are as if not given. Here as in the file,
+            `preset` is a name of `pipeline/presets.py`, over whose settings all others win.
 
     Raises:
         ConfigError: if the file cannot be read, or a name or value is not known.
@@ -129,7 +149,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     settings = read_settings(path) if path is not None else {}
     settings |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return TrainConfig(**settings)
+        return make_config(settings)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
 
@@ -156,9 +176,30 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
 
 def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) -> None:
     """Raise `ConfigError` unless all names are those of settings, or among the others."""
-    known = [*(field.name for field in fields(TrainConfig)), *also]
+    known = [*(field.name for field in fields(TrainConfig)), "preset", *also]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
             raise ConfigError(f"{path}: unknown key {name!r}; {hint}")
+
+
+def make_config(settings: Mapping[str, Any]) -> TrainConfig:
+    """Return the settings that are given, over those of a `preset` among them, over the defaults.
+
+    Raises:
+        ConfigError: if a value is not allowed.
+    """
+    given = {name: value for name, value in settings.items() if name != "preset"}
+    return TrainConfig(**preset_settings(settings.get("preset")) | given)
+
+
+def preset_settings(name: str | None) -> dict[str, Any]:
+    """Return the settings of a preset; none without a name.
+
+    Raises:
+        ConfigError: if there is no such preset.
+    """
+    if name is not None and name not in list(PRESETS):
+        raise ConfigError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
+    return dict(PRESETS[name]) if name is not None else {}

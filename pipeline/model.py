@@ -14,14 +14,24 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pipeline.attention import lowered, mean
+from pipeline.attention import lowered
 from pipeline.errors import ConfigError
-from pipeline.layers import CoAttentionLayer
+from pipeline.layers import MERGES, CoAttentionLayer, Merge
+from pipeline.pooling import POOLINGS, Pooling, PoolingKind
 from pipeline.pretrained import Pretrained
 from pipeline.words import Words
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+AnswerHead = Literal["mlp", "linear"]
+ANSWER_HEADS: tuple[AnswerHead, ...] = get_args(AnswerHead)
+CHOICES: dict[str, tuple[str, ...]] = {
+    "fusion": FUSIONS,
+    "merge": MERGES,
+    "pooling": POOLINGS,
+    "answer_head": ANSWER_HEADS,
+}
+"""Settings that are one of a few names."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,14 @@ class ModelConfig:
         heads: Attention heads; divides `width`.
         layers: Cross-attention layers; the kinds without attention ignore it.
         dropout: Share of activations dropped in training, 0 to below 1.
+        feature_dropout: Share of the encoders' channels dropped in training, 0 to below 1; drawn
+            for each picture and each distinct prefix.
+        place: Whether patches are told where they are.
+        text_self_attention: Whether the words of a question look at each other before each layer.
+        merge: How original and attended features come together; see `MERGES`.
+        pooling: How words and patches become one vector each; see `POOLINGS`.
+        post_norm: Whether norms come after each residual sum, and not before each look.
+        answer_head: What makes logits of the pooled vectors: an MLP or a linear map.
     """
 
     vision_dim: int
@@ -49,11 +67,19 @@ class ModelConfig:
     heads: int = 4
     layers: int = 1
     dropout: float = 0.1
+    feature_dropout: float = 0.0
+    place: bool = True
+    text_self_attention: bool = False
+    merge: Merge = "concat"
+    pooling: PoolingKind = "mean"
+    post_norm: bool = False
+    answer_head: AnswerHead = "mlp"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # JSON brings a list
-        if self.fusion not in FUSIONS:
-            raise ConfigError(f"fusion is {self.fusion!r}; it must be one of {', '.join(FUSIONS)}")
+        for name, kinds in CHOICES.items():
+            if (found := getattr(self, name)) not in kinds:
+                raise ConfigError(f"{name} is {found!r}; it must be one of {', '.join(kinds)}")
         for name in ("vision_dim", "text_dim", "answers", "width", "heads", "layers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -62,8 +88,9 @@ class ModelConfig:
                 f"width {self.width} cannot be split over {self.heads} heads; "
                 f"choose a width that is a multiple of the heads"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        for name in ("dropout", "feature_dropout"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise ConfigError(f"{name} is {share}; it must be at least 0 and below 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -71,18 +98,29 @@ class ModelConfig:
 
 
 class Projection(nn.Module):
-    """LayerNorm and a linear map: features of an encoder into the width of the head."""
+    """LayerNorm and a linear map: features of an encoder into the width of the head.
 
-    def __init__(self, features: int, width: int) -> None:
+    Args:
+        features: Size of an encoder's vector.
+        width: Of the head.
+        dropout: Share of the features' channels that is dropped in training.
+    """
+
+    def __init__(self, features: int, width: int, dropout: float) -> None:
         super().__init__()
         # A scale and a shift of its own would be the linear map's twice over, and to train them a
         # gradient would have to go through every feature.
         self.norm = nn.LayerNorm(features, elementwise_affine=False)
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., features) -> (..., width)."""
-        return self.linear(self.norm(x))
+        """(rows, features) or (..., length, features) -> the same with `width`."""
+        x = self.norm(x)
+        if self.training and self.dropout.p:
+            # One draw for all patches of a picture or words of a question, as in the MLPs.
+            x = x * self.dropout(torch.ones_like(x if x.dim() == 2 else x[..., :1, :]))
+        return self.linear(x)
 
 
 class Place(nn.Module):
@@ -114,9 +152,10 @@ class VqaModel(Pretrained):
         width, fusion = config.width, config.fusion
         sees, reads = fusion != "question-only", fusion != "image-only"
         attends = fusion in ("co-attention", "text-to-image")
-        self.vision_projection = Projection(config.vision_dim, width) if sees else None
-        self.text_projection = Projection(config.text_dim, width) if reads else None
-        self.place = Place(config.grid, width) if attends else None
+        dropped = config.feature_dropout
+        self.vision_projection = Projection(config.vision_dim, width, dropped) if sees else None
+        self.text_projection = Projection(config.text_dim, width, dropped) if reads else None
+        self.place = Place(config.grid, width) if attends and config.place else None
         self.layers = nn.ModuleList(
             CoAttentionLayer(
                 width=width,
@@ -124,16 +163,25 @@ class VqaModel(Pretrained):
                 dropout=config.dropout,
                 both=fusion == "co-attention",
                 last=i == config.layers - 1,
+                self_attention=config.text_self_attention,
+                merge=config.merge,
+                pooling=config.pooling,
+                post_norm=config.post_norm,
             )
             for i in range(config.layers if attends else 0)
         )
-        self.fusion = nn.Sequential(
-            nn.LayerNorm((sees + reads) * width),
-            nn.Linear((sees + reads) * width, 2 * width),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-        )
-        self.head = nn.Linear(2 * width, config.answers)
+        # Where there are layers, the last one pools.
+        words, patches = reads and not attends, sees and not attends
+        self.words_pooling = Pooling(config.pooling, width) if words else None
+        self.patches_pooling = Pooling(config.pooling, width) if patches else None
+        pooled = (sees + reads) * width
+        self.fusion = nn.Sequential(nn.LayerNorm(pooled))
+        if config.answer_head == "mlp":
+            self.fusion.extend(
+                [nn.Linear(pooled, 2 * width), nn.GELU(), nn.Dropout(config.dropout)]
+            )
+            pooled = 2 * width
+        self.head = nn.Linear(pooled, config.answers)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -198,15 +246,15 @@ class VqaModel(Pretrained):
             patches = self.place(patches)  # (images, 1, patches, width)
         for layer in self.layers:
             text, patches = layer(text, patches, at)
-        pooled = []
-        if text is not None:
-            pooled.append(text if self.layers else at.mean(text))  # (images, slots, width)
+        if text is not None and self.words_pooling is not None:
+            text = self.words_pooling.over_words(text, at)(text)
+        if patches is not None and self.patches_pooling is not None:
+            patches = self.patches_pooling.over_patches(patches)(patches)
+        pooled = [text] if text is not None else []  # (images, slots, width)
         if patches is not None:
-            patches = patches if self.layers else mean(patches)
             pooled.append(patches.expand(-1, slots, -1))
-        fused = (
-            torch.cat(pooled, dim=-1).flatten(0, 1).index_select(0, places)
-        )  # (questions, 1 or 2 widths)
+        # (questions, 1 or 2 widths)
+        fused = torch.cat(pooled, dim=-1).flatten(0, 1).index_select(0, places)
         fused = self.fusion(fused)
         # In bfloat16 logits that are near each other would be the same number.
         with torch.autocast(fused.device.type, enabled=False):

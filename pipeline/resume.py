@@ -16,7 +16,7 @@ import torch
 from cache import CacheMismatchError, FeatureCache, SplitTable
 from cache.files import digest
 from cache.manifest import ShardRecord
-from pipeline.config import TrainConfig, load_config
+from pipeline.config import TrainConfig, load_config, preset_settings
 from pipeline.device import training_dtype
 from pipeline.display import console
 from pipeline.errors import ConfigError, RunError
@@ -90,6 +90,10 @@ def asked_config(run: Path, config: Path | None, overrides: Mapping[str, Any]) -
     own = run / "config.toml"
     if not own.exists():
         raise no_state(run)
+    if config is None:  # the run's own file has every setting, and would win over a preset
+        overrides = preset_settings(overrides.get("preset")) | {
+            name: value for name, value in overrides.items() if value is not None
+        }
     return load_config(config or own, overrides)
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import TrainConfig, read_settings, require_known
+from pipeline.config import TrainConfig, make_config, read_settings, require_known
 from pipeline.errors import ConfigError
 
 SHARED = (
@@ -92,7 +92,7 @@ def _heads(
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         try:
-            heads.append(_Asked(name, chosen, TrainConfig(**{**merged, **chosen})))
+            heads.append(_Asked(name, chosen, make_config({**merged, **chosen})))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return heads

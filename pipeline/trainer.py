@@ -8,7 +8,8 @@ gradients then, and whatever is drawn comes from generators whose states are amo
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -257,19 +258,15 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
     """Return the head with which a training begins: a function of its settings and its seed."""
     torch.manual_seed(config.seed)
-    return VqaModel(
-        ModelConfig(
-            vision_dim=spec.vision_dim,
-            text_dim=spec.text_dim,
-            grid=spec.grid,
-            answers=answers,
-            fusion=config.fusion,
-            width=config.width,
-            heads=config.heads,
-            layers=config.layers,
-            dropout=config.dropout,
-        )
-    )
+    shapes: dict[str, Any] = {
+        "vision_dim": spec.vision_dim,
+        "text_dim": spec.text_dim,
+        "grid": spec.grid,
+    }
+    names = {field.name for field in fields(ModelConfig)} - {*shapes, "answers"}
+    settings = {name: getattr(config, name) for name in names}
+    settings["width"] = config.width or spec.text_dim
+    return VqaModel(ModelConfig(**shapes, answers=answers, **settings))
 
 
 def build_trainer(

@@ -60,6 +60,23 @@ class Words:
             return (counts @ self.at_images(x)) / counts.sum(-1, keepdim=True).clamp(min=1)
         return masked_mean(self.at_slots(x), self.attention_mask)
 
+    def average(self, x: Tensor, scores: Tensor) -> Tensor:
+        """Average over the real tokens of each question, with the softmax of `scores` as weights.
+
+        Args:
+            x: At any place.
+            scores: At any place, with one number a word.
+
+        Returns:
+            (images, slots, width), zeros in an empty slot.
+        """
+        scores = self.at_slots(scores).squeeze(-1)  # (images, slots, tokens)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        weights = hide(scores, self.attention_mask).softmax(-1) * self.attention_mask
+        if x.dim() < 4 and self.paths is not None:
+            return self._by_word(weights).to(x.dtype) @ self.at_images(x)
+        return (weights.to(x.dtype).unsqueeze(-2) @ self.at_slots(x)).squeeze(-2)
+
     @cached_property
     def _paths(self) -> Tensor:
         """`paths` as places in (images * words)."""
@@ -78,12 +95,14 @@ class Words:
     @cached_property
     def _counts(self) -> Tensor:
         """(images, slots, words) how often a question has a word."""
+        return self._by_word(self.attention_mask.float())
+
+    def _by_word(self, x: Tensor) -> Tensor:
+        """Sum over the places of each word: (images, slots, tokens) -> (images, slots, words)."""
         assert self.rows is not None
         assert self.paths is not None
-        counts = torch.zeros(
-            (*self.paths.shape[:2], self.rows.shape[1]), device=self.attention_mask.device
-        )
-        return counts.scatter_add_(2, self.paths, self.attention_mask.to(counts.dtype))
+        sums = x.new_zeros((*self.paths.shape[:2], self.rows.shape[1]))
+        return sums.scatter_add(2, self.paths, x)
 
 
 def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
@@ -93,3 +112,11 @@ def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
     """
     weights = attention_mask.to(x.dtype).unsqueeze(-2)  # (..., 1, tokens)
     return (weights @ x).squeeze(-2) / weights.sum(-1).clamp(min=1)
+
+
+def hide(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return scores that softmax turns to zero where `mask` is False.
+
+    The lowest finite number, not -inf: an empty slot must not turn into NaN.
+    """
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.attention import CrossAttention
+from pipeline.attention import Attention
 from pipeline.words import Words
 
 IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
@@ -30,10 +30,10 @@ class Inputs:
         self.upstream = random(IMAGES, SLOTS, max(TOKENS, PATCHES), max(WIDTH, OUT))
 
 
-def ours_and_torchs() -> tuple[CrossAttention, nn.MultiheadAttention]:
+def ours_and_torchs() -> tuple[Attention, nn.MultiheadAttention]:
     """Return both with the same weights, and biases that are not zero."""
     torch.manual_seed(0)
-    ours = CrossAttention(width=WIDTH, heads=HEADS).double()
+    ours = Attention(width=WIDTH, heads=HEADS).double()
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
     parts = (ours.query, ours.key, ours.value)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def per_question(x: Tensor) -> Tensor:
 
 
 def assert_same_gradients(
-    ours: CrossAttention,
+    ours: Attention,
     theirs: nn.MultiheadAttention,
     results: tuple[Tensor, Tensor],
     inputs: Inputs,
@@ -206,3 +206,44 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
     assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)
+
+
+def test_words_look_at_each_other_as_in_torch() -> None:
+    """In both directions; padding is hidden."""
+    inputs = Inputs(1)
+    ours, theirs = ours_and_torchs()
+    words, mask = per_question(inputs.words), inputs.attention_mask.flatten(0, 1)
+    expected, _ = theirs(words, words, words, key_padding_mask=~mask)
+
+    got = ours.words_to_words(inputs.words, inputs.places).flatten(0, 1)
+
+    assert_close(got[mask], expected[mask], atol=1e-12, rtol=0)
+    upstream = torch.randn(int(mask.sum()), WIDTH, dtype=torch.float64)
+    for mine, torchs in (
+        (inputs.words, inputs.words),
+        (ours.value.bias, theirs.in_proj_bias),
+        (ours.key.weight, theirs.in_proj_weight),
+        (ours.output.weight, theirs.out_proj.weight),
+    ):
+        gradient = torch.autograd.grad(got[mask], mine, upstream, retain_graph=True)[0]
+        wanted = torch.autograd.grad(expected[mask], torchs, upstream, retain_graph=True)[0]
+        if mine is ours.value.bias:
+            wanted = wanted[2 * WIDTH :]
+        elif mine is ours.key.weight:
+            wanted = wanted[WIDTH : 2 * WIDTH]
+        assert_close(gradient, wanted, atol=1e-12, rtol=0)
+
+
+def test_words_of_an_empty_slot_are_finite() -> None:
+    inputs = Inputs(1)
+    mask = inputs.attention_mask.clone()
+    mask[0, 1] = False
+    ours, _ = ours_and_torchs()
+
+    got = ours.words_to_words(inputs.words, Words(mask))
+
+    assert got.isfinite().all()
+    there = inputs.attention_mask & mask
+    assert_close(
+        got[there], ours.words_to_words(inputs.words, inputs.places)[there], atol=1e-12, rtol=0
+    )

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import ConfigError
-from pipeline.model import FUSIONS
+from pipeline.layers import MERGES
+from pipeline.model import ANSWER_HEADS, FUSIONS
+from pipeline.pooling import POOLINGS
+from pipeline.presets import PRESETS
 
 texts = st.text(min_size=1).filter(lambda text: text.isprintable())
 configs = st.builds(
@@ -19,6 +22,11 @@ configs = st.builds(
     layers=st.integers(1, 9),
     width=st.integers(1, 10_000),
     dropout=st.floats(0, 0.99),
+    feature_dropout=st.floats(0, 0.99),
+    text_self_attention=st.booleans(),
+    merge=st.sampled_from(MERGES),
+    pooling=st.sampled_from(POOLINGS),
+    answer_head=st.sampled_from(ANSWER_HEADS),
     lr=st.floats(1e-12, 10, exclude_min=True),
     weight_decay=st.floats(0, 1),
     warmup=st.floats(0, 1),
@@ -79,6 +87,9 @@ def test_a_whole_number_is_a_number(file: Path) -> None:
         ("layers = true", "layers is True; a whole number is needed"),
         ("lr = true", "lr is True; a number is needed"),
         ("group_by_image = 1", "group_by_image is 1; true or false is needed"),
+        ("width = -1", "width is -1; it must be at least 0"),
+        ("pooling = 'max'", "pooling is 'max'; it must be one of mean, attention"),
+        ("feature_dropout = 1", "feature_dropout is 1.0; it must be at least 0 and below 1"),
         ("fusion = 'sum'", "fusion is 'sum'; it must be one of co-attention, "),
         ("epochs = 0", "epochs is 0; it must be at least 1"),
         ("accumulate = 0", "accumulate is 0; it must be at least 1"),
@@ -138,3 +149,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_wrong_flag_needs_no_file() -> None:
     with pytest.raises(ConfigError, match=r"^epochs is 0; it must be at least 1$"):
         load_config(None, {"epochs": 0})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_file_and_flags_win_over_a_preset(name: str, file: Path) -> None:
+    file.write_text(f'preset = "{name}"\nheads = 2\nepochs = 3\n')
+    config = load_config(file, {"epochs": 4, "preset": None})
+    assert config == replace(TrainConfig(), **{**PRESETS[name], "heads": 2, "epochs": 4})
+    assert load_config(None, {"preset": name}) == replace(TrainConfig(), **PRESETS[name])
+
+
+def test_a_preset_that_is_given_wins_over_that_of_the_file(file: Path) -> None:
+    file.write_text('preset = "small"\nlr = 0.01\n')
+    config = load_config(file, {"preset": "large"})
+    assert (config.width, config.lr) == (1024, 0.01)
+
+
+def test_an_unknown_preset_is_refused(file: Path) -> None:
+    file.write_text("preset = 'huge'\n")
+    message = f"{file}: preset is 'huge'; it must be one of basic, small, large"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(file, {})

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,17 +25,27 @@ CONFIG = ModelConfig(
 LENGTHS = torch.tensor([[2, 4, 1], [3, 0, 0]])  # the second picture has one question
 ATTENTION: tuple[Fusion, ...] = ("co-attention", "text-to-image")
 
-every_head = pytest.mark.parametrize(
-    ("fusion", "layers"),
-    [(fusion, 1) for fusion in FUSIONS] + [(fusion, n) for fusion in ATTENTION for n in (2, 3)],
-)
+POOLED = {"pooling": "attention"}
+ALL = {"text_self_attention": True, "merge": "gated", **POOLED}
+HEADS: dict[str, dict[str, Any]] = {
+    **{fusion: {"fusion": fusion} for fusion in FUSIONS},
+    **{f"{f}, {n} layers": {"fusion": f, "layers": n} for f in ATTENTION for n in (2, 3)},
+    **{f"{name}={value}": {name: value} for name, value in ALL.items()},
+    "text-to-image, attention pooling": {"fusion": "text-to-image", **POOLED},
+    "concat, attention pooling": {"fusion": "concat", **POOLED},
+    "no place, linear": {"place": False, "answer_head": "linear"},
+    "post-norm": {"post_norm": True, "layers": 2, **POOLED},
+    "post-norm, text-to-image": {"post_norm": True, "fusion": "text-to-image"},
+    "all": {"layers": 2, "feature_dropout": 0.5, **ALL},
+}
+every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 Batch = tuple[Tensor, Tensor, Tensor]
 """Patch embeddings, hidden states, attention mask."""
 
 
-def make_model(fusion: Fusion, layers: int = 1) -> VqaModel:
+def make_model(fusion: Fusion = "co-attention", **changes: Any) -> VqaModel:
     torch.manual_seed(1)
-    return VqaModel(replace(CONFIG, fusion=fusion, layers=layers)).eval()
+    return VqaModel(replace(CONFIG, fusion=fusion, **changes)).eval()
 
 
 @pytest.fixture
@@ -50,9 +61,9 @@ def assert_same(got: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
 
 
 @every_head
-def test_logits_come_in_the_order_of_the_slots(fusion: Fusion, layers: int, batch: Batch) -> None:
+def test_logits_come_in_the_order_of_the_slots(head: dict, batch: Batch) -> None:
     """Each question alone gets the logits that it gets in the batch."""
-    model = make_model(fusion, layers)
+    model = make_model(**head)
     patches, states, mask = batch
 
     logits = model(*batch)
@@ -68,10 +79,8 @@ def test_logits_come_in_the_order_of_the_slots(fusion: Fusion, layers: int, batc
 
 
 @every_head
-def test_integers_with_scales_count_as_their_products(
-    fusion: Fusion, layers: int, batch: Batch
-) -> None:
-    model = make_model(fusion, layers)
+def test_integers_with_scales_count_as_their_products(head: dict, batch: Batch) -> None:
+    model = make_model(**head)
     integers, scales = quantise(batch[0].numpy())
     floats = torch.from_numpy(dequantise(integers, scales))
 
@@ -84,11 +93,9 @@ def test_integers_with_scales_count_as_their_products(
 
 @every_head
 @pytest.mark.parametrize("filling", [0.0, 1e4, float("nan"), float("inf")], ids=str)
-def test_padding_changes_no_logit(
-    fusion: Fusion, layers: int, filling: float, batch: Batch
-) -> None:
+def test_padding_changes_no_logit(head: dict, filling: float, batch: Batch) -> None:
     """Neither how much there is of it nor what stands in it."""
-    model = make_model(fusion, layers)
+    model = make_model(**head)
     patches, states, mask = batch
     expected = model(*batch)
 
@@ -101,10 +108,8 @@ def test_padding_changes_no_logit(
 
 @every_head
 @pytest.mark.parametrize("filling", [0.0, 1e4, float("nan")], ids=str)
-def test_empty_slots_change_no_logit(
-    fusion: Fusion, layers: int, filling: float, batch: Batch
-) -> None:
-    model = make_model(fusion, layers)
+def test_empty_slots_change_no_logit(head: dict, filling: float, batch: Batch) -> None:
+    model = make_model(**head)
     patches, states, mask = batch
     more_slots = F.pad(states, (0, 0, 0, 0, 1, 2), value=filling)  # one before, two after
 
@@ -114,9 +119,9 @@ def test_empty_slots_change_no_logit(
 
 
 @every_head
-def test_neighbours_change_no_logit(fusion: Fusion, layers: int, batch: Batch) -> None:
+def test_neighbours_change_no_logit(head: dict, batch: Batch) -> None:
     """Other questions in other slots, other pictures: a question's logits are its own."""
-    model = make_model(fusion, layers)
+    model = make_model(**head)
     patches, states, mask = batch
     expected = model(*batch)
     generator = torch.Generator().manual_seed(3)
@@ -133,9 +138,9 @@ def test_neighbours_change_no_logit(fusion: Fusion, layers: int, batch: Batch) -
 
 
 @every_head
-def test_grouped_and_plain_layout_agree(fusion: Fusion, layers: int, batch: Batch) -> None:
+def test_grouped_and_plain_layout_agree(head: dict, batch: Batch) -> None:
     """A picture with its questions in slots, or the picture again for each question."""
-    model = make_model(fusion, layers)
+    model = make_model(**head)
     patches, states, mask = batch
     there = mask.any(-1)
     repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
@@ -146,8 +151,8 @@ def test_grouped_and_plain_layout_agree(fusion: Fusion, layers: int, batch: Batc
 
 
 @every_head
-def test_layouts_give_the_same_gradients(fusion: Fusion, layers: int, batch: Batch) -> None:
-    model = make_model(fusion, layers).double()
+def test_layouts_give_the_same_gradients(head: dict, batch: Batch) -> None:
+    model = make_model(**head).double()
     patches, states, mask = batch
     there = mask.any(-1)
     repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
@@ -163,9 +168,9 @@ def test_layouts_give_the_same_gradients(fusion: Fusion, layers: int, batch: Bat
 
 
 @every_head
-def test_every_parameter_is_trained(fusion: Fusion, layers: int, batch: Batch) -> None:
+def test_every_parameter_is_trained(head: dict, batch: Batch) -> None:
     """NaN in the padding must not poison a gradient either."""
-    model = make_model(fusion, layers).double().train()
+    model = make_model(**head).double().train()
     patches, states, mask = batch
     states = states.masked_fill(~mask[..., None], float("nan"))
 
@@ -216,10 +221,8 @@ def test_both_sides_are_heard(fusion: Fusion, batch: Batch) -> None:
 
 
 @every_head
-def test_dropout_is_off_in_eval_and_on_in_training(
-    fusion: Fusion, layers: int, batch: Batch
-) -> None:
-    model = make_model(fusion, layers)
+def test_dropout_is_off_in_eval_and_on_in_training(head: dict, batch: Batch) -> None:
+    model = make_model(**head)
     assert torch.equal(model(*batch), model(*batch))
     model.train()
     assert not torch.equal(model(*batch), model(*batch))
@@ -243,11 +246,9 @@ def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: B
 
 
 @every_head
-def test_distinct_prefixes_and_questions_in_full_agree(
-    fusion: Fusion, layers: int, batch: Batch
-) -> None:
+def test_distinct_prefixes_and_questions_in_full_agree(head: dict, batch: Batch) -> None:
     """Logits and gradients, where questions share the words with which they begin."""
-    model = make_model(fusion, layers).double()
+    model = make_model(**head).double()
     patches, states, mask = batch
     rows = states.double().flatten(0, 2)[:6]
     words = torch.tensor([[4, 5, 0, 2, 1], [3, 2, 0, 0, 0]])  # the second picture has two
@@ -270,8 +271,8 @@ def test_distinct_prefixes_and_questions_in_full_agree(
 
 
 @every_head
-def test_words_of_one_slot_need_no_paths(fusion: Fusion, layers: int, batch: Batch) -> None:
-    model = make_model(fusion, layers).double()
+def test_words_of_one_slot_need_no_paths(head: dict, batch: Batch) -> None:
+    model = make_model(**head).double()
     patches, states, mask = batch
     rows, mask = states.double().flatten(0, 2)[:6], mask[:, :1]
     words = torch.tensor([[4, 5, 0, 2], [3, 2, 1, 0]])
@@ -302,6 +303,10 @@ def test_features_may_be_of_another_float_type(dtype: torch.dtype, batch: Batch)
         ({"heads": -1}, "heads is -1"),
         ({"layers": 0}, "layers is 0"),
         ({"width": 9, "heads": 2}, "width 9 cannot be split over 2 heads"),
+        ({"merge": "sum"}, "merge is 'sum'; it must be one of concat, gated"),
+        ({"pooling": "max"}, "pooling is 'max'.*mean, attention"),
+        ({"answer_head": "big"}, "answer_head is 'big'.*mlp, linear"),
+        ({"feature_dropout": 1.0}, "feature_dropout is 1.0"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
         ({"dropout": -0.1}, "dropout is -0.1"),
         ({"dropout": float("nan")}, "dropout is nan"),

@@ -1,0 +1,77 @@
+"""From the words or patches of a question to one vector.
+
+Axis names are those of `pipeline/attention.py`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.words import Words
+
+PoolingKind = Literal["mean", "attention"]
+POOLINGS: tuple[PoolingKind, ...] = get_args(PoolingKind)
+Pool = Callable[[Tensor], Tensor]
+"""Averages over the length of a tensor; for each question the weights add up to one."""
+
+
+class Pooling(nn.Module):
+    """An average over real words or over patches, with equal or with learned weights.
+
+    Args:
+        kind: "mean" or "attention": softmax over a linear score of each word or patch.
+        features: Of what the score is computed from.
+    """
+
+    def __init__(self, kind: PoolingKind, features: int) -> None:
+        super().__init__()
+        # A bias would add the same to every score.
+        self.score = nn.Linear(features, 1, bias=False) if kind == "attention" else None
+
+    def over_words(self, by: Tensor, places: Words) -> Pool:
+        """Return what averages words.
+
+        Args:
+            by: (..., features) of the words, at any of the places of `pipeline/words.py`.
+            places: Of the words.
+
+        Returns:
+            Takes words at any place and returns (images, slots, width); zeros in an empty slot.
+        """
+        if self.score is None:
+            return places.mean
+        return partial(places.average, scores=self.score(by))
+
+    def over_patches(self, by: Tensor) -> Pool:
+        """Return what averages patches.
+
+        Args:
+            by: (images, groups, patches, features).
+
+        Returns:
+            Takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
+            (images, 1, width) where patches and weights are those of the picture.
+        """
+        if self.score is None:
+            return mean
+        scores = self.score(by).squeeze(-1)
+        at_least_single = torch.promote_types(scores.dtype, torch.float32)
+        return partial(_weighted, scores.softmax(dim=-1, dtype=at_least_single))
+
+
+def mean(x: Tensor) -> Tensor:
+    """Average over the last axis but one: (..., length, width) -> (..., width).
+
+    As a sum, whose gradient is a view: that of a mean is as large as `x`.
+    """
+    return x.sum(-2) / x.shape[-2]
+
+
+def _weighted(weights: Tensor, x: Tensor) -> Tensor:
+    weights = weights.to(x.dtype)
+    if x.shape[1] == 1:  # patches of the picture, in one product for all its questions
+        return weights @ x.squeeze(1)
+    return (weights.unsqueeze(-2) @ x).squeeze(-2)
