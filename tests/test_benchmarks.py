@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import generated
+from benchmarks.ablations import DEFAULT, summary
 from benchmarks.harness import rounds
 from cache import FeatureCache
 from cache.reader import read_prefixes
@@ -64,3 +65,17 @@ def test_rounds_run_each_task_once_a_round_in_an_order_of_its_own() -> None:
     calls.clear()
     rounds(tasks, 4)
     assert calls == again
+
+
+def test_ablations_are_means_over_seeds_against_the_defaults() -> None:
+    found = [
+        {"choice": choice, "seed": seed, "accuracy": value, "relations": None}
+        | {"questions_per_second": 1000.0, "parameters": 7}
+        for choice, values in {DEFAULT: [50.0, 52.0], "layers = 2": [55.0]}.items()
+        for seed, value in enumerate(values)
+    ]
+    rows = summary(found)
+    assert [list(row.values()) for row in rows] == [
+        ["all defaults", "51.00 ± 1.41", "", "1,000", "7", "2"],
+        ["`layers = 2`", "55.00", "+4.00", "1,000", "7", "1"],
+    ]

@@ -22,6 +22,7 @@ import pipeline.cache_info
 import pipeline.commands
 from cache import load_manifest
 from pipeline.config import TrainConfig, load_config
+from pipeline.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--vision-model", "tiny", "--text-model", "tiny")
@@ -360,6 +361,29 @@ def test_flags_win_over_the_config_file(place: Path, tmp_path: Path) -> None:
         group_by_image=False,
         seed=5,
     )
+
+
+def test_flags_win_over_a_preset_and_the_run_keeps_all_settings(
+    place: Path, tmp_path: Path
+) -> None:
+    command = ["train-head", "--cache", place / "cache", "--run", tmp_path / "run"]
+    flags = ["--preset", "basic", "--epochs", 1, "--min-answer-count", 1, "--json"]
+    found = frozen_vqa(*command, *flags, "--fusion", "text-to-image")
+    assert found.code == 0
+    used = (tmp_path / "run" / "config.toml").read_text()
+    assert "preset" not in used
+    assert all(line in used for line in ('fusion = "text-to-image"', "post_norm = true"))
+    shapes = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert shapes["width"] == shapes["text_dim"]
+
+    other = frozen_vqa(*command, "--resume", "--preset", "small")
+    assert other.code == 1
+    assert "layers was 1 when it began, and 6 is asked for" in other.err
+
+
+def test_the_presets_are_those_that_help_shows() -> None:
+    shown = frozen_vqa("train-head", "--help").out
+    assert f"<{'|'.join(PRESETS)}>" in shown
 
 
 def test_a_run_is_replaced_only_on_request(run: Path, place: Path) -> None:
