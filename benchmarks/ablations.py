@@ -147,8 +147,9 @@ def page(result: Mapping[str, Json]) -> str:
         "",
         "One setting changed at a time; mean ± standard deviation over seeds of the accuracy in "
         "percent after the last epoch. `relations` is that of questions about two objects at once "
-        "(half are yes). Questions per second of one core's time. Made by "
-        "`benchmarks/ablations.py`.",
+        "(half are yes). Questions per second of one core's time. A difference that is no larger "
+        "than the spread of seeds, or of one seed, decides nothing; so no default was changed by "
+        "these. Made by `benchmarks/ablations.py`.",
     ]
     for name, found in result.items():
         usual = asdict(TrainConfig())
@@ -165,7 +166,11 @@ def page(result: Mapping[str, Json]) -> str:
             lines += [_line(rows[0]), _line(["---"] * len(rows[0]))]
             lines += [_line(row.values()) for row in rows]
         machine_of = found["machine"]
-        lines += ["", f"Measured on {machine_of['cpu']}, torch {machine_of['torch']}."]
+        lines += [
+            "",
+            f"Measured on {machine_of['cpu']}, torch {machine_of['torch']}, "
+            f"with a load of {machine_of['load_at_start']} at the start.",
+        ]
     return "\n".join(lines) + "\n"
 
 
