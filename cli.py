@@ -218,7 +218,10 @@ def train_head(
 
 @app.command()
 def evaluate(
-    run: RunPath,
+    run: Annotated[
+        list[Path],
+        typer.Option(help="Folder of the trained head; repeated, runs that differ by their seed."),
+    ],
     cache: Annotated[
         Path | None, typer.Option(help="Another cache than the one it was trained from.")
     ] = None,
@@ -228,15 +231,39 @@ def evaluate(
     compare: Annotated[
         list[Path] | None, typer.Option(help="Another run on the same cache; may be repeated.")
     ] = None,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also average the probabilities of --run and this run; repeatable."),
+    ] = None,
+    shuffle_images: Annotated[
+        bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
+    ] = False,
+    save_logits: Annotated[
+        bool, typer.Option("--save-logits", help="Also write the logits of every question.")
+    ] = False,
+    table: Annotated[
+        Path | None, typer.Option(help="Also write a table to paste: FILE.md or FILE.tex.")
+    ] = None,
     metric: Metric = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a trained head, write its answers, and compare it with others."""
-    from pipeline.commands import evaluate_command
+    from pipeline.evaluate_command import evaluate_command
 
+    if ensemble and len(run) > 1:
+        raise typer.BadParameter("--ensemble goes with one --run; name the other runs by itself")
     result = evaluate_command(
-        run=run, cache=cache, split=split, compare_with=compare or [], rules=metric, device=device
+        runs=run,
+        cache=cache,
+        split=split,
+        compare_with=compare or [],
+        ensemble_with=ensemble or [],
+        shuffle_images=shuffle_images,
+        save_logits=save_logits,
+        table=table,
+        rules=metric,
+        device=device,
     )
     _finish(result, as_json)
 

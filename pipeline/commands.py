@@ -5,19 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cache import FeatureCache
 from pipeline.batch_size import default_batch_size
-from pipeline.compare import compare
 from pipeline.config import load_config
 from pipeline.device import choose_device, encoder_dtype
 from pipeline.display import console, duration, size
 from pipeline.encoders import Fit, ImageEncoder, TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.estimate import estimate
-from pipeline.evaluate import evaluate
 from pipeline.extract import Report, cache_spec, extract
 from pipeline.features import Residency
-from pipeline.metric import Rules
 from pipeline.plan import Plan, make_plan
 from pipeline.ranks import torchrun_ranks
 from pipeline.rebuild import rebuild as rebuild_shards
@@ -27,7 +23,7 @@ from pipeline.runs import load_run
 from pipeline.sources import open_source
 from pipeline.sweep import sweep
 from pipeline.sweep_config import load_sweep
-from pipeline.tables import show_comparison, show_evaluation, show_sweep
+from pipeline.tables import show_sweep
 from pipeline.train import train
 
 SHOWN_FAILURES = 5
@@ -207,35 +203,6 @@ def sweep_command(
         "failed": dict(result.failed),
         "seconds": result.seconds,
     }
-
-
-def evaluate_command(
-    *,
-    run: Path,
-    cache: Path | None,
-    split: str | None,
-    compare_with: Sequence[Path],
-    rules: Rules | None,
-    device: str,
-) -> dict[str, Any]:
-    """Score one run and set others beside it."""
-    place = choose_device(device)
-    trained = load_run(run, place)
-    features = FeatureCache(cache or trained.cache)
-    name = split or trained.config.val_split
-    ours = evaluate(trained, features, name, rules=rules)
-    show_evaluation(ours)
-    found = ours.to_json()
-    if compare_with:
-        found["compare"] = []
-    for other in compare_with:
-        theirs = evaluate(load_run(other, place), features, name, rules=rules)
-        rows = compare(ours, theirs)
-        show_comparison(ours, theirs.run, rows)
-        found["compare"].append(
-            {"run": str(other), "fusion": theirs.fusion, "rows": [row.to_json() for row in rows]}
-        )
-    return found
 
 
 def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""The paired difference of two heads on the same questions: what attention brings."""
+"""The paired difference of two heads on the same questions: what attention brings.
+
+A side is one head, or several of the same settings that differ by their seeds. Then a question's
+score is the mean over seeds: the interval says what other pictures would change, the standard
+deviations what other seeds would.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,20 +14,24 @@ import numpy as np
 from pipeline.bootstrap import Interval, mean_interval
 from pipeline.errors import MetricError
 from pipeline.evaluate import Evaluation
+from pipeline.mcnemar import McNemar, mcnemar
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two heads on one group of questions, in percent and points.
+    """Two sides on one group of questions, in percent and points.
 
     Attributes:
         group: "overall", or an answer type or question type.
         kind: "overall", "answer type" or "question type".
         questions: How many questions are in the group.
-        ours: Accuracy of the first head.
+        ours: Accuracy of the first side.
         theirs: Accuracy of the second.
         difference: Ours minus theirs, in points.
         interval: 95 % bootstrap interval of the difference.
+        test: McNemar's.
+        ours_sd: Standard deviation of the first side's accuracy over seeds; None for one head.
+        theirs_sd: That of the second.
     """
 
     group: str
@@ -32,31 +41,41 @@ class Difference:
     theirs: float
     difference: float
     interval: Interval
+    test: McNemar
+    ours_sd: float | None = None
+    theirs_sd: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, rounded to hundredths of a point."""
-        return {
+        """Return plain values for JSON: hundredths of a point, four digits of p."""
+        values = {
             name: round(value, 2) if isinstance(value, float) else value
-            for name, value in asdict(self).items()
-        } | {"interval": [round(bound, 2) for bound in self.interval]}
+            for name, value in vars(self).items()
+            if name != "test"
+        }
+        test = asdict(self.test) | {"p": float(f"{self.test.p:.4g}")}
+        return {**values, "interval": [round(bound, 2) for bound in self.interval], **test}
 
 
 def compare(ours: Evaluation, theirs: Evaluation) -> list[Difference]:
-    """Compare two heads question by question: overall, by answer type, by question type.
+    """Compare two heads; see `compare_sides`."""
+    return compare_sides([ours], [theirs])
+
+
+def compare_sides(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> list[Difference]:
+    """Compare two sides question by question: overall, by answer type, by question type.
 
     Raises:
         MetricError: if they did not answer the same questions, or the split has no answers.
     """
-    if ours.scores is None or theirs.scores is None:
-        raise MetricError(
-            f"split {ours.split!r} has no answers: {ours.run} and {theirs.run} cannot be compared"
-        )
-    if list(ours.table.question_ids) != list(theirs.table.question_ids):
-        raise MetricError(
-            f"{ours.run} and {theirs.run} did not answer the same questions; "
-            f"compare heads that were trained from one cache"
-        )
-    table, scores = ours.table, (100 * ours.scores, 100 * theirs.scores)
+    table = ours[0].table
+    ids = list(table.question_ids)
+    for other in (*ours[1:], *theirs):
+        if list(other.table.question_ids) != ids:
+            raise MetricError(
+                f"{ours[0].run} and {other.run} did not answer the same questions; "
+                f"compare heads that were trained from one cache"
+            )
+    scores = _percents(ours, theirs), _percents(theirs, ours)
     rows = [
         _difference(
             "overall", "overall", np.ones(len(table), dtype=bool), table.image_rows, *scores
@@ -75,6 +94,17 @@ def compare(ours: Evaluation, theirs: Evaluation) -> list[Difference]:
     return rows
 
 
+def _percents(side: Sequence[Evaluation], other: Sequence[Evaluation]) -> np.ndarray:
+    """(heads, questions) in percent."""
+    scores = [evaluation.scores for evaluation in side if evaluation.scores is not None]
+    if len(scores) < len(side):
+        raise MetricError(
+            f"split {side[0].split!r} has no answers: {side[0].run} and {other[0].run} cannot be "
+            f"compared"
+        )
+    return 100 * np.stack(scores)
+
+
 def _by_frequency(types: Sequence[str]) -> list[str]:
     names, counts = np.unique([name for name in types if name], return_counts=True)
     return [str(names[i]) for i in np.lexsort((names, -counts))]
@@ -88,13 +118,22 @@ def _difference(
     ours: np.ndarray,
     theirs: np.ndarray,
 ) -> Difference:
-    ours, theirs = ours[mask], theirs[mask]
+    ours, theirs = ours[:, mask], theirs[:, mask]
+    mine, other = ours.mean(0), theirs.mean(0)  # over seeds
     return Difference(
         group=group,
         kind=kind,
         questions=int(mask.sum()),
-        ours=float(ours.mean()),
-        theirs=float(theirs.mean()),
-        difference=float((ours - theirs).mean()),
-        interval=mean_interval(ours - theirs, pictures[mask]),
+        ours=float(mine.mean()),
+        theirs=float(other.mean()),
+        difference=float((mine - other).mean()),
+        interval=mean_interval(mine - other, pictures[mask]),
+        test=mcnemar(mine, other),
+        ours_sd=deviation(ours.mean(1)),
+        theirs_sd=deviation(theirs.mean(1)),
     )
+
+
+def deviation(accuracies: Sequence[float] | np.ndarray) -> float | None:
+    """Return the sample standard deviation of the accuracies of several seeds; None for one."""
+    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None

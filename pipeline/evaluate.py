@@ -1,13 +1,15 @@
 """Scores a trained head on a split and writes its answers in the official form.
 
-RUN/evaluation/<split>/results.json   [{"question_id": ..., "answer": ...}, ...]
-RUN/evaluation/<split>/scores.json    accuracy, ceiling, interval
-RUN/README.md                         the model card of a finished training, with these
+RUN/evaluation/<split>/results.json         [{"question_id": ..., "answer": ...}, ...]
+RUN/evaluation/<split>/scores.json          accuracy, ceiling, interval
+RUN/evaluation/<split>/logits.safetensors   on request (`pipeline/logits.py`)
+RUN/evaluation/<split>/<variant>/           these of what is not the head as it is: see `evaluate`
+RUN/README.md                               the model card of a finished training, with these
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from pipeline.card import write_card
 from pipeline.device import use_cores
 from pipeline.errors import RunError
 from pipeline.features import Features
+from pipeline.logits import save_logits, split_logits
 from pipeline.metric import (
     Accuracy,
     Rules,
@@ -52,6 +55,9 @@ class Evaluation:
         ceiling: Percent that the best choice from the vocabulary would reach.
         interval: 95 % bootstrap interval of the overall accuracy, in percent.
         left_out: Questions that the cache lacks because their picture could not be read.
+        seed: Of the training.
+        variant: "" for the head as it is; else see `evaluate`.
+        logits: The file, if they were saved.
     """
 
     run: Path
@@ -65,6 +71,14 @@ class Evaluation:
     ceiling: float | None = None
     interval: Interval | None = None
     left_out: int = 0
+    seed: int = 0
+    variant: str = ""
+    logits: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder, and of the variant."""
+        return f"{self.run.name} ({self.variant})" if self.variant else self.run.name
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -77,12 +91,21 @@ class Evaluation:
             "ceiling": self.ceiling,
             "interval": self.interval and [round(bound, 2) for bound in self.interval],
             "left_out": self.left_out,
+            "seed": self.seed,
             "results": str(self.results),
+            **({"logits": str(self.logits)} if self.logits else {}),
         }
 
 
 def evaluate(
-    run: Run, cache: FeatureCache, split: str, *, rules: Rules | None = None
+    run: Run,
+    cache: FeatureCache,
+    split: str,
+    *,
+    rules: Rules | None = None,
+    variant: str = "",
+    image_rows: np.ndarray | None = None,
+    keep_logits: bool = False,
 ) -> Evaluation:
     """Let a head answer a split, write the results, and score them if there are answers.
 
@@ -91,6 +114,10 @@ def evaluate(
         cache: Features of the encoders that it was trained on.
         split: Name of a split in the cache.
         rules: "2021", "2017" or "plain"; None chooses by the number of given answers.
+        variant: Name of a folder below that of the split, for what is not the head as it is:
+            "shuffled-images" or "ensemble".
+        image_rows: (questions,) picture that the head is shown in place of each question's own.
+        keep_logits: Whether to write them too.
 
     Raises:
         CacheError: if the cache lacks the split or is another encoder's.
@@ -103,11 +130,18 @@ def evaluate(
     use_cores()
     device = next(run.model.parameters()).device
     features = Features(cache, device=device)
-    classes = predict(
-        run.model, BatchReader(features, table), table, batch_size=2 * run.config.batch_size
-    )
+    asked = table if image_rows is None else replace(table, image_rows=image_rows)
+    reader, size = BatchReader(features, asked), 2 * run.config.batch_size
+    folder = run.path / "evaluation" / split / variant
+    logits = folder / "logits.safetensors" if keep_logits else None
+    if logits:
+        known = run.vocabulary.answers
+        found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
+        save_logits(logits, found, question_ids=table.question_ids, answers=known)
+        classes = found.argmax(1)
+    else:
+        classes = predict(run.model, reader, asked, batch_size=size)
     answers = [run.vocabulary.answers[i] for i in classes]
-    folder = run.path / "evaluation" / split
     _write(folder / "results.json", results(table, answers))
     evaluation = Evaluation(
         run=run.path,
@@ -117,6 +151,9 @@ def evaluate(
         answers=answers,
         results=folder / "results.json",
         left_out=cache.manifest.splits[split].left_out,
+        seed=run.config.seed,
+        variant=variant,
+        logits=logits,
     )
     if any(table.answers):
         _require_all_answered(cache, split, table)

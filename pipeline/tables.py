@@ -45,7 +45,8 @@ def show_evaluation(evaluation: "Evaluation") -> None:
     if evaluation.accuracy is None:
         console.print(f"{evaluation.split}: no answers to score against; predictions only")
     else:
-        title = f"{evaluation.run} ({evaluation.fusion}) on {evaluation.split}"
+        variant = f", {evaluation.variant}" if evaluation.variant else ""
+        title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     if evaluation.left_out:
@@ -53,12 +54,20 @@ def show_evaluation(evaluation: "Evaluation") -> None:
             f"{evaluation.left_out:,} questions are left out: their pictures could not be read"
         )
     console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
+    if evaluation.logits:
+        console.print(f"logits: {evaluation.logits}", soft_wrap=True)
 
 
 def show_comparison(ours: "Evaluation", theirs: Path, rows: "Sequence[Difference]") -> None:
     """Print the paired difference of two heads."""
-    table = Table(title=f"{ours.run} against {theirs} on {ours.split}")
-    for name in ("", "questions", ours.run.name, theirs.name, "difference", "95 % interval"):
+    title = f"{ours.run} against {theirs} on {ours.split}"
+    show_differences(title, (ours.run.name, theirs.name), rows)
+
+
+def show_differences(title: str, names: tuple[str, str], rows: "Sequence[Difference]") -> None:
+    """Print the paired difference of two sides."""
+    table = Table(title=title, caption="p: McNemar's exact test, questions as if independent")
+    for name in ("", "questions", *names, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right" if name else "left")
     kind = "overall"
     for row in rows:
@@ -68,11 +77,30 @@ def show_comparison(ours: "Evaluation", theirs: Path, rows: "Sequence[Difference
         table.add_row(
             row.group,
             f"{row.questions:,}",
-            f"{row.ours:.2f}",
-            f"{row.theirs:.2f}",
+            _spread(row.ours, row.ours_sd),
+            _spread(row.theirs, row.theirs_sd),
             f"{row.difference:+.2f}",
             f"[{row.interval[0]:+.2f}, {row.interval[1]:+.2f}]",
+            probability(row.test.p),
         )
+    console.print(table)
+
+
+def _spread(mean: float, sd: float | None) -> str:
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
+
+
+def probability(p: float) -> str:
+    """Return a probability for people: 0.04321 -> '0.0432', 3e-9 -> '<0.0001'."""
+    return f"{p:.4f}" if p >= 1e-4 else "<0.0001"
+
+
+def show_seeds(name: str, by_type: Mapping[str, tuple[float, float | None]]) -> None:
+    """Print mean and standard deviation over the seeds of one side."""
+    table = Table("", "mean ± sd %", title=name, min_width=44)
+    table.columns[1].justify = "right"
+    for group, (mean, sd) in by_type.items():
+        table.add_row(group, _spread(mean, sd))
     console.print(table)
 
 

@@ -23,6 +23,7 @@ def make_run(
     fusion: Fusion = "co-attention",
     vocabulary: Vocabulary = VOCABULARY,
     seed: int = 7,
+    train_split: str = "train",
 ) -> VqaModel:
     """Write a run and return its model, in eval mode."""
     torch.manual_seed(seed)
@@ -39,7 +40,15 @@ def make_run(
     model = VqaModel(shapes)
     files = start_run(
         path,
-        config=TrainConfig(fusion=fusion, width=8, heads=2, layers=2, epochs=3),
+        config=TrainConfig(
+            fusion=fusion,
+            width=8,
+            heads=2,
+            layers=2,
+            epochs=3,
+            seed=seed,
+            train_split=train_split,
+        ),
         model=shapes,
         vocabulary=vocabulary,
         cache=FeatureCache(made.directory),

@@ -12,8 +12,9 @@ from pipeline.bootstrap import mean_interval
 from pipeline.compare import Difference, compare
 from pipeline.errors import MetricError
 from pipeline.evaluate import Evaluation
+from pipeline.mcnemar import McNemar, mcnemar
 from pipeline.metric import accuracy
-from pipeline.tables import show_accuracy, show_comparison, show_evaluation
+from pipeline.tables import probability, show_accuracy, show_comparison, show_evaluation
 
 QUESTIONS = 60
 PICTURES = np.arange(QUESTIONS) // 3
@@ -60,6 +61,8 @@ def test_differences_are_those_of_a_loop(heads: tuple[Evaluation, Evaluation]) -
         assert row.theirs == pytest.approx(other.mean())
         assert row.difference == pytest.approx(mine.mean() - other.mean())
         assert row.interval == mean_interval(mine - other, PICTURES[rows])
+        assert row.test == mcnemar(mine, other)
+        assert row.ours_sd is row.theirs_sd is None
 
 
 def test_groups_come_by_kind_and_size(heads: tuple[Evaluation, Evaluation]) -> None:
@@ -92,6 +95,7 @@ def test_a_head_against_itself(heads: tuple[Evaluation, Evaluation]) -> None:
     for row in compare(heads[0], heads[0]):
         assert row.difference == 0
         assert row.interval == (0, 0)
+        assert row.test == McNemar(0, 0, 1.0)
 
 
 def test_pairs_are_tighter_than_two_intervals() -> None:
@@ -123,7 +127,8 @@ def test_predictions_alone_cannot_be_compared(heads: tuple[Evaluation, Evaluatio
 
 
 def test_json_has_hundredths() -> None:
-    row = Difference("what", "question type", 3, 1 / 3, 2 / 3, -1 / 3, (-1.23456, 0.98765))
+    test = McNemar(4, 20, 0.00154399871)
+    row = Difference("what", "question type", 3, 1 / 3, 2 / 3, -1 / 3, (-1.23456, 0.98765), test)
     assert row.to_json() == {
         "group": "what",
         "kind": "question type",
@@ -132,6 +137,11 @@ def test_json_has_hundredths() -> None:
         "theirs": 0.67,
         "difference": -0.33,
         "interval": [-1.23, 0.99],
+        "ours_better": 4,
+        "theirs_better": 20,
+        "p": 0.001544,
+        "ours_sd": None,
+        "theirs_sd": None,
     }
 
 
@@ -148,6 +158,7 @@ def test_the_table_of_a_comparison(
         assert f"{row.ours:.2f}" in line
         assert f"{row.theirs:.2f}" in line
         assert f"{row.difference:+.2f}" in line
+        assert probability(row.test.p) in line
     assert "ours against theirs on val" in found.err
 
 

@@ -1,0 +1,52 @@
+"""The logits of a whole split, kept for whoever wants to combine heads on their own.
+
+RUN/evaluation/<split>/logits.safetensors holds the tensor `logits`, (questions, answers) float32,
+whose largest of each row is the answer in results.json. float16 would be half the size, but its
+steps make equal of what decides. The metadata holds under `run` a JSON object with `question_ids`
+and `answers`, the names of rows and columns, so that they cannot be parted from the numbers, and
+the digest of all.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cache import SplitTable
+from cache.files import write_atomically
+from cache.manifest import Id
+from pipeline.batches import BatchReader
+from pipeline.errors import RunError
+from pipeline.model import VqaModel
+from pipeline.order import plan_batches
+from pipeline.predict import batch_logits
+from pipeline.sealed import seal
+
+
+@torch.inference_mode()
+def split_logits(
+    model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int, answers: int
+) -> np.ndarray:
+    """Return the logits of every question of a split: (questions, answers) float32."""
+    model.eval()
+    found = np.empty((len(split), answers), dtype=np.float32)
+    order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    for batch in reader.batches(order):
+        found[batch.questions] = batch_logits(model, batch).cpu().numpy()
+    return found
+
+
+def save_logits(
+    path: Path, logits: np.ndarray, *, question_ids: Sequence[Id], answers: Sequence[str]
+) -> None:
+    """Write logits and what their rows and columns are, whole or not at all.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    record = {"question_ids": list(question_ids), "answers": list(answers)}
+    try:
+        write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error

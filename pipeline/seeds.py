@@ -1,0 +1,95 @@
+"""Several seeds a side: which runs belong together, and the mean and spread of what they score."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pipeline.compare import deviation
+from pipeline.errors import ConfigError, MetricError
+from pipeline.evaluate import Evaluation
+from pipeline.runs import Run
+
+Spread = tuple[float, float | None]
+"""Mean over seeds, and sample standard deviation; None where there is one seed."""
+
+
+def sides(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs in groups of the same settings and different seeds, in the given order."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            seeds = {other.config.seed for other in group}
+            if run.config.seed not in seeds and not _differences(group[0], run):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def require_one_side(runs: Sequence[Run]) -> None:
+    """Raise `ConfigError` unless all runs have the same settings, and different seeds."""
+    for run in runs[1:]:
+        if different := _differences(runs[0], run):
+            name = different[0]
+            raise ConfigError(
+                f"{runs[0].path} and {run.path} are no seeds of one training: {name} is "
+                f"{getattr(runs[0].config, name)!r} and {getattr(run.config, name)!r}. Give runs "
+                f"that differ by their seed to --run, others to --compare."
+            )
+    seen: dict[int, Run] = {}
+    for run in runs:
+        if other := seen.get(run.config.seed):
+            raise ConfigError(
+                f"{other.path} and {run.path} both have seed {run.config.seed}; the spread over "
+                f"seeds needs runs that were trained with different ones (--seed)"
+            )
+        seen[run.config.seed] = run
+
+
+def _differences(one: Run, other: Run) -> list[str]:
+    """Names of the settings in which two runs differ, but for the seed."""
+    theirs = asdict(other.config)
+    return [
+        name
+        for name, value in asdict(one.config).items()
+        if name != "seed" and theirs[name] != value
+    ]
+
+
+def side_name(side: Sequence[Evaluation]) -> str:
+    """Return how a side is called in a table."""
+    return side[0].name if len(side) == 1 else f"{side[0].name} ({len(side)} seeds)"
+
+
+def spreads(side: Sequence[Evaluation]) -> dict[str, Spread]:
+    """Return the accuracy in percent by "overall", then by answer type.
+
+    Raises:
+        MetricError: if the split has no answers.
+    """
+    found = []
+    for evaluation in side:
+        if evaluation.accuracy is None:
+            raise MetricError(f"split {evaluation.split!r} has no answers, so there is no accuracy")
+        overall = {"overall": evaluation.accuracy.overall}
+        found.append(overall | dict(sorted(evaluation.accuracy.by_answer_type.items())))
+    values = {name: [one[name] for one in found] for name in found[0]}
+    return {name: (float(np.mean(each)), deviation(each)) for name, each in values.items()}
+
+
+def side_json(side: Sequence[Evaluation]) -> dict[str, Any]:
+    """Return plain values for JSON: of one head its evaluation, of several what they come to."""
+    if len(side) == 1:
+        return side[0].to_json()
+    by_type = spreads(side)
+    return {
+        "fusion": side[0].fusion,
+        "split": side[0].split,
+        "seeds": [evaluation.seed for evaluation in side],
+        "mean": {name: round(mean, 2) for name, (mean, _) in by_type.items()},
+        "sd": {name: round(sd, 2) for name, (_, sd) in by_type.items() if sd is not None},
+        "runs": [evaluation.to_json() for evaluation in side],
+    }
