@@ -62,7 +62,7 @@ def test_what_else_is_loaded(run: Path, made: Made) -> None:
     loaded = load_run(run, CPU)
     assert loaded.path == run
     assert loaded.vocabulary == VOCABULARY
-    assert loaded.config == TrainConfig(width=8, heads=2, layers=2, epochs=3)
+    assert loaded.config == TrainConfig(width=8, heads=2, layers=2, epochs=3, seed=7)
     assert loaded.cache == made.directory
     spec = make_spec()
     assert loaded.encoders == {"vision": spec.vision, "text": spec.text}
