@@ -133,14 +133,15 @@ def evaluate(
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
     reader, size = BatchReader(features, asked), 2 * run.config.batch_size
     folder = run.path / "evaluation" / split / variant
-    logits = folder / "logits.safetensors" if keep_logits else None
-    if logits:
+    logits = folder / "logits.safetensors"
+    if keep_logits:
         known = run.vocabulary.answers
         found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
         save_logits(logits, found, question_ids=table.question_ids, answers=known)
         classes = found.argmax(1)
     else:
         classes = predict(run.model, reader, asked, batch_size=size)
+        _remove(logits)  # older ones need not be those of the answers beside them
     answers = [run.vocabulary.answers[i] for i in classes]
     _write(folder / "results.json", results(table, answers))
     evaluation = Evaluation(
@@ -153,7 +154,7 @@ def evaluate(
         left_out=cache.manifest.splits[split].left_out,
         seed=run.config.seed,
         variant=variant,
-        logits=logits,
+        logits=logits if keep_logits else None,
     )
     if any(table.answers):
         _require_all_answered(cache, split, table)
@@ -215,3 +216,10 @@ def _write(path: Path, value: object) -> None:
         write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be removed ({error.strerror})") from error

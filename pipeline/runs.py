@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cache import CacheError, CacheSpec, FeatureCache
 from cache.files import digest, make_directory, write_atomically
@@ -194,13 +195,12 @@ def load_run(path: Path, device: torch.device) -> Run:
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
-        model = VqaModel(ModelConfig(**description["model"]))
+        config = ModelConfig(**description["model"])
         cache, settings = Path(where["cache"]), description["encoders"]
         dtype = description["dtype"]
+        model = _head(config, weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
-    try:
-        model.load_state_dict(weights.tensors, strict=True)
     except RuntimeError as error:
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
@@ -212,8 +212,26 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    config = load_config(path / "config.toml", {})
-    return Run(path, config, model.to(device).eval(), vocabulary, settings, dtype, cache)
+    trained = load_config(path / "config.toml", {})
+    return Run(path, trained, model.eval(), vocabulary, settings, dtype, cache)
+
+
+def _head(config: ModelConfig, tensors: Mapping[str, Tensor], device: torch.device) -> VqaModel:
+    """Return the head of these weights.
+
+    A run may come from elsewhere: its config takes no memory until it fits its weights.
+
+    Raises:
+        ConfigError, TypeError, RuntimeError: if it does not.
+    """
+    if config.layers > len(tensors):
+        raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
+    with torch.device("meta"):
+        model = VqaModel(config)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.to_empty(device=device)  # memory of its own, aligned as that of any tensor
+    model.load_state_dict(tensors, strict=True)
+    return model
 
 
 def _require_meaning(path: Path, weights: Weights) -> None:

@@ -137,6 +137,13 @@ def test_logits_on_request(place: Path) -> None:
     assert json.loads(Path(plain["results"]).read_text()) == results
 
 
+def test_logits_do_not_outlive_the_answers_beside_them(place: Path) -> None:
+    kept = Path(evaluated("--run", place / "a0", "--save-logits")["logits"])
+    assert kept.exists()
+    assert "logits" not in evaluated("--run", place / "a0")
+    assert not kept.exists()
+
+
 def test_an_ensemble_is_the_mean_probability(place: Path) -> None:
     for name in ("a1", "concat"):
         evaluated("--run", place / name, "--save-logits")

@@ -168,6 +168,19 @@ def test_one_line_for_a_head_of_another_width(run: Path) -> None:
     assert len(str(caught.value).replace(str(run), "")) < 400
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [{"width": 2**40}, {"vision_dim": 10**11}, {"layers": 10**9}, {"grid": [10**9, 10**9]}],
+    ids=str,
+)
+def test_a_config_takes_no_memory_until_it_fits_its_weights(sizes: dict, run: Path) -> None:
+    """A run may come from the Hub; these heads would need more than any machine has."""
+    edit_json(run / "config.json", lambda config: config["model"].update(sizes))
+    seal(run)
+    with pytest.raises(RunError, match=r"does not fit this run|not the config of a run"):
+        load_run(run, CPU)
+
+
 def test_a_vocabulary_of_another_head(run: Path) -> None:
     Vocabulary(("red",)).save(run / "answers.json")
     seal(run)
