@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.disturbed import Extraction, ended, fork, killed, resumed, tree, undisturbed
-from pipeline import train
+from pipeline import train, training
 from pipeline.config import TrainConfig
 from pipeline.display import progress
 from pipeline.state import has_state
@@ -45,7 +45,7 @@ def trained(cache: Path, run: Path, *, killed_after: float | None = None) -> int
     """Train in a child, or go on with what is there; return how it ended."""
 
     def work() -> None:
-        train.CHECKPOINT_SECONDS = TRAIN_CHECKPOINT
+        training.CHECKPOINT_SECONDS = TRAIN_CHECKPOINT
         begun = has_state(run) or (run / "model.safetensors").exists()
         cpu = torch.device("cpu")
         train.train(cache, run, config=TRAINING, device=cpu, overwrite=not begun, resume=begun)

@@ -27,16 +27,10 @@ from pipeline.runs import require_free
 from pipeline.state import TrainState, has_state
 from pipeline.stopping import Stop, Stopped
 from pipeline.sweep_table import SweepTable
-from pipeline.train import (
-    Training,
-    TrainResult,
-    begin,
-    finished,
-    last_state,
-    require_same_data,
-)
+from pipeline.train import begin, finished, last_state, require_same_data
 from pipeline.train_data import TrainData, load_train_data
 from pipeline.trainer import Trainer, untrained_head
+from pipeline.training import Training, TrainResult
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from test_resume import ALWAYS, CPU, GROUPED, Killed, kill_before_step
 import pipeline.events
 import pipeline.train
 import pipeline.trainer
+import pipeline.training
 from pipeline.events import EVENTS
 from pipeline.optimizer import learning_rate, soft_target_loss
 from pipeline.train import train
@@ -87,7 +88,7 @@ def test_curves_go_on_after_a_kill(
     scenes: Made, tmp_path: Path, writers: list[Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(scenes.directory, tmp_path / "whole", config=GROUPED, device=CPU, tensorboard=True)
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", ALWAYS)
     run = tmp_path / "run"
     with monkeypatch.context() as patch, suppress(Killed):
         kill_before_step(4, patch)

@@ -33,6 +33,7 @@ from command import Finished, frozen_vqa
 from power import Names, left_behind, recorded
 
 import pipeline.train
+import pipeline.training
 from cache import CacheError, CacheMismatchError, CacheWriter, FeatureCache
 from cache.shards import NewQuestions
 from pipeline import sealed
@@ -49,8 +50,9 @@ from pipeline.state import (
     state_files,
 )
 from pipeline.stopping import Stop, Stopped
-from pipeline.train import TrainResult, train
+from pipeline.train import train
 from pipeline.trainer import Trainer
+from pipeline.training import TrainResult
 from pipeline.weights import CURRENT, PREVIOUS, read_weights
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +88,7 @@ def kept_states(monkeypatch: pytest.MonkeyPatch) -> list[TrainState]:
         kept.append(replace(state, tensors=tensors))
         save_state(run, state)
 
-    monkeypatch.setattr(pipeline.train, "save_state", save)
+    monkeypatch.setattr(pipeline.training, "save_state", save)
     return kept
 
 
@@ -134,7 +136,7 @@ def undisturbed(scenes: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[
             save_state(run, state)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline.train, "save_state", save)
+            patch.setattr(pipeline.training, "save_state", save)
             begin(scenes, run, config)
         found[name] = without_times(run), bits(last[0].tensors)
     return found
@@ -170,7 +172,7 @@ def test_killed_before_any_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With dropout and moments, in both orders, with accumulation; generators outside moved."""
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", every)
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", every)
     config = CONFIGS[name]
     number = 0
     while True:
@@ -201,7 +203,7 @@ def test_killed_again_and_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", ALWAYS)
     run = tmp_path / "run"
     for number in range(1, 8):
         with monkeypatch.context() as patch, suppress(Killed):
@@ -219,7 +221,7 @@ def test_averaged_weights_go_on_in_mid_epoch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", ALWAYS)
     run = tmp_path / "run"
     with monkeypatch.context() as patch, suppress(Killed):
         kill_before_step(4, patch)
@@ -390,7 +392,7 @@ def test_best_weights_that_were_damaged_but_lie_in_the_state(
         save_best(*_)
 
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(pipeline.train, "save_best", killed)
+        patch.setattr(pipeline.training, "save_best", killed)
         begin(scenes, tmp_path / "run", GROUPED)
     assert read_weights(tmp_path / "run" / CURRENT).epoch == 1
     flip(tmp_path / "run" / CURRENT, -9)
@@ -438,7 +440,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", ALWAYS)
     real, run = os.fsync, tmp_path / "run"
     for calls in (15, 12, 5):
         left = calls
@@ -466,7 +468,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
 def stopped(scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was killed in the midst of its second epoch, with two states."""
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(pipeline.train, "CHECKPOINT_SECONDS", ALWAYS)
+        patch.setattr(pipeline.training, "CHECKPOINT_SECONDS", ALWAYS)
         kill_before_step(5, patch)
         begin(scenes, tmp_path / "run", GROUPED)
     return tmp_path / "run"
@@ -883,7 +885,7 @@ def test_resuming_what_ended_early(
     score_by_epoch([30.0, 20.0, 10.0], monkeypatch)
     run, config = tmp_path / "run", replace(GROUPED, batch_size=64, epochs=3, patience=1)
     with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(pipeline.train, "finish_run", killed)
+        patch.setattr(pipeline.training, "finish_run", killed)
         begin(scenes, run, config)
     result = go_on(scenes, run, config)
     assert (result.epochs, result.best_epoch) == (2, 1)

@@ -11,7 +11,7 @@ from caches import Made
 from command import frozen_vqa
 from test_resume import CPU, Killed, without_times
 
-import pipeline.train
+import pipeline.training
 from cache import FeatureCache
 from pipeline.batches import BatchReader, FeatureBatch
 from pipeline.config import TrainConfig, load_config
@@ -91,8 +91,8 @@ def test_a_kill_at_any_step_of_any_head(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Heads are then at different places, some in another epoch, and some have not begun."""
-    monkeypatch.setattr(pipeline.train, "CHECKPOINT_SECONDS", 0.0)
-    real = pipeline.train.save_state
+    monkeypatch.setattr(pipeline.training, "CHECKPOINT_SECONDS", 0.0)
+    real = pipeline.training.save_state
     saves = 0
 
     def save(path: Path, state: Any) -> None:
@@ -103,7 +103,7 @@ def test_a_kill_at_any_step_of_any_head(
         real(path, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.train, "save_state", save)
+        patch.setattr(pipeline.training, "save_state", save)
         with pytest.raises(Killed):
             run_sweep(scenes, tmp_path)
     torch.rand(5)

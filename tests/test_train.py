@@ -26,8 +26,9 @@ from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.order import Order, plan_batches
 from pipeline.predict import batch_logits, predict
 from pipeline.runs import load_run
-from pipeline.train import TrainResult, train
+from pipeline.train import train
 from pipeline.trainer import Trainer, build_trainer
+from pipeline.training import TrainResult
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(width=16, heads=2, lr=0.01, batch_size=24, epochs=3, min_answer_count=1)

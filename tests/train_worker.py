@@ -11,14 +11,14 @@ import signal
 import sys
 
 import cli
-import pipeline.train
+import pipeline.training
 from pipeline.errors import RunError
 from pipeline.trainer import Trainer
 
 
 def main() -> None:
     rank, event, step = sys.argv.pop(1).split(":")
-    pipeline.train.CHECKPOINT_SECONDS = 0.0
+    pipeline.training.CHECKPOINT_SECONDS = 0.0
     real = Trainer._update
 
     def update(self: Trainer) -> None:
