@@ -220,6 +220,7 @@ def _write(path: Path, value: object) -> None:
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        if path.exists():
+            path.unlink()
     except OSError as error:
         raise RunError(f"{path}: cannot be removed ({error.strerror})") from error
