@@ -22,7 +22,7 @@ TRAINING = TrainConfig(
     width=64, epochs=8, batch_size=32, accumulate=2, dropout=0.2, min_answer_count=1
 )
 TRAIN_CHECKPOINT = 0.05
-TIMES = ("seconds", "questions_per_second", "data_wait_fraction", "xxh3")
+TIMES = ("seconds", "questions_per_second", "data_wait_fraction", "waited", "xxh3")
 
 
 def kills(count: int, extraction: Extraction, scratch: Path, rng: random.Random) -> dict[str, int]:

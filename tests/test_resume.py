@@ -34,6 +34,7 @@ from power import Names, left_behind, recorded
 
 import pipeline.train
 import pipeline.training
+from benchmarks.torture_kills import TIMES
 from cache import CacheError, CacheMismatchError, CacheWriter, FeatureCache
 from cache.shards import NewQuestions
 from pipeline import sealed
@@ -70,7 +71,6 @@ GROUPED = TrainConfig(
 PLAIN = replace(GROUPED, group_by_image=False, accumulate=1, batch_size=40, layers=2)
 AVERAGED = replace(GROUPED, ema=0.5)
 CONFIGS = {"grouped": GROUPED, "plain": PLAIN, "averaged": AVERAGED}
-TIMES = ("seconds", "questions_per_second", "data_wait_fraction", "waited")
 ALWAYS, NEVER = 0.0, float("inf")
 
 
@@ -104,7 +104,7 @@ def without_times(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
     found["metrics.jsonl"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
     outcome = json.loads(found["run.json"])
-    found["run.json"] = {k: v for k, v in outcome.items() if k not in (*TIMES, "run", "xxh3")}
+    found["run.json"] = {k: v for k, v in outcome.items() if k not in (*TIMES, "run")}
     return found
 
 
