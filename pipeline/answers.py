@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +72,16 @@ def build_vocabulary(
     """
     counts: Counter[str] = Counter()
     forms: dict[str, Counter[str]] = {}
-    for given in answers:
+    # Each set of answers once, however many questions have it: it costs more than the counting.
+    for given, questions in Counter(map(tuple, answers)).items():
         if not given:
             continue
-        key = _majority(tuple(given))
-        counts[key] += 1
-        forms.setdefault(key, Counter()).update(a for a in given if normalise(a) == key)
+        key = _majority(given)
+        counts[key] += questions
+        raw = forms.setdefault(key, Counter())
+        for answer in given:
+            if normalise(answer) == key:
+                raw[answer] += questions
     ranked = sorted(counts, key=lambda key: (-counts[key], key))
     kept = [key for key in ranked if counts[key] >= min_count][:top]
     if not kept:
@@ -93,7 +97,6 @@ def _usual(forms: Counter[str]) -> str:
     return min(forms, key=lambda form: (-forms[form], form))
 
 
-@lru_cache(maxsize=1 << 16)
 def _majority(given: tuple[str, ...]) -> str:
     # Of equally frequent answers the first given one, as `most_common` orders them.
     return Counter(normalise(answer) for answer in given).most_common(1)[0][0]
@@ -136,8 +139,7 @@ class ClassScores:
         starts, ends = self.offsets[questions], self.offsets[questions + 1]
         counts = ends - starts
         rows = np.repeat(np.arange(len(questions)), counts)
-        # Entry numbers of all questions: each one's start, then on to its end.
-        entries = np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        entries = _ranges(starts, counts)
         return rows, self.classes[entries], self.targets[entries]
 
     def score(self, predicted: np.ndarray) -> np.ndarray:
@@ -164,22 +166,26 @@ def class_scores(
         vocabulary: The classes.
         rules: "2021" or "plain"; training knows no other.
     """
-    seen: dict[tuple[str, ...], list[tuple[int, float, float]]] = {}
-    entries: list[tuple[int, float, float]] = []
-    offsets = np.zeros(len(answers) + 1, dtype=np.int64)
-    for i, given in enumerate(answers):
-        key = tuple(given)
-        if key not in seen:
-            seen[key] = _entries(key, vocabulary, rules)
-        entries += seen[key]
-        offsets[i + 1] = len(entries)
-    columns = np.array(entries, dtype=np.float64).reshape(-1, 3).T
+    # Each set of answers once; which of them a question has.
+    kinds: dict[tuple[str, ...], int] = {}
+    kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)
+    found = [_entries(given, vocabulary, rules) for given in kinds]
+    counts = np.array([len(entries) for entries in found], dtype=int)
+    starts, counts = (np.cumsum(counts) - counts)[kind], counts[kind]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    flat = [entry for some in found for entry in some]
+    columns = np.array(flat, dtype=np.float64).reshape(-1, 3)[_ranges(starts, counts)].T
     return ClassScores(
         offsets,
         columns[0].astype(np.int64),
         columns[1].astype(np.float32),
         columns[2].copy(),
     )
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the numbers from each start on, so many as it counts, one range after the other."""
+    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
 
 
 def _entries(
