@@ -36,7 +36,7 @@ from benchmarks.peers import PEERS, WRITE
 from benchmarks.reading import digests_name
 from cache import CacheSpec, FeatureCache
 from cache.files import row_digests
-from cache.spec import DTYPES
+from cache.spec import DTYPES, SCALE_DTYPE
 from pipeline.display import console, progress
 
 READING = Path(__file__).with_name("reading.py")
@@ -63,9 +63,10 @@ def write_ours(folder: Path, images: int, dtype: str) -> FeatureCache:
     )
     cache = FeatureCache(folder / cache_name(dtype))
     out = np.empty((1, *ROW_SHAPE), dtype)
+    scales = np.empty((1, cache.spec.patches), SCALE_DTYPE) if cache.spec.quantised else None
     digests = np.empty(images, np.uint64)
     for row in range(images):
-        cache.read_images(np.array([row]), out)
+        cache.read_images(np.array([row]), out, scales)
         digests[row] = row_digests(out)[0]
     np.save(folder / digests_name(dtype), digests)
     return cache

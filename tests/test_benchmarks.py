@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import generated
+from benchmarks import generated, loader
 from benchmarks.ablations import DEFAULT, summary
 from benchmarks.harness import rounds
 from cache import FeatureCache
+from cache.files import row_digests
 from cache.reader import read_prefixes
 from cache.verify import verify
 from pipeline.answers import build_vocabulary
@@ -79,3 +80,13 @@ def test_ablations_are_means_over_seeds_against_the_defaults() -> None:
         ["all defaults", "51.00 ± 1.41", "", "1,000", "7", "2"],
         ["`layers = 2`", "55.00", "+4.00", "1,000", "7", "1"],
     ]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_loaders_digests_are_those_of_its_rows(dtype: str, tmp_path: Path) -> None:
+    cache = loader.write_ours(tmp_path, 3, dtype)
+    rows = np.empty((3, *loader.ROW_SHAPE), dtype)
+    scales = np.empty((3, cache.spec.patches), np.float16) if dtype == "int8" else None
+    cache.read_images(np.arange(3), rows, scales)
+    assert np.array_equal(np.load(tmp_path / loader.digests_name(dtype)), row_digests(rows))
+    assert len({row.tobytes() for row in rows}) == 3
