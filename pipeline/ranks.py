@@ -8,6 +8,7 @@ to, for what becomes of the others follows from that.
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,11 +107,14 @@ def torchrun_ranks() -> Iterator[Ranks]:
         timeout=PATIENCE,
     )
     console.quiet = rank > 0
-    failed = False
+    failed, before = False, signal.getsignal(signal.SIGTERM)
     try:
         yield Ranks(rank, world)
     except BaseException as error:
         failed = True
+        if isinstance(error, Exception):
+            # torchrun soon ends all; what this rank has to say must not be lost over that.
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if _failed_before(store, isinstance(error, Exception)):
             sys.exit(1)
         if _lost_contact(error):
@@ -124,6 +128,7 @@ def torchrun_ranks() -> Iterator[Ranks]:
         if not (failed and gpus):  # NCCL might wait for who is gone
             gc.collect()  # a head that lives on would keep gloo's threads, which must end before us
             dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _failed_before(store: Any, fails: bool) -> bool:
