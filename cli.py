@@ -158,6 +158,13 @@ def train_head(
     min_answer_count: Annotated[
         int | None, typer.Option(help="Training questions an answer needs to become a class.")
     ] = None,
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The answers that are classes: one a line, or a run's answers.json.",
+        ),
+    ] = None,
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
     val_split: Annotated[str | None, typer.Option(help="Split that chooses the best.")] = None,
     resume: Annotated[
@@ -196,6 +203,7 @@ def train_head(
         "order_seed": order_seed,
         "group_by_image": group_by_image,
         "min_answer_count": min_answer_count,
+        "answers_file": answers,
         "train_split": train_split,
         "val_split": val_split,
     }

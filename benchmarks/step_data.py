@@ -14,6 +14,7 @@ from pipeline.device import keep_freed_memory, use_cores
 from pipeline.features import Features
 from pipeline.metric import Rules, pick_rules
 from pipeline.model import VqaModel
+from pipeline.train_data import TrainData
 from pipeline.trainer import Trainer, build_trainer, untrained_head
 
 EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
@@ -64,8 +65,9 @@ def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Traine
     keep_freed_memory()
     use_cores()
     features = Features(data.cache, residency="auto", device=device)
-    splits = data.train, data.val
-    return build_trainer(features, *splits, data.vocabulary, data.rules, config=config)
+    splits = {config.val_split: data.val, config.train_split: data.train}
+    taken = TrainData(data.cache, splits, data.vocabulary, data.rules)
+    return build_trainer(features, taken, config=config)
 
 
 def first_head(data: Data, config: TrainConfig) -> VqaModel:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.files import write_atomically
-from pipeline.config import load_config
+from pipeline.config import kept_config
 from pipeline.weights import writing
 
 CARD = "README.md"
@@ -48,7 +48,7 @@ def _ours(path: Path) -> bool:
 def card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     description = json.loads((run / "config.json").read_bytes())
-    config = load_config(run / "config.toml", {})
+    config = kept_config(run)
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering

@@ -4,7 +4,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ KINDS: dict[type, str] = {
     bool: "true or false",
 }
 """How a setting's type is called in a message."""
+
+ANSWERS = "answers.json"
+"""Where a run keeps its answers."""
 
 COUNTS = ("layers", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
 SEEDS = ("seed", "order_seed")
@@ -106,6 +109,8 @@ class TrainConfig:
     """Training questions that must have an answer as majority for it to be a class."""
     top_answers: int = 0
     """Keep at most so many classes; 0 keeps all."""
+    answers_file: str = ""
+    """File of the answers that are classes, in place of both counts; empty is none."""
 
     def __post_init__(self) -> None:
         needed = {}
@@ -125,6 +130,13 @@ class TrainConfig:
                 )
             )
 
+    def kept(self) -> "TrainConfig":
+        """Return the settings as a run keeps them: with its own file of the answers it was given.
+
+        So no folder of this machine is among them, and the run needs no file but its own.
+        """
+        return replace(self, answers_file=ANSWERS if self.answers_file else "")
+
     def to_toml(self) -> str:
         """Return the settings as a TOML file."""
         # JSON's spelling of numbers, texts and truth values is TOML's too.
@@ -139,19 +151,27 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a TOML file (or the defaults) with some replaced.
 
     Args:
-        path: A TOML file, or None.
+        path: A TOML file, or None. A relative path in it begins at its folder.
         overrides: Settings that win; those that are None are as if not given. Here as in the file,
             `preset` is a name of `pipeline/presets.py`, over whose settings all others win.
 
     Raises:
-        ConfigError: if the file cannot be read, or a name or value is not known.
+        ConfigError: if the file cannot be read, a name or value is not known, or two that win
+            exclude each other.
     """
-    settings = read_settings(path) if path is not None else {}
-    settings |= {name: value for name, value in overrides.items() if value is not None}
+    settings = beside(path, read_settings(path)) if path is not None else {}
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return make_config(settings)
+        config = make_config(settings | given)
+        require_one_rule(given, config)
+        return config
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
+
+
+def kept_config(run: Path) -> TrainConfig:
+    """Return the settings that a run keeps."""
+    return load_config(run / "config.toml", {}).kept()
 
 
 def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
@@ -172,6 +192,27 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a TOML file ({error})") from error
     require_known(path, settings, also)
     return settings
+
+
+def beside(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file, of which a relative path begins at its folder."""
+    answers = settings.get("answers_file")
+    if not isinstance(answers, str) or not answers:
+        return dict(settings)
+    return {**settings, "answers_file": str(path.parent / answers)}
+
+
+def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
+    """Raise `ConfigError` if a count is given where a file says which answers are classes.
+
+    In a TOML file both may stand, for that of a run has every setting.
+    """
+    for name in ("min_answer_count", "top_answers"):
+        if name in given and config.answers_file:
+            raise ConfigError(
+                f"{name} is given, and the answers are those of {config.answers_file}; "
+                f"leave one of the two out"
+            )
 
 
 def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) -> None:

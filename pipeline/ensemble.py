@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pipeline.config import ANSWERS
 from pipeline.errors import RunError
 from pipeline.model import VqaModel
 from pipeline.runs import Run
@@ -57,5 +58,6 @@ def _require_same_answers(one: Run, other: Run) -> None:
     raise RunError(
         f"{one.path} and {other.path} have different answers, so their probabilities cannot be "
         f"averaged: {'; '.join(found) or 'the same ones in another order'}. Train them on "
-        f"one split with the same min_answer_count and top_answers."
+        f"one split with the same min_answer_count and top_answers, or one with the other's "
+        f"answers: --answers {one.path / ANSWERS}."
     )

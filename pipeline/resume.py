@@ -16,7 +16,8 @@ import torch
 from cache import CacheMismatchError, FeatureCache, SplitTable
 from cache.files import digest
 from cache.manifest import ShardRecord
-from pipeline.config import TrainConfig, load_config, preset_settings
+from pipeline.answers import Vocabulary, load_vocabulary
+from pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
 from pipeline.device import training_dtype
 from pipeline.display import console
 from pipeline.errors import ConfigError, RunError
@@ -54,7 +55,7 @@ def began_with(
         "threads": torch.get_num_threads(),
         "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
     }
-    return Began(asdict(config), fingerprint(cache, splits), files, machine)
+    return Began(asdict(config.kept()), fingerprint(cache, splits), files, machine)
 
 
 def fingerprint(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def asked_config(run: Path, config: Path | None, overrides: Mapping[str, Any]) -
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:
     """Raise `ConfigError`, both values named, unless a training goes on as it began."""
-    changed = [name for name, value in asdict(asked).items() if was.get(name) != value]
+    changed = [name for name, value in asdict(asked.kept()).items() if was.get(name) != value]
     if changed:
         found = "; ".join(
             f"{name} was {was.get(name)!r} when it began, and {getattr(asked, name)!r} is asked for"
@@ -150,6 +151,28 @@ def require_same(run: Path, was: Began, now: Began, *, cache: Path) -> None:
                 f"numbers may be rounded otherwise than in an undisturbed training",
                 soft_wrap=True,
             )
+
+
+def require_same_answers(run: Path, asked: Vocabulary, config: TrainConfig) -> None:
+    """Raise `ConfigError`, naming the first that is another, unless a file's answers are the run's.
+
+    They need not come from the same file, for the run keeps them itself.
+    """
+    if not config.answers_file:
+        return
+    was, now = load_vocabulary(run / ANSWERS).answers, asked.answers
+    if was == now:
+        return
+    other = [i for i, pair in enumerate(zip(was, now, strict=False)) if pair[0] != pair[1]]
+    if other:
+        i = other[0]
+        found = f"answer {i + 1} is {now[i]!r}, and was {was[i]!r}"
+    else:
+        found = f"there are {len(now):,} answers in it, and there were {len(was):,}"
+    raise ConfigError(
+        f"{config.answers_file}: {found} when the training of {run} began. Give --resume without "
+        f"it, or with {run / ANSWERS}, to go on as it began, or train anew with another --run."
+    )
 
 
 def agree(run: Path, state: TrainState) -> None:

@@ -30,7 +30,7 @@ from cache.files import digest, make_directory, write_atomically
 from cache.spec import DTYPES
 from pipeline.answers import Vocabulary, load_vocabulary
 from pipeline.card import CARD, remove_card, without_folders
-from pipeline.config import TrainConfig, load_config
+from pipeline.config import ANSWERS, TrainConfig, kept_config
 from pipeline.environment import ENVIRONMENT
 from pipeline.errors import ConfigError, RunError
 from pipeline.model import ModelConfig, VqaModel
@@ -38,7 +38,7 @@ from pipeline.state import remove_state
 from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
 FORMAT = 4
-MEANING = ("config.toml", "config.json", "answers.json")
+MEANING = ("config.toml", "config.json", ANSWERS)
 """Files without which the weights are only numbers."""
 
 
@@ -90,8 +90,8 @@ def start_run(
             (path / old).unlink(missing_ok=True)
         for folder in ("evaluation", "tensorboard"):  # of weights that are gone
             shutil.rmtree(path / folder, ignore_errors=True)
-        write_atomically(path / "config.toml", config.to_toml().encode())
-        vocabulary.save(path / "answers.json")
+        write_atomically(path / "config.toml", config.kept().to_toml().encode())
+        vocabulary.save(path / ANSWERS)
         description = {"model": model.to_dict(), "encoders": encoders(cache.spec)}
         _write_json(
             path / "config.json", {"format": FORMAT, **description, "dtype": cache.spec.dtype}
@@ -205,14 +205,14 @@ def load_run(path: Path, device: torch.device) -> Run:
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
-    vocabulary = load_vocabulary(path / "answers.json")
+    vocabulary = load_vocabulary(path / ANSWERS)
     if dtype not in DTYPES:
         raise RunError(f"{path / 'config.json'}: dtype is {dtype!r}; needed: {', '.join(DTYPES)}")
     if len(vocabulary) != model.config.answers:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    trained = load_config(path / "config.toml", {})
+    trained = kept_config(path)
     return Run(path, trained, model.eval(), vocabulary, settings, dtype, cache)
 
 

@@ -21,7 +21,7 @@ def sides(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         for group in groups:
             seeds = {other.config.seed for other in group}
-            if run.config.seed not in seeds and not _differences(group[0], run):
+            if run.config.seed not in seeds and not _difference(group[0], run):
                 group.append(run)
                 break
         else:
@@ -32,12 +32,10 @@ def sides(runs: Sequence[Run]) -> list[list[Run]]:
 def require_one_side(runs: Sequence[Run]) -> None:
     """Raise `ConfigError` unless all runs have the same settings, and different seeds."""
     for run in runs[1:]:
-        if different := _differences(runs[0], run):
-            name = different[0]
+        if different := _difference(runs[0], run):
             raise ConfigError(
-                f"{runs[0].path} and {run.path} are no seeds of one training: {name} is "
-                f"{getattr(runs[0].config, name)!r} and {getattr(run.config, name)!r}. Give runs "
-                f"that differ by their seed to --run, others to --compare."
+                f"{runs[0].path} and {run.path} are no seeds of one training: {different}. Give "
+                f"runs that differ by their seed to --run, others to --compare."
             )
     seen: dict[int, Run] = {}
     for run in runs:
@@ -49,14 +47,15 @@ def require_one_side(runs: Sequence[Run]) -> None:
         seen[run.config.seed] = run
 
 
-def _differences(one: Run, other: Run) -> list[str]:
-    """Names of the settings in which two runs differ, but for the seed."""
+def _difference(one: Run, other: Run) -> str:
+    """Say in which setting two runs differ, but for the seed; "" if in none."""
     theirs = asdict(other.config)
-    return [
-        name
-        for name, value in asdict(one.config).items()
-        if name != "seed" and theirs[name] != value
-    ]
+    for name, value in asdict(one.config).items():
+        if name != "seed" and theirs[name] != value:
+            return f"{name} is {value!r} and {theirs[name]!r}"
+    if one.config.answers_file and one.vocabulary != other.vocabulary:
+        return "they were given different answers"
+    return ""
 
 
 def side_name(side: Sequence[Evaluation]) -> str:

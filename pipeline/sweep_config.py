@@ -19,7 +19,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import TrainConfig, make_config, read_settings, require_known
+from pipeline.config import (
+    TrainConfig,
+    beside,
+    make_config,
+    read_settings,
+    require_known,
+    require_one_rule,
+)
 from pipeline.errors import ConfigError
 
 SHARED = (
@@ -27,6 +34,7 @@ SHARED = (
     "val_split",
     "min_answer_count",
     "top_answers",
+    "answers_file",
     "epochs",
     "batch_size",
     "accumulate",
@@ -92,7 +100,9 @@ def _heads(
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         try:
-            heads.append(_Asked(name, chosen, make_config({**merged, **chosen})))
+            config = make_config({**beside(path, {**merged, **chosen}), **given})
+            require_one_rule(given, config)
+            heads.append(_Asked(name, chosen, config))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return heads

@@ -6,20 +6,20 @@ written when, `pipeline/training.py` tells.
 
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.config import TrainConfig, load_config
+from pipeline.config import TrainConfig, kept_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.display import console
 from pipeline.environment import note_environment
 from pipeline.events import Events, summary_writer
 from pipeline.features import Features, Residency
 from pipeline.ranks import ALONE, Ranks
-from pipeline.resume import began_with, require_same, require_same_settings
+from pipeline.resume import began_with, require_same, require_same_answers, require_same_settings
 from pipeline.runs import digests, outcome, start_run
 from pipeline.state import TrainState, recover_state, remove_state
 from pipeline.stopping import Stop
@@ -102,6 +102,7 @@ def require_same_data(
     """Raise unless cache, device and the run's files are as they were; see `require_same`."""
     now = began_with(config, data.cache, data.splits, digests(run), device, ranks)
     require_same(run, state.began, now, cache=data.cache.directory)
+    require_same_answers(run, data.vocabulary, config)
 
 
 def begin(
@@ -117,10 +118,7 @@ def begin(
     ranks: Ranks = ALONE,
 ) -> Training:
     """Return a training that goes on from a state, or begins and makes its run folder."""
-    train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
-    trainer = build_trainer(
-        features, train_split, val_split, data.vocabulary, data.rules, config=config, ranks=ranks
-    )
+    trainer = build_trainer(features, data, config=config, ranks=ranks)
     keep_freed_memory()  # of steps alone: what reading the cache took is given back
     files: Mapping[str, str] = {}
     if state is not None:
@@ -152,7 +150,7 @@ def finished(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResul
     found = outcome(run)
     if found is None:
         return None
-    require_same_settings(run, vars(load_config(run / "config.toml", {})), config)
+    require_same_settings(run, asdict(kept_config(run)), config)
     if ranks.lead:
         remove_state(run)
     console.print(

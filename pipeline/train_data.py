@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cache import CacheError, FeatureCache, SplitTable
-from pipeline.answers import Vocabulary, build_vocabulary
+from pipeline.answers import ClassScores, Vocabulary, build_vocabulary, class_scores
+from pipeline.answers_file import read_vocabulary
 from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError
 from pipeline.metric import Rules, pick_rules
 
 
@@ -26,24 +29,43 @@ class TrainData:
     vocabulary: Vocabulary
     rules: Rules
 
+    @cached_property
+    def scores(self) -> dict[str, ClassScores]:
+        """What each class scores on each question, by split."""
+        return {
+            name: class_scores(split.answers, self.vocabulary, rules=self.rules)
+            for name, split in self.splits.items()
+        }
+
 
 def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
-    """Read the splits that the settings name, and build the vocabulary.
+    """Read the splits that the settings name; read or build the vocabulary.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or has no answers.
+        ConfigError: if no answer can be a class, or the file of answers is not one.
     """
     cache = FeatureCache(cache_path)
     splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
     for name, split in splits.items():
         _require_answers(cache, name, split)
     rules = pick_rules((len(a) for split in splits.values() for a in split.answers), None)
-    vocabulary = build_vocabulary(
-        splits[config.train_split].answers,
-        min_count=config.min_answer_count,
-        top=config.top_answers or None,
-    )
-    return TrainData(cache, splits, vocabulary, rules)
+    if config.answers_file:
+        vocabulary = read_vocabulary(Path(config.answers_file))
+    else:
+        vocabulary = build_vocabulary(
+            splits[config.train_split].answers,
+            min_count=config.min_answer_count,
+            top=config.top_answers or None,
+        )
+    data = TrainData(cache, splits, vocabulary, rules)
+    if not len(data.scores[config.train_split].classes):
+        raise ConfigError(
+            f"{config.answers_file}: no question of split {config.train_split!r} has one of its "
+            f"{len(vocabulary):,} answers, such as {vocabulary.answers[0]!r}; give the answers of "
+            f"this data set"
+        )
+    return data
 
 
 def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:

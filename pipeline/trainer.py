@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from cache import CacheSpec, SplitTable
-from pipeline.answers import ClassScores, Vocabulary, class_scores
+from pipeline.answers import ClassScores
 from pipeline.average import Average
 from pipeline.batches import BatchReader, FeatureBatch
 from pipeline.config import TrainConfig
 from pipeline.device import training_dtype
 from pipeline.display import progress
-from pipeline.errors import ConfigError, NotFiniteError
+from pipeline.errors import NotFiniteError
 from pipeline.features import Features
-from pipeline.metric import Rules
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss
 from pipeline.order import Order, plan_batches
 from pipeline.parallel import parallel, seed_draws, summed
 from pipeline.predict import batch_logits, predict
 from pipeline.ranks import ALONE, Ranks
+from pipeline.train_data import TrainData
 
 
 @dataclass
@@ -271,10 +271,7 @@ def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaMod
 
 def build_trainer(
     features: Features,
-    train_split: SplitTable,
-    val_split: SplitTable,
-    vocabulary: Vocabulary,
-    rules: Rules,
+    data: TrainData,
     *,
     config: TrainConfig,
     ranks: Ranks = ALONE,
@@ -285,10 +282,8 @@ def build_trainer(
         ConfigError: if settings and data do not fit together.
     """
     device = features.device
-    model = untrained_head(features.cache.spec, len(vocabulary), config).to(device)
-    train_scores = class_scores(train_split.answers, vocabulary, rules=rules)
-    if not len(train_scores.classes):
-        raise ConfigError("no training question has an answer in the vocabulary")
+    train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
+    model = untrained_head(features.cache.spec, len(data.vocabulary), config).to(device)
     plan = plan_batches(
         train_split.image_rows,
         batch_size=config.batch_size,
@@ -302,9 +297,9 @@ def build_trainer(
         optimizer=build_optimizer(model, config),
         train_split=train_split,
         val_split=val_split,
-        train_reader=BatchReader(features, train_split, scores=train_scores),
+        train_reader=BatchReader(features, train_split, scores=data.scores[config.train_split]),
         val_reader=BatchReader(features, val_split),
-        val_scores=class_scores(val_split.answers, vocabulary, rules=rules),
+        val_scores=data.scores[config.val_split],
         average=Average(model, config.ema) if config.ema else None,
         # Epochs may differ by a batch; the schedule only needs to be about right at its end.
         steps=config.epochs * math.ceil(len(plan) / config.accumulate),

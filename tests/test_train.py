@@ -27,6 +27,7 @@ from pipeline.order import Order, plan_batches
 from pipeline.predict import batch_logits, predict
 from pipeline.runs import load_run
 from pipeline.train import train
+from pipeline.train_data import TrainData
 from pipeline.trainer import Trainer, build_trainer
 from pipeline.training import TrainResult
 
@@ -44,10 +45,11 @@ def run_training(made: Made, run: Path, **changes: object) -> TrainResult:
 
 def make_trainer(made: Made, **changes: object) -> Trainer:
     cache = FeatureCache(made.directory)
-    splits = cache.split("train"), cache.split("val")
-    vocabulary = build_vocabulary(splits[0].answers, min_count=1)
+    splits = {name: cache.split(name) for name in ("train", "val")}
+    vocabulary = build_vocabulary(splits["train"].answers, min_count=1)
     features = Features(cache, device=CPU)
-    return build_trainer(features, *splits, vocabulary, "2021", config=small(**changes))
+    data = TrainData(cache, splits, vocabulary, "2021")
+    return build_trainer(features, data, config=small(**changes))
 
 
 def metrics(run: Path) -> list[dict]:

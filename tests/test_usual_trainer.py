@@ -9,17 +9,15 @@ import torch
 from caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
 from torch.testing import assert_close
 
-from benchmarks.step_data import first_head, load_data
+from benchmarks.step_data import first_head, load_data, new_trainer
 from benchmarks.step_variant import Clock, Enough
 from benchmarks.usual_model import QuestionDropout, usual_weights
 from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from cache import FeatureCache
 from pipeline.answers import Vocabulary, class_scores
 from pipeline.config import TrainConfig
-from pipeline.features import Features
 from pipeline.model import VqaModel
 from pipeline.optimizer import soft_target_loss
-from pipeline.trainer import build_trainer
 
 VOCABULARY = Vocabulary(("red", "blue", "2"))
 CONFIG = TrainConfig(
@@ -149,15 +147,8 @@ def test_a_thinned_split_is_the_same_for_every_trainer(made: Made) -> None:
 
 
 def test_both_begin_with_the_same_weights(made: Made) -> None:
-    data, cpu = load_data(made.directory, CONFIG), torch.device("cpu")
-    trainer = build_trainer(
-        Features(data.cache, device=cpu),
-        data.train,
-        data.val,
-        data.vocabulary,
-        data.rules,
-        config=CONFIG,
-    )
+    data = load_data(made.directory, CONFIG)
+    trainer = new_trainer(data, CONFIG, torch.device("cpu"))
     first = first_head(data, CONFIG).state_dict()
 
     assert trainer.model.state_dict().keys() == first.keys()
