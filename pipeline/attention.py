@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.looked import Looked
 from pipeline.words import Words, hide
 
 
@@ -99,7 +100,7 @@ class Attention(nn.Module):
         then: nn.Linear,
         plus: Tensor | None,
         places: Words,
-    ) -> Tensor:
+    ) -> Looked:
         """Let every patch look at the words of each question, and apply `then` to the result.
 
         Args:
@@ -113,7 +114,7 @@ class Attention(nn.Module):
             places: Of the words.
 
         Returns:
-            (images, slots, patches, then.out_features).
+            The sums to be made, (images, slots, patches, then.out_features).
         """
         scores = self._scores(patches, words, places)
         scores = hide(scores, places.attention_mask[..., None])
@@ -124,9 +125,8 @@ class Attention(nn.Module):
         weights = weights.reshape(*scores.shape[:2], -1, patches.shape[2])  # .., tokens * heads, ..
         values = places.at_slots(self._folded_values(words, then))
         values = values.reshape(*weights.shape[:3], -1)
-        # In place: this is the largest tensor of a step, and memory is what limits its arithmetic.
         bias = self._bias(then)
-        return (weights.transpose(2, 3) @ values).add_(bias if plus is None else plus + bias)
+        return Looked(weights, values, bias.expand(1, 1, 1, -1) if plus is None else plus + bias)
 
     def _scores(self, patches: Tensor, words: Tensor, places: Words) -> Tensor:
         """Return what every patch thinks of every word: (images, slots, tokens, heads * patches).

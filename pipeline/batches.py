@@ -20,12 +20,12 @@ from cache.memory import aligned_empty
 from cache.spec import SCALE_DTYPE
 from pipeline.answers import ClassScores
 from pipeline.features import Features
-from pipeline.order import Grid, Order
+from pipeline.order import IMAGES, Grid, Order
 
 AHEAD = 2
 """Batches made in advance by the background thread."""
 
-IMAGES, TOKENS, PREFIXES, QUESTIONS = 4, 4, 64, 16
+WORDS, PREFIXES, QUESTIONS = 4, 64, 16
 """Sizes of a batch are rounded up to multiples of these, so that few shapes occur in a training.
 Libraries prepare a kernel for each new shape, which takes longer than the padding."""
 
@@ -242,7 +242,7 @@ class BatchReader:
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]
         lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
-        steps = np.arange(_rounded(int(lengths.max()), TOKENS))
+        steps = np.arange(int(lengths.max()))
         mask = steps < lengths[..., None]  # (images, slots, tokens)
         starts = questions.path_offsets[:-1][question_rows]
         prefixes = questions.path_rows[(starts[..., None] + steps)[mask]]
@@ -300,7 +300,7 @@ def _distinct_of_each(
     of, word = np.divmod(pairs, several)
     counts = np.bincount(of, minlength=count)
     column = np.arange(len(pairs)) - (np.cumsum(counts) - counts)[of]
-    words = np.zeros((count, _rounded(int(counts.max()), TOKENS)), dtype=np.int64)
+    words = np.zeros((count, _rounded(int(counts.max()), WORDS)), dtype=np.int64)
     words[of, column] = word
     return words, column[which]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attention import Attention, lowered
-from pipeline.pooling import Pool, Pooling, PoolingKind
+from pipeline.pooling import Pool, Pooling, PoolingKind, mean
 from pipeline.words import Words
 
 Merge = Literal["concat", "gated"]
@@ -155,10 +155,13 @@ class CoAttentionLayer(nn.Module):
         mlp, look = self.patches_mlp, self.image_to_text.patches_to_words
         own = mlp.original(p)
         if mlp.gated:
-            merged = mlp.mix(own, look(p, w, mlp.attended, None, places))
+            hidden = mlp.activation(mlp.mix(own, look(p, w, mlp.attended, None, places).sums()))
         else:
-            merged = look(p, w, mlp.attended, own, places)
-        return self._after(patches, mlp.activation(merged), mlp, self.patches_norm, over)
+            looked = look(p, w, mlp.attended, own, places)
+            if self.last and self.patches_pooling.score is None and not self.post_norm:
+                return mean(patches) + mlp.output(mlp.dropout(looked.mean_of_relu()))
+            hidden = mlp.activation(looked.sums())
+        return self._after(patches, hidden, mlp, self.patches_norm, over)
 
     def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
         return lowered(x if self.post_norm else norm(x))

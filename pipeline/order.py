@@ -13,6 +13,10 @@ import numpy as np
 MAX_SLOTS = 16
 """Questions of one picture in a batch; a picture with more comes several times."""
 
+IMAGES = 4
+"""A batch is padded to a multiple of so many pictures, so that few shapes occur in a training;
+one of many pictures is cut at such a multiple."""
+
 BUCKET = 16
 """Batches among which pictures are sorted by their number of questions, to pad less."""
 
@@ -122,7 +126,7 @@ def plan_batches(
             order = rng.permutation(len(starts))
             order = order[_by_length_in_buckets(lengths[order], batch_size * BUCKET)]
             starts, lengths = starts[order], lengths[order]
-    batches = _cut(lengths, batch_size)
+    batches = _cut(lengths, batch_size, multiple=IMAGES if grouped else 1)
     if rng is not None:
         batches = rng.permutation(batches)
     return Order(rows, starts, lengths, batches)
@@ -148,13 +152,18 @@ def _by_length_in_buckets(lengths: np.ndarray, questions: int) -> np.ndarray:
     return np.lexsort((np.where(bucket % 2, -lengths, lengths), bucket))
 
 
-def _cut(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Fill batches one after the other: (batches, 2) first and one past the last entry."""
-    edges, count = [0], 0
-    for i, length in enumerate(lengths.tolist()):
-        if count + length > batch_size:
-            edges.append(i)
-            count = 0
-        count += length
-    edges = [*edges, len(lengths)] if len(lengths) else edges
+def _cut(lengths: np.ndarray, batch_size: int, *, multiple: int) -> np.ndarray:
+    """Fill batches one after the other: (batches, 2) first and one past the last entry.
+
+    A batch that has many entries has a multiple of so many of them, the last batch aside: leaving
+    a few questions to the next one costs less than padding.
+    """
+    before = np.concatenate([[0], np.cumsum(lengths)])
+    edges = [0]
+    while edges[-1] < len(lengths):
+        full = int(np.searchsorted(before, before[edges[-1]] + batch_size, side="right")) - 1
+        entries = full - edges[-1]
+        if full < len(lengths) and entries >= 4 * multiple:
+            full -= entries % multiple
+        edges.append(full)
     return np.stack([edges[:-1], edges[1:]], axis=1).reshape(-1, 2).astype(np.int64)

@@ -125,7 +125,7 @@ def test_patches_look_at_words_as_in_torch(groups: int) -> None:
     plus = torch.randn(IMAGES, groups, PATCHES, OUT, dtype=torch.float64)
     expected = then(expected).unflatten(0, (IMAGES, SLOTS)) + plus
 
-    got = ours.patches_to_words(inputs.patches, inputs.words, then, plus, inputs.places)
+    got = ours.patches_to_words(inputs.patches, inputs.words, then, plus, inputs.places).sums()
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
@@ -142,8 +142,8 @@ def test_then_may_have_no_bias() -> None:
 
     args = inputs.patches, inputs.words
     assert_close(
-        ours.patches_to_words(*args, without, NOTHING, inputs.places) + then.bias,
-        ours.patches_to_words(*args, then, NOTHING, inputs.places),
+        ours.patches_to_words(*args, without, NOTHING, inputs.places).sums() + then.bias,
+        ours.patches_to_words(*args, then, NOTHING, inputs.places).sums(),
     )
 
 
@@ -161,7 +161,7 @@ def test_words_made_once_equal_words_in_their_places(groups: int) -> None:
     results = []
     for words, places in ((rows, shared), (shared.at_slots(rows), inputs.places)):
         seen = places.mean(ours.words_to_patches(words, inputs.patches, then, places).sin())
-        read = ours.patches_to_words(inputs.patches, words, then, NOTHING, places)
+        read = ours.patches_to_words(inputs.patches, words, then, NOTHING, places).sums()
         weights = torch.linspace(-1, 1, OUT).double()
         loss = (seen @ weights).sum() + (read.sin() @ weights).sum()
         results.append([seen, read, *torch.autograd.grad(loss, [rows, *ours.parameters()])])
@@ -178,9 +178,11 @@ def test_patches_never_see_padding(groups: int, hidden: float) -> None:
     then = nn.Linear(WIDTH, OUT).double()
     filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
 
-    got = ours.patches_to_words(inputs.patches, filled, then, NOTHING, inputs.places)
+    got = ours.patches_to_words(inputs.patches, filled, then, NOTHING, inputs.places).sums()
 
-    expected = ours.patches_to_words(inputs.patches, inputs.words, then, NOTHING, inputs.places)
+    expected = ours.patches_to_words(
+        inputs.patches, inputs.words, then, NOTHING, inputs.places
+    ).sums()
     assert torch.equal(got, expected)
 
 
@@ -200,9 +202,9 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
     mask = inputs.attention_mask.clone()
     mask[0, 1] = False
 
-    got = ours.patches_to_words(patches, words, then, NOTHING, Words(mask))
+    got = ours.patches_to_words(patches, words, then, NOTHING, Words(mask)).sums()
 
-    expected = ours.patches_to_words(patches, words, then, NOTHING, inputs.places)
+    expected = ours.patches_to_words(patches, words, then, NOTHING, inputs.places).sums()
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
     assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)

@@ -19,15 +19,14 @@ from cache.hdf5 import Hdf5File
 from pipeline.answers import ClassScores, Vocabulary, class_scores
 from pipeline.batches import (
     AHEAD,
-    IMAGES,
     PREFIXES,
     QUESTIONS,
-    TOKENS,
+    WORDS,
     BatchReader,
     FeatureBatch,
 )
 from pipeline.features import Features, Residency
-from pipeline.order import MAX_SLOTS, Grid, Order, plan_batches
+from pipeline.order import IMAGES, MAX_SLOTS, Grid, Order, plan_batches
 
 # Few pictures and many questions, so that pictures with more than MAX_SLOTS occur.
 some_image_rows = st.one_of(
@@ -126,6 +125,16 @@ def test_pictures_with_as_many_questions_share_batches() -> None:
     assert abs(correlation) < 0.5
 
 
+def test_batches_of_many_pictures_need_no_padding() -> None:
+    image_rows = np.repeat(np.arange(400), 3)
+
+    plan = plan_batches(image_rows, batch_size=64, grouped=True, shuffle=(0, 0))
+
+    assert {len(grid) for grid in plan} == {20}  # 21 would fit, and be padded to 24
+    # Of few pictures a batch would lose too much.
+    assert len(plan_batches(image_rows, batch_size=46, grouped=True, shuffle=None)[0]) == 15
+
+
 def test_pictures_meet_others_in_every_epoch() -> None:
     image_rows = np.repeat(np.arange(60), 3)
 
@@ -184,7 +193,6 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     assert not batch.patch_embeddings[len(grid) :].any()
     slots = max(len(entry) for entry in grid)
     tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
-    tokens = -(-tokens // TOKENS) * TOKENS
     assert batch.attention_mask.shape == (images, slots, tokens)
     words = [  # the distinct words of each picture, by what they are
         {
@@ -205,7 +213,7 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
         assert batch.paths is not None
         assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
         most = max(map(len, words))
-        assert batch.words.shape == (images, -(-most // TOKENS) * TOKENS)
+        assert batch.words.shape == (images, -(-most // WORDS) * WORDS)
         assert batch.paths.flatten(1).amax(1)[: len(grid)].tolist() == [len(w) - 1 for w in words]
         of_images = batch.hidden_states[batch.words]
         in_full = of_images[torch.arange(images)[:, None, None], batch.paths]

@@ -38,7 +38,7 @@ def test_norms_come_after_the_sum_in_post_norm() -> None:
     seen = layer.text_to_image.words_to_patches(words, patches, identity, PLACES)
     assert layer.image_to_text is not None
     assert layer.patches_mlp is not None
-    read = layer.image_to_text.patches_to_words(patches, words, identity, None, PLACES)
+    read = layer.image_to_text.patches_to_words(patches, words, identity, None, PLACES).sums()
 
     got = layer(words, patches, PLACES)
 
