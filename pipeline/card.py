@@ -66,7 +66,8 @@ not part of this.
 {_accuracies(run, config.val_split, outcome)}
 
 The split {config.val_split!r} chose the epoch that is kept: {outcome["best_epoch"]} of \
-{outcome["epochs"]}.
+{outcome["epochs"]}. The ceiling is what the best of the answers for each question scores\
+{_on_training(config.train_split, outcome)}.
 
 ## Trained on
 
@@ -108,21 +109,34 @@ def without_folders(name: str) -> str:
 
 def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     in_training = f"{outcome['best_accuracy']:.2f}"
-    rows = [(f"{val_split} (in training)", in_training, "", "", outcome["metric"])]
+    ceiling = _percent(outcome.get("val_ceiling"))
+    rows = [(f"{val_split} (in training)", in_training, "", ceiling, "", outcome["metric"])]
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
             rows.append(_scored(json.loads(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a split without answers
-    return _table(("split", "accuracy, %", "95 % interval", "by answer type", "rules"), rows)
+    return _table(
+        ("split", "accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules"), rows
+    )
 
 
-def _scored(scores: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+def _on_training(train_split: str, outcome: Mapping[str, Any]) -> str:
+    found = _percent(outcome.get("train_ceiling"))
+    return f"; on {train_split!r} that is {found} %" if found else ""
+
+
+def _scored(scores: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
     types = dict(scores["accuracy"])
     overall, (low, high) = types.pop("overall"), scores["interval"]
     by_type = ", ".join(f"{name} {value:.2f}" for name, value in types.items())
     where = f"{scores['split']} ({scores['questions']:,} questions)"
-    return where, f"{overall:.2f}", f"{low:.2f} to {high:.2f}", by_type, scores["metric"]
+    interval, ceiling = f"{low:.2f} to {high:.2f}", _percent(scores["ceiling"])
+    return where, f"{overall:.2f}", interval, ceiling, by_type, scores["metric"]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:

@@ -156,7 +156,7 @@ def sweep(
         for name, state in states.items():
             require_same_data(paths[name], state, data, left[name], device)
         features = Features(data.cache, residency=residency, device=device)
-        console.print(features.describe(), soft_wrap=True)
+        console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
         made = [Head(name, device) for name in left]
         for head in made:
             with head.turn():

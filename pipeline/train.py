@@ -76,7 +76,7 @@ def train(
     features = Features(data.cache, residency=residency, device=device)
     how: dict[str, Any] = {"overwrite": overwrite, "tensorboard": tensorboard, "ranks": ranks}
     training = begin(run, data, features, config, state, started=started, **how)
-    console.print(features.describe(), soft_wrap=True)
+    console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
     with Stop() as stop:
         training.run_to_end(stop)
         return training.finish(data)

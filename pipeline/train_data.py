@@ -10,7 +10,7 @@ from pipeline.answers import ClassScores, Vocabulary, build_vocabulary, class_sc
 from pipeline.answers_file import read_vocabulary
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError
-from pipeline.metric import Rules, pick_rules
+from pipeline.metric import Rules, percent, pick_rules
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,22 @@ class TrainData:
             name: class_scores(split.answers, self.vocabulary, rules=self.rules)
             for name, split in self.splits.items()
         }
+
+    @cached_property
+    def ceilings(self) -> dict[str, float]:
+        """Percent that a head would score that always picks the best class, by split."""
+        return {
+            name: percent(float(scores.best().mean()), self.rules)
+            for name, scores in self.scores.items()
+        }
+
+    def describe(self) -> str:
+        """Return for people how many classes there are, and how far one can come with them."""
+        where = " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
+        return (
+            f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "
+            f"them scores {where}"
+        )
 
 
 def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:

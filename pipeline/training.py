@@ -19,7 +19,7 @@ from pipeline.card import write_card
 from pipeline.display import console, duration
 from pipeline.errors import RunError
 from pipeline.events import Events
-from pipeline.metric import Rules, percent
+from pipeline.metric import percent
 from pipeline.optimizer import learning_rate
 from pipeline.resume import agree, save_best
 from pipeline.runs import finish_run, write_metrics
@@ -47,6 +47,9 @@ class TrainResult:
         questions_per_second: In training, without validation.
         data_wait_fraction: Share of the training time in which the step waited for features.
         seconds: Wall time.
+        answers: Classes of the head; this and the next two are None in a run of before they were.
+        train_ceiling: Percent that the best class for each question scores on the training split,
+        val_ceiling: and on the validation split; no head is above that.
     """
 
     run: str
@@ -58,6 +61,9 @@ class TrainResult:
     questions_per_second: float
     data_wait_fraction: float
     seconds: float
+    answers: int | None = None
+    train_ceiling: float | None = None
+    val_ceiling: float | None = None
 
 
 class Training:
@@ -239,7 +245,7 @@ class Training:
         """Record in the run what came out, and return it."""
         if self.events:
             self.events.close()
-        result = self._result(data.rules)
+        result = self._result(data)
         if result.epochs < self.trainer.config.epochs:
             console.print(
                 f"{self.run}: ends after epoch {result.epochs}, for none of the last "
@@ -254,17 +260,20 @@ class Training:
         self.ranks.wait()  # until there is a result
         return result
 
-    def _result(self, rules: Rules) -> TrainResult:
+    def _result(self, data: TrainData) -> TrainResult:
         config, trainer, seconds = self.trainer.config, self.trainer, self.training_seconds
         epochs = len(self.metrics)
         return TrainResult(
             run=str(self.run),
             fusion=config.fusion,
             epochs=epochs,
-            best_accuracy=percent(self.best_accuracy / 100, rules),
+            best_accuracy=percent(self.best_accuracy / 100, data.rules),
             best_epoch=self.best_epoch,
             trainable_parameters=sum(p.numel() for p in trainer.model.parameters()),
             questions_per_second=round(epochs * len(trainer.train_split) / seconds, 1),
             data_wait_fraction=round(trainer.train_reader.waited / seconds, 4),
             seconds=round(time.monotonic() - self.started, 3),
+            answers=len(data.vocabulary),
+            train_ceiling=data.ceilings[config.train_split],
+            val_ceiling=data.ceilings[config.val_split],
         )

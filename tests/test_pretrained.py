@@ -133,7 +133,7 @@ def test_the_card_holds_the_figures_of_its_run(scenes: Made, tmp_path: Path) -> 
     run = tmp_path / "run"
     result = run_training(scenes, run)
     accuracy = f"{result.best_accuracy:.2f}"
-    assert ["val (in training)", accuracy, "", "", "2021"] in [
+    assert ["val (in training)", accuracy, "", "100.00", "", "2021"] in [
         [cell.strip() for cell in row] for row in rows(run)
     ]
     text = (run / CARD).read_text()
@@ -152,6 +152,7 @@ def test_the_card_holds_the_figures_of_its_run(scenes: Made, tmp_path: Path) -> 
         f"val ({scored['questions']} questions)",
         f"{scored['accuracy']['overall']:.2f}",
         f"{low:.2f} to {high:.2f}",
+        f"{scored['ceiling']:.2f}",
         f"colour {scored['accuracy']['colour']:.2f}",
         "2021",
     ]
