@@ -50,7 +50,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """
     try:
         answers = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error})") from error
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
         raise RunError(f"{path}: a JSON list of texts is needed")

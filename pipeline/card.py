@@ -11,6 +11,7 @@ from typing import Any
 
 from cache.files import write_atomically
 from pipeline.config import kept_config
+from pipeline.sealed_json import unseal_json
 from pipeline.weights import writing
 
 CARD = "README.md"
@@ -40,9 +41,10 @@ def remove_card(run: Path) -> None:
 
 def _ours(path: Path) -> bool:
     try:
-        return MARK.encode() in path.read_bytes()
+        found = path.read_bytes()
     except OSError:
         return not path.exists()
+    return MARK.encode() in found or not found.strip()
 
 
 def card(run: Path, outcome: Mapping[str, Any]) -> str:
@@ -113,9 +115,9 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     rows = [(f"{val_split} (in training)", in_training, "", ceiling, "", outcome["metric"])]
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
-            rows.append(_scored(json.loads(path.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a split without answers
+            rows.append(_scored(unseal_json(json.loads(path.read_bytes()))))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # a split without answers, or a damaged file
     return _table(
         ("split", "accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules"), rows
     )

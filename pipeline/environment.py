@@ -35,7 +35,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     now = environment(device, cache)
     try:
         noted = json.loads((run / ENVIRONMENT).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         noted = []
     if not isinstance(noted, list):
         noted = []

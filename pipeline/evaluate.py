@@ -1,7 +1,7 @@
 """Scores a trained head on a split and writes its answers in the official form.
 
 RUN/evaluation/<split>/results.json         [{"question_id": ..., "answer": ...}, ...]
-RUN/evaluation/<split>/scores.json          accuracy, ceiling, interval
+RUN/evaluation/<split>/scores.json          accuracy, ceiling, interval, and a digest
 RUN/evaluation/<split>/logits.safetensors   on request (`pipeline/logits.py`)
 RUN/evaluation/<split>/<variant>/           these of what is not the head as it is: see `evaluate`
 RUN/README.md                               the model card of a finished training, with these
@@ -37,6 +37,7 @@ from pipeline.metric import (
 )
 from pipeline.predict import predict
 from pipeline.runs import Run, outcome, require_same_encoders
+from pipeline.sealed_json import seal_json
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def evaluate(
         classes = predict(run.model, reader, asked, batch_size=size)
         _remove(logits)  # older ones need not be those of the answers beside them
     answers = [run.vocabulary.answers[i] for i in classes]
-    _write(folder / "results.json", results(table, answers))
+    official = json.dumps(results(table, answers), ensure_ascii=False)
+    _write(folder / "results.json", official.encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
@@ -159,7 +161,7 @@ def evaluate(
     if any(table.answers):
         _require_all_answered(cache, split, table)
         evaluation = _scored(evaluation, run.vocabulary, rules)
-    _write(folder / "scores.json", evaluation.to_json())
+    _write(folder / "scores.json", seal_json(evaluation.to_json()))
     if trained := outcome(run.path):
         write_card(run.path, trained)
     return evaluation
@@ -211,9 +213,9 @@ def ceiling_scores(
     return np.array([best(given) for given in answers])
 
 
-def _write(path: Path, value: object) -> None:
+def _write(path: Path, data: bytes) -> None:
     try:
-        write_atomically(path, json.dumps(value, ensure_ascii=False).encode())
+        write_atomically(path, data)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 

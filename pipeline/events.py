@@ -6,6 +6,9 @@ resume TensorBoard hides what a killed process had written beyond the state. Of 
 first one writes: a step's loss is then that of its own part of the batch.
 """
 
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,19 @@ def summary_writer() -> type[Any]:
             "--tensorboard needs TensorBoard, which is not installed: "
             "pip install 'frozen-vqa[tensorboard]'"
         ) from error
+    if getattr(threading.excepthook, "func", None) is not _leave_to_the_caller:
+        threading.excepthook = partial(_leave_to_the_caller, threading.excepthook)
     return SummaryWriter
+
+
+def _leave_to_the_caller(
+    before: Callable[[threading.ExceptHookArgs], object], args: threading.ExceptHookArgs
+) -> None:
+    """Show no traceback of a full disk in TensorBoard's thread: its next call raises the same."""
+    if type(args.thread).__module__.split(".")[0] != "tensorboard" or not isinstance(
+        args.exc_value, OSError
+    ):
+        before(args)
 
 
 class Events:

@@ -4,11 +4,12 @@ RUN/evaluation/<split>/logits.safetensors holds the tensor `logits`, (questions,
 whose largest of each row is the answer in results.json. float16 would be half the size, but its
 steps make equal of what decides. The metadata holds under `run` a JSON object with `question_ids`
 and `answers`, the names of rows and columns, so that they cannot be parted from the numbers, and
-the digest of all.
+the digest of all, which `load_logits` checks and a plain reader of safetensors does not.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from pipeline.errors import RunError
 from pipeline.model import VqaModel
 from pipeline.order import plan_batches
 from pipeline.predict import batch_logits
-from pipeline.sealed import seal
+from pipeline.sealed import read_sealed, seal
 
 
 @torch.inference_mode()
@@ -45,8 +46,24 @@ def save_logits(
     Raises:
         RunError: if the file cannot be written.
     """
-    record = {"question_ids": list(question_ids), "answers": list(answers)}
+    record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
     try:
         write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_logits(path: Path) -> tuple[np.ndarray, Sequence[Id], Sequence[str]]:
+    """Return logits, the ids of the questions that are rows, and the answers that are columns.
+
+    Raises:
+        RunError: if the file cannot be read, or is not what was saved.
+    """
+    again = "make it again with `evaluate --save-logits`"
+    try:
+        tensors, record = read_sealed(path, "logits")
+        return tensors["logits"].numpy(), record["question_ids"], record["answers"]
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path}: {error}; {again}") from error

@@ -34,6 +34,7 @@ from pipeline.config import ANSWERS, TrainConfig, kept_config
 from pipeline.environment import ENVIRONMENT
 from pipeline.errors import ConfigError, RunError
 from pipeline.model import ModelConfig, VqaModel
+from pipeline.sealed_json import json_bytes, seal_json, unseal_json
 from pipeline.state import remove_state
 from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
@@ -92,11 +93,11 @@ def start_run(
             shutil.rmtree(path / folder, ignore_errors=True)
         write_atomically(path / "config.toml", config.kept().to_toml().encode())
         vocabulary.save(path / ANSWERS)
-        description = {"model": model.to_dict(), "encoders": encoders(cache.spec)}
-        _write_json(
-            path / "config.json", {"format": FORMAT, **description, "dtype": cache.spec.dtype}
-        )
-        _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve())})
+        description: dict[str, Any] = {"format": FORMAT, "model": model.to_dict()}
+        description |= {"encoders": encoders(cache.spec), "dtype": cache.spec.dtype}
+        write_atomically(path / "config.json", json_bytes(description))
+        where = {"cache": str(cache.directory.resolve())}
+        write_atomically(path / "run.json", seal_json(where))
         return digests(path)
 
 
@@ -145,7 +146,8 @@ def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Record what came out; then there is nothing to go on with."""
     with writing(path):
-        _write_sealed(path / "run.json", {"cache": str(cache.directory.resolve()), **summary})
+        found = {"cache": str(cache.directory.resolve()), **summary}
+        write_atomically(path / "run.json", seal_json(found))
         remove_state(path)
 
 
@@ -176,7 +178,7 @@ def publish_run(path: Path, target: Path) -> None:
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
             if (path / name).exists():
                 shutil.copyfile(path / name, target / name)
-        _write_sealed(target / "run.json", where)
+        write_atomically(target / "run.json", seal_json(where))
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -261,26 +263,14 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
                 )
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
-
-
-def _write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    _write_json(path, {**value, "xxh3": _seal(value)})
-
-
-def _seal(value: Mapping[str, Any]) -> str:
-    return digest(json.dumps(value, sort_keys=True).encode())
-
-
 def _read_sealed(path: Path) -> dict[str, Any]:
     value = _read_json(path)
-    if value.pop("xxh3", None) != _seal(value):
+    try:
+        return unseal_json(value)
+    except ValueError as error:
         raise RunError(
-            f"{path}: does not fit its digest; it was changed or damaged. "
-            f"Restore it from a copy, or train the head again."
-        )
-    return value
+            f"{path}: {error}. Restore it from a copy, or train the head again."
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -291,7 +281,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path.parent}: not a run folder ({path.name} is missing). "
             f"Make one with `train-head --cache DIR --run {path.parent}`."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from error
     if not isinstance(value, dict):
         raise RunError(f"{path}: a JSON object is needed")

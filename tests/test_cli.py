@@ -23,6 +23,7 @@ import pipeline.commands
 from cache import load_manifest
 from pipeline.config import TrainConfig, load_config
 from pipeline.presets import PRESETS
+from pipeline.sealed_json import unseal_json
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--vision-model", "tiny", "--text-model", "tiny")
@@ -559,9 +560,8 @@ def test_json_of_every_command_and_nothing_else_on_stdout(tmp_path: Path) -> Non
     assert set(scored) >= {"accuracy", "by_question_type", "questions", "metric"}
     assert "overall" in scored["accuracy"]
     assert scored["metric"] == "2021"
-    assert scored == json.loads(
-        (tmp_path / "run" / "evaluation" / "val" / "scores.json").read_text()
-    )
+    file = tmp_path / "run" / "evaluation" / "val" / "scores.json"
+    assert scored == unseal_json(json.loads(file.read_text()))
 
     held = frozen_vqa("inspect-cache", tmp_path / "cache", "--json").json()
     assert held["images"] == {"rows": 9, "shards": 1}

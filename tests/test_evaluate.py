@@ -20,6 +20,7 @@ from pipeline.evaluate import Evaluation, ceiling_scores, evaluate
 from pipeline.metric import Rules, normalise, question_score
 from pipeline.official import read_predictions, score_files
 from pipeline.runs import Run, load_run
+from pipeline.sealed_json import unseal_json
 
 CPU = torch.device("cpu")
 # Forms that the rules treat differently: case, digits, punctuation, and agreement in raw text.
@@ -125,7 +126,7 @@ def test_results_are_complete_and_those_of_the_head(made: Made, run: Run) -> Non
 
 def test_scores_are_written_beside_the_results(made: Made, run: Run) -> None:
     evaluation = evaluate(run, FeatureCache(made.directory), "val")
-    found = json.loads((run.path / "evaluation/val/scores.json").read_text())
+    found = unseal_json(json.loads((run.path / "evaluation/val/scores.json").read_text()))
     assert found == json.loads(json.dumps(evaluation.to_json()))
     assert evaluation.accuracy is not None
     assert found["accuracy"]["overall"] == evaluation.accuracy.overall
