@@ -32,9 +32,9 @@ from pipeline.tables import show_comparison
 from pipeline.tiny import NAME as TINY
 from pipeline.train import train
 
-IMAGES = 2_000
+IMAGES = 4_000
 SPLITS = ("train", "val", "test")
-PRIOR_EPOCHS, CONCAT_EPOCHS, ATTENTION_EPOCHS = 4, 10, 12
+PRIOR_EPOCHS, CONCAT_EPOCHS, ATTENTION_EPOCHS = 3, 8, 12
 KINDS: dict[Fusion, int] = {
     "question-only": PRIOR_EPOCHS,
     "image-only": PRIOR_EPOCHS,
@@ -68,7 +68,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: {kind}")
         run = out / "runs" / kind
-        config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
+        config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128, dropout=0.0)
         train(out / "cache", run, config=config, device=device)
         heads[kind] = evaluate(load_run(run, device), FeatureCache(out / "cache"), "test")
     console.rule("what came out")

@@ -1,3 +1,4 @@
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +7,13 @@ import pytest
 from benchmarks import generated, loader
 from benchmarks.ablations import DEFAULT, summary
 from benchmarks.harness import rounds
+from benchmarks.priors import image_only, question_only
 from cache import FeatureCache
 from cache.files import row_digests
 from cache.reader import read_prefixes
 from cache.verify import verify
 from pipeline.answers import build_vocabulary
+from pipeline.shapes import ShapesSource
 from tests.caches import make_spec
 
 
@@ -90,3 +93,18 @@ def test_the_loaders_digests_are_those_of_its_rows(dtype: str, tmp_path: Path) -
     cache.read_images(np.arange(3), rows, scales)
     assert np.array_equal(np.load(tmp_path / loader.digests_name(dtype)), row_digests(rows))
     assert len({row.tobytes() for row in rows}) == 3
+
+
+def test_priors_are_those_of_whoever_knows_one_half() -> None:
+    source = ShapesSource(images=60, seed=3)
+    examples = source.examples("test")
+
+    # Who has seen the very questions knows most of each text; nobody gets less than by another.
+    usual: dict[str, Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        usual[example.question][example.answers[0]] += 1
+    most = sum(found.most_common(1)[0][1] for found in usual.values())
+    assert question_only(examples, examples) == pytest.approx(100 * most / len(examples))
+    assert question_only(examples, []) == 0
+    # About a scene "yes" or "no" is the best guess, and right for a quarter of the questions.
+    assert 15 < image_only(source, examples, times=20) < 35

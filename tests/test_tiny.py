@@ -57,10 +57,10 @@ def test_two_processes_at_once_build_the_same_files_as_this_one(built: Path, hom
     ]
     said = [racer.communicate(timeout=100) for racer in racers]
 
-    assert said == [(f"{home / 'tiny-1' / 'vision'}\n", "")] * 2
+    assert said == [(f"{home / 'tiny-2' / 'vision'}\n", "")] * 2
     assert [racer.returncode for racer in racers] == [0, 0]
-    assert os.listdir(home) == ["tiny-1"]
-    assert digests(home / "tiny-1") == digests(built)
+    assert os.listdir(home) == ["tiny-2"]
+    assert digests(home / "tiny-2") == digests(built)
     assert {"vision/model.safetensors", "text/model.safetensors", "text/tokenizer.json"} < set(
         digests(built)
     )
@@ -95,7 +95,7 @@ def test_building_leaves_the_callers_random_state_alone(home: Path) -> None:
 def test_the_callers_random_state_does_not_change_what_is_built(built: Path, home: Path) -> None:
     torch.manual_seed(99)
     tiny_checkpoint("vision")
-    assert digests(home / "tiny-1") == digests(built)
+    assert digests(home / "tiny-2") == digests(built)
 
 
 def test_an_interrupted_build_leaves_nothing_behind(
@@ -111,20 +111,20 @@ def test_an_interrupted_build_leaves_nothing_behind(
             tiny_checkpoint("vision")
     assert os.listdir(home) == []
     tiny_checkpoint("vision")
-    assert digests(home / "tiny-1") == digests(built)
+    assert digests(home / "tiny-2") == digests(built)
 
 
 def test_whoever_comes_second_takes_the_first_ones_files(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build(folder: Path) -> None:
-        for place, by in ((home / "tiny-1", "the other"), (folder, "this one")):
+        for place, by in ((home / "tiny-2", "the other"), (folder, "this one")):
             (place / "text").mkdir(parents=True)
             (place / "text" / "by").write_text(by)
 
     monkeypatch.setattr(tiny, "_build", build)
     assert (tiny_checkpoint("text") / "by").read_text() == "the other"
-    assert os.listdir(home) == ["tiny-1"]
+    assert os.listdir(home) == ["tiny-2"]
 
 
 @pytest.mark.parametrize("variable", [None, ""])
@@ -138,7 +138,7 @@ def test_without_xdg_it_is_the_cache_of_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(tiny, "_build", lambda folder: (folder / "text").mkdir())
     folder = tiny_checkpoint("text")
-    assert folder == tmp_path / ".cache" / "frozen-vqa" / "tiny-1" / "text"
+    assert folder == tmp_path / ".cache" / "frozen-vqa" / "tiny-2" / "text"
     assert folder.is_dir()
 
 
@@ -193,3 +193,17 @@ def test_the_tiny_encoders_tell_words_and_pictures_apart(
     assert distance[1] > 0.02  # the question mark, which sees the word by attention alone
     assert images.grid == (8, 8)
     assert images.dim == 192
+
+
+def test_words_know_what_stands_before_them(home: Path) -> None:
+    """As in a trained model: or no head could learn which of two objects is left of the other."""
+    encoder = TextEncoder("tiny")
+    pairs = [
+        ("is the red object left of the circle", "is the red object right of the circle"),
+        ("is the red object left of the circle", "is the blue object left of the circle"),
+    ]
+    for pair in pairs:
+        one, other = (encoder.encode([encoder.tokens([text])[0]])[0] for text in pair)
+        # Both end with the same word; beside that, words are as far apart as chance has them.
+        apart = torch.pdist(one).mean()
+        assert 0.3 < (one[-1] - other[-1]).norm() / apart < 0.9
