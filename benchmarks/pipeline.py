@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # Before this folder, in which `pipeline` is this file.
@@ -38,7 +38,9 @@ from benchmarks.harness import (
 HERE = Path(__file__).parent
 SCENES, QUICK_SCENES = 2000, 60
 SIZES, QUICK_SIZES = (1000, 4000, 16_000, 64_000), (200, 800)
-EPOCHS = 5
+EPOCHS, PICTURES_A_TRAINING = 3, 16_000
+"""An epoch of few pictures is short, so a training has more of them."""
+ROUNDS = 3
 LOOK_SECONDS = 0.02
 
 
@@ -109,13 +111,13 @@ def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:
     return rows
 
 
-def growth(folder: Path, sizes: Sequence[int]) -> dict[str, list[Json]]:
+def growth(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[Json]]:
     """Run both stages with ever more pictures."""
     script = HERE / "growth.py"
-    found: dict[str, list[Json]] = {"extract": [], "train": []}
+    extracted = []
     for size in sizes:
         made = watched(script, ["extract", folder / f"extracted-{size}", size])
-        found["extract"].append(
+        extracted.append(
             {
                 "pictures": size,
                 "seconds_per_1k": 1000 / made["images_per_second"],
@@ -123,22 +125,37 @@ def growth(folder: Path, sizes: Sequence[int]) -> dict[str, list[Json]]:
                 "anonymous_mb": made["anonymous_mb"],
             }
         )
-        cache = folder / f"cache-{size}"
-        watched(script, ["write", cache, size])
-        words = [cache, folder / f"run-{size}", EPOCHS, time.monotonic()]
-        made = watched(script, ["train", *words])
-        found["train"].append(
-            {
-                "pictures": size,
-                "first_epoch_per_1k": 1000 * made["epochs"][0] / made["train_pictures"],
-                "epoch_per_1k": 1000 * median(made["epochs"][1:]) / made["train_pictures"],
-                "start_up": made["first_step"] - made["imports"],
-                "imports": made["imports"],
-                "resident_mb": made["resident_mb"],
-                "anonymous_mb": made["anonymous_mb"],
-            }
-        )
-    return found
+        watched(script, ["write", folder / f"cache-{size}", size])
+    # Round by round, so that an hour in which the machine is slower falls on all sizes alike.
+    trained: dict[int, list[Json]] = {size: [] for size in sizes}
+    for number in range(rounds):
+        for size in sizes:
+            epochs = max(EPOCHS, PICTURES_A_TRAINING // size)
+            run = folder / f"run-{size}-{number}"
+            words = [folder / f"cache-{size}", run, epochs, time.monotonic()]
+            trained[size].append(watched(script, ["train", *words]))
+    return {
+        "extract": extracted,
+        "train": [_trained(size, found) for size, found in trained.items()],
+    }
+
+
+def _trained(size: int, trainings: Sequence[Json]) -> Json:
+    """Return the medians of several trainings on as many pictures."""
+
+    def middle(value: Callable[[Json], float]) -> float:
+        return median([value(one) for one in trainings])
+
+    per_1k = 1000 / trainings[0]["train_pictures"]
+    return {
+        "pictures": size,
+        "first_epoch_per_1k": per_1k * middle(lambda one: one["epochs"][0]),
+        "epoch_per_1k": per_1k * middle(lambda one: median(one["epochs"][1:])),
+        "start_up": middle(lambda one: one["first_step"] - one["imports"]),
+        "imports": middle(lambda one: one["imports"]),
+        "resident_mb": middle(lambda one: one["resident_mb"]),
+        "anonymous_mb": middle(lambda one: one["anonymous_mb"]),
+    }
 
 
 def facts(found: Json) -> list[Json]:
@@ -171,7 +188,7 @@ def main() -> None:
         bare = fresh(HERE / "bare_encoder.py", quick, timeout=3600)
         result |= {"extraction_of_bare_encoder": bare["ratio"], "bare_encoder": bare}
         show("extraction against the bare encoder", facts(bare))
-        found = growth(folder, QUICK_SIZES if options.quick else SIZES)
+        found = growth(folder, *((QUICK_SIZES, 1) if options.quick else (SIZES, ROUNDS)))
         result["growth"] = found
         result["epoch_per_1k_uneven"] = uneven(found["train"], "epoch_per_1k")
         result["extraction_per_1k_uneven"] = uneven(found["extract"], "seconds_per_1k")

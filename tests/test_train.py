@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -199,20 +200,24 @@ def test_the_schedule_is_that_of_the_steps(scenes: Made, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("fusion", "reached"),
+    ("fusion", "layers", "reached"),
     [
-        ("co-attention", 0.1),
-        ("text-to-image", 0.1),
-        ("concat", 1.0),
-        ("question-only", 1.45),  # 2 ln 2 is the least that these questions alone allow
-        ("image-only", 1.0),
+        ("co-attention", 1, 0.1),
+        ("co-attention", 3, 0.1),
+        ("text-to-image", 1, 0.1),
+        ("concat", 1, 1.0),
+        ("question-only", 1, 1.45),  # 2 ln 2 is the least that these questions alone allow
+        ("image-only", 1, 1.0),
     ],
 )
-def test_three_times_the_default_rate(fusion: Fusion, reached: float, scenes: Made) -> None:
+def test_three_times_the_default_rate(
+    fusion: Fusion, layers: int, reached: float, scenes: Made
+) -> None:
     """Warm-up and clipping hold it from the first step: never far above the loss of a guess."""
     rate = 3 * TrainConfig().lr
-    how = {"fusion": fusion, "lr": rate, "width": 64, "heads": 4, "batch_size": 16, "epochs": 6}
-    trainer = make_trainer(scenes, **how)
+    how: dict[str, Any] = {"fusion": fusion, "layers": layers, "text_self_attention": layers > 1}
+    sizes: dict[str, Any] = {"width": 64, "heads": 4, "batch_size": 16, "epochs": 6}
+    trainer = make_trainer(scenes, lr=rate, **how, **sizes)
     losses = [trainer.epoch(number) for number in range(6)]
     assert max(losses) < 2
     assert losses[-1] < min(reached, losses[0])
