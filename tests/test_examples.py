@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipeline.config import load_config
 from pipeline.images import load_rgb
 from pipeline.jsonl import JsonlSource
+from pipeline.sweep_config import load_sweep
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("FROZEN_VQA_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -141,3 +143,16 @@ def test_the_real_easy_vqa(tmp_path: Path) -> None:
         examples = source.examples(split)
         assert len({e.image_id for e in examples}) == pictures
         assert load_rgb(source.picture(examples[0].image_id)).size == (64, 64)
+
+
+def test_settings_can_be_read() -> None:
+    """Those of a single head, and those of a sweep: one seed each, or three."""
+    easy_vqa = load_config(REPOSITORY / "examples" / "easy_vqa.toml", {})
+    assert (easy_vqa.val_split, easy_vqa.dropout) == ("test", 0.0)
+    heads = load_sweep(REPOSITORY / "examples" / "scenes.toml", {}).values()
+    assert sorted((head.fusion, head.seed) for head in heads) == [
+        *(("co-attention", seed) for seed in range(3)),
+        *(("concat", seed) for seed in range(3)),
+        ("image-only", 0),
+        ("question-only", 0),
+    ]
