@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from cache.spec import SCALE_DTYPE
 from pipeline.answers import ClassScores
 from pipeline.features import Features
 from pipeline.order import IMAGES, Grid, Order
+from pipeline.patches import Patches
 
 AHEAD = 2
 """Batches made in advance by the background thread."""
@@ -63,6 +65,12 @@ class FeatureBatch:
     questions: np.ndarray
     target_places: Tensor | None = None
     target_values: Tensor | None = None
+
+    @cached_property
+    def patches(self) -> Patches:
+        """The patch embeddings, and what all heads make of them alike."""
+        assert self.patch_embeddings is not None
+        return Patches(self.patch_embeddings, self.patch_scales)
 
     def soft_targets(self, answers: int) -> Tensor:
         """Return all soft targets, on the device: (questions, answers)."""

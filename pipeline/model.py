@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.attention import lowered
 from pipeline.errors import ConfigError
 from pipeline.layers import MERGES, CoAttentionLayer, Merge
+from pipeline.patches import Patches, normalised
 from pipeline.pooling import POOLINGS, Pooling, PoolingKind
 from pipeline.pretrained import Pretrained
 from pipeline.words import Words
@@ -98,7 +99,7 @@ class ModelConfig:
 
 
 class Projection(nn.Module):
-    """LayerNorm and a linear map: features of an encoder into the width of the head.
+    """A linear map: normalised features of an encoder into the width of the head.
 
     Args:
         features: Size of an encoder's vector.
@@ -108,15 +109,11 @@ class Projection(nn.Module):
 
     def __init__(self, features: int, width: int, dropout: float) -> None:
         super().__init__()
-        # A scale and a shift of its own would be the linear map's twice over, and to train them a
-        # gradient would have to go through every feature.
-        self.norm = nn.LayerNorm(features, elementwise_affine=False)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, features) or (..., length, features) -> the same with `width`."""
-        x = self.norm(x)
         if self.training and self.dropout.p:
             # One draw for all patches of a picture or words of a question, as in the MLPs.
             x = x * self.dropout(torch.ones_like(x if x.dim() == 2 else x[..., :1, :]))
@@ -174,6 +171,8 @@ class VqaModel(Pretrained):
         words, patches = reads and not attends, sees and not attends
         self.words_pooling = Pooling(config.pooling, width) if words else None
         self.patches_pooling = Pooling(config.pooling, width) if patches else None
+        # Equal weights for all patches commute with the projection; then it has one row a picture.
+        self.averages_first = patches and config.pooling == "mean"
         pooled = (sees + reads) * width
         self.fusion = nn.Sequential(nn.LayerNorm(pooled))
         if config.answer_head == "mlp":
@@ -202,7 +201,7 @@ class VqaModel(Pretrained):
 
     def forward(
         self,
-        patch_embeddings: Tensor,
+        patch_embeddings: Tensor | Patches,
         hidden_states: Tensor,
         attention_mask: Tensor,
         patch_scales: Tensor | None = None,
@@ -215,6 +214,7 @@ class VqaModel(Pretrained):
 
         Args:
             patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
+                Or `Patches`, which keep for other heads what this one makes without its weights.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or (rows, text_dim) with `words`: each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -226,8 +226,8 @@ class VqaModel(Pretrained):
         Returns:
             (questions, answers) float logits, before the sigmoid.
         """
-        if patch_scales is None and not patch_embeddings.is_floating_point():
-            raise ValueError(f"{patch_embeddings.dtype} patch embeddings need their scales")
+        if isinstance(patch_embeddings, Tensor):
+            patch_embeddings = Patches(patch_embeddings, patch_scales)
         slots = attention_mask.shape[1]
         if places is None:
             places = attention_mask.any(-1).flatten().nonzero().squeeze(1)
@@ -235,13 +235,13 @@ class VqaModel(Pretrained):
             # Zeros in place of padding: NaN times a weight of zero would still be NaN.
             hidden_states = hidden_states.masked_fill(~attention_mask[..., None], 0)
         at = Words(attention_mask, words, paths)
-        text = self.text_projection(self._cast(hidden_states)) if self.text_projection else None
-        patches = None
+        dtype = self.head.weight.dtype
+        text = patches = None
+        if self.text_projection:
+            text = self.text_projection(normalised(lowered(hidden_states.to(dtype))))
         if self.vision_projection:
-            patches = self._cast(patch_embeddings)
-            if patch_scales is not None:
-                patches = patches * self._cast(patch_scales)[..., None]
-            patches = self.vision_projection(patches).unsqueeze(1)
+            seen = patch_embeddings.average if self.averages_first else patch_embeddings.each
+            patches = self.vision_projection(seen(dtype)).unsqueeze(1)
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
         for layer in self.layers:
@@ -258,7 +258,4 @@ class VqaModel(Pretrained):
         fused = self.fusion(fused)
         # In bfloat16 logits that are near each other would be the same number.
         with torch.autocast(fused.device.type, enabled=False):
-            return self.head(fused.to(self.head.weight.dtype))
-
-    def _cast(self, features: Tensor) -> Tensor:
-        return lowered(features.to(self.head.weight.dtype))
+            return self.head(fused.to(dtype))

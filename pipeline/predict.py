@@ -25,14 +25,12 @@ def batch_logits(
         dtype: In what matrices are multiplied. Answers come from float32, so that they do not
             depend on the other questions of the batch; training may take bfloat16.
     """
-    assert batch.patch_embeddings is not None
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         logits = model(
-            batch.patch_embeddings,
+            batch.patches,
             batch.hidden_states,
             batch.attention_mask,
-            batch.patch_scales,
             words=batch.words,
             paths=batch.paths,
             places=batch.places,

@@ -28,9 +28,20 @@ from pipeline.trainer import Trainer
 COMMON = TrainConfig(heads=2, lr=0.01, batch_size=24, accumulate=2, epochs=2, min_answer_count=1)
 slow = pytest.mark.slow
 HEADS = {
-    "attention": replace(COMMON, width=16, dropout=0.3),
+    "attention": replace(COMMON, width=16, dropout=0.3, precision="bfloat16"),
     "concat": replace(COMMON, fusion="concat", width=8, dropout=0.5, lr=0.003, seed=1, ema=0.9),
-    "text": replace(COMMON, fusion="text-to-image", width=8, layers=2, dropout=0.2, seed=2),
+    "text": replace(
+        COMMON,
+        fusion="text-to-image",
+        width=8,
+        layers=2,
+        dropout=0.2,
+        seed=2,
+        precision="float32",
+    ),
+    "image": replace(
+        COMMON, fusion="image-only", width=8, feature_dropout=0.3, seed=3, precision="float32"
+    ),
 }
 
 
@@ -82,7 +93,7 @@ def test_each_head_ends_as_if_alone(
     assert evaluation.accuracy.overall == result.heads["text"].best_accuracy
 
 
-@pytest.mark.parametrize("number", [5, 14, *(pytest.param(n, marks=slow) for n in range(1, 20))])
+@pytest.mark.parametrize("number", [6, 18, *(pytest.param(n, marks=slow) for n in range(1, 26))])
 def test_a_kill_at_any_step_of_any_head(
     number: int,
     scenes: Made,
@@ -136,7 +147,7 @@ def test_a_signal_saves_all_heads(
         patch.setattr(Stop, "check", check)
         with pytest.raises(Stopped):
             run_sweep(scenes, tmp_path)
-    assert checks == [[1, 1, 1], [2, 2, 2]]
+    assert checks == [[1, 1, 1, 1], [2, 2, 2, 2]]
     assert all(has_state(tmp_path / name) for name in HEADS)
     run_sweep(scenes, tmp_path, resume=True)
     assert found(tmp_path) == alone
@@ -161,7 +172,7 @@ def test_a_head_that_fails_does_not_stop_the_others(
 
     monkeypatch.setattr(Trainer, "learn", learn)
     result = run_sweep(scenes, tmp_path)
-    assert set(result.heads) == {"attention", "text"}
+    assert set(result.heads) == {"attention", "text", "image"}
     assert "the loss of epoch 2 is nan" in result.failed["concat"]
     for name in result.heads:
         assert without_times(tmp_path / name) == alone[name]
