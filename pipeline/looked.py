@@ -66,7 +66,8 @@ class _SumOfRelu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weights, values, relu = ctx.saved_tensors
         shape, dtype = ctx.plus
-        of_weights, of_values = torch.empty_like(weights), torch.empty_like(values)
+        # Contiguous whatever those are, so that a part of them is a view that can be written to.
+        of_weights, of_values = (x.new_empty(x.shape) for x in (weights, values))
         of_plus = weights.new_empty(shape, dtype=dtype)
         parts = _parts(weights, values.shape[-1])
         scratch = torch.empty_like(relu[: parts.step])

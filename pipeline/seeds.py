@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.compare import deviation
+from pipeline.config import SEEDS
 from pipeline.errors import ConfigError, MetricError
 from pipeline.evaluate import Evaluation
 from pipeline.runs import Run
@@ -48,10 +49,10 @@ def require_one_side(runs: Sequence[Run]) -> None:
 
 
 def _difference(one: Run, other: Run) -> str:
-    """Say in which setting two runs differ, but for the seed; "" if in none."""
+    """Say in which setting two runs differ, but for the seeds; "" if in none."""
     theirs = asdict(other.config)
     for name, value in asdict(one.config).items():
-        if name != "seed" and theirs[name] != value:
+        if name not in SEEDS and theirs[name] != value:
             return f"{name} is {value!r} and {theirs[name]!r}"
     if one.config.answers_file and one.vocabulary != other.vocabulary:
         return "they were given different answers"

@@ -58,6 +58,21 @@ def test_a_frozen_input_gets_no_gradient_and_the_others_do() -> None:
     assert_close(values.grad, whole)
 
 
+def test_inputs_may_lie_in_memory_in_any_way() -> None:
+    weights, values, plus = inputs(1)
+    whole = torch.autograd.grad(
+        Looked(weights, values, plus).mean_of_relu().sum(), (weights, values, plus)
+    )
+    turned = [x.detach().transpose(0, 1).contiguous().transpose(0, 1) for x in inputs(1)]
+    tensors = [x.requires_grad_() for x in turned]
+    assert not tensors[0].is_contiguous()
+
+    found = torch.autograd.grad(Looked(*tensors).mean_of_relu().sum(), tensors)
+
+    for one, other in zip(found, whole, strict=True):
+        assert_close(one, other)
+
+
 def test_parts_in_bfloat16_are_bit_for_bit_the_whole() -> None:
     """So that the size of a part, and the number of pictures, change no training."""
     tensors = [x.detach().bfloat16().requires_grad_() for x in inputs(1)]

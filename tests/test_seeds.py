@@ -42,7 +42,7 @@ def test_runs_are_grouped_by_settings_but_the_seed() -> None:
 
 
 def test_runs_of_one_side_differ_by_their_seed_alone() -> None:
-    require_one_side([run("a0"), run("a1", seed=1)])
+    require_one_side([run("a0"), run("a1", seed=1), run("a2", seed=2, order_seed=2)])
     with pytest.raises(ConfigError, match=r"a0 and wide are no seeds .*: width is 256 and 64"):
         require_one_side([run("a0"), run("wide", width=64, seed=1)])
     with pytest.raises(ConfigError, match="a0 and a1 both have seed 3"):
