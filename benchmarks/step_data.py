@@ -1,20 +1,18 @@
 """The caches that `step.py` trains on, and what a training takes from one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.generated import write_cache
-from cache import CacheSpec, FeatureCache, SplitTable
-from pipeline.answers import Vocabulary, build_vocabulary
+from cache import CacheSpec, SplitTable
 from pipeline.config import TrainConfig, load_config
 from pipeline.device import keep_freed_memory, use_cores
 from pipeline.features import Features
-from pipeline.metric import Rules, pick_rules
 from pipeline.model import VqaModel
-from pipeline.train_data import TrainData
+from pipeline.train_data import TrainData, load_train_data
 from pipeline.trainer import Trainer, build_trainer, untrained_head
 
 EASY_VQA = Path(__file__).parents[1] / "examples" / "easy_vqa.toml"
@@ -29,18 +27,7 @@ QUESTIONS_PER_PICTURE, KEPT = 6, 0.9
 """Questions that are generated, and the share of them that is asked: 5.4 a picture as in VQAv2."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """What a training takes from a cache."""
-
-    cache: FeatureCache
-    train: SplitTable
-    val: SplitTable
-    vocabulary: Vocabulary
-    rules: Rules
-
-
-def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Data:
+def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> TrainData:
     """Open a cache as `pipeline.train` does.
 
     Args:
@@ -48,29 +35,24 @@ def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Dat
         config: Names the splits and what becomes an answer.
         kept: Share of the training questions that are asked, drawn from a fixed seed.
     """
-    cache = FeatureCache(directory)
-    train, val = (cache.split(name) for name in (config.train_split, config.val_split))
-    if kept < 1:
-        drawn = np.random.default_rng(0).random(len(train)) < kept
-        train = _rows(train, np.flatnonzero(drawn))
-    vocabulary = build_vocabulary(
-        train.answers, min_count=config.min_answer_count, top=config.top_answers or None
-    )
-    rules = pick_rules((len(a) for split in (train, val) for a in split.answers), None)
-    return Data(cache, train, val, vocabulary, rules)
+    data = load_train_data(directory, config)
+    if kept == 1:
+        return data
+    train = data.splits[config.train_split]
+    drawn = np.random.default_rng(0).random(len(train)) < kept
+    fewer = {config.train_split: _rows(train, np.flatnonzero(drawn))}
+    return replace(data, splits={**data.splits, **fewer})
 
 
-def new_trainer(data: Data, config: TrainConfig, device: torch.device) -> Trainer:
+def new_trainer(data: TrainData, config: TrainConfig, device: torch.device) -> Trainer:
     """Return a trainer of ours before its first step, and set this process up for it."""
     keep_freed_memory()
     use_cores()
     features = Features(data.cache, residency="auto", device=device)
-    splits = {config.val_split: data.val, config.train_split: data.train}
-    taken = TrainData(data.cache, splits, data.vocabulary, data.rules)
-    return build_trainer(features, taken, config=config)
+    return build_trainer(features, data, config=config)
 
 
-def first_head(data: Data, config: TrainConfig) -> VqaModel:
+def first_head(data: TrainData, config: TrainConfig) -> VqaModel:
     """Return the head with the first weights that our trainer has for this seed."""
     return untrained_head(data.cache.spec, len(data.vocabulary), config)
 

@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from benchmarks.step_data import Data, first_head, load_data, new_trainer
+from benchmarks.step_data import first_head, load_data, new_trainer
 from benchmarks.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
-from pipeline.answers import class_scores
 from pipeline.config import TrainConfig
 from pipeline.device import choose_device, keep_freed_memory
 from pipeline.display import console
+from pipeline.train_data import TrainData
 
 USUAL = {"usual-2": (True, 2), "usual-best-0": (False, 0), "usual-best-2": (False, 2)}
 """Whether rows are in chunks of their own, and the workers, of each usual trainer."""
@@ -60,7 +60,7 @@ class Runner(Protocol):
 class Ours:
     """Our trainer, grouped or in plain order."""
 
-    def __init__(self, data: Data, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, data: TrainData, config: TrainConfig, device: torch.device) -> None:
         self._trainer = new_trainer(data, config, device)
 
     def epoch(self, number: int, after_step: AfterStep) -> float:
@@ -82,7 +82,12 @@ class Usual:
     """The usual trainer, which begins with the same weights as ours."""
 
     def __init__(
-        self, data: Data, config: TrainConfig, device: torch.device, scratch: Path, variant: str
+        self,
+        data: TrainData,
+        config: TrainConfig,
+        device: torch.device,
+        scratch: Path,
+        variant: str,
     ) -> None:
         one_row_chunks, self._workers = USUAL[variant]
         if not one_row_chunks:
@@ -94,13 +99,12 @@ class Usual:
         self._trainer = UsualTrainer(config, device, first, loader)
 
     def _open(self, scratch: Path, one_row_chunks: bool, name: str) -> UsualDataset:
-        data = self._data
-        split = data.train if name == "train" else data.val
+        data, config = self._data, self._config
+        split = config.train_split if name == "train" else config.val_split
         path = scratch / f"{name}-{'chunks' if one_row_chunks else 'contiguous'}.h5"
         if not path.exists():
-            write_usual_file(path, data.cache, split, one_row_chunks=one_row_chunks)
-        scores = class_scores(split.answers, data.vocabulary, rules=data.rules)
-        return UsualDataset(path, scores, len(data.vocabulary))
+            write_usual_file(path, data.cache, data.splits[split], one_row_chunks=one_row_chunks)
+        return UsualDataset(path, data.scores[split], len(data.vocabulary))
 
     def epoch(self, number: int, after_step: AfterStep) -> float:
         """See `Runner`."""
@@ -115,7 +119,7 @@ class Usual:
 
 
 def make_runner(
-    variant: str, data: Data, config: TrainConfig, device: torch.device, scratch: Path
+    variant: str, data: TrainData, config: TrainConfig, device: torch.device, scratch: Path
 ) -> Runner:
     """Return one of `VARIANTS` or `IN_FLOAT32`."""
     if variant in USUAL:

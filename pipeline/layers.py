@@ -60,12 +60,16 @@ class Mlp(nn.Module):
             (..., length, width), or what pooling makes of that.
         """
         if pool is not None:
-            return self.output(self.dropout(pool(hidden)))
+            return self.pooled(pool(hidden))
         if self.training:
             # One draw for all words or patches that lie together: drawing for each takes longer
             # than all else that is done to them.
             hidden = hidden * self.dropout(torch.ones_like(hidden[..., :1, :]))
         return self.output(hidden)
+
+    def pooled(self, hidden: Tensor) -> Tensor:
+        """Finish from what pooling made of the activated first layer: (..., hidden)."""
+        return self.output(self.dropout(hidden))
 
 
 class CoAttentionLayer(nn.Module):
@@ -159,7 +163,7 @@ class CoAttentionLayer(nn.Module):
         else:
             looked = look(p, w, mlp.attended, own, places)
             if self.last and self.patches_pooling.score is None and not self.post_norm:
-                return mean(patches) + mlp.output(mlp.dropout(looked.mean_of_relu()))
+                return mean(patches) + mlp.pooled(looked.mean_of_relu())
             hidden = mlp.activation(looked.sums())
         return self._after(patches, hidden, mlp, self.patches_norm, over)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 PART = 2 * 2**20
 """Bytes of a part: of several sizes about this one was the fastest, for 1 MiB of cache a core."""
@@ -63,6 +64,7 @@ class _SumOfRelu(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weights, values, relu = ctx.saved_tensors
         shape, dtype = ctx.plus

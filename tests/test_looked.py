@@ -86,3 +86,12 @@ def test_parts_in_bfloat16_are_bit_for_bit_the_whole() -> None:
     theirs = torch.autograd.grad(expected, tensors, upstream)
     for one, other in zip(torch.autograd.grad(got, tensors, upstream), theirs, strict=True):
         assert torch.equal(one, other)
+
+
+def test_there_is_no_gradient_of_a_gradient() -> None:
+    """Rather than a wrong one."""
+    tensors = inputs(1)
+    loss = Looked(*tensors).mean_of_relu().square().sum()
+    found = torch.autograd.grad(loss, tensors[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        found[0].sum().backward()

@@ -136,7 +136,9 @@ def test_a_clock_counts_after_the_warm_up_until_steps_and_seconds_have_passed(
 
 
 def test_a_thinned_split_is_the_same_for_every_trainer(made: Made) -> None:
-    kept = [load_data(made.directory, CONFIG, kept=0.5).train for _ in range(2)]
+    kept = [
+        load_data(made.directory, CONFIG, kept=0.5).splits[CONFIG.train_split] for _ in range(2)
+    ]
 
     assert 0 < len(kept[0]) < len(ROWS)
     assert kept[0].question_ids == kept[1].question_ids
