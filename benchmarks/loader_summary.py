@@ -8,7 +8,7 @@ from benchmarks import ours
 from benchmarks.harness import Json, median, show, spread
 from benchmarks.lines import Line
 from benchmarks.ours import CEILINGS, OURS, cache_name
-from benchmarks.peers import FLAT_NPY, PEERS, USUAL, USUAL_H5PY, WORKERS
+from benchmarks.peers import FLAT_NPY, IN_MEMORY, PEERS, USUAL, USUAL_H5PY, WORKERS
 from pipeline.display import console
 
 STEADY_LOAD, STEADY_SPREAD = 0.5, 0.15
@@ -36,7 +36,8 @@ def ratios(found: dict[str, list]) -> dict[str, float | None]:
     """Return our speed over that of others; None where nothing was measured.
 
     `best_h5py_loader` is the best DataLoader over `ds[i]`, `best_h5py` the best of all h5py lines,
-    the batch filled by hand among them.
+    the batch filled by hand among them. What holds all rows in memory is compared with ours doing
+    the same, what reads a file with our map.
     """
     mapped, resident, batches = (
         speeds(found, [_ours("float16", setting)]) for setting in ours.SETTINGS
@@ -47,7 +48,7 @@ def ratios(found: dict[str, list]) -> dict[str, float | None]:
     )
     h5py = [line for line in PEERS if line.package == "h5py"]
     loaders = [line for line in h5py if line.setting in (USUAL, WORKERS)]
-    others = [line for line in PEERS if line not in FLAT_NPY]
+    others = [line for line in PEERS if line not in (*FLAT_NPY, *IN_MEMORY)]
     return {
         "memory_copy_mapped": ratio(mapped, c2),
         "memory_copy_resident": ratio(resident, c1),
@@ -56,6 +57,7 @@ def ratios(found: dict[str, list]) -> dict[str, float | None]:
         "best_h5py": ratio(mapped, speeds(found, h5py)),
         "usual_h5py_loader": ratio(mapped, speeds(found, [USUAL_H5PY])),
         "flat_npy": ratio(mapped, speeds(found, FLAT_NPY)),
+        "tensor_in_memory": ratio(resident, speeds(found, IN_MEMORY)),
         "best_other_peer": ratio(mapped, speeds(found, others)),
     }
 

@@ -51,6 +51,18 @@ FLAT_NPY = [
     Line(".npy map", f"{how}, aligned batch", NPY, partial(mapped, copy), quick=True)
     for how, copy in COPIES.items()
 ]
+IN_MEMORY = [
+    Line("tensor in memory", USUAL, NPY, files.ram_loader, "torch"),
+    Line("tensor in memory", "index", NPY, partial(files.indexed, files.ram), "torch"),
+    Line("tensor in memory", "index_select, aligned batch", NPY, files.ram_selected, "torch", True),
+    Line(
+        "tensor in memory",
+        "index_select, aligned batch, 1 thread",
+        NPY,
+        partial(files.ram_selected, threads=1),
+        "torch",
+    ),
+]
 
 PEERS = [
     USUAL_H5PY,
@@ -62,16 +74,7 @@ PEERS = [
     _h5(CONTIGUOUS, "sorted fancy indexing", files.h5_fancy),
     _h5(CONTIGUOUS, "read_direct, aligned batch", files.h5_direct, quick=True),
     _h5(GZIP, USUAL, samples(files.h5_sample)),
-    Line("tensor in memory", USUAL, NPY, files.ram_loader, "torch"),
-    Line("tensor in memory", "index", NPY, partial(files.indexed, files.ram), "torch"),
-    Line("tensor in memory", "index_select, aligned batch", NPY, files.ram_selected, "torch", True),
-    Line(
-        "tensor in memory",
-        "index_select, aligned batch, 1 thread",
-        NPY,
-        partial(files.ram_selected, threads=1),
-        "torch",
-    ),
+    *IN_MEMORY,
     Line(".npy map", USUAL, NPY, samples(files.npy_sample), "torch"),
     Line(".npy map", WORKERS, NPY, samples(files.npy_sample, 2), "torch"),
     Line("tensordict", "index", "tensordict", files.tensordict_batches, "tensordict", True),

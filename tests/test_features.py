@@ -9,7 +9,7 @@ from caches import Made, Row, make_cache
 
 from cache import CacheDamagedError, FeatureCache
 from cache.hdf5 import Hdf5File
-from cache.memory import ResidentImages, aligned_empty
+from cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
 from pipeline.errors import ConfigError
 from pipeline.features import GPU_SHARE, WORTH_A_COPY, Features, Place, Residency, choose_place
 
@@ -63,6 +63,14 @@ def test_buffers_begin_at_a_page() -> None:
     array[1] = 7
     assert array[1].tolist() == [7] * 5
     assert aligned_empty((0, 5), np.dtype("int8")).shape == (0, 5)
+
+
+def test_large_buffers_begin_at_a_huge_page() -> None:
+    array = aligned_empty((3, HUGE_PAGE), np.dtype("int8"))
+    assert array.ctypes.data % HUGE_PAGE == 0
+    array[-1] = 7  # to its last byte
+    assert not array[:-1].any()
+    assert (array[-1] == 7).all()
 
 
 @pytest.fixture(scope="module")
