@@ -33,14 +33,14 @@ test-data: $(STAMP)  ## Run the tests that take long or need ../shared/data (or 
 torture: $(STAMP)  ## Kills, full disks and flipped bits against the cache: about 20 minutes
 	$(BIN)/python benchmarks/torture.py --kills 200 --full-disk --flips 2000
 
-bench: $(STAMP)  ## Install what we are compared with, and run the comparisons; figures to build/
+bench: $(STAMP)  ## Install what we are compared with, run the comparisons: about an hour
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@# It asks for older packages than ours, and works with these; so pip may say that they differ.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 		mosaicml-streaming catalogue
 	mkdir -p build
-	$(BIN)/python benchmarks/loader.py --out build/loader.json
-	$(BIN)/python benchmarks/step.py --out build/step.json
+	$(BIN)/python benchmarks/loader.py --rounds 3 --out build/loader.json
+	$(BIN)/python benchmarks/step.py --rounds 3 --seconds 5 --out build/step.json
 	$(BIN)/python benchmarks/sweep.py --out build/sweep.json
 	$(BIN)/python benchmarks/pipeline.py --out build/pipeline.json
 
