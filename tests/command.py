@@ -41,3 +41,21 @@ def frozen_vqa(*words: object) -> Finished:
     finally:
         sys.argv = argv
     raise AssertionError("the program did not end")
+
+
+def error_of(found: Finished) -> str:
+    """Return the one line that a failed command ends with."""
+    assert found.code == 1, found
+    assert found.out == ""
+    assert "Traceback" not in found.err
+    errors = [line for line in found.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, found.err
+    assert found.err.endswith(f"{errors[0]}\n")
+    return errors[0].removeprefix("error: ")
+
+
+def only_line(found: Finished) -> str:
+    """Return the same, where nothing came before it."""
+    error = error_of(found)
+    assert found.err == f"error: {error}\n"
+    return error
