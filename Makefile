@@ -43,6 +43,7 @@ bench: $(STAMP)  ## Install what we are compared with, run the comparisons: abou
 	$(BIN)/python benchmarks/step.py --rounds 3 --seconds 5 --out build/step.json
 	$(BIN)/python benchmarks/sweep.py --out build/sweep.json
 	$(BIN)/python benchmarks/pipeline.py --out build/pipeline.json
+	$(BIN)/python benchmarks/memory.py --out build/memory.json
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy
 	$(BIN)/ruff format --check .

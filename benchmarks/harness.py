@@ -13,6 +13,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,9 @@ from pipeline.display import console
 from pipeline.machine import usable_cores
 
 Json = dict[str, Any]
+
+LOOK_SECONDS = 0.02
+"""Between two looks at the memory of a process."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -104,6 +108,39 @@ def fresh(
             pass
     said = f"{done.stdout[-500:]}{done.stderr[-3000:]}"
     raise MeasurementError(f"{' '.join(command)}: ended with {done.returncode}\n{said}")
+
+
+def watched(script: Path, args: Sequence[object]) -> Json:
+    """Run a script in a fresh process.
+
+    Returns:
+        What it printed last, if that is JSON, and its `wall` seconds, `resident_mb` and
+        `anonymous_mb`.
+
+    Raises:
+        MeasurementError: with the end of what it said, if it failed.
+    """
+    command = [sys.executable, str(script), *map(str, args)]
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        started = time.monotonic()
+        child = subprocess.Popen(command, stdout=said, stderr=errors)
+        most = 0
+        while True:
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                break
+            most = max(most, anonymous_memory(child.pid))
+            time.sleep(LOOK_SECONDS)
+        wall = time.monotonic() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        for file in (said, errors):
+            file.seek(0)
+        if child.returncode:
+            raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
+        lines = said.read().splitlines()
+    found = json.loads(lines[-1]) if lines else {}
+    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1e6}
+    return {**found, "wall": wall, **memory}
 
 
 def rounds(

@@ -12,9 +12,6 @@ most of it that no file backs ("anonymous").
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,16 +21,7 @@ from pathlib import Path
 # Before this folder, in which `pipeline` is this file.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.harness import (
-    Json,
-    MeasurementError,
-    anonymous_memory,
-    finish,
-    fresh,
-    machine,
-    median,
-    show,
-)
+from benchmarks.harness import Json, finish, fresh, machine, median, show, watched
 
 HERE = Path(__file__).parent
 SCENES, QUICK_SCENES = 2000, 60
@@ -41,40 +29,6 @@ SIZES, QUICK_SIZES = (1000, 4000, 16_000, 64_000), (200, 800)
 EPOCHS, PICTURES_A_TRAINING = 3, 16_000
 """An epoch of few pictures is short, so a training has more of them."""
 ROUNDS = 3
-LOOK_SECONDS = 0.02
-
-
-def watched(script: Path, args: Sequence[object]) -> Json:
-    """Run a script in a fresh process.
-
-    Returns:
-        What it printed last, if that is JSON, and its `wall` seconds, `resident_mb` and
-        `anonymous_mb`.
-
-    Raises:
-        MeasurementError: with the end of what it said, if it failed.
-    """
-    command = [sys.executable, str(script), *map(str, args)]
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
-        started = time.monotonic()
-        child = subprocess.Popen(command, stdout=said, stderr=errors)
-        most = 0
-        while True:
-            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                break
-            most = max(most, anonymous_memory(child.pid))
-            time.sleep(LOOK_SECONDS)
-        wall = time.monotonic() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        for file in (said, errors):
-            file.seek(0)
-        if child.returncode:
-            raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
-        lines = said.read().splitlines()
-    found = json.loads(lines[-1]) if lines else {}
-    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1e6}
-    return {**found, "wall": wall, **memory}
 
 
 def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:
