@@ -8,7 +8,7 @@ import pytest
 import torch
 from caches import Made
 from command import frozen_vqa
-from test_resume import ALWAYS, CPU, GROUPED, Killed, kill_before_step
+from resuming import ALWAYS, CPU, GROUPED, Killed, kill_before_step
 
 import pipeline.events
 import pipeline.train

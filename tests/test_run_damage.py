@@ -1,7 +1,7 @@
 """Damaged files of a run, and a full disk while they are written: one line, or no harm at all.
 
 Weights, states, settings and the answers of a run are in `test_runs.py`, `test_weights.py` and
-`test_resume.py`; caches in `test_cache_*.py`. Here is what came later: saved logits, scores, the
+`test_resume*.py`; caches in `test_cache_*.py`. Here is what came later: saved logits, scores, the
 model card, environment.json, curves, tables, and a file of answers.
 """
 
@@ -20,8 +20,8 @@ import pytest
 from caches import Made
 from command import frozen_vqa
 from heads import make_run
+from resuming import CPU, GROUPED, Killed, kill_before_step
 from test_events import Writer
-from test_resume import CPU, GROUPED, Killed, kill_before_step
 from test_table_file import rows  # noqa: F401  (a fixture)
 from test_train import run_training
 

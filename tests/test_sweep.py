@@ -9,7 +9,7 @@ import pytest
 import torch
 from caches import Made
 from command import frozen_vqa
-from test_resume import CPU, Killed, without_times
+from resuming import CPU, Killed, without_times
 
 import pipeline.training
 from cache import FeatureCache
