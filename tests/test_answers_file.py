@@ -14,7 +14,7 @@ from caches import Made
 from command import frozen_vqa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_train import SMALL
+from trainings import SMALL
 
 import pipeline.answers_file
 from pipeline.answers import Vocabulary, load_vocabulary

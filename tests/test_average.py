@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from caches import Made
-from test_train import make_trainer, metrics, run_training
 from torch.testing import assert_close
+from trainings import make_trainer, metrics, run_training
 
 from cache import FeatureCache
 from pipeline.answers import class_scores

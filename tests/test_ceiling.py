@@ -8,7 +8,7 @@ import pytest
 import torch
 from caches import Made, Row, make_cache
 from command import frozen_vqa
-from test_train import SMALL
+from trainings import SMALL
 
 from cache import FeatureCache
 from pipeline.config import TrainConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from caches import Made
-from test_train import run_training
+from trainings import run_training
 
 import pipeline.environment
 from cache import FeatureCache

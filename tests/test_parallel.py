@@ -16,10 +16,10 @@ from command import frozen_vqa
 from hypothesis import given
 from hypothesis import strategies as st
 from test_batches import as_lists, batch_sizes, shuffles, some_image_rows
-from test_train import make_trainer
 from torch import Tensor
 from torch.testing import assert_close
 from torchrun import torchrun
+from trainings import make_trainer
 
 import pipeline.trainer
 from cache import FeatureCache

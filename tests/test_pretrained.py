@@ -11,7 +11,7 @@ from caches import GRID, TEXT_DIM, VISION_DIM, Made
 from heads import make_run
 from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalEntryNotFoundError
-from test_train import run_training, small
+from trainings import run_training, small
 
 from cache import FeatureCache
 from pipeline.card import CARD, MARK, without_folders

@@ -39,7 +39,7 @@ from resuming import (
     score_by_epoch,
     without_times,
 )
-from test_train import make_trainer
+from trainings import make_trainer
 
 import pipeline.training
 from cache import CacheWriter, FeatureCache

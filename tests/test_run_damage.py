@@ -23,7 +23,7 @@ from heads import make_run
 from resuming import CPU, GROUPED, Killed, kill_before_step
 from test_events import Writer
 from test_table_file import rows  # noqa: F401  (a fixture)
-from test_train import run_training
+from trainings import run_training
 
 import pipeline.events
 import pipeline.train
