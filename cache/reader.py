@@ -206,24 +206,14 @@ class FeatureCache:
     def questions(self) -> Questions:
         """All distinct questions, read and checked once."""
         texts: list[str] = []
-        held = 0
-        states = [np.empty((0, self.spec.text_dim), self.spec.state_dtype)]
+        hidden_states = self._room_for_states()
+        end = 0
         rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
         for record in self.manifest.questions:
-            path = self.directory / record.file
-            file = Hdf5File(path, read_whole(self.directory, record))
-            shape = (record.prefixes, self.spec.text_dim)
-            states.append(file.array("hidden_states", shape, self.spec.state_dtype))
-            digests = file.array("hidden_states_xxh3", shape[:1], np.dtype(np.uint64))
-            if (row_digests(states[-1]) != digests).any():
-                raise CacheDamagedError(f"{path}: hidden states differ from their digests")
-            texts += file.texts(NAMES["questions"])
-            held += record.rows
-            if len(texts) != held:
-                raise CacheDamagedError(f"{path}: it does not hold {record.rows:,} questions")
-            rows.append(file.column("path_rows"))
-            path_offsets = file.column("path_offsets")
-            require_offsets(path_offsets, len(rows[-1]), f"{path}: paths")
+            states = hidden_states[end : (end := end + record.prefixes)]
+            more, path_rows, path_offsets = self._read_questions(record, states)
+            texts += more
+            rows.append(path_rows)
             offsets.append(path_offsets[1:] + offsets[-1][-1])
         path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
         inside = (path_rows >= 0) & (path_rows < self.manifest.prefix_rows)
@@ -233,7 +223,35 @@ class FeatureCache:
         rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
         if len(path_offsets) != len(texts) + 1 or not (inside.all() and rising.all()):
             raise CacheDamagedError(f"{self.directory / 'questions'}: paths do not fit the rows")
-        return Questions(texts, np.concatenate(states), path_rows, path_offsets)
+        return Questions(texts, hidden_states, path_rows, path_offsets)
+
+    def _read_questions(
+        self, record: ShardRecord, states: np.ndarray
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
+        path = self.directory / record.file
+        file = Hdf5File(path, read_whole(self.directory, record))
+        states[:] = file.array("hidden_states", states.shape, self.spec.state_dtype)
+        digests = file.array("hidden_states_xxh3", states.shape[:1], np.dtype(np.uint64))
+        if (row_digests(states) != digests).any():
+            raise CacheDamagedError(f"{path}: hidden states differ from their digests")
+        texts = file.texts(NAMES["questions"])
+        if len(texts) != record.rows:
+            raise CacheDamagedError(f"{path}: it does not hold {record.rows:,} questions")
+        path_rows, path_offsets = file.column("path_rows"), file.column("path_offsets")
+        require_offsets(path_offsets, len(path_rows), f"{path}: paths")
+        # Copies, as a view would keep all of the file in memory.
+        return texts, path_rows.copy(), path_offsets.copy()
+
+    def _room_for_states(self) -> np.ndarray:
+        """Return room for all hidden states: put together shard by shard they need it only once."""
+        rows, stored = self.manifest.prefix_rows, sum(r.bytes for r in self.manifest.questions)
+        if rows * self.spec.text_dim * self.spec.state_dtype.itemsize > stored:
+            raise CacheDamagedError(
+                f"{self.directory / 'questions'}: {stored:,} bytes cannot hold {rows:,} hidden "
+                f"states of {self.spec.text_dim:,} numbers. {remedy(self.directory)}"
+            )
+        return np.empty((rows, self.spec.text_dim), self.spec.state_dtype)
 
     def read_images(
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None

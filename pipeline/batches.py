@@ -110,7 +110,6 @@ class BatchReader:
         self._split = split
         self._scores = scores
         self._lengths = features.questions.lengths()
-        self._buffers: list[_Buffer] = []
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
 
@@ -123,7 +122,7 @@ class BatchReader:
                 yield from self._on_gpu(on_host)
 
     def _on_host(self, order: Order) -> Generator[tuple[FeatureBatch, _Buffer], None, None]:
-        self._allocate(_rounded(order.most_images, IMAGES))
+        buffers = self._buffers(_rounded(order.most_images, IMAGES))
         ready: queue.Queue[tuple[FeatureBatch, _Buffer] | BaseException | None]
         ready = queue.Queue(AHEAD)
         stop = threading.Event()
@@ -131,7 +130,7 @@ class BatchReader:
         def work() -> None:
             try:
                 for i, grid in enumerate(order):
-                    buffer = self._buffers[i % len(self._buffers)]
+                    buffer = buffers[i % len(buffers)]
                     if not _put(ready, (self._read(grid, buffer), buffer), stop):
                         return
                 _put(ready, None, stop)
@@ -183,13 +182,14 @@ class BatchReader:
         values = {field.name: getattr(batch, field.name) for field in fields(batch)}
         return FeatureBatch(**(values | moved))
 
-    def _allocate(self, images: int) -> None:
+    def _buffers(self, images: int) -> list[_Buffer]:
+        """Return room for one batch being read, AHEAD waiting, and one in use.
+
+        An epoch has its own, so that training and validation need no room at the same time.
+        """
         spec, on_host = self._features.cache.spec, self._features.place != "gpu"
-        if self._buffers and len(self._buffers[0].patches) >= images:
-            return
         shape = (images if on_host else 0, spec.patches, spec.vision_dim)
-        # One being read into, AHEAD waiting, one in use.
-        self._buffers = [
+        return [
             _Buffer(
                 self._empty(shape, spec.image_dtype),
                 self._empty(shape[:2], np.dtype(SCALE_DTYPE)) if spec.quantised else None,

@@ -132,7 +132,7 @@ def evaluate(
     device = next(run.model.parameters()).device
     features = Features(cache, device=device)
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
-    reader, size = BatchReader(features, asked), 2 * run.config.batch_size
+    reader, size = BatchReader(features, asked), run.config.batch_size
     folder = run.path / "evaluation" / split / variant
     logits = folder / "logits.safetensors"
     if keep_logits:

@@ -278,7 +278,7 @@ class _Pass:
                 [head.trainer.scored for head in heads],
                 self.first.val_reader,
                 self.first.val_split,
-                batch_size=2 * self.first.config.batch_size,
+                batch_size=self.first.config.batch_size,
             )
         for head, classes in zip(heads, predicted, strict=True):
             with self._left_behind(head), head.turn():

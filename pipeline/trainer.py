@@ -189,7 +189,7 @@ class Trainer:
             self.scored,
             self.val_reader,
             self.val_split,
-            batch_size=2 * self.config.batch_size,
+            batch_size=self.config.batch_size,
             ranks=self.ranks,
             after_batch=after_batch,
         )
