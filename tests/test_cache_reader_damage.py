@@ -257,3 +257,12 @@ def test_a_shard_without_one_of_its_datasets_is_damage(mine: Path) -> None:
 
     assert damage is not None
     assert damage.reason == "what it says of its rows is not what was written"
+
+
+def test_room_for_hidden_states_is_asked_for_only_if_the_files_could_hold_them(mine: Path) -> None:
+    manifest = load_manifest(mine)
+    first, *others = manifest.questions
+    many = replace(first, prefixes=10**12)
+    save(mine, replace(manifest, questions=(many, *others)))
+    with pytest.raises(CacheDamagedError, match=r"questions: .* bytes cannot hold 1,000,000,000,"):
+        _ = FeatureCache(mine).questions
