@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.generated import POOL_PATCHES, add, features, image_shards, write_cache
 from benchmarks.step_data import GRID, VISION_DIM
 from cache import CacheSpec, CacheWriter, FeatureCache, SplitTable
-from cache.reader import read_prefixes
+from cache.opening import read_prefixes
 from cache.shards import NewQuestions, question_shard
 
 TEXT_DIM = 128

@@ -12,6 +12,7 @@
     hdf5.py      HDF5 files in memory        layout.py   where their numbers lie
     lock.py      one writer at a time        holder.py   who that is, and whether it lives
     files.py     atomic writes, digests      errors.py   what can be wrong
+    opening.py   files, checked first        questions.py all questions in memory
     quantise.py  int8 rows and their scales
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
@@ -21,7 +22,8 @@ Knows numpy, and h5py for making shards. Knows nothing of models, data sets or t
 
 from cache.errors import CacheBusyError, CacheDamagedError, CacheError, CacheMismatchError
 from cache.manifest import Failure, Manifest, load_manifest
-from cache.reader import FeatureCache, Questions
+from cache.questions import Questions
+from cache.reader import FeatureCache
 from cache.spec import CacheSpec
 from cache.splits import SplitTable
 from cache.writer import CacheWriter

@@ -19,8 +19,9 @@ from cache.errors import CacheDamagedError, CacheError, CacheMismatchError, reme
 from cache.files import row_digest
 from cache.hdf5 import Hdf5File, require_offsets
 from cache.manifest import ShardKind, ShardRecord
+from cache.opening import open_shard
 from cache.quantise import quantise
-from cache.reader import FeatureCache, open_shard
+from cache.reader import FeatureCache
 from cache.shards import (
     NAMES,
     THUMBNAIL,

@@ -25,7 +25,7 @@ from cache.manifest import (
     same_bytes,
     small_files,
 )
-from cache.reader import open_shard
+from cache.opening import open_shard
 from cache.shards import FEATURES, NAMES
 
 BLOCK_BYTES = 8 << 20

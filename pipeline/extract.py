@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from cache import CacheError, CacheSpec, CacheWriter, Failure, Manifest, SplitTable, load_manifest
-from cache.reader import read_names
+from cache.opening import read_names
 from cache.shards import NewImages, Shard, image_shard, question_shard
 from cache.spec import Json
 from cache.writer import require_split_name

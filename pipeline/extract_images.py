@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from cache import CacheMismatchError, CacheSpec, Failure, Manifest
+from cache.opening import open_shard
 from cache.quantise import quantise
-from cache.reader import open_shard
 from cache.shards import THUMBNAIL, NewImages
 from cache.spec import SCALE_DTYPE
 from pipeline.batch_size import BatchSize

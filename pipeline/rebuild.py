@@ -19,7 +19,7 @@ from cache import (
 )
 from cache.errors import quoted
 from cache.manifest import ShardKind
-from cache.reader import open_shard, read_prefixes, read_table
+from cache.opening import open_shard, read_prefixes, read_table
 from cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from pipeline.batch_size import BatchSize, default_batch_size, recorded_batch_size
 from pipeline.display import progress

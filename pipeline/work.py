@@ -15,7 +15,7 @@ from typing import TypeVar
 from cache import CacheError, CacheWriter, Failure, Manifest
 from cache.aside import chunk_key, laid_aside, lay_aside
 from cache.manifest import ShardKind
-from cache.reader import read_names, read_prefixes
+from cache.opening import read_names, read_prefixes
 from cache.shards import Shard
 from cache.spec import Json
 from pipeline.display import progress

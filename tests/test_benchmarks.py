@@ -10,7 +10,7 @@ from benchmarks.harness import rounds
 from benchmarks.priors import image_only, question_only
 from cache import FeatureCache
 from cache.files import row_digests
-from cache.reader import read_prefixes
+from cache.opening import read_prefixes
 from cache.verify import verify
 from pipeline.answers import build_vocabulary
 from pipeline.shapes import ShapesSource

@@ -26,8 +26,8 @@ from several_shards import PATHS, PICTURES, ROWS, STATES, TEXTS, flip_row, read,
 from cache import CacheDamagedError, CacheError, CacheWriter, FeatureCache
 from cache.files import row_digests
 from cache.manifest import Manifest, load_manifest
+from cache.opening import open_shard
 from cache.quantise import dequantise
-from cache.reader import open_shard
 from cache.verify import Damage, check_file
 
 

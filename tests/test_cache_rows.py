@@ -35,7 +35,7 @@ def test_where_nothing_can_be_mapped_rows_are_read(
         calls.append(path)
         raise OSError(errno.ENODEV, "No such device")
 
-    monkeypatch.setattr("cache.reader.map_file", no_maps)
+    monkeypatch.setattr("cache.opening.map_file", no_maps)
     cache = FeatureCache(directory)
     assert read(cache) == read(cache) == expected
     assert len(calls) == 2

@@ -25,8 +25,8 @@ from cache import (
     SplitTable,
 )
 from cache.manifest import ShardKind, load_manifest
+from cache.opening import read_names, read_prefixes
 from cache.quantise import dequantise, quantise
-from cache.reader import read_names, read_prefixes
 from cache.shards import NewQuestions, image_shard
 from cache.verify import check_file
 

@@ -1,0 +1,113 @@
+"""Files of a cache, each proven to be what was written before anything in it is believed.
+
+Nothing is handed to libhdf5, which damaged files can hang or crash (layout.py reads them).
+
+    cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
+"""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheDamagedError, CacheError, remedy
+from cache.files import digest, map_file, read_file
+from cache.hdf5 import Hdf5File
+from cache.manifest import FileRecord, Manifest, ShardKind, ShardRecord, SplitRecord
+from cache.shards import FEATURES, NAMES
+from cache.splits import SplitTable, read_split
+
+NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
+"""What the system says where a file system has no maps, or a process may have no more of them."""
+
+
+def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
+    """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
+    for record in records:
+        path = directory / record.file
+        try:
+            found = path.stat().st_size if path.is_file() else None
+        except OSError as error:
+            raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+        if found != record.bytes:
+            what = "is missing" if found is None else f"has {found:,} bytes"
+            raise CacheDamagedError(
+                f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
+            )
+
+
+def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
+    """Map a shard, and check all of it but its rows of features.
+
+    Raises:
+        CacheDamagedError: if it is not what was written.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    try:
+        try:
+            file = Hdf5File(path, map_file(path))
+        except OSError as error:
+            if error.errno not in NOT_MAPPED:
+                raise
+            file = Hdf5File(path, read_file(path))
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise CacheError(
+                f"{path}: this process may not open more files, and it needs one for each shard. "
+                f"Raise the limit (`ulimit -n`)."
+            ) from error
+        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    if file.structure_digest(FEATURES[kind]) != record.structure:
+        raise CacheDamagedError(
+            f"{path}: what it says of its rows is not what was written (digest differs). "
+            f"{remedy(directory)}"
+        )
+    return file
+
+
+def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str]:
+    """Return the id of every picture, or the text of every distinct question, by row."""
+    return [
+        name
+        for record in manifest.shards(kind)
+        for name in open_shard(directory, kind, record).texts(NAMES[kind])
+    ]
+
+
+def read_prefixes(
+    directory: Path, manifest: Manifest, shards: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return parent row and last token of every prefix in the first `shards`, both (n,)."""
+    parents, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for record in manifest.questions[:shards]:
+        file = open_shard(directory, "questions", record)
+        parents.append(file.column("prefix_parent"))
+        tokens.append(file.column("prefix_token"))
+    return np.concatenate(parents), np.concatenate(tokens)
+
+
+def read_table(directory: Path, record: SplitRecord) -> SplitTable:
+    """Return the table of a split, unchecked against the rest of the cache."""
+    return read_split(Hdf5File(directory / record.file, read_whole(directory, record)))
+
+
+def read_whole(directory: Path, record: FileRecord) -> bytes:
+    """Return a file's bytes once they proved to be those that were written.
+
+    Raises:
+        CacheDamagedError: if they are not.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    try:
+        data = read_file(path)
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    if digest(data) != record.xxh3:
+        raise CacheDamagedError(
+            f"{path}: its bytes are not those that were written (digest differs). "
+            f"{remedy(directory)}"
+        )
+    return data

@@ -1,0 +1,98 @@
+"""All distinct questions of a cache in memory: few rows, because prefixes are shared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheDamagedError, remedy
+from cache.files import row_digests
+from cache.hdf5 import Hdf5File, require_offsets
+from cache.manifest import Manifest, ShardRecord
+from cache.opening import read_whole
+from cache.shards import NAMES
+
+
+@dataclass(frozen=True)
+class Questions:
+    """All distinct questions of a cache.
+
+    Attributes:
+        texts: The questions, by row.
+        hidden_states: (prefixes, text_dim), one row per distinct token prefix.
+        path_rows: (tokens,) rows of `hidden_states`, question after question.
+        path_offsets: (questions + 1,) where each question's path begins and ends.
+    """
+
+    texts: Sequence[str]
+    hidden_states: np.ndarray
+    path_rows: np.ndarray
+    path_offsets: np.ndarray
+
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each question: (questions,)."""
+        return np.diff(self.path_offsets)
+
+    def states(self, row: int) -> np.ndarray:
+        """Return the hidden states of one question: (tokens, text_dim)."""
+        path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
+        return self.hidden_states[path]
+
+
+def read_questions(directory: Path, manifest: Manifest) -> Questions:
+    """Read all of them.
+
+    Raises:
+        CacheDamagedError: if they are not what was written.
+    """
+    texts: list[str] = []
+    hidden_states = _room_for_states(directory, manifest)
+    end = 0
+    rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
+    for record in manifest.questions:
+        states = hidden_states[end : (end := end + record.prefixes)]
+        more, path_rows, path_offsets = _read_shard(directory, record, states)
+        texts += more
+        rows.append(path_rows)
+        offsets.append(path_offsets[1:] + offsets[-1][-1])
+    path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
+    inside = (path_rows >= 0) & (path_rows < manifest.prefix_rows)
+    # A prefix comes after the one it continues. So no question is longer than the cache has
+    # rows, whatever somebody has written there.
+    rising = np.diff(path_rows) > 0
+    rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
+    if len(path_offsets) != len(texts) + 1 or not (inside.all() and rising.all()):
+        raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
+    return Questions(texts, hidden_states, path_rows, path_offsets)
+
+
+def _room_for_states(directory: Path, manifest: Manifest) -> np.ndarray:
+    """Return room for all hidden states: put together shard by shard they need it only once."""
+    spec, rows = manifest.spec, manifest.prefix_rows
+    stored = sum(record.bytes for record in manifest.questions)
+    if rows * spec.text_dim * spec.state_dtype.itemsize > stored:
+        raise CacheDamagedError(
+            f"{directory / 'questions'}: {stored:,} bytes cannot hold {rows:,} hidden states of "
+            f"{spec.text_dim:,} numbers. {remedy(directory)}"
+        )
+    return np.empty((rows, spec.text_dim), spec.state_dtype)
+
+
+def _read_shard(
+    directory: Path, record: ShardRecord, states: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
+    path = directory / record.file
+    file = Hdf5File(path, read_whole(directory, record))
+    states[:] = file.array("hidden_states", states.shape, states.dtype)
+    digests = file.array("hidden_states_xxh3", states.shape[:1], np.dtype(np.uint64))
+    if (row_digests(states) != digests).any():
+        raise CacheDamagedError(f"{path}: hidden states differ from their digests")
+    texts = file.texts(NAMES["questions"])
+    if len(texts) != record.rows:
+        raise CacheDamagedError(f"{path}: it does not hold {record.rows:,} questions")
+    path_rows, path_offsets = file.column("path_rows"), file.column("path_offsets")
+    require_offsets(path_offsets, len(path_rows), f"{path}: paths")
+    # Copies, as a view would keep all of the file in memory.
+    return texts, path_rows.copy(), path_offsets.copy()
