@@ -148,8 +148,9 @@ def page(result: Mapping[str, Json]) -> str:
         "One setting changed at a time; mean ± standard deviation over seeds of the accuracy in "
         "percent after the last epoch. `relations` is that of questions about two objects at once "
         "(half are yes). Questions per second of one core's time. A difference that is no larger "
-        "than the spread of seeds, or of one seed, decides nothing; so no default was changed by "
-        "these. Made by `benchmarks/ablations.py`.",
+        "than the spread of seeds, or of one seed, decides nothing, and a larger one decides for "
+        "these pictures: [heads.md](heads.md) says where easy-VQA says otherwise. Made by "
+        "`benchmarks/ablations.py`.",
     ]
     for name, found in result.items():
         usual = asdict(TrainConfig())

@@ -20,7 +20,7 @@ from cache import SplitTable
 from cache.memory import aligned_empty
 from cache.spec import SCALE_DTYPE
 from pipeline.answers import ClassScores
-from pipeline.features import Features
+from pipeline.features import Buffer, Features
 from pipeline.order import IMAGES, Grid, Order
 from pipeline.patches import Patches
 
@@ -85,15 +85,6 @@ class FeatureBatch:
         return {name: value for name, value in values if isinstance(value, Tensor)}
 
 
-@dataclass
-class _Buffer:
-    """Room for the pictures of one batch; `copied` tells when a GPU has them."""
-
-    patches: Tensor
-    scales: Tensor | None
-    copied: torch.cuda.Event | None = None
-
-
 class BatchReader:
     """Makes batches of one split.
 
@@ -121,9 +112,9 @@ class BatchReader:
             else:
                 yield from self._on_gpu(on_host)
 
-    def _on_host(self, order: Order) -> Generator[tuple[FeatureBatch, _Buffer], None, None]:
-        buffers = self._buffers(_rounded(order.most_images, IMAGES))
-        ready: queue.Queue[tuple[FeatureBatch, _Buffer] | BaseException | None]
+    def _on_host(self, order: Order) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
+        buffers = self._take_buffers(_rounded(order.most_images, IMAGES))
+        ready: queue.Queue[tuple[FeatureBatch, Buffer] | BaseException | None]
         ready = queue.Queue(AHEAD)
         stop = threading.Event()
 
@@ -152,8 +143,9 @@ class BatchReader:
         finally:
             stop.set()
             thread.join()
+            self._features.buffers = buffers
 
-    def _on_gpu(self, on_host: Iterator[tuple[FeatureBatch, _Buffer]]) -> Iterator[FeatureBatch]:
+    def _on_gpu(self, on_host: Iterator[tuple[FeatureBatch, Buffer]]) -> Iterator[FeatureBatch]:
         """Copy one batch ahead, on a stream of its own; nothing waits for the copy but its use."""
         device = self._features.device
         stream = torch.cuda.Stream(device)
@@ -182,15 +174,18 @@ class BatchReader:
         values = {field.name: getattr(batch, field.name) for field in fields(batch)}
         return FeatureBatch(**(values | moved))
 
-    def _buffers(self, images: int) -> list[_Buffer]:
+    def _take_buffers(self, images: int) -> list[Buffer]:
         """Return room for one batch being read, AHEAD waiting, and one in use.
 
-        An epoch has its own, so that training and validation need no room at the same time.
+        Who reads next takes them over, so that training and validation need them only once.
         """
+        buffers, self._features.buffers = self._features.buffers, []
+        if buffers and len(buffers[0].patches) >= images:
+            return buffers
         spec, on_host = self._features.cache.spec, self._features.place != "gpu"
         shape = (images if on_host else 0, spec.patches, spec.vision_dim)
         return [
-            _Buffer(
+            Buffer(
                 self._empty(shape, spec.image_dtype),
                 self._empty(shape[:2], np.dtype(SCALE_DTYPE)) if spec.quantised else None,
             )
@@ -203,7 +198,7 @@ class BatchReader:
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
         return torch.empty(shape, dtype=kind, pin_memory=True)
 
-    def _read(self, grid: Grid, buffer: _Buffer) -> FeatureBatch:
+    def _read(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
         slots = max(len(entry) for entry in grid)
         rows = np.full((_rounded(len(grid), IMAGES), slots), -1, dtype=np.int64)
         for i, entry in enumerate(grid):

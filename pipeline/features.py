@@ -7,6 +7,7 @@
 Hidden states are few after prefix sharing, and always in memory.
 """
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -68,6 +69,15 @@ def choose_place(
     return asked
 
 
+@dataclass
+class Buffer:
+    """Room for the pictures of one batch; `copied` tells when a GPU has them."""
+
+    patches: Tensor
+    scales: Tensor | None
+    copied: torch.cuda.Event | None = None
+
+
 class Features:
     """A cache's features, where batches are made from them.
 
@@ -91,6 +101,8 @@ class Features:
         self.images: FeatureCache | ResidentImages = cache
         self.on_gpu: Tensor | None = None
         self.scales_on_gpu: Tensor | None = None
+        self.buffers: list[Buffer] = []
+        """Those in which nobody makes batches now (`pipeline/batches.py`)."""
         spec = cache.spec
         row = spec.patches * spec.vision_dim * spec.image_dtype.itemsize
         self.need, self.free = cache.manifest.image_rows * row, free_memory()

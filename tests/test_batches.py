@@ -288,6 +288,23 @@ def test_a_batch_stays_whole_until_the_next_is_asked_for(made: Made) -> None:
         check_features(made, grid, batch)
 
 
+def test_readers_of_the_same_features_use_the_same_room_but_never_at_once(made: Made) -> None:
+    cache = FeatureCache(made.directory)
+    features = Features(cache, device=torch.device("cpu"))
+    train, val = (BatchReader(features, cache.split("train")) for _ in range(2))
+    plan = plan_of(made, 2, grouped=False)
+
+    def rooms(reader: BatchReader) -> dict[int, torch.Tensor]:
+        found = [batch.patch_embeddings for batch in reader.batches(plan)]
+        return {room.data_ptr(): room for room in found}
+
+    first = rooms(train)  # still held, so that no new room can lie there
+    assert rooms(val).keys() == first.keys()
+    for grid, batch in zip(plan, train.batches(plan), strict=True):
+        assert batch.patch_embeddings.data_ptr() not in rooms(val)
+        check_features(made, grid, batch)
+
+
 def damage(made: Made, image: int) -> None:
     """Flip one bit of a picture's features; the file keeps its size."""
     shard, row = divmod(image, (len(made.patch_embeddings) + 1) // 2)
