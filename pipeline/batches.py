@@ -182,6 +182,7 @@ class BatchReader:
         buffers, self._features.buffers = self._features.buffers, []
         if buffers and len(buffers[0].patches) >= images:
             return buffers
+        buffers.clear()  # before there are larger ones
         spec, on_host = self._features.cache.spec, self._features.place != "gpu"
         shape = (images if on_host else 0, spec.patches, spec.vision_dim)
         return [
