@@ -40,7 +40,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     assert source.picture("k2") == png("blue")
 
 
-def test_a_class_answer_is_its_name(tmp_path: Path) -> None:
+def save_classes(folder: Path, classes: list[int | None]) -> None:
     features = Features(
         {
             "image": datasets.Image(),
@@ -48,11 +48,13 @@ def test_a_class_answer_is_its_name(tmp_path: Path) -> None:
             "answers": ClassLabel(names=["cat", "dog"]),
         }
     )
-    rows = [
-        {"image": {"bytes": png("red"), "path": None}, "question": "q?", "answers": n}
-        for n in (1, 0)
-    ]
-    save(tmp_path / "train.parquet", rows, features)
+    image = {"bytes": png("red"), "path": None}
+    rows = [{"image": image, "question": "q?", "answers": number} for number in classes]
+    save(folder / "train.parquet", rows, features)
+
+
+def test_a_class_answer_is_its_name(tmp_path: Path) -> None:
+    save_classes(tmp_path, [1, 0])
 
     seen = [e.answers for e in HubSource(str(tmp_path)).examples("train")]
 
@@ -196,18 +198,7 @@ def test_of_equal_question_ids_the_first_is_kept(tmp_path: Path) -> None:
 
 def test_a_class_that_is_not_there_or_not_given(tmp_path: Path) -> None:
     """`datasets` stores -1 for the unknown class of a test split."""
-    features = Features(
-        {
-            "image": datasets.Image(),
-            "question": Value("string"),
-            "answers": ClassLabel(names=["cat", "dog"]),
-        }
-    )
-    rows = [
-        {"image": {"bytes": png("red"), "path": None}, "question": "q?", "answers": n}
-        for n in (1, -1, None)
-    ]
-    save(tmp_path / "train.parquet", rows, features)
+    save_classes(tmp_path, [1, -1, None])
     source = HubSource(str(tmp_path))
 
     assert [e.answers for e in source.examples("train")] == [("dog",), (), ()]
