@@ -149,7 +149,7 @@ def page(result: Mapping[str, Json]) -> str:
         "percent after the last epoch. `relations` is that of questions about two objects at once "
         "(half are yes). Questions per second of one core's time. A difference that is no larger "
         "than the spread of seeds, or of one seed, decides nothing, and a larger one decides for "
-        "these pictures: [heads.md](heads.md) says where easy-VQA says otherwise. Made by "
+        "these pictures: [heads.md](heads.md) has what easy-VQA says of pooling. Made by "
         "`benchmarks/ablations.py`.",
     ]
     for name, found in result.items():
