@@ -2,12 +2,11 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluations import ANSWER_TYPES, PICTURES, QUESTION_TYPES, QUESTIONS, make_evaluation
 
-from cache import SplitTable
 from pipeline.bootstrap import mean_interval
 from pipeline.compare import Difference, compare
 from pipeline.errors import MetricError
@@ -15,24 +14,6 @@ from pipeline.evaluate import Evaluation
 from pipeline.mcnemar import McNemar, mcnemar
 from pipeline.metric import accuracy
 from pipeline.tables import probability, show_accuracy, show_comparison, show_evaluation
-
-QUESTIONS = 60
-PICTURES = np.arange(QUESTIONS) // 3
-ANSWER_TYPES = ["yes/no"] * 30 + ["number"] * 10 + ["other"] * 18 + [""] * 2
-QUESTION_TYPES = ["is [the]"] * 20 + ["what"] * 20 + ["how many"] * 20
-
-
-def make_evaluation(name: str, scores: np.ndarray | None, *, first_id: int = 0) -> Evaluation:
-    table = SplitTable(
-        question_ids=list(range(first_id, first_id + QUESTIONS)),
-        image_rows=PICTURES,
-        question_rows=np.zeros(QUESTIONS, dtype=np.int64),
-        answers=[("red",)] * QUESTIONS,
-        question_types=QUESTION_TYPES,
-        answer_types=ANSWER_TYPES,
-    )
-    answers = ["red"] * QUESTIONS
-    return Evaluation(Path(name), "concat", "val", table, answers, Path("results.json"), scores)
 
 
 @pytest.fixture

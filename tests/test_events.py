@@ -9,6 +9,7 @@ import torch
 from caches import Made
 from command import frozen_vqa
 from resuming import ALWAYS, CPU, GROUPED, Killed, kill_before_step
+from summaries import Writer
 
 import pipeline.events
 import pipeline.train
@@ -18,31 +19,6 @@ from pipeline.events import EVENTS
 from pipeline.optimizer import learning_rate, soft_target_loss
 from pipeline.train import train
 from pipeline.trainer import Trainer
-
-
-class Writer:
-    """Keeps what TensorBoard would show, and whether it was flushed and closed."""
-
-    made: list["Writer"]
-
-    def __init__(self, folder: str, purge_step: int | None) -> None:
-        self.folder, self.purge_step = folder, purge_step
-        self.scalars: list[tuple[str, int, float]] = []
-        self.shown = 0
-        self.closed = False
-        Writer.made.append(self)
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        self.scalars.append((tag, step, value))
-
-    def flush(self) -> None:
-        self.shown = len(self.scalars)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def curve(self, tag: str) -> list[tuple[int, float]]:
-        return [(step, value) for name, step, value in self.scalars[: self.shown] if name == tag]
 
 
 @pytest.fixture

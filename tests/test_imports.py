@@ -107,6 +107,15 @@ def test_each_home_is_lived_in() -> None:
             ), (package, home)
 
 
+def test_what_test_modules_share_lies_outside_of_them() -> None:
+    """Or a test that is moved would break one that the default suite leaves out."""
+    files = list(ROOT.glob("tests/*.py"))
+    assert ROOT / "tests" / "test_imports.py" in files
+    found = {file.stem: imported(file.stem, file.read_text(encoding="utf-8")) for file in files}
+    shared = {name for names in found.values() for name in names if name.startswith("test_")}
+    assert shared == set()
+
+
 @pytest.mark.parametrize(
     ("name", "source", "fault"),
     [

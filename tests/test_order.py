@@ -8,23 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import as_lists, batch_sizes, shuffles, some_image_rows
 
 from pipeline.order import MAX_SLOTS, Grid, plan_batches
-
-# Few pictures and many questions, so that pictures with more than MAX_SLOTS occur.
-some_image_rows = st.one_of(
-    st.lists(st.integers(0, 4), max_size=60), st.lists(st.integers(0, 1000), max_size=60)
-).map(lambda rows: np.array(rows, dtype=np.int64))
-batch_sizes = st.integers(1, 40)
-shuffles = st.none() | st.tuples(st.integers(0, 2**32), st.integers(0, 100))
 
 
 def flat(plan: Sequence[Grid]) -> list[int]:
     return [int(row) for grid in plan for entry in grid for row in entry]
-
-
-def as_lists(plan: Sequence[Grid]) -> list[list[list[int]]]:
-    return [[entry.tolist() for entry in grid] for grid in plan]
 
 
 @given(some_image_rows, batch_sizes, st.booleans(), shuffles)

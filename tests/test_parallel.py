@@ -15,7 +15,7 @@ from caches import Made
 from command import frozen_vqa
 from hypothesis import given
 from hypothesis import strategies as st
-from test_order import as_lists, batch_sizes, shuffles, some_image_rows
+from plans import as_lists, batch_sizes, shuffles, some_image_rows
 from torch import Tensor
 from torch.testing import assert_close
 from torchrun import torchrun

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from caches import Made
 from command import frozen_vqa
+from evaluations import make_rows
 from heads import make_run
 from resuming import CPU, GROUPED, Killed, kill_before_step
-from test_events import Writer
-from test_table_file import rows  # noqa: F401  (a fixture)
+from summaries import Writer
 from trainings import run_training
 
 import pipeline.events
@@ -55,6 +55,11 @@ def damaged(data: bytes, count: int = 15) -> Iterator[bytes]:
         flipped = bytearray(data)
         flipped[place] ^= 1 << place % 8
         yield bytes(flipped)
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    return make_rows()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +195,7 @@ def test_damaged_curves_are_not_read(
 
 
 @pytest.mark.parametrize("name", ["t.md", "t.tex"])
-def test_a_damaged_table_is_replaced(name: str, rows: list[Row], tmp_path: Path) -> None:  # noqa: F811
+def test_a_damaged_table_is_replaced(name: str, rows: list[Row], tmp_path: Path) -> None:
     """No harm: nothing reads it."""
     write_table(tmp_path / name, rows)
     data = (tmp_path / name).read_bytes()
@@ -296,7 +301,7 @@ def test_a_full_disk(
     what: str,
     there: bool,
     tmp_path: Path,
-    rows: list[Row],  # noqa: F811
+    rows: list[Row],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = {"logits": "l.safetensors", "environment": ENVIRONMENT, "table": "t.md", "answers": "a"}

@@ -1,31 +1,23 @@
 """Which runs are seeds of one training, and what several come to."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from test_compare import ANSWER_TYPES, PICTURES, QUESTION_TYPES, QUESTIONS, make_evaluation
+from evaluations import ANSWER_TYPES, PICTURES, QUESTIONS, make_evaluation, scored
 
 from pipeline.bootstrap import mean_interval
 from pipeline.compare import compare_sides
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, MetricError
-from pipeline.evaluate import Evaluation
-from pipeline.metric import accuracy
 from pipeline.runs import Run
 from pipeline.seeds import require_one_side, side_json, sides, spreads
 
 
 def run(name: str, **settings: Any) -> Run:
     return cast(Run, SimpleNamespace(path=Path(name), config=TrainConfig(**settings)))
-
-
-def scored(name: str, scores: np.ndarray, seed: int = 0) -> Evaluation:
-    found = accuracy(list(scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
-    return replace(make_evaluation(name, scores), accuracy=found, seed=seed)
 
 
 def test_runs_are_grouped_by_settings_but_the_seed() -> None:

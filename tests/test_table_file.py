@@ -6,19 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compare import QUESTIONS
-from test_seeds import scored
+from evaluations import QUESTIONS, make_rows, scored
 
-from pipeline.compare import compare_sides
 from pipeline.errors import ConfigError, RunError
 from pipeline.table_file import Row, require_table_ending, write_table
 
 
 @pytest.fixture
 def rows() -> list[Row]:
-    ours = [scored("at_ten&", np.full(QUESTIONS, value)) for value in (0.9, 0.6)]
-    theirs = [scored("a|b", np.full(QUESTIONS, 0.9))]
-    return [Row(ours), Row(theirs, compare_sides(ours, theirs)[0])]
+    return make_rows()
 
 
 def test_markdown(rows: list[Row], tmp_path: Path) -> None:
