@@ -45,8 +45,8 @@ class UsualLayer(nn.Module):
             for hidden in (2 * width, width)
         )
 
-    def forward(self, words: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Return updated words and patches.
+    def forward(self, words: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
+        """Return updated words and patches, and what lies between the two layers of their MLPs.
 
         Args:
             words: (questions, tokens, width).
@@ -56,9 +56,11 @@ class UsualLayer(nn.Module):
         w, p = self.words_norm(words), self.patches_norm(patches)
         seen, _ = self.text_to_image(w, p, p, need_weights=False)
         read, _ = self.image_to_text(p, w, w, key_padding_mask=padding, need_weights=False)
-        words = words + self.words_mlp(torch.cat([w, seen], dim=-1))
-        patches = patches + self.patches_mlp(torch.cat([p, read], dim=-1))
-        return words, patches
+        of_words = self.words_mlp[:2](torch.cat([w, seen], dim=-1))
+        of_patches = self.patches_mlp[:2](torch.cat([p, read], dim=-1))
+        words = words + self.words_mlp[2:](of_words)
+        patches = patches + self.patches_mlp[2:](of_patches)
+        return words, patches, of_words, of_patches
 
 
 class UsualModel(nn.Module):
@@ -70,6 +72,7 @@ class UsualModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         if config.fusion != "co-attention":
             raise ValueError(f"the usual model is a co-attention head, not {config.fusion!r}")
         width = config.width
@@ -88,6 +91,9 @@ class UsualModel(nn.Module):
         self.layers = nn.ModuleList(
             UsualLayer(width, config.heads, config.dropout) for _ in range(config.layers)
         )
+        if config.pooling == "attention":
+            self.words_score = nn.Linear(2 * width, 1, bias=False)
+            self.patches_score = nn.Linear(width, 1, bias=False)
         self.fusion = nn.Sequential(
             nn.LayerNorm(2 * width),
             nn.Linear(2 * width, 2 * width),
@@ -112,10 +118,16 @@ class UsualModel(nn.Module):
         words = self.text_projection(hidden_states.float())
         padding = ~attention_mask
         for layer in self.layers:
-            words, patches = layer(words, patches, padding)
-        weights = attention_mask.unsqueeze(-1).to(words.dtype)
-        text = (words * weights).sum(1) / weights.sum(1)
-        return self.head(self.fusion(torch.cat([text, patches.mean(1)], dim=-1)))
+            words, patches, of_words, of_patches = layer(words, patches, padding)
+        if self.config.pooling == "attention":
+            scores = self.words_score(of_words).masked_fill(padding.unsqueeze(-1), -torch.inf)
+            text = (words * scores.softmax(1)).sum(1)
+            image = (patches * self.patches_score(of_patches).softmax(1)).sum(1)
+        else:
+            weights = attention_mask.unsqueeze(-1).to(words.dtype)
+            text = (words * weights).sum(1) / weights.sum(1)
+            image = patches.mean(1)
+        return self.head(self.fusion(torch.cat([text, image], dim=-1)))
 
 
 def usual_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,6 +135,7 @@ def usual_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     usual = {}
     for name, tensor in ours.items():
         name = re.sub(r"projection\.linear\.", "projection.1.", name)
+        name = re.sub(r"layers\.\d+\.(words|patches)_pooling\.score\.", r"\1_score.", name)
         name = re.sub(r"mlp\.output\.", "mlp.3.", name)
         name = re.sub(r"mlp\.original\.bias", "mlp.0.bias", name)
         name = re.sub(r"(text_to_image|image_to_text)\.output\.", r"\1.out_proj.", name)

@@ -59,7 +59,7 @@ class TrainConfig:
     """Size of everything between the projections and the head; 0 is that of a hidden state."""
     heads: int = 4
     """Attention heads."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Share of activations dropped in training."""
     feature_dropout: float = 0.0
     """Share of the encoders' channels dropped in training."""
@@ -69,7 +69,7 @@ class TrainConfig:
     """Whether the words of a question look at each other before each layer."""
     merge: Merge = "concat"
     """How original and attended features come together."""
-    pooling: PoolingKind = "mean"
+    pooling: PoolingKind = "attention"
     """How words and patches become one vector each."""
     post_norm: bool = False
     """Whether norms come after each residual sum, and not before each look."""

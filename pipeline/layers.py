@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attention import Attention, lowered
-from pipeline.pooling import Pool, Pooling, PoolingKind, mean
+from pipeline.pooling import Pool, Pooling, PoolingKind
 from pipeline.words import Words
 
 Merge = Literal["concat", "gated"]
@@ -97,7 +97,7 @@ class CoAttentionLayer(nn.Module):
         last: bool = False,
         self_attention: bool = False,
         merge: Merge = "concat",
-        pooling: PoolingKind = "mean",
+        pooling: PoolingKind = "attention",
         post_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -162,8 +162,9 @@ class CoAttentionLayer(nn.Module):
             hidden = mlp.activation(mlp.mix(own, look(p, w, mlp.attended, None, places).sums()))
         else:
             looked = look(p, w, mlp.attended, own, places)
-            if self.last and self.patches_pooling.score is None and not self.post_norm:
-                return mean(patches) + mlp.pooled(looked.mean_of_relu())
+            if self.last and not self.post_norm:
+                pooled, pool = self.patches_pooling.over_looked(looked)
+                return pool(patches) + mlp.pooled(pooled)
             hidden = mlp.activation(looked.sums())
         return self._after(patches, hidden, mlp, self.patches_norm, over)
 

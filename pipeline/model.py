@@ -67,12 +67,12 @@ class ModelConfig:
     width: int = 256
     heads: int = 4
     layers: int = 1
-    dropout: float = 0.1
+    dropout: float = 0.0
     feature_dropout: float = 0.0
     place: bool = True
     text_self_attention: bool = False
     merge: Merge = "concat"
-    pooling: PoolingKind = "mean"
+    pooling: PoolingKind = "attention"
     post_norm: bool = False
     answer_head: AnswerHead = "mlp"
 
@@ -114,10 +114,36 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, features) or (..., length, features) -> the same with `width`."""
-        if self.training and self.dropout.p:
-            # One draw for all patches of a picture or words of a question, as in the MLPs.
-            x = x * self.dropout(torch.ones_like(x if x.dim() == 2 else x[..., :1, :]))
-        return self.linear(x)
+        kept = self._kept(x)
+        return self.linear(x if kept is None else x * kept)
+
+    def average(self, x: Tensor, score: nn.Linear) -> Tensor:
+        """Average over the length with the softmax of scores as weights, as of what is projected.
+
+        All of it is linear, so that nothing but the average need be projected.
+
+        Args:
+            x: (images, length, features).
+            score: Of a projected vector.
+
+        Returns:
+            (images, 1, width).
+        """
+        kept = self._kept(x)
+        by = score.weight @ self.linear.weight  # (1, features); a bias adds the same to every score
+        by = by if kept is None else by * kept
+        scores = x @ lowered(by).transpose(-1, -2)  # (images, length, 1)
+        at_least_single = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.softmax(1, dtype=at_least_single).to(x.dtype)
+        average = weights.transpose(1, 2) @ x
+        return self.linear(average if kept is None else average * kept)
+
+    def _kept(self, x: Tensor) -> Tensor | None:
+        """Draw by what channels are multiplied, if any are dropped."""
+        if not (self.training and self.dropout.p):
+            return None
+        # One draw for all patches of a picture or words of a question, as in the MLPs.
+        return self.dropout(torch.ones_like(x if x.dim() == 2 else x[..., :1, :]))
 
 
 class Place(nn.Module):
@@ -171,8 +197,6 @@ class VqaModel(Pretrained):
         words, patches = reads and not attends, sees and not attends
         self.words_pooling = Pooling(config.pooling, width) if words else None
         self.patches_pooling = Pooling(config.pooling, width) if patches else None
-        # Equal weights for all patches commute with the projection; then it has one row a picture.
-        self.averages_first = patches and config.pooling == "mean"
         pooled = (sees + reads) * width
         self.fusion = nn.Sequential(nn.LayerNorm(pooled))
         if config.answer_head == "mlp":
@@ -197,6 +221,9 @@ class VqaModel(Pretrained):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, Pooling) and module.score is not None:
+                nn.init.zeros_(module.score.weight)
         nn.init.constant_(self.head.bias, -math.log(self.config.answers))
 
     def forward(
@@ -239,17 +266,16 @@ class VqaModel(Pretrained):
         text = patches = None
         if self.text_projection:
             text = self.text_projection(normalised(lowered(hidden_states.to(dtype))))
-        if self.vision_projection:
-            seen = patch_embeddings.average if self.averages_first else patch_embeddings.each
-            patches = self.vision_projection(seen(dtype)).unsqueeze(1)
+        if self.vision_projection and self.patches_pooling:
+            patches = self._average(patch_embeddings, dtype, self.vision_projection)
+        elif self.vision_projection:
+            patches = self.vision_projection(patch_embeddings.each(dtype)).unsqueeze(1)
         if self.place is not None and patches is not None:
             patches = self.place(patches)  # (images, 1, patches, width)
         for layer in self.layers:
             text, patches = layer(text, patches, at)
         if text is not None and self.words_pooling is not None:
             text = self.words_pooling.over_words(text, at)(text)
-        if patches is not None and self.patches_pooling is not None:
-            patches = self.patches_pooling.over_patches(patches)(patches)
         pooled = [text] if text is not None else []  # (images, slots, width)
         if patches is not None:
             pooled.append(patches.expand(-1, slots, -1))
@@ -259,3 +285,14 @@ class VqaModel(Pretrained):
         # In bfloat16 logits that are near each other would be the same number.
         with torch.autocast(fused.device.type, enabled=False):
             return self.head(fused.to(dtype))
+
+    def _average(self, patches: Patches, dtype: torch.dtype, projection: Projection) -> Tensor:
+        """Project the average over each picture's patches: (images, 1, width).
+
+        It is the average of what is projected, with one row a picture to be projected.
+        """
+        assert self.patches_pooling is not None
+        score = self.patches_pooling.score
+        if score is None:
+            return projection(patches.average(dtype))
+        return projection.average(patches.each(dtype), score)

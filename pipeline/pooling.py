@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from pipeline.looked import Looked
 from pipeline.words import Words
 
 PoolingKind = Literal["mean", "attention"]
@@ -60,6 +61,17 @@ class Pooling(nn.Module):
         scores = self.score(by).squeeze(-1)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
         return partial(_weighted, scores.softmax(dim=-1, dtype=at_least_single))
+
+    def over_looked(self, looked: Looked) -> tuple[Tensor, Pool]:
+        """Average the positive parts of `looked.sums()`, by which the weights go too.
+
+        Returns:
+            The average, (images, slots, features), and what averages patches in the same way.
+        """
+        if self.score is None:
+            return looked.mean_of_relu(), mean
+        average, weights = looked.average_of_relu(self.score.weight.squeeze(0))
+        return average, partial(_weighted, weights)
 
 
 def mean(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "width": 512,
         "heads": 8,
         "text_self_attention": True,
-        "pooling": "attention",
+        "dropout": 0.1,
         "lr": 2e-4,
     },
     "large": {
@@ -28,7 +28,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "width": 1024,
         "heads": 16,
         "text_self_attention": True,
-        "pooling": "attention",
+        "dropout": 0.1,
         "lr": 1e-4,
     },
 }

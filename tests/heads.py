@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 from caches import GRID, TEXT_DIM, VISION_DIM, Made
+from torch import nn
 
 from cache import FeatureCache
 from pipeline.answers import Vocabulary
 from pipeline.config import TrainConfig
 from pipeline.model import Fusion, ModelConfig, VqaModel
+from pipeline.pooling import Pooling
 from pipeline.runs import digests, start_run
 from pipeline.weights import Weights, load_weights, save_weights
 
@@ -37,7 +39,7 @@ def make_run(
         heads=2,
         layers=2,
     )
-    model = VqaModel(shapes)
+    model = with_scores(VqaModel(shapes))
     files = start_run(
         path,
         config=TrainConfig(
@@ -61,3 +63,11 @@ def make_run(
 def seal(path: Path) -> None:
     """Save a run's weights anew, with the digests of its files as they are now."""
     save_weights(path, replace(load_weights(path), files=digests(path)))
+
+
+def with_scores(model: VqaModel) -> VqaModel:
+    """Let attention pooling be of different weights: an untrained head's are all the same."""
+    for module in model.modules():
+        if isinstance(module, Pooling) and module.score is not None:
+            nn.init.normal_(module.score.weight)
+    return model

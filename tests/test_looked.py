@@ -27,6 +27,10 @@ def inputs(groups: int) -> tuple[Tensor, Tensor, Tensor]:
     return weights, values, plus
 
 
+def score() -> Tensor:
+    return torch.tensor([1.5, -0.7], dtype=torch.float64, requires_grad=True)
+
+
 @pytest.mark.parametrize("groups", [1, SLOTS])
 def test_parts_make_the_whole(groups: int) -> None:
     """Values, gradients, and values where no gradient is wanted."""
@@ -46,6 +50,35 @@ def test_parts_make_the_whole(groups: int) -> None:
         assert_close(one, other, atol=1e-12, rtol=0)
     with torch.no_grad():
         assert torch.equal(Looked(weights, values, plus).mean_of_relu(), got)
+
+
+@pytest.mark.parametrize("groups", [1, SLOTS])
+def test_an_average_by_scores_is_that_of_the_whole(groups: int) -> None:
+    """Values, weights, gradients of both, and values where no gradient is wanted."""
+    tensors = *inputs(groups), score()
+    relu = Looked(*tensors[:3]).sums().relu()
+    weights = (relu @ tensors[3]).softmax(-1)
+    expected = torch.einsum("isp,ispf->isf", weights, relu), weights
+    upstream = [torch.randn_like(x) for x in expected]
+
+    got = Looked(*tensors[:3]).average_of_relu(tensors[3])
+
+    assert weights.std() > 0.01
+    assert_close(got, expected, atol=1e-12, rtol=0)
+    ours = torch.autograd.grad(got, tensors, upstream)
+    theirs = torch.autograd.grad(expected, tensors, upstream)
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.abs().max() > 0.01
+        assert_close(one, other, atol=1e-12, rtol=0)
+    alone = [
+        torch.autograd.grad(Looked(*tensors[:3]).average_of_relu(tensors[3])[i].sum(), tensors[3])
+        for i in range(2)
+    ]
+    assert alone[0][0].abs().max() > 0.01  # of the average alone, whose weights nobody uses
+    assert_close(alone[1][0], torch.zeros_like(alone[1][0]), atol=1e-12, rtol=0)  # they add to one
+    with torch.no_grad():
+        again = Looked(*tensors[:3]).average_of_relu(tensors[3])
+    assert all(map(torch.equal, again, got))
 
 
 def test_a_frozen_input_gets_no_gradient_and_the_others_do() -> None:

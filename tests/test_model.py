@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from heads import with_scores
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -45,7 +46,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 def make_model(fusion: Fusion = "co-attention", **changes: Any) -> VqaModel:
     torch.manual_seed(1)
-    return VqaModel(replace(CONFIG, fusion=fusion, **changes)).eval()
+    return with_scores(VqaModel(replace(CONFIG, fusion=fusion, **changes)).eval())
 
 
 @pytest.fixture
@@ -231,7 +232,8 @@ def test_dropout_is_off_in_eval_and_on_in_training(head: dict, batch: Batch) -> 
 @pytest.mark.parametrize("both", [True, False], ids=["co-attention", "text-to-image"])
 def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: Batch) -> None:
     torch.manual_seed(4)
-    layer = CoAttentionLayer(width=8, heads=2, dropout=0.5, both=both, last=True).double().eval()
+    layer = CoAttentionLayer(width=8, heads=2, dropout=0.5, both=both, last=True, pooling="mean")
+    layer = layer.double().eval()
     mask = batch[2]
     words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
     patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
@@ -243,6 +245,18 @@ def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: B
     there = mask.any(-1)
     assert_close(early[0][there], masked_mean(new_words, mask)[there], atol=1e-12, rtol=0)
     assert_close(early[1], new_patches.mean(2), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_attention_pooling_begins_as_the_mean(fusion: Fusion, batch: Batch) -> None:
+    config = replace(CONFIG, fusion=fusion, pooling="attention")
+    begun = VqaModel(config).eval()
+    equal = VqaModel(replace(config, pooling="mean")).eval()
+    missing, unexpected = equal.load_state_dict(begun.state_dict(), strict=False)
+    assert missing == []
+    assert unexpected
+    assert all(name.endswith("pooling.score.weight") for name in unexpected)
+    assert_same(begun(*batch), equal(*batch))
 
 
 @every_head

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from caches import GRID, TEXT_DIM, VISION_DIM, make_scenes, make_spec
+from heads import with_scores
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -19,6 +20,7 @@ from pipeline.features import Features
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.order import plan_batches
 from pipeline.patches import Patches
+from pipeline.pooling import POOLINGS
 from pipeline.predict import batch_logits
 
 IMAGES, SLOTS, TOKENS, PATCHES = 3, 2, 4, 6
@@ -26,21 +28,25 @@ CONFIG = ModelConfig(
     vision_dim=VISION_DIM, text_dim=TEXT_DIM, grid=GRID, answers=4, width=8, heads=2, dropout=0.5
 )
 AVERAGED: dict[str, dict[str, Any]] = {
-    "concat": {"fusion": "concat"},
-    "image-only": {"fusion": "image-only"},
-    "feature dropout": {"fusion": "concat", "feature_dropout": 0.5},
+    f"{fusion}, {pooling}, dropped {dropped}": {
+        "fusion": fusion,
+        "pooling": pooling,
+        "feature_dropout": dropped,
+    }
+    for fusion in ("concat", "image-only")
+    for pooling in POOLINGS
+    for dropped in (0.0, 0.5)
 }
 KINDS: dict[str, dict[str, Any]] = {
     **AVERAGED,
     "co-attention": {"feature_dropout": 0.5},
     "text-to-image": {"fusion": "text-to-image"},
-    "attention pooling": {"fusion": "concat", "pooling": "attention"},
 }
 
 
 def make_head(seed: int = 0, **settings: Any) -> VqaModel:
     torch.manual_seed(seed)
-    return VqaModel(replace(CONFIG, **settings))
+    return with_scores(VqaModel(replace(CONFIG, **settings)))
 
 
 def gradients(head: VqaModel, logits: Tensor) -> list[Tensor]:
@@ -52,11 +58,10 @@ def gradients(head: VqaModel, logits: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
 def test_averaged_before_the_projection_is_averaged_after_it(
-    kind: dict, int8: bool, training: bool
+    kind: dict, int8: bool, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same draws, an empty picture at the end, empty slots, and padded words."""
     head = make_head(**kind).double().train(training)
-    assert head.averages_first
     torch.manual_seed(5)
     embeddings = torch.randn(IMAGES, PATCHES, VISION_DIM).half()
     embeddings[-1] = 0
@@ -66,20 +71,21 @@ def test_averaged_before_the_projection_is_averaged_after_it(
     states = torch.randn(IMAGES, SLOTS, TOKENS, TEXT_DIM)
     mask = torch.arange(TOKENS) < torch.tensor([[2, 4], [3, 0], [0, 0]])[..., None]
 
-    found = []
-    for head.averages_first in (True, False):
+    def average_of_all(self: VqaModel, of: Patches, dtype: torch.dtype, *_: Any) -> Tensor:
+        assert self.vision_projection is not None
+        assert self.patches_pooling is not None
+        each = self.vision_projection(of.each(dtype)).unsqueeze(1)
+        return self.patches_pooling.over_patches(each)(each)
+
+    def result() -> list[Tensor]:
         torch.manual_seed(6)
         logits = head(embeddings, states, mask, scales)
-        found.append([logits, *gradients(head, logits)])
+        return [logits, *gradients(head, logits)]
 
-    for one, other in zip(*found, strict=True):
+    first = result()
+    monkeypatch.setattr(VqaModel, "_average", average_of_all)
+    for one, other in zip(first, result(), strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
-
-
-def test_only_equal_weights_are_averaged_first() -> None:
-    for name, kind in KINDS.items():
-        assert make_head(**kind).averages_first == (name in AVERAGED), name
-    assert not make_head(fusion="question-only").averages_first
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])

@@ -18,6 +18,7 @@ from pipeline.answers import Vocabulary, class_scores
 from pipeline.config import TrainConfig
 from pipeline.model import VqaModel
 from pipeline.optimizer import soft_target_loss
+from pipeline.pooling import POOLINGS
 
 VOCABULARY = Vocabulary(("red", "blue", "2"))
 CONFIG = TrainConfig(
@@ -40,11 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_cache(tmp_path_factory.mktemp("usual") / "cache", {"train": ROWS})
 
 
-@pytest.fixture
-def ours(made: Made) -> VqaModel:
-    data = load_data(made.directory, CONFIG)
+@pytest.fixture(params=POOLINGS)
+def ours(made: Made, request: pytest.FixtureRequest) -> VqaModel:
+    config = replace(CONFIG, pooling=request.param)
+    data = load_data(made.directory, config)
     torch.manual_seed(3)
-    model = first_head(replace(data, vocabulary=VOCABULARY), CONFIG)
+    model = first_head(replace(data, vocabulary=VOCABULARY), config)
     with torch.no_grad():  # biases and norms begin at 0 and 1, where a mix-up would not be seen
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
