@@ -37,14 +37,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     DEFAULT: {},
     'fusion = "text-to-image"': {"fusion": "text-to-image"},
     'fusion = "concat"': {"fusion": "concat"},
+    'fusion = "concat", pooling = "mean"': {"fusion": "concat", "pooling": "mean"},
     "layers = 2": {"layers": 2},
     "text_self_attention = true": {"text_self_attention": True},
     "both of these": {"layers": 2, "text_self_attention": True},
     'merge = "gated"': {"merge": "gated"},
-    'pooling = "attention"': {"pooling": "attention"},
+    'pooling = "mean"': {"pooling": "mean"},
     "feature_dropout = 0.1": {"feature_dropout": 0.1},
     "dropout = 0.1": {"dropout": 0.1},
-    "dropout = 0.0": {"dropout": 0.0},
     "place = false": {"place": False},
     "post_norm = true": {"post_norm": True},
     "group_by_image = false": {"group_by_image": False},
@@ -149,7 +149,7 @@ def page(result: Mapping[str, Json]) -> str:
         "percent after the last epoch. `relations` is that of questions about two objects at once "
         "(half are yes). Questions per second of one core's time. A difference that is no larger "
         "than the spread of seeds, or of one seed, decides nothing, and a larger one decides for "
-        "these pictures: [heads.md](heads.md) has what easy-VQA says of pooling. Made by "
+        "these pictures: [heads.md](heads.md) has what easy-VQA says. Made by "
         "`benchmarks/ablations.py`.",
     ]
     for name, found in result.items():

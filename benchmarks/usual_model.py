@@ -120,9 +120,11 @@ class UsualModel(nn.Module):
         for layer in self.layers:
             words, patches, of_words, of_patches = layer(words, patches, padding)
         if self.config.pooling == "attention":
-            scores = self.words_score(of_words).masked_fill(padding.unsqueeze(-1), -torch.inf)
+            scores = self.words_score(of_words) * of_words.shape[-1] ** -0.5
+            scores = scores.masked_fill(padding.unsqueeze(-1), -torch.inf)
             text = (words * scores.softmax(1)).sum(1)
-            image = (patches * self.patches_score(of_patches).softmax(1)).sum(1)
+            scores = self.patches_score(of_patches) * of_patches.shape[-1] ** -0.5
+            image = (patches * scores.softmax(1)).sum(1)
         else:
             weights = attention_mask.unsqueeze(-1).to(words.dtype)
             text = (words * weights).sum(1) / weights.sum(1)

@@ -68,7 +68,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: {kind}")
         run = out / "runs" / kind
-        config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128, dropout=0.0)
+        config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
         train(out / "cache", run, config=config, device=device)
         heads[kind] = evaluate(load_run(run, device), FeatureCache(out / "cache"), "test")
     console.rule("what came out")

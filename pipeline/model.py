@@ -117,20 +117,20 @@ class Projection(nn.Module):
         kept = self._kept(x)
         return self.linear(x if kept is None else x * kept)
 
-    def average(self, x: Tensor, score: nn.Linear) -> Tensor:
+    def average(self, x: Tensor, by: Tensor) -> Tensor:
         """Average over the length with the softmax of scores as weights, as of what is projected.
 
         All of it is linear, so that nothing but the average need be projected.
 
         Args:
             x: (images, length, features).
-            score: Of a projected vector.
+            by: (width,), by what a projected vector is multiplied for its score.
 
         Returns:
             (images, 1, width).
         """
         kept = self._kept(x)
-        by = score.weight @ self.linear.weight  # (1, features); a bias adds the same to every score
+        by = (by @ self.linear.weight)[None]  # (1, features); the bias adds the same to all scores
         by = by if kept is None else by * kept
         scores = x @ lowered(by).transpose(-1, -2)  # (images, length, 1)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
@@ -292,7 +292,7 @@ class VqaModel(Pretrained):
         It is the average of what is projected, with one row a picture to be projected.
         """
         assert self.patches_pooling is not None
-        score = self.patches_pooling.score
-        if score is None:
+        by = self.patches_pooling.by
+        if by is None:
             return projection(patches.average(dtype))
-        return projection.average(patches.each(dtype), score)
+        return projection.average(patches.each(dtype), by)

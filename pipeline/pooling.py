@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.looked import Looked
@@ -32,6 +33,17 @@ class Pooling(nn.Module):
         # A bias would add the same to every score.
         self.score = nn.Linear(features, 1, bias=False) if kind == "attention" else None
 
+    @property
+    def by(self) -> Tensor | None:
+        """By what features are multiplied for their score: (features,); None with equal weights.
+
+        Divided by the root of their number, as scores of attention are: a step of Adam moves every
+        weight, and so a score by that many times as much (docs/heads.md).
+        """
+        if self.score is None:
+            return None
+        return self.score.weight.squeeze(0) * self.score.in_features**-0.5
+
     def over_words(self, by: Tensor, places: Words) -> Pool:
         """Return what averages words.
 
@@ -42,9 +54,9 @@ class Pooling(nn.Module):
         Returns:
             Takes words at any place and returns (images, slots, width); zeros in an empty slot.
         """
-        if self.score is None:
+        if self.by is None:
             return places.mean
-        return partial(places.average, scores=self.score(by))
+        return partial(places.average, scores=F.linear(by, self.by[None]))
 
     def over_patches(self, by: Tensor) -> Pool:
         """Return what averages patches.
@@ -56,9 +68,9 @@ class Pooling(nn.Module):
             Takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
             (images, 1, width) where patches and weights are those of the picture.
         """
-        if self.score is None:
+        if self.by is None:
             return mean
-        scores = self.score(by).squeeze(-1)
+        scores = F.linear(by, self.by[None]).squeeze(-1)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
         return partial(_weighted, scores.softmax(dim=-1, dtype=at_least_single))
 
@@ -68,9 +80,9 @@ class Pooling(nn.Module):
         Returns:
             The average, (images, slots, features), and what averages patches in the same way.
         """
-        if self.score is None:
+        if self.by is None:
             return looked.mean_of_relu(), mean
-        average, weights = looked.average_of_relu(self.score.weight.squeeze(0))
+        average, weights = looked.average_of_relu(self.by)
         return average, partial(_weighted, weights)
 
 

@@ -1,7 +1,11 @@
 """What a layer computes, against the formulas written out."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -83,6 +87,7 @@ def test_attention_pooling_equals_a_loop() -> None:
     """Over words wherever they are, and over patches of a picture and of each question."""
     pooling = Pooling("attention", WIDTH).double()
     assert pooling.score is not None
+    score = partial(F.linear, weight=pooling.score.weight / math.sqrt(WIDTH))
     rows, other = random(4, WIDTH), random(4, 2)
     paths = torch.tensor([[[2, 0, 1], [1, 0, 0]]])
     places = Words(MASK, torch.tensor([[3, 0, 1]]), paths)
@@ -92,12 +97,12 @@ def test_attention_pooling_equals_a_loop() -> None:
         for x in (other, places.at_images(other), places.at_slots(other)):
             got = pooling.over_words(by, places)(x)
             for slot, found in enumerate(questions):
-                weights = pooling.score(rows[found]).softmax(0)
+                weights = score(rows[found]).softmax(0)
                 assert_close(got[0, slot], (weights * other[found]).sum(0), atol=1e-12, rtol=0)
 
     for groups in (1, 2):
         by, patches = random(1, 2, 5, WIDTH), random(1, groups, 5, 3)
-        weights = pooling.score(by).softmax(2)
+        weights = score(by).softmax(2)
         got = pooling.over_patches(by)(patches)
         assert_close(got, (weights * patches).sum(2), atol=1e-12, rtol=0)
 
