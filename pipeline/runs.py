@@ -38,7 +38,7 @@ from pipeline.sealed_json import json_bytes, seal_json, unseal_json
 from pipeline.state import remove_state
 from pipeline.weights import CURRENT, Weights, load_weights, remove_weights, writing
 
-FORMAT = 4
+FORMAT = 5
 MEANING = ("config.toml", "config.json", ANSWERS)
 """Files without which the weights are only numbers."""
 

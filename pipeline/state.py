@@ -22,7 +22,7 @@ from pipeline.errors import RunError
 from pipeline.sealed import LastTwo, read_sealed, seal
 from pipeline.weights import writing
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever a training that goes on would take other steps: other batches, other sums."""
 STATE = "state/state.safetensors"
 
