@@ -136,12 +136,12 @@ def _before_average(
     """
     # A vector times matrices is twice as fast on a CPU as matrices times a vector.
     by_weight = (grad.unsqueeze(2) @ x.transpose(2, 3)).squeeze(2) + of_average
-    by_score = average * (by_weight - (average * by_weight).sum(-1, keepdim=True))
+    by_score = torch.ops.aten._softmax_backward_data(by_weight, average, -1, average.dtype)
     # For each patch its weight times the average's gradient, and its score's times `score`.
-    left = torch.stack([average, by_score], -1).to(x.dtype).flatten(0, 1)
+    left = torch.stack([average.to(x.dtype), by_score.to(x.dtype)], -2).flatten(0, 1)
     right = torch.stack([grad, score.to(x.dtype).expand_as(grad)], -2).flatten(0, 1)
-    torch.bmm(left, right, out=out.flatten(0, 1))
-    return (left[..., 1].flatten() @ x.flatten(0, 2)).to(score.dtype)
+    torch.bmm(left.transpose(1, 2), right, out=out.flatten(0, 1))
+    return (left[:, 1].flatten() @ x.flatten(0, 2)).to(score.dtype)
 
 
 def _parts(weights: Tensor, features: int) -> range:

@@ -56,7 +56,7 @@ class Pooling(nn.Module):
         """
         if self.by is None:
             return places.mean
-        return partial(places.average, scores=F.linear(by, self.by[None]))
+        return places.average(F.linear(by, self.by[None]))
 
     def over_patches(self, by: Tensor) -> Pool:
         """Return what averages patches.
