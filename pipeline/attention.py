@@ -170,7 +170,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
     return scores.softmax(dim=-1, dtype=at_least_single).to(v.dtype) @ v
 
 
-def lowered(x: Tensor) -> Tensor:
-    """Return `x` as autocast would multiply it, once for all the matrices that it goes through."""
+def lowered(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return `x` as autocast would multiply it, once for all the matrices that it goes through.
+
+    Args:
+        x: Any type.
+        dtype: What it becomes without autocast; None is its own. In one step, for an array of
+            single precision in between would be the largest of a training.
+    """
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype or x.dtype)

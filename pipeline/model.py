@@ -265,7 +265,7 @@ class VqaModel(Pretrained):
         dtype = self.head.weight.dtype
         text = patches = None
         if self.text_projection:
-            text = self.text_projection(normalised(lowered(hidden_states.to(dtype))))
+            text = self.text_projection(normalised(lowered(hidden_states, dtype)))
         if self.vision_projection and self.patches_pooling:
             patches = self._average(patch_embeddings, dtype, self.vision_projection)
         elif self.vision_projection:

@@ -38,9 +38,9 @@ class Patches:
         """
         key = dtype, torch.is_autocast_enabled(self._embeddings.device.type)
         if key not in self._each:
-            x = lowered(self._embeddings.to(dtype))
+            x = lowered(self._embeddings, dtype)
             if self._scales is not None:
-                x = x * lowered(self._scales.to(dtype))[..., None]
+                x = x * lowered(self._scales, dtype)[..., None]
             self._each[key] = normalised(x)
         return self._each[key]
 
