@@ -60,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def run(made: Made, tmp_path: Path) -> Run:
-    make_run(made, tmp_path / "run", vocabulary=VOCABULARY, seed=2)
+    make_run(made, tmp_path / "run", vocabulary=VOCABULARY, seed=3)
     return load_run(tmp_path / "run", CPU)
 
 
