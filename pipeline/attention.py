@@ -174,9 +174,9 @@ def lowered(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return `x` as autocast would multiply it, once for all the matrices that it goes through.
 
     Args:
-        x: Any type.
-        dtype: What it becomes without autocast; None is its own. In one step, for an array of
-            single precision in between would be the largest of a training.
+        x: Any type. It is converted in one step: an array of single precision in between would be
+            the largest of a training.
+        dtype: What it becomes without autocast; None is its own.
     """
     device = x.device.type
     if torch.is_autocast_enabled(device):

@@ -54,9 +54,8 @@ class Pooling(nn.Module):
         Returns:
             Takes words at any place and returns (images, slots, width); zeros in an empty slot.
         """
-        if self.by is None:
-            return places.mean
-        return places.average(F.linear(by, self.by[None]))
+        scores = self._scores(by)
+        return places.mean if scores is None else places.average(scores)
 
     def over_patches(self, by: Tensor) -> Pool:
         """Return what averages patches.
@@ -68,11 +67,11 @@ class Pooling(nn.Module):
             Takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
             (images, 1, width) where patches and weights are those of the picture.
         """
-        if self.by is None:
+        scores = self._scores(by)
+        if scores is None:
             return mean
-        scores = F.linear(by, self.by[None]).squeeze(-1)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
-        return partial(_weighted, scores.softmax(dim=-1, dtype=at_least_single))
+        return partial(_weighted, scores.squeeze(-1).softmax(dim=-1, dtype=at_least_single))
 
     def over_looked(self, looked: Looked) -> tuple[Tensor, Pool]:
         """Average the positive parts of `looked.sums()`, by which the weights go too.
@@ -80,10 +79,16 @@ class Pooling(nn.Module):
         Returns:
             The average, (images, slots, features), and what averages patches in the same way.
         """
-        if self.by is None:
+        by = self.by
+        if by is None:
             return looked.mean_of_relu(), mean
-        average, weights = looked.average_of_relu(self.by)
+        average, weights = looked.average_of_relu(by)
         return average, partial(_weighted, weights)
+
+    def _scores(self, x: Tensor) -> Tensor | None:
+        """(..., features) -> (..., 1), or None with equal weights."""
+        by = self.by
+        return None if by is None else F.linear(x, by[None])
 
 
 def mean(x: Tensor) -> Tensor:

@@ -77,12 +77,19 @@ def test_averaged_before_the_projection_is_averaged_after_it(
         each = self.vision_projection(of.each(dtype)).unsqueeze(1)
         return self.patches_pooling.over_patches(each)(each)
 
+    projected: list[torch.Size] = []
+    assert head.vision_projection is not None
+    head.vision_projection.linear.register_forward_hook(
+        lambda _, x, __: projected.append(x[0].shape)
+    )
+
     def result() -> list[Tensor]:
         torch.manual_seed(6)
         logits = head(embeddings, states, mask, scales)
         return [logits, *gradients(head, logits)]
 
     first = result()
+    assert projected == [(IMAGES, 1, VISION_DIM)]  # one row a picture
     monkeypatch.setattr(VqaModel, "_average", average_of_all)
     for one, other in zip(first, result(), strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
