@@ -1,6 +1,6 @@
 """Damaged files of a run, and a full disk while they are written: one line, or no harm at all.
 
-Weights, states, settings and the answers of a run are in `test_runs.py`, `test_weights.py` and
+Weights, states, settings and the answers of a run are in `test_runs.py`, `test_weights*.py` and
 `test_resume*.py`; caches in `test_cache_*.py`. Here is what came later: saved logits, scores, the
 model card, environment.json, curves, tables, and a file of answers.
 """
