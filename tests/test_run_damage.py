@@ -1,50 +1,44 @@
-"""Damaged files of a run, and a full disk while they are written: one line, or no harm at all.
+"""Damaged files of a run: one line that names the file, or no harm at all.
 
 Weights, states, settings and the answers of a run are in `test_runs.py`, `test_weights*.py` and
 `test_resume*.py`; caches in `test_cache_*.py`. Here is what came later: saved logits, scores, the
-model card, environment.json, curves, tables, and a file of answers.
+model card, environment.json, curves, tables, and a file of answers. The same on a full disk is in
+`test_run_full_disk.py`.
 """
 
 import json
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import finished_runs
 import numpy as np
 import pytest
 from caches import Made
-from command import frozen_vqa
-from evaluations import make_rows
+from finished_runs import ANSWERS, evaluated
 from heads import make_run
 from resuming import CPU, GROUPED, Killed, kill_before_step
 from summaries import Writer
-from trainings import run_training
 
 import pipeline.events
 import pipeline.train
 import pipeline.training
-from benchmarks.torture_disk import FailingWrites
 from cache import FeatureCache
-from pipeline.answers import Vocabulary, load_vocabulary
+from pipeline.answers import load_vocabulary
 from pipeline.answers_file import read_vocabulary
 from pipeline.card import CARD, MARK, write_card
 from pipeline.config import read_settings
 from pipeline.environment import ENVIRONMENT, note_environment
-from pipeline.errors import ConfigError, PipelineError, RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.evaluate import evaluate
-from pipeline.events import EVENTS, summary_writer
+from pipeline.events import EVENTS
 from pipeline.logits import load_logits, save_logits
 from pipeline.runs import load_run, outcome
 from pipeline.table_file import Row, write_table
 from pipeline.train import train
-from pipeline.weights import writing
 
-ANSWERS = Vocabulary(("red", "blue"))
+rows, trained = finished_runs.rows, finished_runs.trained  # fixtures
 
 
 def damaged(data: bytes, count: int = 15) -> Iterator[bytes]:
@@ -55,20 +49,6 @@ def damaged(data: bytes, count: int = 15) -> Iterator[bytes]:
         flipped = bytearray(data)
         flipped[place] ^= 1 << place % 8
         yield bytes(flipped)
-
-
-@pytest.fixture
-def rows() -> list[Row]:
-    return make_rows()
-
-
-@pytest.fixture(scope="module")
-def trained(scenes: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run that was evaluated."""
-    run = tmp_path_factory.mktemp("damage") / "run"
-    run_training(scenes, run, epochs=1, fusion="concat")
-    evaluated(scenes, run)
-    return run
 
 
 def refused(kind: type[Exception], path: Path, read: Callable[[Path], object]) -> str:
@@ -82,13 +62,6 @@ def refused(kind: type[Exception], path: Path, read: Callable[[Path], object]) -
     assert said.startswith(f"{path}: ")
     assert "\n" not in said
     return said
-
-
-def evaluated(scenes: Made, run: Path, split: str = "val", **how: Any) -> None:
-    evaluate(load_run(run, CPU), FeatureCache(scenes.directory), split, **how)
-
-
-# --- damage --------------------------------------------------------------------------------------
 
 
 def test_logits_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -240,195 +213,3 @@ def test_brackets_that_nest_too_deeply(scenes: Made, tmp_path: Path) -> None:
     (run / "config.toml").write_text(f"lr = {deep}")
     with pytest.raises(ConfigError, match=r"config\.toml: not a TOML file"):
         read_settings(run / "config.toml")
-
-
-# --- a full disk ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def full_disk(n: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingWrites]:
-    """Let the n-th write, sync or rename of the block find no room."""
-    disk = FailingWrites(n)
-    with monkeypatch.context() as patch:
-        for name in ("write", "fsync", "replace"):
-            patch.setattr(os, name, getattr(os, name))  # so that it is put back
-        disk.install()
-        yield disk
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def at_every_write(
-    folder: Path, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """Do something on a disk that is full at each write in turn; yield what is said each time.
-
-    Whatever was there stays whole or is replaced by what is whole, and nothing is left beside it.
-    """
-    old = contents(folder)
-    work()
-    new = contents(folder)
-    n = 0
-    while True:
-        n += 1
-        for name in contents(folder):
-            (folder / name).unlink()
-        for name, data in old.items():
-            (folder / name).write_bytes(data)
-        with full_disk(n, monkeypatch) as disk:
-            try:
-                work()
-            except PipelineError as error:
-                said = str(error)
-            else:
-                assert disk.left > 0  # it has come to its end
-                assert n > 1
-                return
-        now = contents(folder)
-        assert now.keys() <= old.keys() | new.keys()
-        assert all(data in (old.get(name), new.get(name)) for name, data in now.items())
-        assert all(name in now for name in old.keys() & new.keys())
-        assert "\n" not in said
-        assert "cannot be written (No space left on device)" in said
-        yield said
-
-
-@pytest.mark.parametrize("there", [True, False], ids=["old file", "none"])
-@pytest.mark.parametrize("what", ["logits", "environment", "table", "answers"])
-def test_a_full_disk(
-    what: str,
-    there: bool,
-    tmp_path: Path,
-    rows: list[Row],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    names = {"logits": "l.safetensors", "environment": ENVIRONMENT, "table": "t.md", "answers": "a"}
-    path = tmp_path / "run" / names[what]
-    path.parent.mkdir()
-    if there:
-        path.write_bytes(b"[1]")
-
-    def work() -> None:
-        if what == "logits":
-            save_logits(path, np.ones((2, 1), np.float32), question_ids=[1, 2], answers=["red"])
-        elif what == "environment":
-            note_environment(path.parent, CPU, {})
-        elif what == "table":
-            write_table(path, rows)
-        else:
-            with writing(path.parent):
-                ANSWERS.save(path)
-
-    said = list(at_every_write(tmp_path, work, monkeypatch))
-    assert len(said) == 4  # write, sync, rename, sync of the folder
-    assert all(line.startswith(str(tmp_path / "run")) for line in said)
-
-
-def test_an_evaluation_on_a_full_disk(
-    scenes: Made, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Results, logits, scores, card and table; then it can be done again."""
-    table = trained / "table.md"
-    how = ("evaluate", "--run", trained, "--save-logits", "--table", table)
-    before = contents(trained)
-    assert frozen_vqa(*how).code == 0
-    whole = contents(trained)
-    assert len(whole.keys() - before.keys()) == 2
-    seen = set()
-    for n in range(1, 100, 3):  # a file takes four writes, syncs and renames
-        with full_disk(n, monkeypatch):
-            found = frozen_vqa(*how)
-        now = contents(trained)
-        assert now == whole  # it says the same as the whole one: old and new are equal
-        if found.code == 0:
-            break
-        assert found.code == 1
-        assert found.err.count("error: ") == found.err.count("Traceback") + 1 == 1
-        seen.add(found.err.splitlines()[-1].split(": cannot be written (No space left")[0])
-    folder = trained / "evaluation" / "val"
-    files = [folder / name for name in ("results.json", "scores.json", "logits.safetensors")]
-    assert seen == {f"error: {path}" for path in (*files, trained, table)}
-    table.unlink()
-    (folder / "logits.safetensors").unlink()
-
-
-@pytest.mark.parametrize("name", [ENVIRONMENT, CARD, "run.json", "answers.json"])
-def test_a_training_on_a_full_disk(
-    name: str, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Full when this file is written: one line, and no file that is not whole."""
-    run, real = tmp_path / "run", os.replace
-
-    def full(source: Path, target: Path) -> None:
-        if Path(target).name == name:
-            raise OSError(28, os.strerror(28))
-        real(source, target)
-
-    how = ("train-head", "--cache", scenes.directory, "--run", run, "--epochs", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        found = frozen_vqa(*how)
-    assert found.code == 1
-    assert found.err.splitlines()[-1].startswith(f"error: {run}: cannot be written (No space left")
-    assert not (run / name).exists()
-    assert not list(run.rglob("*.partial"))
-    again = "--resume" if (run / "state").exists() else "--overwrite"
-    done = frozen_vqa(*how, again)
-    assert done.code == 0, done.err
-    assert load_run(run, CPU)
-
-
-def test_curves_on_a_full_disk(
-    scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The training ends with one line and can go on."""
-
-    class Full(Writer):
-        def add_scalar(self, tag: str, value: float, step: int) -> None:
-            if step > 3:
-                raise OSError(28, os.strerror(28))
-            super().add_scalar(tag, value, step)
-
-    Writer.made = []
-    for module in (pipeline.events, pipeline.train):
-        monkeypatch.setattr(module, "summary_writer", lambda: Full)
-    run = tmp_path / "run"
-    how: dict[str, Any] = {"config": GROUPED, "device": CPU}
-    with pytest.raises(RunError, match=r"run: cannot be written \(No space left on device\)"):
-        train(scenes.directory, run, tensorboard=True, **how)
-    train(scenes.directory, run, resume=True, **how)
-    train(scenes.directory, tmp_path / "straight", **how)
-    one, two = (path / "model.safetensors" for path in (run, tmp_path / "straight"))
-    assert one.read_bytes() == two.read_bytes()
-
-
-def test_a_thread_of_tensorboard_shows_no_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its next call raises what its thread could not write; any other thread's error is shown."""
-
-    class Thread(threading.Thread):
-        error: Exception
-
-        def run(self) -> None:
-            raise self.error
-
-    shown: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", shown.append)
-    module = SimpleNamespace(SummaryWriter=Writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    assert summary_writer() is summary_writer() is Writer
-    assert threading.excepthook.args == (shown.append,)  # type: ignore[attr-defined]  # not twice
-    for place, error in (
-        ("tensorboard.summary", OSError(28, "full")),
-        ("tensorboard.summary", ValueError()),
-        ("tensorboards", OSError(28, "full")),
-    ):
-        Thread.__module__ = place
-        Thread.error = error
-        thread = Thread()
-        thread.start()
-        thread.join()
-    assert [type(one.exc_value) for one in shown] == [ValueError, OSError]
