@@ -26,18 +26,18 @@ CONFIG = ModelConfig(
 LENGTHS = torch.tensor([[2, 4, 1], [3, 0, 0]])  # the second picture has one question
 ATTENTION: tuple[Fusion, ...] = ("co-attention", "text-to-image")
 
-POOLED = {"pooling": "attention"}
-ALL = {"text_self_attention": True, "merge": "gated", **POOLED}
+MEAN = {"pooling": "mean"}
+ALL = {"text_self_attention": True, "merge": "gated"}
 HEADS: dict[str, dict[str, Any]] = {
     **{fusion: {"fusion": fusion} for fusion in FUSIONS},
+    **{f"{fusion}, mean": {"fusion": fusion, **MEAN} for fusion in FUSIONS},
     **{f"{f}, {n} layers": {"fusion": f, "layers": n} for f in ATTENTION for n in (2, 3)},
     **{f"{name}={value}": {name: value} for name, value in ALL.items()},
-    "text-to-image, attention pooling": {"fusion": "text-to-image", **POOLED},
-    "concat, attention pooling": {"fusion": "concat", **POOLED},
     "no place, linear": {"place": False, "answer_head": "linear"},
-    "post-norm": {"post_norm": True, "layers": 2, **POOLED},
-    "post-norm, text-to-image": {"post_norm": True, "fusion": "text-to-image"},
+    "post-norm": {"post_norm": True, "layers": 2},
+    "post-norm, mean, text-to-image": {"post_norm": True, "fusion": "text-to-image", **MEAN},
     "all": {"layers": 2, "feature_dropout": 0.5, **ALL},
+    "all, mean": {"layers": 2, "feature_dropout": 0.5, **ALL, **MEAN},
 }
 every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 Batch = tuple[Tensor, Tensor, Tensor]

@@ -4,15 +4,14 @@ import json
 import os
 import random
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import resuming
 from caches import Made
+from disk_calls import watch
 from power import Names, left_behind, recorded
 from resuming import (
     GROUPED,
@@ -49,43 +48,18 @@ class Snapshots:
 
     def __init__(self, run: Path, patch: pytest.MonkeyPatch) -> None:
         self.run, self.seen = run, [files(run)] if run.exists() else []
-        self.main = threading.get_ident()
-        for owner, name in (
-            (os, "fsync"),
-            (os, "link"),
-            (os, "open"),
-            (os, "replace"),
-            (Path, "unlink"),
-            (Path, "mkdir"),
-        ):
-            patch.setattr(owner, name, self.watched(getattr(owner, name)))
-        self.write = os.write
-        patch.setattr(os, "write", self.half_writing)
+        self.main, self.busy = threading.get_ident(), False
+        watch(self.look, patch)
 
     def look(self) -> None:
-        if threading.get_ident() == self.main and self.run.exists():
-            now = files(self.run)
-            if now not in self.seen:
-                self.seen.append(now)
-
-    def watched(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        busy = False
-
-        def call(*args: Any, **settings: Any) -> Any:
-            nonlocal busy
-            if not busy:
-                busy = True
-                self.look()
-                busy = False
-            return real(*args, **settings)
-
-        return call
-
-    def half_writing(self, handle: int, data: memoryview) -> int:
-        half = len(data) // 2
-        self.write(handle, data[:half])
-        self.look()
-        return half + self.write(handle, data[half:])
+        """Keep the folder as it is, if it is new; looking at it makes watched calls itself."""
+        if threading.get_ident() != self.main or self.busy or not self.run.exists():
+            return
+        self.busy = True
+        now = files(self.run)
+        if now not in self.seen:
+            self.seen.append(now)
+        self.busy = False
 
 
 def end_well(made: Made, run: Path, config: TrainConfig) -> bool:

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import weights
+from disk_calls import watch
 from weights import epochs, made, names
 
 from pipeline import weights as module
@@ -34,36 +33,12 @@ class Steps:
 
     def __init__(self, last: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.last, self.taken = last, 0
-        for owner, name in (
-            (os, "fsync"),
-            (os, "link"),
-            (os, "open"),
-            (os, "replace"),
-            (Path, "unlink"),
-            (Path, "read_bytes"),
-            (Path, "mkdir"),
-        ):
-            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
-        self.write = os.write
-        monkeypatch.setattr(os, "write", self.half_writing)
+        watch(self.step, monkeypatch, also=((Path, "read_bytes"),))
 
     def step(self) -> None:
         self.taken += 1
         if self.taken > self.last:
             raise Killed
-
-    def counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **settings: Any) -> Any:
-            self.step()
-            return real(*args, **settings)
-
-        return call
-
-    def half_writing(self, handle: int, data: memoryview) -> int:
-        half = len(data) // 2
-        self.write(handle, data[:half])
-        self.step()
-        return half + self.write(handle, data[half:])
 
 
 LINK = os.link
