@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py extract CACHE PICTURES            what stage one costs
     python benchmarks/growth.py write CACHE PICTURES              a cache of made-up features
-    python benchmarks/growth.py train CACHE RUN EPOCHS STARTED    what stage two costs
+    python benchmarks/growth.py train CACHE RUN EPOCHS STARTED    how stage two begins
 
 STARTED is the monotonic clock just before this process began. Prints one JSON object.
 """
@@ -110,7 +110,7 @@ def write(cache: Path, pictures: int) -> Json:
 
 
 def train(cache: Path, run: Path, epochs: int, started: float) -> Json:
-    """Run `train-head`; tell when its imports were done, and when its first step."""
+    """Run `train-head`; return when its imports were done, and when its first step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     import cli
@@ -128,16 +128,7 @@ def train(cache: Path, run: Path, epochs: int, started: float) -> Json:
     words += ["--min-answer-count", 1, "--device", "cpu"]
     cli.app(["train-head", *map(str, words)], standalone_mode=False)
     hook.remove()
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    from cache import FeatureCache
-
-    split = FeatureCache(cache).split("train")
-    return {
-        "imports": imports,
-        "first_step": steps[0],
-        "epochs": [json.loads(line)["seconds"] for line in lines],
-        "train_pictures": len(np.unique(split.image_rows)),
-    }
+    return {"imports": imports, "first_step": steps[0]}
 
 
 def main() -> None:

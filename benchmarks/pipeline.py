@@ -5,7 +5,8 @@
 1. Everything: extract-features, train-head and evaluate, each a fresh process, on generated scenes
    or on a folder that examples/easy_vqa_to_jsonl.py has made.
 2. Extraction against the bare forward of its encoder (bare_encoder.py).
-3. Growth: both stages with 1,000 to 64,000 pictures whose rows are small (growth.py).
+3. Growth: both stages with 1,000 to 64,000 pictures whose rows are small (growth.py,
+   growth_turns.py).
 
 Memory is that of the process: the most that it held ("resident"), and, looked at every 20 ms, the
 most of it that no file backs ("anonymous").
@@ -26,9 +27,10 @@ from benchmarks.harness import Json, finish, fresh, machine, median, show, watch
 HERE = Path(__file__).parent
 SCENES, QUICK_SCENES = 2000, 60
 SIZES, QUICK_SIZES = (1000, 4000, 16_000, 64_000), (200, 800)
-EPOCHS, PICTURES_A_TRAINING = 3, 16_000
-"""An epoch of few pictures is short, so a training has more of them."""
-ROUNDS = 3
+TRAININGS = 3
+"""Of each size, for what a start takes."""
+EPOCHS = 2
+"""Of the largest, beside which the others train."""
 
 
 def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:
@@ -65,7 +67,7 @@ def everything(folder: Path, data: Path | None, scenes: int) -> list[Json]:
     return rows
 
 
-def growth(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[Json]]:
+def growth(folder: Path, sizes: Sequence[int], trainings: int, epochs: int) -> Json:
     """Run both stages with ever more pictures."""
     script = HERE / "growth.py"
     extracted = []
@@ -79,32 +81,25 @@ def growth(folder: Path, sizes: Sequence[int], rounds: int) -> dict[str, list[Js
                 "anonymous_mb": made["anonymous_mb"],
             }
         )
-        watched(script, ["write", folder / f"cache-{size}", size])
-    # Round by round, so that an hour in which the machine is slower falls on all sizes alike.
-    trained: dict[int, list[Json]] = {size: [] for size in sizes}
-    for number in range(rounds):
-        for size in sizes:
-            epochs = max(EPOCHS, PICTURES_A_TRAINING // size)
-            run = folder / f"run-{size}-{number}"
-            words = [folder / f"cache-{size}", run, epochs, time.monotonic()]
-            trained[size].append(watched(script, ["train", *words]))
-    return {
-        "extract": extracted,
-        "train": [_trained(size, found) for size, found in trained.items()],
-    }
+    caches = [folder / f"cache-{size}" for size in sizes]
+    for cache, size in zip(caches, sizes, strict=True):
+        watched(script, ["write", cache, size])
+    begun = []
+    for cache, size in zip(caches, sizes, strict=True):
+        runs = [folder / f"run-{size}-{number}" for number in range(trainings)]
+        found = [watched(script, ["train", cache, run, 1, time.monotonic()]) for run in runs]
+        begun.append({"pictures": size, **_begun(found)})
+    in_turn = fresh(HERE / "growth_turns.py", [epochs, *caches], timeout=3600)
+    return {"extract": extracted, "begin": begun, "train": in_turn["trained"]}
 
 
-def _trained(size: int, trainings: Sequence[Json]) -> Json:
+def _begun(trainings: Sequence[Json]) -> Json:
     """Return the medians of several trainings on as many pictures."""
 
     def middle(value: Callable[[Json], float]) -> float:
         return median([value(one) for one in trainings])
 
-    per_1k = 1000 / trainings[0]["train_pictures"]
     return {
-        "pictures": size,
-        "first_epoch_per_1k": per_1k * middle(lambda one: one["epochs"][0]),
-        "epoch_per_1k": per_1k * middle(lambda one: median(one["epochs"][1:])),
         "start_up": middle(lambda one: one["first_step"] - one["imports"]),
         "imports": middle(lambda one: one["imports"]),
         "resident_mb": middle(lambda one: one["resident_mb"]),
@@ -142,12 +137,14 @@ def main() -> None:
         bare = fresh(HERE / "bare_encoder.py", quick, timeout=3600)
         result |= {"extraction_of_bare_encoder": bare["ratio"], "bare_encoder": bare}
         show("extraction against the bare encoder", facts(bare))
-        found = growth(folder, *((QUICK_SIZES, 1) if options.quick else (SIZES, ROUNDS)))
+        much = (QUICK_SIZES, 1, 1) if options.quick else (SIZES, TRAININGS, EPOCHS)
+        found = growth(folder, *much)
         result["growth"] = found
         result["epoch_per_1k_uneven"] = uneven(found["train"], "epoch_per_1k")
         result["extraction_per_1k_uneven"] = uneven(found["extract"], "seconds_per_1k")
         show("growth of stage one (seconds)", found["extract"])
-        show("growth of stage two (seconds)", found["train"])
+        show("growth of stage two: a training of one epoch (seconds)", found["begin"])
+        show("growth of stage two: all in turn (seconds)", found["train"])
         names = ("extraction_of_bare_encoder", "epoch_per_1k_uneven", "extraction_per_1k_uneven")
         show("in short", facts({name: result[name] for name in names}))
     finish(result, as_json=options.json, path=options.out)

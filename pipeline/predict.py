@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cache import SplitTable
-from pipeline.batches import BatchReader, FeatureBatch
+from pipeline.batches import BatchReader
+from pipeline.feature_batch import FeatureBatch
 from pipeline.model import VqaModel
 from pipeline.order import plan_batches
 from pipeline.ranks import ALONE, Ranks

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.batches import FeatureBatch
 from pipeline.config import TrainConfig
 from pipeline.device import use_cores
 from pipeline.display import console
 from pipeline.errors import ConfigError, NotFiniteError, RunError
 from pipeline.events import summary_writer
+from pipeline.feature_batch import FeatureBatch
 from pipeline.features import Features, Residency
 from pipeline.predict import predict_several
 from pipeline.runs import require_free

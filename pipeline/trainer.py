@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from cache import CacheSpec, SplitTable
 from pipeline.answers import ClassScores
 from pipeline.average import Average
-from pipeline.batches import BatchReader, FeatureBatch
+from pipeline.batches import BatchReader
 from pipeline.config import TrainConfig
 from pipeline.device import training_dtype
 from pipeline.display import progress
 from pipeline.errors import NotFiniteError
+from pipeline.feature_batch import FeatureBatch
 from pipeline.features import Features
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.optimizer import build_optimizer, learning_rate, soft_target_loss

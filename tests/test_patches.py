@@ -15,7 +15,8 @@ from torch.testing import assert_close
 from cache import FeatureCache
 from cache.quantise import quantise
 from pipeline import patches
-from pipeline.batches import BatchReader, FeatureBatch
+from pipeline.batches import BatchReader
+from pipeline.feature_batch import FeatureBatch
 from pipeline.features import Features
 from pipeline.model import ModelConfig, VqaModel
 from pipeline.order import plan_batches

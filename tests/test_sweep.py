@@ -13,10 +13,11 @@ from resuming import CPU, Killed, without_times
 
 import pipeline.training
 from cache import FeatureCache
-from pipeline.batches import BatchReader, FeatureBatch
+from pipeline.batches import BatchReader
 from pipeline.config import TrainConfig, load_config
 from pipeline.errors import ConfigError, RunError
 from pipeline.evaluate import evaluate
+from pipeline.feature_batch import FeatureBatch
 from pipeline.order import Order
 from pipeline.runs import load_run
 from pipeline.state import has_state

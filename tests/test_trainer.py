@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from trainings import gradients_of_an_epoch, make_trainer
 
 from cache import FeatureCache
-from pipeline.batches import FeatureBatch
+from pipeline.feature_batch import FeatureBatch
 from pipeline.model import VqaModel
 from pipeline.order import Order, plan_batches
 from pipeline.predict import batch_logits, predict
