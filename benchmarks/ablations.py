@@ -41,6 +41,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "layers = 2": {"layers": 2},
     "text_self_attention = true": {"text_self_attention": True},
     "both of these": {"layers": 2, "text_self_attention": True},
+    "layers = 6, text_self_attention = true": {"layers": 6, "text_self_attention": True},
     'merge = "gated"': {"merge": "gated"},
     'pooling = "mean"': {"pooling": "mean"},
     "feature_dropout = 0.1": {"feature_dropout": 0.1},
