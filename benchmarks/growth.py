@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py extract CACHE PICTURES            what stage one costs
     python benchmarks/growth.py write CACHE PICTURES              a cache of made-up features
-    python benchmarks/growth.py train CACHE RUN EPOCHS STARTED    how stage two begins
+    python benchmarks/growth.py train CACHE RUN STARTED           how stage two begins
 
 STARTED is the monotonic clock just before this process began. Prints one JSON object.
 """
@@ -109,8 +109,8 @@ def write(cache: Path, pictures: int) -> Json:
     return {}
 
 
-def train(cache: Path, run: Path, epochs: int, started: float) -> Json:
-    """Run `train-head`; return when its imports were done, and when its first step."""
+def train(cache: Path, run: Path, started: float) -> Json:
+    """Run `train-head` for an epoch; return when its imports were done, and its first step."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     import cli
@@ -124,7 +124,7 @@ def train(cache: Path, run: Path, epochs: int, started: float) -> Json:
             steps.append(time.monotonic() - started)
 
     hook = register_optimizer_step_post_hook(stepped)
-    words = ["--cache", cache, "--run", run, "--epochs", epochs, "--width", DIM]
+    words = ["--cache", cache, "--run", run, "--epochs", 1, "--width", DIM]
     words += ["--min-answer-count", 1, "--device", "cpu"]
     cli.app(["train-head", *map(str, words)], standalone_mode=False)
     hook.remove()
@@ -135,8 +135,8 @@ def main() -> None:
     """Do what is asked, and print the result."""
     what, place, *rest = sys.argv[1:]
     if what == "train":
-        run, epochs, started = rest
-        found = train(Path(place), Path(run), int(epochs), float(started))
+        run, started = rest
+        found = train(Path(place), Path(run), float(started))
     else:
         found = {"extract": extract, "write": write}[what](Path(place), int(rest[0]))
     print(json.dumps(found))

@@ -36,7 +36,7 @@ TURN = 1.0
 
 @dataclass
 class Turns:
-    """A training that is interrupted after any step.
+    """A training that takes turns with others.
 
     Attributes:
         pictures: That its questions are about.
@@ -44,6 +44,7 @@ class Turns:
         epochs: and how many epochs they are.
         first: Seconds of the epoch before those.
         seconds: That steps have taken so far.
+        left: Whether there are more of them.
     """
 
     pictures: int
@@ -51,15 +52,17 @@ class Turns:
     epochs: int = 1
     first: float = 0.0
     seconds: float = 0.0
+    left: bool = True
 
-    def take(self, seconds: float) -> bool:
-        """Train for so long, or to the end; return whether there is more."""
+    def take(self, seconds: float) -> None:
+        """Train for so long, or to the end."""
         began = time.perf_counter()
-        more = True
-        while more and time.perf_counter() - began < seconds:
-            more = next(self.steps, self) is not self
+        for _ in self.steps:
+            if time.perf_counter() - began >= seconds:
+                break
+        else:
+            self.left = False
         self.seconds += time.perf_counter() - began
-        return more
 
 
 def steps(trainer: Trainer, first: int, end: int) -> Iterator[None]:
@@ -84,9 +87,9 @@ def measure(caches: Sequence[Path], epochs: int) -> list[Json]:
         before = Turns(count, steps(trainer, 0, 1))
         before.take(math.inf)
         turns.append(Turns(count, steps(trainer, 1, config.epochs), counted, before.seconds))
-    left = turns
-    while left:
-        left = [training for training in left if training.take(TURN)]
+    while left := [training for training in turns if training.left]:
+        for training in left:
+            training.take(TURN)
     return [
         {
             "pictures": one.pictures,

@@ -87,7 +87,7 @@ def growth(folder: Path, sizes: Sequence[int], trainings: int, epochs: int) -> J
     begun = []
     for cache, size in zip(caches, sizes, strict=True):
         runs = [folder / f"run-{size}-{number}" for number in range(trainings)]
-        found = [watched(script, ["train", cache, run, 1, time.monotonic()]) for run in runs]
+        found = [watched(script, ["train", cache, run, time.monotonic()]) for run in runs]
         begun.append({"pictures": size, **_begun(found)})
     in_turn = fresh(HERE / "growth_turns.py", [epochs, *caches], timeout=3600)
     return {"extract": extracted, "begin": begun, "train": in_turn["trained"]}
