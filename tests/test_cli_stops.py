@@ -124,9 +124,8 @@ def test_an_interrupted_extraction_goes_on(
 
 
 STOPPED_IN_A_SHARD = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run behind a &
 import cli, pipeline.commands, ranks_worker
 from frozen import Images
 
