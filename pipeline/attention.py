@@ -118,15 +118,14 @@ class Attention(nn.Module):
         """
         scores = self._scores(patches, words, places)
         scores = hide(scores, places.attention_mask[..., None])
-        at_least_single = torch.promote_types(scores.dtype, torch.float32)
         # A softmax over an axis with a long one behind it runs three times faster on a CPU than
         # one over a short last axis.
-        weights = scores.softmax(dim=2, dtype=at_least_single).to(scores.dtype)
+        weights = _softmax(scores, 2)
         weights = weights.reshape(*scores.shape[:2], -1, patches.shape[2])  # .., tokens * heads, ..
-        values = places.at_slots(self._folded_values(words, then))
-        values = values.reshape(*weights.shape[:3], -1)
+        values = places.at_slots(self._folded_values(words, then)).reshape(*weights.shape[:3], -1)
         bias = self._bias(then)
-        return Looked(weights, values, bias.expand(1, 1, 1, -1) if plus is None else plus + bias)
+        plus = bias.expand(1, 1, 1, -1) if plus is None else plus + bias
+        return Looked(weights, values, plus)
 
     def _scores(self, patches: Tensor, words: Tensor, places: Words) -> Tensor:
         """Return what every patch thinks of every word: (images, slots, tokens, heads * patches).
@@ -166,8 +165,14 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = hide(scores, mask)
-    at_least_single = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(dim=-1, dtype=at_least_single).to(v.dtype) @ v
+    return _softmax(scores, -1) @ v
+
+
+def _softmax(scores: Tensor, dim: int) -> Tensor:
+    """Return the softmax in the type of the scores; the sums in it are of single precision."""
+    # Autocast would have it return single precision, four times the bytes with what follows.
+    with torch.autocast(scores.device.type, enabled=False):
+        return scores.softmax(dim)
 
 
 def lowered(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
