@@ -8,6 +8,7 @@ one JSON object: GB/s by what, and the median over the passes of ours over the o
 
     C1  rows out of anonymous memory      np.take and row by row, on one thread
     C2  rows out of a mapped flat file    the same; this is also a flat .npy map at its best
+    read   rows of that file, read by as many threads as copy ours, and written nowhere
 """
 
 import argparse
@@ -15,7 +16,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +27,14 @@ import numpy as np
 from benchmarks.harness import Json, aligned, median
 from benchmarks.ours import Copy, row_by_row, taken
 from cache import FeatureCache
+from cache.copiers import Copiers
 from cache.memory import ResidentImages
 
 BATCH, TURN = 64, 512
 """Pictures read at once, and by one before the next has its turn."""
+
+READ = "read"
+"""What no copy is faster than."""
 
 Read = Callable[[np.ndarray], None]
 
@@ -45,6 +50,12 @@ def readers(cache: FeatureCache, folder: Path) -> dict[str, Read]:
     anonymous.tofile(folder / "rows.bin")
     flat = np.asarray(np.memmap(folder / "rows.bin", spec.image_dtype, "r").reshape(-1, *row))
 
+    copiers = Copiers()
+
+    def read(rows: np.ndarray) -> None:
+        nbytes = len(rows) * flat[0].nbytes
+        copiers.each(partial(read_rows, flat), rows.tolist(), worth=nbytes)
+
     def copy(how: Copy, source: np.ndarray, rows: np.ndarray) -> None:
         how(source, rows, out[: len(rows)])
 
@@ -55,7 +66,14 @@ def readers(cache: FeatureCache, folder: Path) -> dict[str, Read]:
         "C1 rows": partial(copy, row_by_row, anonymous),
         "C2 take": partial(copy, taken, flat),
         "C2 rows": partial(copy, row_by_row, flat),
+        READ: read,
     }
+
+
+def read_rows(source: np.ndarray, rows: Sequence[int]) -> None:
+    """Read every byte of some rows."""
+    for row in rows:
+        np.bitwise_or.reduce(source[row].reshape(-1).view(np.uint64))
 
 
 def one_pass(compared: dict[str, Read], images: int, seed: int) -> dict[str, float]:

@@ -10,6 +10,8 @@ drawn for each round. Every batch's bytes were compared with ours before the clo
     C2   the same out of a mapped flat file
     ours / X   medians, over the rounds, of the ratio within a round; of C1 and C2 they are those
                of `ceilings.py`, side by side in one process
+    limits     reading alone, by as many threads as copy ours, over the h5py loaders: what a copy
+               of the rows would come to if writing them cost nothing
 
 With another dtype than float16 only our own lines are measured, in both dtypes.
 """
@@ -27,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from benchmarks.ceilings import READ
 from benchmarks.generated import write_cache
 from benchmarks.harness import Json, MeasurementError, finish, fresh, machine, rounds
 from benchmarks.lines import GRID, ROW_SHAPE, VISION_DIM, Line
-from benchmarks.loader_summary import steady, summary
+from benchmarks.loader_summary import limits, steady, summary
 from benchmarks.ours import CEILINGS, FLAT, OURS, cache_name
 from benchmarks.peers import PEERS, WRITE
 from benchmarks.reading import digests_name
@@ -151,6 +154,12 @@ def main() -> None:
     for what in ("memory_copy_mapped", "memory_copy_resident"):
         result["ratios"][what] = round(beside[what], 3)
         console.print(f"{what}, side by side in one process: {beside[what]:.3f}")
+    if options.dtype == "float16":
+        result["limits"] = limits(found, beside["gb_per_s"][READ])
+        for what, limit in result["limits"].items():
+            console.print(
+                f"{what}: no copy is faster than {limit} times, the speed of reading alone"
+            )
     result["steady"] = steady(found, result["machine"]["load_at_start"])
     finish(result, as_json=options.json, path=options.out)
 

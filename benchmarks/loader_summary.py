@@ -15,6 +15,10 @@ STEADY_LOAD, STEADY_SPREAD = 0.5, 0.15
 """Above these the machine had other work."""
 
 
+H5PY = [line for line in PEERS if line.package == "h5py"]
+H5PY_LOADERS = [line for line in H5PY if line.setting in (USUAL, WORKERS)]
+
+
 def speeds(found: dict[str, list], lines: Sequence[Line]) -> np.ndarray | None:
     """Return the best of some lines, in GB/s, by round; None if none was measured."""
     rows = [[one["gb_per_s"] for one in found[line.key]] for line in lines if line.key in found]
@@ -46,20 +50,33 @@ def ratios(found: dict[str, list]) -> dict[str, float | None]:
         speeds(found, [line for line in CEILINGS if line.name == name])
         for name in (ours.C1, ours.C2)
     )
-    h5py = [line for line in PEERS if line.package == "h5py"]
-    loaders = [line for line in h5py if line.setting in (USUAL, WORKERS)]
     others = [line for line in PEERS if line not in (*FLAT_NPY, *IN_MEMORY)]
     return {
         "memory_copy_mapped": ratio(mapped, c2),
         "memory_copy_resident": ratio(resident, c1),
         "memory_copy_batches": ratio(batches, c2),
-        "best_h5py_loader": ratio(mapped, speeds(found, loaders)),
-        "best_h5py": ratio(mapped, speeds(found, h5py)),
+        "best_h5py_loader": ratio(mapped, speeds(found, H5PY_LOADERS)),
+        "best_h5py": ratio(mapped, speeds(found, H5PY)),
         "usual_h5py_loader": ratio(mapped, speeds(found, [USUAL_H5PY])),
         "flat_npy": ratio(mapped, speeds(found, FLAT_NPY)),
         "tensor_in_memory": ratio(resident, speeds(found, IN_MEMORY)),
         "best_other_peer": ratio(mapped, speeds(found, others)),
     }
+
+
+def limits(found: dict[str, list], reading: float) -> dict[str, float | None]:
+    """Return what no copy into a batch can exceed: reading alone over the h5py loaders.
+
+    Args:
+        found: As above.
+        reading: GB/s at which the same rows are read and written nowhere.
+    """
+    lines = {"best_h5py_loader": H5PY_LOADERS, "usual_h5py_loader": [USUAL_H5PY]}
+    result: dict[str, float | None] = {}
+    for name, compared in lines.items():
+        theirs = speeds(found, compared)
+        result[name] = None if theirs is None else round(reading / median(list(theirs)), 3)
+    return result
 
 
 def in_dtype(found: dict[str, list], dtype: str) -> dict[str, float | None]:

@@ -67,17 +67,29 @@ def side_name(side: Sequence[Evaluation]) -> str:
 def spreads(side: Sequence[Evaluation]) -> dict[str, Spread]:
     """Return the accuracy in percent by "overall", then by answer type.
 
+    That of one head is the official one. A mean is of what the heads score before that is rounded,
+    as in a comparison.
+
     Raises:
         MetricError: if the split has no answers.
     """
-    found = []
+    each = []
     for evaluation in side:
-        if evaluation.accuracy is None:
+        if evaluation.accuracy is None or evaluation.scores is None:
             raise MetricError(f"split {evaluation.split!r} has no answers, so there is no accuracy")
-        overall = {"overall": evaluation.accuracy.overall}
-        found.append(overall | dict(sorted(evaluation.accuracy.by_answer_type.items())))
-    values = {name: [one[name] for one in found] for name in found[0]}
-    return {name: (float(np.mean(each)), deviation(each)) for name, each in values.items()}
+        each.append(evaluation.scores)
+    official = side[0].accuracy
+    assert official is not None
+    if len(side) == 1:
+        by_type = dict(sorted(official.by_answer_type.items()))
+        return {
+            name: (value, None) for name, value in {"overall": official.overall, **by_type}.items()
+        }
+    scores = 100 * np.stack(each)  # (heads, questions)
+    types = np.array(side[0].table.answer_types)
+    groups = {"overall": scores}
+    groups |= {name: scores[:, types == name] for name in sorted(official.by_answer_type)}
+    return {name: (float(of.mean()), deviation(of.mean(1))) for name, of in groups.items()}
 
 
 def side_json(side: Sequence[Evaluation]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pytest
 from benchmarks import generated, loader
 from benchmarks.ablations import DEFAULT, summary
 from benchmarks.harness import rounds
+from benchmarks.loader_summary import H5PY_LOADERS, limits
+from benchmarks.peers import USUAL_H5PY
 from benchmarks.priors import image_only, question_only
 from cache import FeatureCache
 from cache.files import row_digests
@@ -93,6 +95,14 @@ def test_the_loaders_digests_are_those_of_its_rows(dtype: str, tmp_path: Path) -
     cache.read_images(np.arange(3), rows, scales)
     assert np.array_equal(np.load(tmp_path / loader.digests_name(dtype)), row_digests(rows))
     assert len({row.tobytes() for row in rows}) == 3
+
+
+def test_no_copy_is_faster_than_reading_alone_over_the_loaders() -> None:
+    other = next(line for line in H5PY_LOADERS if line != USUAL_H5PY)
+    speeds = {USUAL_H5PY.key: [1.0, 2.0, 1.5], other.key: [4.0, 1.0, 5.0]}
+    found = {key: [{"gb_per_s": value} for value in values] for key, values in speeds.items()}
+    assert limits(found, 30.0) == {"best_h5py_loader": 7.5, "usual_h5py_loader": 20.0}
+    assert limits({}, 30.0) == {"best_h5py_loader": None, "usual_h5py_loader": None}
 
 
 def test_priors_are_those_of_whoever_knows_one_half() -> None:

@@ -58,6 +58,11 @@ def test_a_side_is_the_mean_over_its_seeds() -> None:
     assert overall.ours_sd == pytest.approx((sum((v - mean) ** 2 for v in by_seed) / 2) ** 0.5)
     apart = 100 * abs(theirs[0].mean() - theirs[1].mean())
     assert overall.theirs_sd == pytest.approx(apart / 2**0.5)
+    found = spreads([scored(f"a{i}", one, i) for i, one in enumerate(ours)])
+    compared = {row.group: (row.ours, row.ours_sd) for row in rows if row.kind != "question type"}
+    assert list(found) == ["overall", "number", "other", "yes/no"]
+    for group, values in found.items():  # before rounding: the two tables agree to the last digit
+        assert values == pytest.approx(compared[group], rel=1e-12)
     number = np.array(ANSWER_TYPES) == "number"
     (row,) = (row for row in rows if row.group == "number")
     assert row.ours_sd == pytest.approx(np.std(100 * ours[:, number].mean(1), ddof=1))
