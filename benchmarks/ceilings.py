@@ -113,6 +113,7 @@ def measure(cache: FeatureCache, passes: int) -> Json:
     return {
         "gb_per_s": gb_per_s,
         "memory_copy_mapped": median([one[best["C2"]] / one["mapped"] for one in found]),
+        "read_over_mapped": median([one["mapped"] / one[READ] for one in found]),
         "memory_copy_resident": median([one[best["C1"]] / one["resident"] for one in found]),
     }
 

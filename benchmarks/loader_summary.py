@@ -64,19 +64,16 @@ def ratios(found: dict[str, list]) -> dict[str, float | None]:
     }
 
 
-def limits(found: dict[str, list], reading: float) -> dict[str, float | None]:
-    """Return what no copy into a batch can exceed: reading alone over the h5py loaders.
+def limits(found: dict[str, float | None], read_over_ours: float) -> dict[str, float | None]:
+    """Return what our ratios over the h5py loaders would be if we wrote nothing.
 
     Args:
-        found: As above.
-        reading: GB/s at which the same rows are read and written nowhere.
+        found: As `ratios` returns it.
+        read_over_ours: How much faster the same rows are read, and written nowhere.
     """
-    lines = {"best_h5py_loader": H5PY_LOADERS, "usual_h5py_loader": [USUAL_H5PY]}
-    result: dict[str, float | None] = {}
-    for name, compared in lines.items():
-        theirs = speeds(found, compared)
-        result[name] = None if theirs is None else round(reading / median(list(theirs)), 3)
-    return result
+    names = ("best_h5py_loader", "usual_h5py_loader")
+    each = {name: found[name] for name in names}
+    return {name: value and round(value * read_over_ours, 3) for name, value in each.items()}
 
 
 def in_dtype(found: dict[str, list], dtype: str) -> dict[str, float | None]:
