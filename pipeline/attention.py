@@ -169,8 +169,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
 
 
 def _softmax(scores: Tensor, dim: int) -> Tensor:
-    """Return the softmax in the type of the scores; the sums in it are of single precision."""
-    # Autocast would have it return single precision, four times the bytes with what follows.
+    """Return the softmax in the type of the scores; sums are of at least single precision."""
+    # On a GPU autocast would write it in single precision, for a product that rounds it again.
     with torch.autocast(scores.device.type, enabled=False):
         return scores.softmax(dim)
 

@@ -75,7 +75,8 @@ def compare_sides(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> l
                 f"{ours[0].run} and {other.run} did not answer the same questions; "
                 f"compare heads that were trained from one cache"
             )
-    scores = _percents(ours, theirs), _percents(theirs, ours)
+    each = percents([*ours, *theirs])
+    scores = each[: len(ours)], each[len(ours) :]
     rows = [
         _difference(
             "overall", "overall", np.ones(len(table), dtype=bool), table.image_rows, *scores
@@ -94,14 +95,16 @@ def compare_sides(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> l
     return rows
 
 
-def _percents(side: Sequence[Evaluation], other: Sequence[Evaluation]) -> np.ndarray:
-    """(heads, questions) in percent."""
-    scores = [evaluation.scores for evaluation in side if evaluation.scores is not None]
-    if len(scores) < len(side):
-        raise MetricError(
-            f"split {side[0].split!r} has no answers: {side[0].run} and {other[0].run} cannot be "
-            f"compared"
-        )
+def percents(heads: Sequence[Evaluation]) -> np.ndarray:
+    """Return what heads score with each question, in percent: (heads, questions).
+
+    Raises:
+        MetricError: if the split has no answers.
+    """
+    scores = [evaluation.scores for evaluation in heads if evaluation.scores is not None]
+    if len(scores) < len(heads):
+        names = " and ".join(str(evaluation.run) for evaluation in heads)
+        raise MetricError(f"split {heads[0].split!r} has no answers: {names} cannot be compared")
     return 100 * np.stack(scores)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare import deviation
+from pipeline.compare import deviation, percents
 from pipeline.config import SEEDS
 from pipeline.errors import ConfigError, MetricError
 from pipeline.evaluate import Evaluation
@@ -73,22 +73,14 @@ def spreads(side: Sequence[Evaluation]) -> dict[str, Spread]:
     Raises:
         MetricError: if the split has no answers.
     """
-    each = []
-    for evaluation in side:
-        if evaluation.accuracy is None or evaluation.scores is None:
-            raise MetricError(f"split {evaluation.split!r} has no answers, so there is no accuracy")
-        each.append(evaluation.scores)
     official = side[0].accuracy
-    assert official is not None
+    if official is None:
+        raise MetricError(f"split {side[0].split!r} has no answers, so there is no accuracy")
+    by_type = {"overall": official.overall, **dict(sorted(official.by_answer_type.items()))}
     if len(side) == 1:
-        by_type = dict(sorted(official.by_answer_type.items()))
-        return {
-            name: (value, None) for name, value in {"overall": official.overall, **by_type}.items()
-        }
-    scores = 100 * np.stack(each)  # (heads, questions)
-    types = np.array(side[0].table.answer_types)
-    groups = {"overall": scores}
-    groups |= {name: scores[:, types == name] for name in sorted(official.by_answer_type)}
+        return {name: (value, None) for name, value in by_type.items()}
+    scores, types = percents(side), np.array(side[0].table.answer_types)
+    groups = {name: scores[:, types == name] for name in by_type} | {"overall": scores}
     return {name: (float(of.mean()), deviation(of.mean(1))) for name, of in groups.items()}
 
 

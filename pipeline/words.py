@@ -113,8 +113,8 @@ class Words:
 def gathered(x: Tensor, rows: Tensor) -> Tensor:
     """(n, features), (...) -> (..., features): the rows that are asked for.
 
-    Both functions do the same. The gradient of `index_select` takes half of the other's time on a
-    CPU; on a GPU it adds in any order, so that two trainings would not end in the same weights.
+    The two functions below are one. On a CPU the gradient of `index_select` takes half the time; on
+    a GPU it adds rows in any order, and two trainings would not end in the same weights.
     """
     if x.device.type != "cpu":
         return F.embedding(rows, x)

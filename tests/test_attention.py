@@ -249,3 +249,36 @@ def test_words_of_an_empty_slot_are_finite() -> None:
     assert_close(
         got[there], ours.words_to_words(inputs.words, inputs.places)[there], atol=1e-12, rtol=0
     )
+
+
+@pytest.mark.parametrize("direction", ["words to patches", "patches to words", "words to words"])
+def test_attention_keeps_nothing_in_more_than_its_own_precision(direction: str) -> None:
+    """A softmax in single precision is twice the bytes, for a product that rounds it again."""
+    inputs, then = Inputs(1), nn.Linear(WIDTH, OUT)
+    words, patches = (
+        x.detach().bfloat16().requires_grad_() for x in (inputs.words, inputs.patches)
+    )
+    attention = Attention(width=WIDTH, heads=HEADS)
+    kept: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(x)
+        return x
+
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+    ):
+        if direction == "words to patches":
+            attention.words_to_patches(words, patches, then, inputs.places)
+        elif direction == "patches to words":
+            attention.patches_to_words(patches, words, then, None, inputs.places)
+        else:
+            attention.words_to_words(words, inputs.places)
+
+    scores = (
+        IMAGES * SLOTS * HEADS * TOKENS * (TOKENS if direction == "words to words" else PATCHES)
+    )
+    weights = [x for x in kept if x.numel() == scores and x.is_floating_point()]
+    assert weights
+    assert {x.dtype for x in weights} == {torch.bfloat16}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.words import Words, masked_mean
+from pipeline.words import Words, gathered, masked_mean
 
 ROWS = torch.arange(12.0).reshape(6, 2) ** 1.5
 """Six distinct prefixes of a batch, of width 2."""
@@ -68,6 +68,32 @@ def test_the_mean_of_a_question_equals_a_loop(place: str) -> None:
 def test_a_mean_keeps_its_precision() -> None:
     assert SHARED.mean(ROWS.double()).dtype == torch.float64
     assert SHARED.mean(ROWS.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_gathered_row_gets_the_gradients_of_all_its_places() -> None:
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    rows = torch.tensor([[2, 0, 2], [1, 2, 0]])  # never the last
+    upstream = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(1))
+
+    got = gathered(x, rows)
+    got.backward(upstream)
+
+    expected = torch.zeros(4, 3)
+    for place, row in enumerate(rows.flatten().tolist()):
+        expected[row] += upstream.flatten(0, 1)[place]
+    assert torch.equal(got, x[rows])
+    assert x.grad is not None
+    assert_close(x.grad, expected)
+    assert not x.grad[3].any()
+
+
+def test_rows_on_another_device_are_gathered_by_what_adds_in_one_order() -> None:
+    """On a GPU the gradient of `index_select` does not, and a resumed training would differ."""
+    x = torch.zeros(4, 3, device="meta", requires_grad=True)
+    found = gathered(x, torch.zeros(2, 3, dtype=torch.int64, device="meta"))
+    assert found.shape == (2, 3, 3)
+    assert found.grad_fn is not None
+    assert found.grad_fn.name() == "EmbeddingBackward0"
 
 
 def test_masked_mean_of_nothing_is_zero() -> None:
