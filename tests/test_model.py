@@ -1,8 +1,6 @@
 """What a head promises of its logits, in every fusion kind."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +11,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cache.quantise import dequantise, quantise
-from pipeline.encoders import ImageEncoder, TextEncoder
-from pipeline.errors import ConfigError
 from pipeline.layers import CoAttentionLayer
 from pipeline.model import FUSIONS, Fusion, ModelConfig, VqaModel
 from pipeline.words import Words, masked_mean
@@ -304,51 +300,3 @@ def test_features_may_be_of_another_float_type(dtype: torch.dtype, batch: Batch)
     logits = model(patches.to(dtype), states.to(dtype), mask)
     assert logits.dtype == torch.float32
     assert torch.equal(logits, model(patches.float(), states.float(), mask))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"fusion": "addition"}, "fusion is 'addition'.*co-attention, text-to-image"),
-        ({"vision_dim": 0}, "vision_dim is 0; it must be at least 1"),
-        ({"text_dim": 0}, "text_dim is 0"),
-        ({"answers": 0}, "answers is 0"),
-        ({"width": 0}, "width is 0"),
-        ({"heads": -1}, "heads is -1"),
-        ({"layers": 0}, "layers is 0"),
-        ({"width": 9, "heads": 2}, "width 9 cannot be split over 2 heads"),
-        ({"merge": "sum"}, "merge is 'sum'; it must be one of concat, gated"),
-        ({"pooling": "max"}, "pooling is 'max'.*mean, attention"),
-        ({"answer_head": "big"}, "answer_head is 'big'.*mlp, linear"),
-        ({"feature_dropout": 1.0}, "feature_dropout is 1.0"),
-        ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
-        ({"dropout": -0.1}, "dropout is -0.1"),
-        ({"dropout": float("nan")}, "dropout is nan"),
-    ],
-)
-def test_bad_shapes_are_refused_by_name(changes: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        replace(CONFIG, **changes)
-
-
-def test_a_config_survives_json() -> None:
-    assert ModelConfig(**json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
-
-
-def test_the_encoders_are_frozen(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No parameter asks for a gradient, and none can flow through what they give."""
-    home: Path = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    images, text = ImageEncoder("tiny"), TextEncoder("tiny")
-
-    pixels = torch.zeros(1, images.image_size, images.image_size, 3, dtype=torch.uint8).numpy()
-    features = [*images.encode(pixels), text.encode(text.tokens(["how many?"]))]
-
-    for weights in (images.weights, text.weights):
-        parameters = list(weights.parameters())
-        assert parameters
-        assert not any(parameter.requires_grad for parameter in parameters)
-        assert not weights.training
-    assert all(x.grad_fn is None and not x.requires_grad for x in features)

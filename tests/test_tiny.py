@@ -207,3 +207,19 @@ def test_words_know_what_stands_before_them(home: Path) -> None:
         # Both end with the same word; beside that, words are as far apart as chance has them.
         apart = torch.pdist(one).mean()
         assert 0.3 < (one[-1] - other[-1]).norm() / apart < 0.9
+
+
+@pytest.mark.usefixtures("home")
+def test_the_encoders_are_frozen() -> None:
+    """No parameter asks for a gradient, and none can flow through what they give."""
+    images, text = ImageEncoder("tiny"), TextEncoder("tiny")
+
+    pixels = torch.zeros(1, images.image_size, images.image_size, 3, dtype=torch.uint8).numpy()
+    features = [*images.encode(pixels), text.encode(text.tokens(["how many?"]))]
+
+    for weights in (images.weights, text.weights):
+        parameters = list(weights.parameters())
+        assert parameters
+        assert not any(parameter.requires_grad for parameter in parameters)
+        assert not weights.training
+    assert all(x.grad_fn is None and not x.requires_grad for x in features)
