@@ -17,6 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@# setuptools warns of every editable install; a newcomer need not wonder about it.
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable '.[dev]'
+	@# mypy knows our modules by their installed names through this link.
+	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/frozen_vqa
 	@touch $@
 
 install: $(STAMP)  ## Make .venv with everything, at the versions that were tested
@@ -31,7 +33,7 @@ test-data: $(STAMP)  ## Run the tests that take long or need ../shared/data (or 
 	$(BIN)/python -m pytest -m 'slow or data'
 
 torture: $(STAMP)  ## Kills, full disks and flipped bits against the cache: about 20 minutes
-	$(BIN)/python benchmarks/torture.py --kills 200 --full-disk --flips 2000
+	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000
 
 bench: $(STAMP)  ## Install what we are compared with, run the comparisons: about an hour
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
@@ -39,11 +41,11 @@ bench: $(STAMP)  ## Install what we are compared with, run the comparisons: abou
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
 		mosaicml-streaming catalogue
 	mkdir -p build
-	$(BIN)/python benchmarks/loader.py --rounds 3 --out build/loader.json
-	$(BIN)/python benchmarks/step.py --rounds 3 --seconds 5 --out build/step.json
-	$(BIN)/python benchmarks/sweep.py --out build/sweep.json
-	$(BIN)/python benchmarks/pipeline.py --out build/pipeline.json
-	$(BIN)/python benchmarks/memory.py --out build/memory.json
+	$(BIN)/python -m benchmarks.loader --rounds 3 --out build/loader.json
+	$(BIN)/python -m benchmarks.step --rounds 3 --seconds 5 --out build/step.json
+	$(BIN)/python -m benchmarks.sweep --out build/sweep.json
+	$(BIN)/python -m benchmarks.end_to_end --out build/pipeline.json
+	$(BIN)/python -m benchmarks.end_to_end.memory --out build/memory.json
 
 lint: $(STAMP)  ## ruff (format and lint) and mypy
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ nothing else.
 Nothing heavy is imported here: torch alone takes seconds, and `--help` should not.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +25,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout, installed or not
+    _root = Path(__file__).resolve().parent
+    _spec = importlib.util.spec_from_file_location(
+        "frozen_vqa", _root / "__init__.py", submodule_search_locations=[str(_root)]
+    )
+    assert _spec
+    assert _spec.loader
+    sys.modules["frozen_vqa"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["frozen_vqa"])
 
 app = typer.Typer(
     name="frozen-vqa",
@@ -92,7 +103,7 @@ def extract_features(
     as_json: Json = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store what they say. Resumes by itself."""
-    from pipeline.commands import extract_command
+    from frozen_vqa.pipeline.commands.extract_features import extract_command
 
     result = extract_command(
         dataset=dataset,
@@ -182,7 +193,7 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train projections, cross-attention and head from the cache."""
-    from pipeline.commands import sweep_command, train_command
+    from frozen_vqa.pipeline.commands.extract_features import sweep_command, train_command
 
     if sweep and config:
         raise typer.BadParameter("--sweep names a file with all settings; give it or --config")
@@ -257,7 +268,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a trained head, write its answers, and compare it with others."""
-    from pipeline.evaluate_command import evaluate_command
+    from frozen_vqa.pipeline.commands.evaluate import evaluate_command
 
     if ensemble and len(run) > 1:
         raise typer.BadParameter("--ensemble goes with one --run; name the other runs by itself")
@@ -290,7 +301,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score any results file with the official VQA accuracy; needs no run."""
-    from pipeline.scoring import score_command
+    from frozen_vqa.pipeline.commands.score import score_command
 
     result = score_command(
         predictions=predictions,
@@ -312,7 +323,7 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer one question about one picture with a trained head."""
-    from pipeline.commands import ask_command
+    from frozen_vqa.pipeline.commands.extract_features import ask_command
 
     _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
 
@@ -323,7 +334,7 @@ def inspect_cache(
     as_json: Json = False,
 ) -> None:
     """Show what a cache holds."""
-    from pipeline.cache_info import inspect_command
+    from frozen_vqa.pipeline.commands.inspect_cache import inspect_command
 
     _finish(inspect_command(cache), as_json)
 
@@ -334,7 +345,7 @@ def verify_cache(
     as_json: Json = False,
 ) -> None:
     """Read every byte of a cache and compare it with its digest."""
-    from pipeline.cache_info import verify_command
+    from frozen_vqa.pipeline.commands.inspect_cache import verify_command
 
     result = verify_command(cache)
     _finish(result, as_json)
@@ -353,7 +364,7 @@ def convert_cache(
     as_json: Json = False,
 ) -> None:
     """Store a cache's features in fewer bytes, without encoding anything. Resumes by itself."""
-    from pipeline.convert import convert_command
+    from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
     _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
 
@@ -366,7 +377,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline on generated scenes: minutes on a CPU, no download."""
-    from pipeline.demo import run_demo
+    from frozen_vqa.pipeline.commands.demo import run_demo
 
     _finish(run_demo(out), as_json)
 
@@ -407,7 +418,7 @@ def main() -> None:
     except Exception as error:
         if not _expected(error):
             raise
-        from pipeline.display import printable
+        from frozen_vqa.pipeline.system.console import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
         # A message is one line; spaces in a quoted path are the path's.
@@ -447,8 +458,8 @@ def _has_state(words: list[str]) -> bool:
 
 
 def _expected(error: Exception) -> bool:
-    from cache.errors import CacheError
-    from pipeline.errors import PipelineError
+    from frozen_vqa.cache.errors import CacheError
+    from frozen_vqa.pipeline.errors import PipelineError
 
     return isinstance(error, CacheError | PipelineError)
 

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import CacheSpec, CacheWriter, SplitTable
-from cache.aside import chunk_key, lay_aside
-from cache.quantise import quantise
-from cache.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard, question_shard
+from frozen_vqa.cache import CacheSpec, CacheWriter, SplitTable
+from frozen_vqa.cache.aside import chunk_key, lay_aside
+from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.shards import (
+    THUMBNAIL,
+    NewImages,
+    NewQuestions,
+    Shard,
+    image_shard,
+    question_shard,
+)
 
 SHARD_BYTES = 128 << 20
 POOL_PATCHES = 16_384

@@ -24,11 +24,14 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cache.memory import aligned_empty
-from pipeline.display import console
-from pipeline.machine import usable_cores
+from frozen_vqa.cache.memory import aligned_empty
+from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.machine import usable_cores
 
 Json = dict[str, Any]
+
+ROOT = Path(__file__).parents[1]
+"""The checkout, which a fresh process imports from."""
 
 LOOK_SECONDS = 0.02
 """Between two looks at the memory of a process."""
@@ -78,12 +81,12 @@ def _version(package: str) -> str | None:
 
 
 def fresh(
-    script: Path, args: Sequence[object] = (), *, timeout: float = 600, threads: int | None = None
+    module: str, args: Sequence[object] = (), *, timeout: float = 600, threads: int | None = None
 ) -> Json:
     """Run a measurement in a fresh Python process; return the JSON object that it prints last.
 
     Args:
-        script: The measurement.
+        module: The measurement.
         args: Of its command line.
         timeout: Seconds.
         threads: That OpenMP and BLAS may use; all cores by default.
@@ -92,8 +95,8 @@ def fresh(
         MeasurementError: with the end of what it said, if it failed.
     """
     count = str(threads or usable_cores())
-    command = [sys.executable, str(script), *map(str, args)]
-    environment = os.environ | dict.fromkeys(THREADS, count)
+    command = [sys.executable, "-m", module, *map(str, args)]
+    environment = os.environ | dict.fromkeys(THREADS, count) | {"PYTHONPATH": str(ROOT)}
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
@@ -110,8 +113,8 @@ def fresh(
     raise MeasurementError(f"{' '.join(command)}: ended with {done.returncode}\n{said}")
 
 
-def watched(script: Path, args: Sequence[object]) -> Json:
-    """Run a script in a fresh process.
+def watched(module: str, args: Sequence[object]) -> Json:
+    """Run a module in a fresh process.
 
     Returns:
         What it printed last, if that is JSON, and its `wall` seconds, `resident_mb` and
@@ -120,10 +123,11 @@ def watched(script: Path, args: Sequence[object]) -> Json:
     Raises:
         MeasurementError: with the end of what it said, if it failed.
     """
-    command = [sys.executable, str(script), *map(str, args)]
+    command = [sys.executable, "-m", module, *map(str, args)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
-        child = subprocess.Popen(command, stdout=said, stderr=errors)
+        child = subprocess.Popen(command, env=environment, stdout=said, stderr=errors)
         most = 0
         while True:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)

@@ -20,13 +20,18 @@ docs/cache.md says what the cache promises, against what, and how that is tested
 Knows numpy, and h5py for making shards. Knows nothing of models, data sets or training.
 """
 
-from cache.errors import CacheBusyError, CacheDamagedError, CacheError, CacheMismatchError
-from cache.manifest import Failure, Manifest, load_manifest
-from cache.questions import Questions
-from cache.reader import FeatureCache
-from cache.spec import CacheSpec
-from cache.splits import SplitTable
-from cache.writer import CacheWriter
+from frozen_vqa.cache.errors import (
+    CacheBusyError,
+    CacheDamagedError,
+    CacheError,
+    CacheMismatchError,
+)
+from frozen_vqa.cache.manifest import Failure, Manifest, load_manifest
+from frozen_vqa.cache.questions import Questions
+from frozen_vqa.cache.reader import FeatureCache
+from frozen_vqa.cache.spec import CacheSpec
+from frozen_vqa.cache.splits import SplitTable
+from frozen_vqa.cache.writer import CacheWriter
 
 __all__ = [
     "CacheBusyError",

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cache.errors import CacheError
-from cache.files import digest, read_file, write_atomically
-from cache.manifest import Failure, ShardKind, ShardRecord
-from cache.shards import Shard
-from cache.spec import CacheSpec, Json
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.files import digest, read_file, write_atomically
+from frozen_vqa.cache.manifest import Failure, ShardKind, ShardRecord
+from frozen_vqa.cache.shards import Shard
+from frozen_vqa.cache.spec import CacheSpec, Json
 
 ASIDE = re.compile(r"aside-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
 

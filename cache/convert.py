@@ -14,15 +14,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from cache.aside import chunk_key, laid_aside, lay_aside
-from cache.errors import CacheDamagedError, CacheError, CacheMismatchError, remedy
-from cache.files import row_digest
-from cache.hdf5 import Hdf5File, require_offsets
-from cache.manifest import ShardKind, ShardRecord
-from cache.opening import open_shard
-from cache.quantise import quantise
-from cache.reader import FeatureCache
-from cache.shards import (
+from frozen_vqa.cache.aside import chunk_key, laid_aside, lay_aside
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatchError, remedy
+from frozen_vqa.cache.files import row_digest
+from frozen_vqa.cache.hdf5 import Hdf5File, require_offsets
+from frozen_vqa.cache.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.opening import open_shard
+from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.reader import FeatureCache
+from frozen_vqa.cache.shards import (
     NAMES,
     THUMBNAIL,
     NewImages,
@@ -31,8 +31,8 @@ from cache.shards import (
     image_shard,
     question_shard,
 )
-from cache.spec import SCALE_DTYPE, CacheSpec
-from cache.writer import CacheWriter
+from frozen_vqa.cache.spec import SCALE_DTYPE, CacheSpec
+from frozen_vqa.cache.writer import CacheWriter
 
 NARROWER = {"float32": ("float16", "int8"), "float16": ("int8",), "int8": ()}
 KINDS: tuple[ShardKind, ...] = ("images", "questions")

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from cache.errors import CacheDamagedError
-from cache.files import Buffer, row_digest
-from cache.layout import Extent, read_layout
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.files import Buffer, row_digest
+from frozen_vqa.cache.layout import Extent, read_layout
 
 ALIGNMENT = 4096
 

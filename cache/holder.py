@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cache.files import read_file
+from frozen_vqa.cache.files import read_file
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.layout_messages import (
+from frozen_vqa.cache.layout_messages import (
     DATASPACE,
     DATATYPE,
     LAYOUT,

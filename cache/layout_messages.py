@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.errors import CacheDamagedError
+from frozen_vqa.cache.errors import CacheDamagedError
 
 UNDEFINED = 2**64 - 1
 """The address of what is not stored."""

@@ -24,8 +24,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import CacheBusyError
-from cache.holder import read_holder, write_holder
+from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.cache.holder import read_holder, write_holder
 
 LEASE_RENEW = 10.0
 """Seconds between two signs of life."""

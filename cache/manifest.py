@@ -15,9 +15,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_origin
 
-from cache.errors import CacheDamagedError, CacheError, quoted
-from cache.files import digest, read_file
-from cache.spec import CacheSpec, Json
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted
+from frozen_vqa.cache.files import digest, read_file
+from frozen_vqa.cache.spec import CacheSpec, Json
 
 FORMAT = 2
 NAME = "cache.json"

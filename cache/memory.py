@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import numpy as np
 
-from cache.copiers import Copiers
-from cache.reader import FeatureCache
-from cache.spec import SCALE_DTYPE
+from frozen_vqa.cache.copiers import Copiers
+from frozen_vqa.cache.reader import FeatureCache
+from frozen_vqa.cache.spec import SCALE_DTYPE
 
 AT_ONCE = 256
 """Pictures read together when all are."""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, CacheError, remedy
-from cache.files import digest, map_file, read_file
-from cache.hdf5 import Hdf5File
-from cache.manifest import FileRecord, Manifest, ShardKind, ShardRecord, SplitRecord
-from cache.shards import FEATURES, NAMES
-from cache.splits import SplitTable, read_split
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, remedy
+from frozen_vqa.cache.files import digest, map_file, read_file
+from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.manifest import FileRecord, Manifest, ShardKind, ShardRecord, SplitRecord
+from frozen_vqa.cache.shards import FEATURES, NAMES
+from frozen_vqa.cache.splits import SplitTable, read_split
 
 NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 """What the system says where a file system has no maps, or a process may have no more of them."""

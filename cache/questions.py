@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, remedy
-from cache.files import row_digests
-from cache.hdf5 import Hdf5File, require_offsets
-from cache.manifest import Manifest, ShardRecord
-from cache.opening import read_whole
-from cache.shards import NAMES
+from frozen_vqa.cache.errors import CacheDamagedError, remedy
+from frozen_vqa.cache.files import row_digests
+from frozen_vqa.cache.hdf5 import Hdf5File, require_offsets
+from frozen_vqa.cache.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.opening import read_whole
+from frozen_vqa.cache.shards import NAMES
 
 
 @dataclass(frozen=True)

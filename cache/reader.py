@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.copiers import Copiers
-from cache.errors import CacheDamagedError, CacheError, quoted, remedy
-from cache.files import row_digest
-from cache.manifest import load_manifest
-from cache.opening import open_shard, read_names, read_table, require_sizes
-from cache.questions import Questions, read_questions
-from cache.rows import FileRows
-from cache.spec import SCALE_DTYPE
-from cache.splits import SplitTable
+from frozen_vqa.cache.copiers import Copiers
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted, remedy
+from frozen_vqa.cache.files import row_digest
+from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.opening import open_shard, read_names, read_table, require_sizes
+from frozen_vqa.cache.questions import Questions, read_questions
+from frozen_vqa.cache.rows import FileRows
+from frozen_vqa.cache.spec import SCALE_DTYPE
+from frozen_vqa.cache.splits import SplitTable
 
 
 @dataclass

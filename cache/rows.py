@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, remedy
-from cache.files import open_regular
+from frozen_vqa.cache.errors import CacheDamagedError, remedy
+from frozen_vqa.cache.files import open_regular
 
 
 class FileRows:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheError
-from cache.files import digest, row_digests
-from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
-from cache.manifest import ShardKind, ShardRecord
-from cache.quantise import LARGEST
-from cache.spec import SCALE_DTYPE, CacheSpec, Json
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.files import digest, row_digests
+from frozen_vqa.cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from frozen_vqa.cache.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.quantise import LARGEST
+from frozen_vqa.cache.spec import SCALE_DTYPE, CacheSpec, Json
 
 FEATURES: dict[ShardKind, tuple[str, ...]] = {
     "images": ("patch_embeddings", "cls"),

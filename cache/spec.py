@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheError, CacheMismatchError
+from frozen_vqa.cache.errors import CacheError, CacheMismatchError
 
 DTYPES = ("float16", "float32", "int8")
 

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.errors import CacheDamagedError
-from cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, require_offsets, text_datasets
-from cache.manifest import Id
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.hdf5 import (
+    Hdf5File,
+    column_datasets,
+    hdf5_bytes,
+    require_offsets,
+    text_datasets,
+)
+from frozen_vqa.cache.manifest import Id
 
 
 @dataclass(frozen=True)

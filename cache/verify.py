@@ -14,10 +14,10 @@ from threading import Event
 import numpy as np
 import xxhash
 
-from cache.errors import CacheDamagedError
-from cache.files import open_regular, row_digests
-from cache.hdf5 import Hdf5File
-from cache.manifest import (
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.files import open_regular, row_digests
+from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.manifest import (
     FileRecord,
     Manifest,
     ShardKind,
@@ -25,8 +25,8 @@ from cache.manifest import (
     same_bytes,
     small_files,
 )
-from cache.opening import open_shard
-from cache.shards import FEATURES, NAMES
+from frozen_vqa.cache.opening import open_shard
+from frozen_vqa.cache.shards import FEATURES, NAMES
 
 BLOCK_BYTES = 8 << 20
 

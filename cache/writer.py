@@ -13,11 +13,19 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from types import TracebackType
 
-from cache.aside import ASIDE, Laid, forget_failures, laid_aside, record_path, shard_path, writing
-from cache.errors import CacheError
-from cache.files import digest, make_directory, sync_directory, write_atomically
-from cache.lock import WriterLock, sole_writer
-from cache.manifest import (
+from frozen_vqa.cache.aside import (
+    ASIDE,
+    Laid,
+    forget_failures,
+    laid_aside,
+    record_path,
+    shard_path,
+    writing,
+)
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.files import digest, make_directory, sync_directory, write_atomically
+from frozen_vqa.cache.lock import WriterLock, sole_writer
+from frozen_vqa.cache.manifest import (
     COPY,
     FAILURES,
     FOLDERS,
@@ -30,9 +38,9 @@ from cache.manifest import (
     same_bytes,
     small_files,
 )
-from cache.shards import Shard
-from cache.spec import CacheSpec, Json
-from cache.splits import SplitTable
+from frozen_vqa.cache.shards import Shard
+from frozen_vqa.cache.spec import CacheSpec, Json
+from frozen_vqa.cache.splits import SplitTable
 
 PARTIAL = r"(\.partial)?"
 LONGEST = 255 - len("~999999.h5.partial")

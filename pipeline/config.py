@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.device import PRECISIONS, Precision
-from pipeline.errors import ConfigError
-from pipeline.layers import Merge
-from pipeline.model import CHOICES, AnswerHead, Fusion
-from pipeline.pooling import PoolingKind
-from pipeline.presets import PRESETS
+from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.model.layers import Merge
+from frozen_vqa.pipeline.model.pooling import PoolingKind
+from frozen_vqa.pipeline.model.vqa_model import CHOICES, AnswerHead, Fusion
+from frozen_vqa.pipeline.presets import PRESETS
+from frozen_vqa.pipeline.system.device import PRECISIONS, Precision
 
 KINDS: dict[type, str] = {
     int: "a whole number",

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache import SplitTable
-from pipeline.batches import BatchReader
-from pipeline.feature_batch import FeatureBatch
-from pipeline.model import VqaModel
-from pipeline.order import plan_batches
-from pipeline.ranks import ALONE, Ranks
+from frozen_vqa.cache import SplitTable
+from frozen_vqa.pipeline.batches.batch import FeatureBatch
+from frozen_vqa.pipeline.batches.plan import plan_batches
+from frozen_vqa.pipeline.batches.reader import BatchReader
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 
 def batch_logits(
@@ -21,7 +21,7 @@ def batch_logits(
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
     Args:
-        model: The head, or what stands in for it (`pipeline/parallel.py`).
+        model: The head, or what stands in for it (`pipeline/train/parallel.py`).
         batch: On the head's device.
         dtype: In what matrices are multiplied. Answers come from float32, so that they do not
             depend on the other questions of the batch; training may take bfloat16.

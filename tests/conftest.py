@@ -4,7 +4,8 @@ import os
 import signal
 
 import pytest
-from caches import Made, make_scenes
+
+from tests.support.caches import Made, make_scenes
 
 
 def pytest_configure() -> None:

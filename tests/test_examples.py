@@ -1,7 +1,6 @@
 """The scripts under examples/, run as a reader of the README runs them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.config import load_config
-from pipeline.images import load_rgb
-from pipeline.jsonl import JsonlSource
-from pipeline.sweep_config import load_sweep
-
-REPOSITORY = Path(__file__).parent.parent
-DATA = Path(os.environ.get("FROZEN_VQA_DATA", REPOSITORY.parent / "shared" / "data"))
+from frozen_vqa.pipeline.config import load_config
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.train.sweep_config import load_sweep
+from tests.support.repository import DATA, ROOT
 
 TRAIN = [
     ["what is the blue shape?", "circle", 0],
@@ -27,7 +24,7 @@ TEST = [["what color is the shape?", "red", 0], ["what is the color of the circl
 
 
 def convert(*arguments: Path | str) -> subprocess.CompletedProcess[str]:
-    script = REPOSITORY / "examples" / "easy_vqa_to_jsonl.py"
+    script = ROOT / "examples" / "easy_vqa_to_jsonl.py"
     return subprocess.run(
         [sys.executable, script, *arguments], capture_output=True, text=True, check=False
     )
@@ -147,9 +144,9 @@ def test_the_real_easy_vqa(tmp_path: Path) -> None:
 
 def test_settings_can_be_read() -> None:
     """Those of a single head, and those of a sweep: one seed each, or three."""
-    easy_vqa = load_config(REPOSITORY / "examples" / "easy_vqa.toml", {})
+    easy_vqa = load_config(ROOT / "examples" / "easy_vqa.toml", {})
     assert (easy_vqa.val_split, easy_vqa.dropout) == ("test", 0.0)
-    heads = load_sweep(REPOSITORY / "examples" / "scenes.toml", {}).values()
+    heads = load_sweep(ROOT / "examples" / "scenes.toml", {}).values()
     assert sorted((head.fusion, head.seed) for head in heads) == [
         *(("co-attention", seed) for seed in range(3)),
         *(("concat", seed) for seed in range(3)),

@@ -1,23 +1,26 @@
-"""Imports run one way, cli to pipeline to cache, and each dependency has one home."""
+"""Imports run one way, among rooms and among files, and each dependency has one home."""
 
 import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.repository import ROOT
+
 HOMES = {
     "typer": {"cli"},
     "click": set(),
     "h5py": {"cache.hdf5"},
-    "datasets": {"pipeline.hub"},
+    "datasets": {"pipeline.sources.hub"},
     "transformers": {
-        "pipeline.encoders",
-        "pipeline.checkpoints",
-        "pipeline.tiny",
-        "pipeline.quiet",
+        "pipeline.encoders.encoders",
+        "pipeline.encoders.checkpoint",
+        "pipeline.encoders.tiny",
+        "pipeline.encoders.quiet",
     },
 }
 """Where a package may be imported: modules, or whole packages of ours."""
@@ -26,23 +29,36 @@ NEVER = {
     "cache": {"pipeline", "cli", "torch", "transformers", "rich"},
     "pipeline": {"cli"},
     "cli": set(),
+    "frozen_vqa": set(),
 }
 HEAVY = {"torch", "numpy", "h5py", "transformers", "datasets", "PIL", "pyarrow"}
 LIGHTER = {"numpy", "h5py", "PIL"}
+MOST_MODULES, MOST_LINES = 12, 300
+BESIDE_THE_ROOMS = {
+    "errors": set(),
+    "config": {"errors", "model", "system"},
+    "predict": {"errors", "batches", "model", "system"},
+}
+"""What the modules that lie in no room of `pipeline/` may import."""
 
 
 def modules() -> dict[str, str]:
-    """Return the source of every module of ours by its dotted name."""
-    files = [ROOT / "cli.py", *ROOT.glob("cache/**/*.py"), *ROOT.glob("pipeline/**/*.py")]
+    """Return the source of every module of ours by its dotted name, without `frozen_vqa`."""
+    files = [ROOT / "__init__.py", ROOT / "cli.py"]
+    files += [*ROOT.glob("cache/**/*.py"), *ROOT.glob("pipeline/**/*.py")]
+    names = (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
+    sources = (file.read_text(encoding="utf-8") for file in files)
     return {
-        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"):
-        file.read_text(encoding="utf-8")
-        for file in files
-    }  # fmt: skip
+        name.removesuffix("__init__").rstrip(".") or "frozen_vqa": source
+        for name, source in zip(names, sources, strict=True)
+    }
 
 
 def imported(name: str, source: str, *, top_level: bool = False) -> set[str]:
-    """Return what a module imports, anywhere or (with `top_level`) whenever it is imported."""
+    """Return what a module imports, anywhere or (with `top_level`) whenever it is imported.
+
+    Names of ours come without `frozen_vqa`.
+    """
     tree = ast.parse(source)
     inner = {
         node
@@ -64,7 +80,7 @@ def imported(name: str, source: str, *, top_level: bool = False) -> set[str]:
             called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             if called in ("__import__", "import_module"):
                 found |= {ast.literal_eval(a) for a in node.args[:1] if isinstance(a, ast.Constant)}
-    return found
+    return {module.removeprefix("frozen_vqa.") for module in found} - {"frozen_vqa"}
 
 
 def _type_checking(node: ast.AST) -> bool:
@@ -90,10 +106,93 @@ def faults(name: str, source: str) -> list[str]:
     return found
 
 
+def room(name: str) -> str:
+    """Return the part of `pipeline` that a module belongs to."""
+    return [*name.split("."), ""][1]
+
+
+def allowed_rooms(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return what each part of `pipeline` may import, as the rooms themselves say."""
+    rooms = {room(name) for name in sources if name.startswith("pipeline.")}
+    allowed = dict(BESIDE_THE_ROOMS)
+    for name in rooms - set(allowed):
+        docstring = ast.get_docstring(ast.parse(sources[f"pipeline.{name}"])) or ""
+        said = re.search(r"May import (.+)\.\Z", docstring, re.DOTALL)
+        assert said, f"pipeline/{name}/__init__.py does not end with what the room may import"
+        if said[1] == "everything else in `pipeline`":
+            allowed[name] = rooms - {name}
+        else:
+            allowed[name] = {*re.split(r",\s+", said[1]), "errors"}
+    return allowed
+
+
+def against_the_rooms(sources: Mapping[str, str]) -> list[str]:
+    """Return every import from a room that the importing room does not name."""
+    allowed = allowed_rooms(sources)
+    return [
+        f"{name} imports {module}"
+        for name, source in sources.items()
+        if room(name) in allowed
+        for module in sorted(imported(name, source) & set(sources))
+        if module.startswith("pipeline.") and room(module) not in allowed[room(name)] | {room(name)}
+    ]
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the nodes of one circle, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def file_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return which modules of ours each module imports, early or late."""
+    return {
+        name: {module for module in imported(name, source) if module in sources} - {name}
+        for name, source in sources.items()
+    }
+
+
 def test_every_module_keeps_the_rules() -> None:
     sources = modules()
-    assert {"cli", "cache", "cache.reader", "pipeline", "pipeline.train"} <= set(sources)
+    expected = {"frozen_vqa", "cli", "cache", "cache.reader", "pipeline", "pipeline.train.train"}
+    assert expected <= set(sources)
     assert [fault for name, source in sources.items() for fault in faults(name, source)] == []
+
+
+def test_rooms_import_only_what_they_say() -> None:
+    sources = modules()
+    assert against_the_rooms(sources) == []
+    assert circle(allowed_rooms(sources)) == []
+
+
+def test_there_is_no_circle_among_files() -> None:
+    assert circle(file_graph(modules())) == []
+
+
+def test_a_circle_and_a_wrong_room_are_found() -> None:
+    sources = modules()
+    late = "def f():\n    from frozen_vqa.pipeline.train.train import train"
+    sources["pipeline.model.attention"] += "\n" + late
+    assert (
+        against_the_rooms(sources)
+        == [
+            "pipeline.model.attention imports pipeline.train.train",
+            "pipeline.model.attention imports pipeline.train.train.train",
+        ][:1]
+    )
+    assert "pipeline.train.train" in circle(file_graph(sources))
+
+
+def test_folders_and_modules_stay_small() -> None:
+    for folder in {path.parent for path in ROOT.glob("pipeline/**/*.py")}:
+        inside = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(inside) <= MOST_MODULES, folder
+    long = {name: lines for name, s in modules().items() if (lines := s.count("\n")) > MOST_LINES}
+    long.pop("cli")  # one function a command; what they share is little
+    assert long == {}
 
 
 def test_each_home_is_lived_in() -> None:
@@ -107,34 +206,62 @@ def test_each_home_is_lived_in() -> None:
             ), (package, home)
 
 
+def test_ours_go_by_their_installed_name() -> None:
+    """`import cache` finds this folder in a checkout, and anything at all elsewhere."""
+    files = [ROOT / "cli.py"]
+    for top in ("cache", "pipeline", "tests", "benchmarks", "examples"):
+        files += ROOT.glob(f"{top}/**/*.py")
+    bare = re.compile(r"^\s*(from|import) (cache|pipeline|cli)\b(?!_)", re.MULTILINE)
+    assert [file for file in files if bare.search(file.read_text(encoding="utf-8"))] == []
+
+
 def test_what_test_modules_share_lies_outside_of_them() -> None:
     """Or a test that is moved would break one that the default suite leaves out."""
-    files = list(ROOT.glob("tests/*.py"))
+    files = list(ROOT.glob("tests/**/*.py"))
     assert ROOT / "tests" / "test_imports.py" in files
-    found = {file.stem: imported(file.stem, file.read_text(encoding="utf-8")) for file in files}
-    shared = {name for names in found.values() for name in names if name.startswith("test_")}
+    shared = {
+        module
+        for file in files
+        for module in imported(file.stem, file.read_text(encoding="utf-8"))
+        if module.startswith("tests.") and any(p.startswith("test_") for p in module.split("."))
+    }
     assert shared == set()
+
+
+def test_tests_lie_where_what_they_test_lies() -> None:
+    """tests/pipeline/model/test_layers.py, or test_layers_<aspect>.py, is of that module."""
+    sources = modules()
+    for file in [*ROOT.glob("tests/pipeline/**/test_*.py"), *ROOT.glob("tests/cache/**/test_*.py")]:
+        folder = ".".join(file.parent.relative_to(ROOT / "tests").parts)
+        stem = file.stem.removeprefix("test_")
+        known = [n.rpartition(".")[2] for n in sources if n.rpartition(".")[0] == folder]
+        assert any(stem == n or stem.startswith(f"{n}_") for n in known), file
 
 
 @pytest.mark.parametrize(
     ("name", "source", "fault"),
     [
         ("cache.new", "import torch", "cache.new imports torch"),
-        ("cache.new", "from pipeline.errors import ImageError", "cache.new imports pipeline"),
-        ("cache.new", "def f():\n    import cli", "cache.new imports cli"),
+        ("cache.new", "from frozen_vqa.pipeline.errors import X", "cache.new imports pipeline"),
+        ("cache.new", "def f():\n    import frozen_vqa.cli", "cache.new imports cli"),
         ("cache.new", "from transformers import AutoModel", "cache.new imports transformers"),
-        ("cache", "import pipeline.model as m", "cache imports pipeline"),
-        ("pipeline.new", "from cli import app", "pipeline.new imports cli"),
+        ("cache", "import frozen_vqa.pipeline.model as m", "cache imports pipeline"),
+        ("pipeline.new", "from frozen_vqa.cli import app", "pipeline.new imports cli"),
+        ("pipeline.new", "from frozen_vqa import cli", "pipeline.new imports cli"),
         ("pipeline.new", "import os, typer", "pipeline.new imports typer, whose home is cli"),
         ("pipeline.new", "def f():\n    import h5py", "pipeline.new imports h5py, whose home is"),
         ("pipeline.train", "import transformers", "pipeline.train imports transformers, whose"),
         ("pipeline.new", "if TYPE_CHECKING:\n    import datasets", "imports datasets, whose home"),
         ("pipeline.new", "importlib.import_module('h5py')", "pipeline.new imports h5py, whose"),
-        ("pipeline.new", "__import__('cli')", "pipeline.new imports cli"),
+        ("pipeline.new", "__import__('frozen_vqa.cli')", "pipeline.new imports cli"),
         ("cache.new", "from .. import cli", "cache.new imports cli"),
         ("cli", "import torch", "cli imports torch before it knows the command"),
-        ("cli", "from cache.errors import CacheError", "cli imports cache before it knows"),
-        ("cli", "try:\n    import pipeline.x\nexcept ImportError: pass", "cli imports pipeline be"),
+        ("cli", "from frozen_vqa.cache.errors import X", "cli imports cache before it knows"),
+        (
+            "cli",
+            "try:\n    import frozen_vqa.pipeline.x\nexcept E: pass",
+            "cli imports pipeline be",
+        ),
         ("cli", "def f():\n    import h5py", "cli imports h5py, whose home is cache"),
     ],
 )
@@ -145,10 +272,10 @@ def test_the_check_can_fail(name: str, source: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("cli", "import typer\ndef f():\n    from pipeline.commands import x\n    import cache"),
-        ("pipeline.new", "from cache import FeatureCache\nimport torch"),
-        ("pipeline.hub", "def f():\n    import datasets"),
-        ("cache.hdf5", "import h5py\nfrom cache.files import digest\nfrom . import errors"),
+        ("cli", "import typer\ndef f():\n    from frozen_vqa.pipeline.commands import x"),
+        ("pipeline.new", "from frozen_vqa.cache import FeatureCache\nimport torch"),
+        ("pipeline.sources.hub", "def f():\n    import datasets"),
+        ("cache.hdf5", "import h5py\nfrom frozen_vqa.cache.files import digest\nfrom . import x"),
     ],
 )
 def test_what_is_allowed_is_not_a_fault(name: str, source: str) -> None:
@@ -158,10 +285,11 @@ def test_what_is_allowed_is_not_a_fault(name: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("cli", set()),
-        ("cache", {"numpy"}),
-        ("pipeline.scoring", LIGHTER),
-        ("pipeline.cache_info", LIGHTER),
+        ("frozen_vqa", set()),
+        ("frozen_vqa.cli", set()),
+        ("frozen_vqa.cache", {"numpy"}),
+        ("frozen_vqa.pipeline.commands.score", LIGHTER),
+        ("frozen_vqa.pipeline.commands.inspect_cache", LIGHTER),
     ],
 )
 def test_what_a_module_really_loads(module: str, allowed: set[str]) -> None:

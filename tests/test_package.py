@@ -5,14 +5,13 @@ import re
 import shutil
 import subprocess
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+from tests.support.repository import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +66,20 @@ def test_every_dependency_has_a_floor_and_no_ceiling(project: dict[str, Any]) ->
 
 
 def test_every_package_of_ours_is_installed(project: dict[str, Any]) -> None:
-    """`cache` and `pipeline` are listed by hand, so a new folder must be too."""
+    """Packages are listed by hand, so a new folder must be too."""
     folders = {
-        ".".join(path.parent.relative_to(ROOT).parts)
+        ".".join(["frozen_vqa", *path.parent.relative_to(ROOT).parts])
         for top in ("cache", "pipeline")
         for path in (ROOT / top).rglob("__init__.py")
     }
-    assert folders >= {"cache", "pipeline"}
+    folders.add("frozen_vqa")
+    assert folders >= {"frozen_vqa.cache", "frozen_vqa.pipeline.model"}
     assert set(project["tool"]["setuptools"]["packages"]) == folders
-    assert project["tool"]["setuptools"]["py-modules"] == ["cli"]
+    assert project["tool"]["setuptools"]["package-dir"] == {"frozen_vqa": "."}
 
 
 def test_the_command_leads_to_a_function(project: dict[str, Any]) -> None:
-    assert project["project"]["scripts"] == {"frozen-vqa": "cli:main"}
+    assert project["project"]["scripts"] == {"frozen-vqa": "frozen_vqa.cli:main"}
     for target in project["project"]["scripts"].values():
         module, _, function = target.partition(":")
         assert callable(getattr(importlib.import_module(module), function))

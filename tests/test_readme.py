@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
 
-import cli
+from frozen_vqa import cli
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ENDS = {"&&", "||", "|", ";", ">", ">>", "2>", "&"}
 

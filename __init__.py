@@ -1,0 +1,1 @@
+"""Train Visual Question Answering heads on cached features of frozen DINOv2 and Llama 3."""

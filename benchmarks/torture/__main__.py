@@ -1,0 +1,65 @@
+"""What the cache and a training promise, under kills, full disks and flipped bits.
+
+    python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
+                                 [--seed N] [--json]
+
+--kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
+             sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
+             for byte.
+--full-disk  Every n-th write fails with "no space left", for all n until none is left to fail;
+             where a small file system can be mounted, that is filled up as well. No shard that the
+             manifest names may differ, and a resume must end in the same bytes.
+--flips      One bit of one file is flipped, half of them anywhere, half in what is no feature. A
+             reader then reads all there is: it must report the file, or find what it found
+             before. verify-cache must find every flip.
+--train-kills  A child process trains a head, with dropout, accumulation and a state every
+             TRAIN_CHECKPOINT seconds, and is killed (SIGKILL) at a random instant, once to three
+             times; a last one resumes. Weights, the best before them, metrics and all other files
+             of the run must equal those of an undisturbed one, but for how long it took.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks.torture.disk import full_disk
+from benchmarks.torture.disturbed import SCENES, Extraction
+from benchmarks.torture.flips import flips
+from benchmarks.torture.kills import kills, train_kills
+from frozen_vqa.pipeline.system.console import console
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=0, help="how many trials")
+    parser.add_argument("--full-disk", action="store_true", help="fail at every n-th write")
+    parser.add_argument("--flips", type=int, default=0, help="how many bits")
+    parser.add_argument("--train-kills", type=int, default=0, help="how many trials")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    extraction = Extraction()
+    found: dict[str, dict[str, int]] = {}
+    for work in (kills, flips, train_kills):
+        if wanted := getattr(options, work.__name__):
+            with tempfile.TemporaryDirectory() as folder:
+                found[work.__name__] = work(wanted, extraction, Path(folder), rng)
+    if options.full_disk:
+        with tempfile.TemporaryDirectory() as folder:
+            found["full_disk"] = full_disk(extraction, Path(folder))
+    table = Table("part", "found", title=f"{SCENES}, seed {options.seed}")
+    for part, counts in found.items():
+        table.add_row(part, ", ".join(f"{name} {count}" for name, count in counts.items()))
+    console.print(table)
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

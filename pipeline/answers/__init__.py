@@ -1,0 +1,4 @@
+"""Answers as classes: the vocabulary, and the soft targets of training.
+
+May import metrics, sources.
+"""

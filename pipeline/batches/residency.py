@@ -1,0 +1,146 @@
+"""Where the features of a cache are while a head trains: on the GPU, in memory, or mapped.
+
+    gpu      uploaded once, gathered there
+    ram      copied into this process's memory once
+    mapped   left to the page cache of the operating system, read when a batch needs them
+
+Hidden states are few after prefix sharing, and always in memory.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.memory import ResidentImages
+from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.system.console import size
+from frozen_vqa.pipeline.system.machine import free_memory
+from frozen_vqa.pipeline.system.ranks import local_ranks
+
+Residency = Literal["auto", "gpu", "ram", "mapped"]
+RESIDENCIES: tuple[Residency, ...] = get_args(Residency)
+Place = Literal["gpu", "ram", "mapped"]
+
+GPU_SHARE = 0.7
+"""Of a GPU's free memory that features may take; the rest is for training."""
+
+WORTH_A_COPY = 1 << 30
+"""Bytes up to which pictures are copied into memory unasked. Rows of a small cache are small, and
+one gather of all is faster than a copy for each. Larger rows are read at the same speed from the
+page cache, which holds them anyway and gives them back when memory is short."""
+
+UPLOADED_AT_ONCE = 256
+
+
+def choose_place(
+    asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None
+) -> Place:
+    """Return where patch embeddings go.
+
+    Args:
+        asked: By the user.
+        need: Their bytes.
+        free: Bytes of memory that are free, None where that is not known.
+        free_on_gpu: Bytes of the GPU's memory that are free, None without a GPU.
+
+    Raises:
+        ConfigError: if they do not fit where they were asked for.
+    """
+    fits_gpu = free_on_gpu is not None and need <= GPU_SHARE * free_on_gpu
+    if asked == "auto":
+        if fits_gpu:
+            return "gpu"
+        return "ram" if need <= min(WORTH_A_COPY, (free or 0) // 4) else "mapped"
+    if asked == "gpu" and not fits_gpu:
+        found = "there is no GPU" if free_on_gpu is None else f"{size(free_on_gpu)} are free there"
+        raise ConfigError(
+            f"residency is 'gpu', but {found} and the features take {size(need)}, which may be "
+            f"{GPU_SHARE:.0%} of what is free; use 'mapped', or an int8 cache (convert-cache)"
+        )
+    if asked == "ram" and free is not None and need > free:
+        raise ConfigError(
+            f"residency is 'ram', but the features take {size(need)} and {size(free)} of memory "
+            f"are free; use 'mapped', which needs none of its own"
+        )
+    return asked
+
+
+@dataclass
+class Buffer:
+    """Room for the pictures of one batch; `copied` tells when a GPU has them."""
+
+    patches: Tensor
+    scales: Tensor | None
+    copied: torch.cuda.Event | None = None
+
+
+class Features:
+    """A cache's features, where batches are made from them.
+
+    Args:
+        cache: The cache.
+        residency: Where patch embeddings shall be.
+        device: Where the head is.
+
+    Raises:
+        CacheDamagedError: if a row is not what was written; from "mapped" when it is read.
+        ConfigError: if they do not fit.
+    """
+
+    def __init__(
+        self, cache: FeatureCache, *, residency: Residency = "mapped", device: torch.device
+    ) -> None:
+        self.cache = cache
+        self.device = device
+        self.questions = cache.questions
+        self.states = torch.from_numpy(self.questions.hidden_states)
+        self.images: FeatureCache | ResidentImages = cache
+        self.on_gpu: Tensor | None = None
+        self.scales_on_gpu: Tensor | None = None
+        self.buffers: list[Buffer] = []
+        """Those in which nobody makes batches now (`pipeline/batches/reader.py`)."""
+        spec = cache.spec
+        row = spec.patches * spec.vision_dim * spec.image_dtype.itemsize
+        self.need, self.free = cache.manifest.image_rows * row, free_memory()
+        if self.free is not None:
+            self.free //= local_ranks()  # each may want a copy
+        self.free_on_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+        self.place = choose_place(
+            residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu
+        )
+        if self.place == "ram":
+            self.images = ResidentImages(cache)
+        elif self.place == "gpu":
+            self._upload()
+
+    def describe(self) -> str:
+        """Return one line: what is where, and how much room there was."""
+        where = {"gpu": f"on {self.device}", "ram": "in memory", "mapped": "mapped"}[self.place]
+        room = [] if self.free is None else [f"{size(self.free)} of memory"]
+        room += [] if self.free_on_gpu is None else [f"{size(self.free_on_gpu)} of the GPU's"]
+        return (
+            f"features: {size(self.need)} of pictures {where}, "
+            f"{size(self.states.nbytes)} of hidden states in memory"
+            + (f" ({' and '.join(room)} were free)" if room else "")
+        )
+
+    def _upload(self) -> None:
+        """Copy all patch embeddings to the GPU, through a buffer."""
+        spec, images = self.cache.spec, self.cache.manifest.image_rows
+        dtype = torch.from_numpy(np.empty(0, spec.image_dtype)).dtype
+        shape = (spec.patches, spec.vision_dim)
+        table = torch.empty((images, *shape), dtype=dtype, device=self.device)
+        scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
+        buffer = torch.empty((UPLOADED_AT_ONCE, *shape), dtype=dtype, pin_memory=True)
+        few = torch.empty((UPLOADED_AT_ONCE, shape[0]), dtype=torch.float16)
+        for first in range(0, images, UPLOADED_AT_ONCE):
+            rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))
+            count = len(rows)
+            self.cache.read_images(rows, buffer[:count].numpy(), few[:count].numpy())
+            table[first : first + count].copy_(buffer[:count])
+            scales[first : first + count].copy_(few[:count])
+        self.on_gpu, self.scales_on_gpu = table, scales if spec.quantised else None

@@ -1,0 +1,74 @@
+"""One picture and one question through the frozen encoders and a trained head."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.errors import ImageError, RunError
+from frozen_vqa.pipeline.extract.images import stored_patches
+from frozen_vqa.pipeline.runs.run import Run
+from frozen_vqa.pipeline.system.device import encoder_dtype
+
+
+def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the encoders whose features the head was trained on.
+
+    Raises:
+        ModelError: if one cannot be had.
+        RunError: if it is no longer the same checkpoint.
+    """
+    vision, text = run.encoders["vision"], run.encoders["text"]
+    compute = encoder_dtype(device)
+    images = ImageEncoder(
+        vision["model"],
+        image_size=vision["image size"],
+        fit=vision["fit"],
+        device=device,
+        compute_dtype=compute,
+    )
+    words = TextEncoder(text["model"], layer=text["layer"], device=device, compute_dtype=compute)
+    for trained, found in ((vision, images.settings), (text, words.settings)):
+        if trained["revision"] != found["revision"]:
+            raise RunError(
+                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
+                f"but that model is now at {found['revision']}; train the head again"
+            )
+    return images, words
+
+
+@torch.inference_mode()
+def ask(
+    run: Run, image: Path, question: str, *, top: int, device: torch.device
+) -> list[tuple[str, float]]:
+    """Return the most likely answers with their probabilities, each judged by itself (sigmoid).
+
+    Raises:
+        ImageError: if the picture cannot be read.
+    """
+    if not question.strip():
+        raise RunError("the question is empty; ask something about the picture")
+    images, words = run_encoders(run, device)
+    try:
+        pixels = images.pixels(load_rgb(image))
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+    patches, _ = images.encode(pixels[np.newaxis])
+    states = words.encode(words.tokens([question]))
+    mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
+    # Rounded between, as in the cache that the head was trained from.
+    numbers, scales = stored_patches(patches, run.dtype)
+    logits: Any = run.model(
+        torch.from_numpy(numbers).to(device),
+        states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
+        mask,
+        None if scales is None else torch.from_numpy(scales).to(device),
+    )
+    values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
+    return [
+        (run.vocabulary.answers[i], float(value))
+        for i, value in zip(classes.tolist(), values.tolist(), strict=True)
+    ]

@@ -1,0 +1,83 @@
+"""A picture of pictures: questions, the answers that were given, and which were right."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from frozen_vqa.cache.files import write_atomically
+
+TILE, TEXT, MARGIN = 224, 96, 16
+INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
+FONT_SIZE = 15
+QUESTION_LINES = 2
+
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One question on the sheet.
+
+    Attributes:
+        image: RGB picture.
+        question: Shown below it.
+        truth: The right answer.
+        predictions: Answer by the name of the head that gave it.
+    """
+
+    image: Image.Image
+    question: str
+    truth: str
+    predictions: Sequence[tuple[str, str]]
+
+
+def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> None:
+    """Draw the tiles into a PNG, row by row."""
+    font = ImageFont.load_default(FONT_SIZE)
+    rows = -(-len(tiles) // columns)
+    step = TILE + MARGIN
+    sheet = Image.new("RGB", (columns * step + MARGIN, rows * (step + TEXT) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, tile in enumerate(tiles):
+        x, y = MARGIN + i % columns * step, MARGIN + i // columns * (step + TEXT)
+        sheet.paste(tile.image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+        y += TILE + 6
+        for line in _wrapped(tile.question, font):
+            draw.text((x, y), line, INK, font)
+            y += FONT_SIZE + 3
+        for name, answer in tile.predictions:
+            right = answer == tile.truth
+            line = _fitted(f"{name}: {answer}", font)
+            draw.text((x, y), line, RIGHT if right else WRONG, font)
+            y += FONT_SIZE + 3
+        if any(answer != tile.truth for _, answer in tile.predictions):
+            draw.text((x, y), _fitted(f"right answer: {tile.truth}", font), INK, font)
+    data = io.BytesIO()
+    sheet.save(data, format="PNG")
+    write_atomically(path, data.getbuffer())
+
+
+def _wrapped(text: str, font: Font) -> list[str]:
+    """Break a text into lines no wider than a tile; past `QUESTION_LINES` it is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > TILE:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    more = len(lines) > QUESTION_LINES
+    shown = [_fitted(line, font) for line in lines[:QUESTION_LINES]]
+    return [*shown[:-1], _fitted(shown[-1], font, cut=True)] if more else shown
+
+
+def _fitted(line: str, font: Font, *, cut: bool = False) -> str:
+    """Cut a line that is wider than a tile; a line that is cut, or was before, ends in dots."""
+    if font.getlength(line) <= TILE and not cut:
+        return line
+    while line and font.getlength(f"{line} ...") > TILE:
+        line = line[:-1]
+    return f"{line} ..."

@@ -1,0 +1,220 @@
+"""What the commands of `cli.py` do: put the parts together, show people what came out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.pipeline.batches.residency import Residency
+from frozen_vqa.pipeline.commands.tables import show_sweep
+from frozen_vqa.pipeline.config import load_config
+from frozen_vqa.pipeline.encoders.encoders import Fit, ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.extract.batch_size import default_batch_size
+from frozen_vqa.pipeline.extract.estimate import estimate
+from frozen_vqa.pipeline.extract.extract import Report, cache_spec, extract
+from frozen_vqa.pipeline.extract.origin import origin_of
+from frozen_vqa.pipeline.extract.plan import Plan, make_plan
+from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+from frozen_vqa.pipeline.runs.run import load_run
+from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.system.console import console, duration, size
+from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+from frozen_vqa.pipeline.system.ranks import torchrun_ranks
+from frozen_vqa.pipeline.train.resume import asked_config
+from frozen_vqa.pipeline.train.sweep import sweep
+from frozen_vqa.pipeline.train.sweep_config import load_sweep
+from frozen_vqa.pipeline.train.train import train
+
+SHOWN_FAILURES = 5
+OTHER_BYTES = (
+    "not the same bytes as before: another device or library rounds otherwise, and so did a "
+    "conversion from float16"
+)
+
+
+def extract_command(
+    *,
+    dataset: str,
+    splits: Sequence[str],
+    cache: Path,
+    vision_model: str,
+    text_model: str,
+    text_layer: int,
+    image_size: int | None,
+    fit: Fit,
+    dtype: str,
+    columns: Mapping[str, str],
+    batch_size: int | None,
+    device: str,
+    limit: int | None,
+    rebuild: Sequence[str],
+    dry_run: bool,
+) -> dict[str, Any] | None:
+    """Run stage one, or say what it would do; None from all ranks of `torchrun` but the first."""
+    place = choose_device(device)
+    source = open_source(dataset, columns=columns or None)
+    images = ImageEncoder(
+        vision_model,
+        image_size=image_size,
+        fit=fit,
+        device=place,
+        compute_dtype=encoder_dtype(place),
+    )
+    text = TextEncoder(
+        text_model, layer=text_layer, device=place, compute_dtype=encoder_dtype(place)
+    )
+    with torchrun_ranks() as ranks:
+        plan = make_plan(source, splits=splits, text=text, limit=limit)
+        show_plan(plan, images, text)
+        how: dict[str, Any] = {"cache": cache, "images": images, "text": text}
+        if rebuild or dry_run:
+            if not ranks.lead:
+                return None
+            if dry_run:
+                batch = batch_size or default_batch_size(place)
+                return estimate(source, plan, dtype=dtype, batch_size=batch, **how)
+            how |= {"spec": cache_spec(images, text, dtype), "batch_size": batch_size}
+            return show_rebuilt(rebuild_shards(source, plan, rebuild, **how), cache)
+        how["batch_size"] = batch_size
+        origin = origin_of(dataset, columns, splits, limit, batch_size)
+        report = extract(source, plan, dtype=dtype, origin=origin, ranks=ranks, **how)
+        show_report(report, cache)
+        return report.to_json() if ranks.lead else None
+
+
+def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
+    """Print what stage one is about to read."""
+    splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
+    console.print(
+        f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures\n"
+        f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
+        f"{images.image_size} x {images.image_size} pixels\n"
+        f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
+        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        soft_wrap=True,
+    )
+
+
+def show_report(report: Report, cache: Path) -> None:
+    """Print what stage one has done."""
+    encoded, total = report.images["encoded"], report.images["total"]
+    if report.failures:
+        pictures, questions = report.images["skipped"], report.questions["skipped"]
+        unusable = [f"{pictures:,} pictures cannot be read"] if pictures else []
+        unusable += [f"{questions:,} questions cannot be used"] if questions else []
+        console.print(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
+        for failure in report.failures[:SHOWN_FAILURES]:
+            console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
+        if len(report.failures) > SHOWN_FAILURES:
+            console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
+        console.print(f"all are listed in {cache / 'failures.jsonl'}", soft_wrap=True)
+    if encoded:
+        done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
+    else:
+        done = "nothing to encode: every readable picture is in the cache"
+    console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
+    if report.extraction:
+        console.print(str(report.extraction), soft_wrap=True)
+
+
+def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
+    """Print which shards were made again."""
+    for shard in rebuilt:
+        same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
+        console.print(
+            f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}", soft_wrap=True
+        )
+    return {"cache": str(cache), "rebuilt": list(rebuilt)}
+
+
+def train_command(
+    *,
+    cache: Path,
+    run: Path,
+    config: Path | None,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    resume: bool,
+    residency: Residency,
+    tensorboard: bool,
+    device: str,
+) -> dict[str, Any] | None:
+    """Run stage two, or go on with it; None from all ranks of `torchrun` but the first."""
+    with torchrun_ranks() as ranks:
+        asked = asked_config(run, config, settings) if resume else load_config(config, settings)
+        result = train(
+            cache,
+            run,
+            config=asked,
+            device=choose_device(device),
+            residency=residency,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+            ranks=ranks,
+        )
+    if not ranks.lead:
+        return None
+    console.print(
+        f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
+        f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
+        f"questions/s, {100 * result.data_wait_fraction:.1f} % of it waiting for data, "
+        f"{duration(result.seconds)}",
+        soft_wrap=True,
+    )
+    return asdict(result)
+
+
+def sweep_command(
+    *,
+    cache: Path,
+    run: Path,
+    file: Path,
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    resume: bool,
+    residency: Residency,
+    tensorboard: bool,
+    device: str,
+) -> dict[str, Any]:
+    """Train the heads of a file in one pass, or go on with them."""
+    with torchrun_ranks() as ranks:
+        if ranks.world > 1:
+            raise ConfigError(
+                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
+                f"leave one of the two out"
+            )
+        result = sweep(
+            cache,
+            run,
+            heads=load_sweep(file, settings),
+            device=choose_device(device),
+            residency=residency,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+        )
+    show_sweep(result)
+    heads = [{"name": name, **asdict(head)} for name, head in result.heads.items()]
+    return {
+        "run": str(run),
+        "heads": heads,
+        "failed": dict(result.failed),
+        "seconds": result.seconds,
+    }
+
+
+def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
+    """Answer one question about one picture."""
+    from frozen_vqa.pipeline.commands.ask import ask
+
+    place = choose_device(device)
+    answers = ask(load_run(run, place), image, question, top=top, device=place)
+    for answer, probability in answers:
+        console.print(f"{100 * probability:5.1f} %  {answer}", markup=False)
+    return {
+        "question": question,
+        "image": str(image),
+        "answers": [{"answer": a, "probability": round(p, 6)} for a, p in answers],
+    }

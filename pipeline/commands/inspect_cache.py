@@ -1,0 +1,157 @@
+"""The `inspect-cache` and `verify-cache` commands, without torch."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from frozen_vqa.cache import Manifest, load_manifest
+from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
+from frozen_vqa.pipeline.extract.origin import rebuild_command
+from frozen_vqa.pipeline.extract.throughput import logged
+from frozen_vqa.pipeline.system.console import console, printable, progress, size
+
+SHOWN = 5
+
+
+def naive_bytes(manifest: Manifest) -> int:
+    """Return the bytes of a cache that stores both features of every question by itself."""
+    spec = manifest.spec
+    return sum(
+        record.rows * spec.image_row_bytes + record.tokens * spec.prefix_row_bytes
+        for record in manifest.splits.values()
+    )
+
+
+def inspect_command(path: Path) -> dict[str, Any]:
+    """Show what a cache holds, from its manifest alone, and how fast it was made."""
+    manifest = load_manifest(path)
+    spec = manifest.spec
+    table = Table("", "", title=printable(str(path)), show_header=False)
+    for name, value in spec.settings().items():
+        table.add_row(printable(name), printable(str(value)))
+    table.add_section()
+    rows = f"{manifest.image_rows:,} pictures, {spec.grid[0]} x {spec.grid[1]} patches"
+    table.add_row("images", f"{rows} of {spec.vision_dim} numbers, {len(manifest.images)} shards")
+    rows = f"{manifest.question_rows:,} distinct, {manifest.prefix_rows:,} prefixes"
+    table.add_row(
+        "questions", f"{rows} of {spec.text_dim} numbers, {len(manifest.questions)} shards"
+    )
+    for name, record in manifest.splits.items():
+        left = f", {record.left_out:,} left out" if record.left_out else ""
+        dataset = record.origin.get("dataset")
+        origin = f", from {dataset}" if dataset else ""
+        table.add_row(
+            printable(f"split {name}"), printable(f"{record.rows:,} questions{left}{origin}")
+        )
+    table.add_section()
+    for kind in ("images", "questions"):
+        values = sorted({record.largest for record in manifest.shards(kind)})
+        span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
+        table.add_row(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
+    naive = naive_bytes(manifest)
+    ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
+    table.add_row("on disk", size(manifest.bytes))
+    table.add_row("stored per question", size(naive) + ratio)
+    pictures = sum(1 for failure in manifest.failures if not failure.split)
+    table.add_row(
+        "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
+    )
+    runs = logged(path, SHOWN)
+    for run in runs[-1:]:
+        table.add_row(printable(f"last extraction, {run.started}"), printable(str(run)))
+    console.print(table)
+    for failure in manifest.failures[:SHOWN]:
+        console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
+    if len(manifest.failures) > SHOWN:
+        more = len(manifest.failures) - SHOWN
+        console.print(f"  and {more:,} more in {path / 'failures.jsonl'}", soft_wrap=True)
+    extractions = [run.to_json() for run in runs]
+    return _inspected(path, manifest, naive) | {"extractions": extractions}
+
+
+def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
+    records = {kind: manifest.shards(kind) for kind in ("images", "questions")}
+    return {
+        "cache": str(path),
+        "settings": manifest.spec.settings(),
+        "images": {"rows": manifest.image_rows, "shards": len(manifest.images)},
+        "questions": {
+            "distinct": manifest.question_rows,
+            "prefixes": manifest.prefix_rows,
+            "shards": len(manifest.questions),
+        },
+        "splits": {
+            name: {
+                "questions": record.rows,
+                "left_out": record.left_out,
+                "tokens": record.tokens,
+                "origin": dict(record.origin),
+            }
+            for name, record in manifest.splits.items()
+        },
+        "failures": [failure.to_json() for failure in manifest.failures],
+        "largest": {
+            record.file: record.largest for shards in records.values() for record in shards
+        },
+        "bytes": manifest.bytes,
+        "naive_bytes": naive,
+    }
+
+
+def verify_command(path: Path) -> dict[str, Any]:
+    """Compare every byte of a cache with its digests; name what is damaged and what mends it."""
+    manifest = load_manifest(path)
+    order = {record.file: place for place, record in enumerate(manifest.files)}
+    damaged: list[Damage] = []
+    with progress("verify, bytes", manifest.bytes) as advance:
+        for record, damage in verify(path, manifest):
+            damaged += [damage] if damage else []
+            advance(record.bytes, note=f"{len(damaged)} files damaged" if damaged else "")
+    if damaged or check_copies(path, manifest):
+        manifest, damaged = _still_damaged(path, damaged)
+        order |= {record.file: place for place, record in enumerate(manifest.files)}
+    damaged.sort(key=lambda damage: order[damage.file])
+    found = [_described(path, manifest, damage) for damage in damaged]
+    found += [
+        {"file": damage.file, "reason": damage.reason} for damage in check_copies(path, manifest)
+    ]
+    for one in found:
+        _show(path, one)
+    if not found:
+        console.print(
+            f"{path}: {len(order)} files, {size(manifest.bytes)}, all sound", soft_wrap=True
+        )
+    return {"cache": str(path), "files": len(order), "bytes": manifest.bytes, "damaged": found}
+
+
+def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:
+    """Look again at what seemed damaged: an extraction may have changed the cache meanwhile."""
+    time.sleep(0.2)  # it writes its small files one after the other
+    manifest = load_manifest(path)
+    files = {damage.file for damage in damaged}
+    again = (check_file(path, manifest, r) for r in manifest.files if r.file in files)
+    return manifest, [damage for damage in again if damage]
+
+
+def _described(path: Path, manifest: Manifest, damage: Damage) -> dict[str, Any]:
+    return {
+        "file": damage.file,
+        "reason": damage.reason,
+        "rows": list(damage.rows),
+        "names": list(damage.names),
+        "rebuild": rebuild_command(path, manifest, damage.file),
+    }
+
+
+def _show(path: Path, found: dict[str, Any]) -> None:
+    console.print(f"{path / found['file']}: {found['reason']}", soft_wrap=True)
+    for what in ("rows", "names"):
+        if found.get(what):
+            shown = ", ".join(map(str, found[what][:SHOWN]))
+            more = f", and {len(found[what]) - SHOWN:,} more" if len(found[what]) > SHOWN else ""
+            console.print(f"  {what}: {shown}{more}", soft_wrap=True)
+    if "rebuild" in found:
+        console.print(f"  to make it again: {found['rebuild']}", soft_wrap=True)

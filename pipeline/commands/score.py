@@ -1,0 +1,34 @@
+"""The `score` command: any results file against any annotation file, without torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.pipeline.commands.tables import show_accuracy
+from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.metrics.official_files import score_files
+from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
+from frozen_vqa.pipeline.system.console import console
+
+
+def score_command(
+    *,
+    predictions: Path,
+    annotations: Path,
+    questions: Path | None,
+    rules: Rules | None,
+    per_question: Path | None,
+) -> dict[str, Any]:
+    """Score a results file and show the tables."""
+    accuracy, each = score_files(
+        predictions=predictions, annotations=annotations, questions=questions, rules=rules
+    )
+    show_accuracy(accuracy, str(predictions))
+    if per_question is not None:
+        try:
+            write_atomically(per_question, json.dumps(each).encode())
+        except OSError as error:
+            raise MetricError(f"{per_question}: cannot be written ({error.strerror})") from error
+        console.print(f"percent of each question: {per_question}", soft_wrap=True)
+    return accuracy.to_json()

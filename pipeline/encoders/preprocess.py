@@ -1,0 +1,229 @@
+"""Pictures as the vision encoder sees them: upright, opaque, 8-bit RGB, and resized.
+
+    Picture ── load_rgb ── PIL RGB image ──┬─ fit_whole   the whole picture, squeezed to a square
+                                           └─ fit_crop    shortest edge, then the middle square
+
+Every picture goes through `load_rgb` once, so that a rotated phone photo, a transparent PNG or a
+16-bit scan looks the same to the encoder as to a person. The two fits give the pixels of the
+processor that DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
+
+This module does not know where pictures come from, nor what an encoder is.
+"""
+
+import io
+import os
+import stat
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from frozen_vqa.pipeline.errors import ImageError
+from frozen_vqa.pipeline.sources.example import Picture
+
+MAX_PIXELS = 50_000_000
+"""Largest picture that is decoded: four times a 12-megapixel photo, 150 MB as RGB."""
+
+MAX_BYTES = 500_000_000
+"""Largest file that is read; an uncompressed 16-bit RGBA picture of MAX_PIXELS has 400 MB."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""What Pillow may try. Its other readers start outside programs or are seldom tested."""
+
+_MAGIC = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"RIFF": "WEBP",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+}
+
+# `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. What it
+# guards is the reading of a header in memory, which takes microseconds.
+_OPENING = threading.Lock()
+
+
+def load_rgb(picture: Picture) -> Image.Image:
+    """Return `picture` upright, without transparency, in 8-bit RGB.
+
+    EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
+    values are rescaled, and of an animation the first frame is taken.
+
+    Args:
+        picture: A file, the bytes of one, or a PIL image.
+
+    Raises:
+        ImageError: if there is no readable picture. The message is the reason in a few words and
+            names no file: `Source.where` knows the name.
+    """
+    if isinstance(picture, Image.Image):
+        image = picture
+    else:
+        image = _open(_read(picture) if isinstance(picture, Path) else picture)
+    width, height = image.size
+    if width * height == 0:
+        raise ImageError(f"no pixels: its size is {width} by {height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"too large: {width} by {height} is {width * height / 1e6:.0f} megapixels, "
+            f"the limit is {MAX_PIXELS / 1e6:.0f}"
+        )
+    try:
+        image.load()
+        return _to_rgb(_upright(image))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
+        raise ImageError(f"truncated or damaged ({_reason(error)})") from error
+
+
+def fit_whole(image: Image.Image, size: int, *, resample: int) -> npt.NDArray[np.uint8]:
+    """Squeeze the whole picture into a square, so that nothing a question asks for is cut off.
+
+    Args:
+        image: RGB, as `load_rgb` returns it.
+        size: Edge of the square in pixels.
+        resample: A `PIL.Image.Resampling` or its number, as an image processor's config has it.
+
+    Returns:
+        The pixels, (size, size, 3).
+    """
+    return np.array(image.resize((size, size), resample=resample))
+
+
+def fit_crop(
+    image: Image.Image, *, size: int, shortest_edge: int, resample: int
+) -> npt.NDArray[np.uint8]:
+    """Resize to `shortest_edge` with the aspect kept, then cut the middle square out.
+
+    Args:
+        image: RGB, as `load_rgb` returns it.
+        size: Edge of the square in pixels; beyond the resized picture it is filled with black.
+        shortest_edge: Length of the shorter edge after the resize.
+        resample: A `PIL.Image.Resampling` or its number, as an image processor's config has it.
+
+    Returns:
+        The pixels, (size, size, 3).
+    """
+    shorter = min(image.size)
+    # int() cuts off, as the processor does; rounding would differ by a row of pixels.
+    width, height = (
+        shortest_edge if edge == shorter else int(shortest_edge * edge / shorter)
+        for edge in image.size
+    )
+    if width * height > MAX_PIXELS:  # 1×5000 pixels would grow to 256×1,280,000 and a gigabyte
+        return _fit_crop_of_strip(image, size, (width, height), resample)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), resample=resample)
+    return np.array(resized.crop((left, top, left + size, top + size)))
+
+
+def _fit_crop_of_strip(
+    image: Image.Image, size: int, resized: tuple[int, int], resample: int
+) -> npt.NDArray[np.uint8]:
+    """Do as `fit_crop`, but for rounding, without making the part that the crop throws away."""
+    box, kept = [], []
+    for edge, new in zip(image.size, resized, strict=True):
+        start = max(0, (new - size) // 2)
+        kept.append(min(size, new))
+        box.append((start * edge / new, (start + kept[-1]) * edge / new))
+    (x0, x1), (y0, y1) = box
+    part = image.resize((kept[0], kept[1]), resample=resample, box=(x0, y0, x1, y1))
+    left, top = (min(0, (edge - size) // 2) for edge in kept)
+    return np.array(part.crop((left, top, left + size, top + size)))
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a regular file, for opening a FIFO would wait for ever."""
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise ImageError("it is a folder")
+        if not stat.S_ISREG(info.st_mode):
+            raise ImageError("not a regular file")
+        if info.st_size > MAX_BYTES:
+            raise ImageError(f"too large: {info.st_size:,} bytes, the limit is {MAX_BYTES:,}")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageError("the file is missing") from None
+    except PermissionError:
+        raise ImageError("no permission to read the file") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise ImageError(f"cannot be read ({_reason(error)})") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header. The pixels stay undecoded, so that their number can be checked first."""
+    if not data:
+        raise ImageError("the file is empty (0 bytes)")
+    try:
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what the caller checks
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except UnidentifiedImageError:
+        raise ImageError(_not_an_image(data)) from None
+    except Exception as error:  # as for decoding
+        raise ImageError(f"truncated or damaged ({_reason(error)})") from error
+
+
+def _not_an_image(data: bytes) -> str:
+    """Say what the bytes are instead of a picture."""
+    if data.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer in place of the picture: run `git lfs pull`"
+    for magic, name in _MAGIC.items():
+        if data.startswith(magic):
+            return f"truncated or damaged (it starts like a {name} file)"
+    start = data.lstrip()[:12].decode("latin-1")
+    return f"not an image (starts with {start!r}); read are {', '.join(FORMATS)}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation, if the picture has one that can be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF beside good pixels: every viewer shows them unrotated
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a decoded picture of any mode."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        # Plain convert("RGB") would drop alpha and show what the author has hidden.
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bit(values: npt.NDArray[np.number]) -> npt.NDArray[np.uint8]:
+    """Rescale a 16-bit or float grey picture; Pillow's own conversion saturates it to white."""
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f":
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ImageError("holds values that are not finite")
+        if low < 0 or high > 255:
+            raise ImageError(
+                f"float values from {low:.4g} to {high:.4g}; needed are 0 to 1 or 0 to 255"
+            )
+        scale = 255.0 if high <= 1 else 1.0
+    else:
+        if low < 0 or high > 65535:
+            raise ImageError(f"integers from {low:.0f} to {high:.0f}; needed are 0 to 65,535")
+        scale = 1 / 257
+    return np.rint(values.astype(np.float32) * np.float32(scale)).astype(np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    """Return the words of an error, without the errno and path that an OSError repeats."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

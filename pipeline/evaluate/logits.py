@@ -1,0 +1,69 @@
+"""The logits of a whole split, kept for whoever wants to combine heads on their own.
+
+RUN/evaluation/<split>/logits.safetensors holds the tensor `logits`, (questions, answers) float32,
+whose largest of each row is the answer in results.json. float16 would be half the size, but its
+steps make equal of what decides. The metadata holds under `run` a JSON object with `question_ids`
+and `answers`, the names of rows and columns, so that they cannot be parted from the numbers, and
+the digest of all, which `load_logits` checks and a plain reader of safetensors does not.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from frozen_vqa.cache import SplitTable
+from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.manifest import Id
+from frozen_vqa.pipeline.batches.plan import plan_batches
+from frozen_vqa.pipeline.batches.reader import BatchReader
+from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.predict import batch_logits
+from frozen_vqa.pipeline.runs.sealed import read_sealed, seal
+
+
+@torch.inference_mode()
+def split_logits(
+    model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int, answers: int
+) -> np.ndarray:
+    """Return the logits of every question of a split: (questions, answers) float32."""
+    model.eval()
+    found = np.empty((len(split), answers), dtype=np.float32)
+    order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    for batch in reader.batches(order):
+        found[batch.questions] = batch_logits(model, batch).cpu().numpy()
+    return found
+
+
+def save_logits(
+    path: Path, logits: np.ndarray, *, question_ids: Sequence[Id], answers: Sequence[str]
+) -> None:
+    """Write logits and what their rows and columns are, whole or not at all.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
+    try:
+        write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_logits(path: Path) -> tuple[np.ndarray, Sequence[Id], Sequence[str]]:
+    """Return logits, the ids of the questions that are rows, and the answers that are columns.
+
+    Raises:
+        RunError: if the file cannot be read, or is not what was saved.
+    """
+    again = "make it again with `evaluate --save-logits`"
+    try:
+        tensors, record = read_sealed(path, "logits")
+        return tensors["logits"].numpy(), record["question_ids"], record["answers"]
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path}: {error}; {again}") from error

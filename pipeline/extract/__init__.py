@@ -1,0 +1,4 @@
+"""Stage one: what to encode, in which order, and the shards that come of it.
+
+May import encoders, sources, system.
+"""

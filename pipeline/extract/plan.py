@@ -1,0 +1,139 @@
+"""What stage one has to do: which pictures, which questions, how many rows and bytes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.extract.prefixes import PrefixTable
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The distinct pictures and questions of some splits, in order of first appearance.
+
+    Attributes:
+        splits: Questions by split.
+        left_out: By split the questions that cannot be used: what the source left out, however
+            few were asked for, then what does not fit the text model or the other questions.
+        images: Distinct image ids.
+        questions: Distinct questions with their tokens, BOS first.
+        tokens: Tokens of all questions, repeated ones counted each time.
+        prefixes: Distinct token prefixes.
+    """
+
+    splits: Mapping[str, Sequence[VqaExample]]
+    left_out: Mapping[str, Sequence[LeftOut]]
+    images: Sequence[Id]
+    questions: Mapping[str, Sequence[int]]
+    tokens: int
+    prefixes: int
+
+    @property
+    def question_count(self) -> int:
+        """Questions of all splits."""
+        return sum(len(examples) for examples in self.splits.values())
+
+    def counts(self) -> dict[str, int]:
+        """Return how much text there is, for reports."""
+        return {
+            "total": self.question_count,
+            "distinct": len(self.questions),
+            "tokens": self.tokens,
+            "prefixes": self.prefixes,
+        }
+
+
+def make_plan(
+    source: Source, *, splits: Sequence[str], text: TextEncoder, limit: int | None = None
+) -> Plan:
+    """Read the questions of the asked splits and find what is distinct in them.
+
+    Args:
+        source: Where they come from.
+        splits: Names of splits.
+        text: Whose tokens decide which prefixes are distinct.
+        limit: Take only the first questions of each split, of those that can be used.
+
+    Raises:
+        SourceError: if a split is asked for twice, cannot be read, or has no question to use.
+    """
+    if repeated := sorted({name for name in splits if splits.count(name) > 1}):
+        raise SourceError(f"--split {repeated[0]} is given twice; give each split once.")
+    sieve = _Sieve(text)
+    kept: dict[str, list[VqaExample]] = {}
+    left_out: dict[str, list[LeftOut]] = {}
+    for name in splits:
+        kept[name], refused = sieve.sift(name, source.examples(name), limit)
+        left_out[name] = [*source.left_out(name), *refused]
+        _require_some(name, kept[name], refused)
+    every = [example for examples in kept.values() for example in examples]
+    questions = {example.question: sieve.tokens[example.question] for example in every}
+    table = PrefixTable()
+    for tokens in questions.values():
+        table.add(tokens)
+    return Plan(
+        splits=kept,
+        left_out=left_out,
+        images=list(dict.fromkeys(example.image_id for example in every)),
+        questions=questions,
+        tokens=sum(len(questions[example.question]) for example in every),
+        prefixes=len(table),
+    )
+
+
+class _Sieve:
+    """Takes the questions that an encoder and the cache can hold, over all splits."""
+
+    def __init__(self, text: TextEncoder) -> None:
+        self._text = text
+        self._ids: dict[str, Id] = {}  # a cache knows pictures by their id as text
+        self.tokens: dict[str, Sequence[int]] = {}
+
+    def sift(
+        self, split: str, examples: Sequence[VqaExample], limit: int | None
+    ) -> tuple[list[VqaExample], list[LeftOut]]:
+        """Return the first `limit` usable questions, and those before them that are not usable."""
+        kept: list[VqaExample] = []
+        refused: list[LeftOut] = []
+        rest = iter(examples)
+        while batch := list(islice(rest, None if limit is None else limit - len(kept))):
+            self._tokenise(batch)
+            for example in batch:
+                if fault := self._fault(example):
+                    where = f"split {split!r}, question {example.question_id!r}"
+                    refused.append(LeftOut(example.question_id, where, fault))
+                else:
+                    kept.append(example)
+        return kept, refused
+
+    def _tokenise(self, examples: Sequence[VqaExample]) -> None:
+        distinct = dict.fromkeys(example.question for example in examples)
+        new = [text for text in distinct if text not in self.tokens]
+        self.tokens.update(zip(new, self._text.tokens(new), strict=True))
+
+    def _fault(self, example: VqaExample) -> str:
+        """Say why a question cannot be used; "" if it can."""
+        length = len(self.tokens[example.question])
+        if length > self._text.max_tokens:
+            return (
+                f"the question has {length:,} tokens, and {self._text.name} reads at most "
+                f"{self._text.max_tokens:,}; shorten it, or choose another text model"
+            )
+        before = self._ids.setdefault(str(example.image_id), example.image_id)
+        if before != example.image_id:
+            return (
+                f"image_id {example.image_id!r} looks like {before!r} of another picture; write "
+                "both as text or both as numbers"
+            )
+        return ""
+
+
+def _require_some(split: str, kept: Sequence[VqaExample], refused: Sequence[LeftOut]) -> None:
+    if not kept:
+        found = f"; the first, {refused[0].question_id!r}: {refused[0].reason}" if refused else ""
+        raise SourceError(
+            f"split {split!r} has no question that can be used{found}. Check the data set."
+        )

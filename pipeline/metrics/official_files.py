@@ -1,0 +1,220 @@
+"""Reading official VQA files, and scoring a results file without a training run.
+
+    results      [{"question_id": …, "answer": "…"}, …]
+    annotations  {"annotations": [{"question_id", "answers": [{"answer"}, …], types}, …]}
+    questions    {"questions": [{"question_id", …}, …]}
+
+Any of them may be gzipped. A score must be of exactly the questions that were asked, so one bad
+entry refuses the file; stage one reads the same files leniently (`pipeline/sources/vqav2.py`).
+The formats are those of https://visualqa.org/download.html;
+the metric is in `vqa_accuracy.py`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.pipeline.errors import MetricError, PipelineError, SourceError
+from frozen_vqa.pipeline.metrics.vqa_accuracy import (
+    Accuracy,
+    Rules,
+    accuracy,
+    percent,
+    pick_rules,
+    question_score,
+)
+from frozen_vqa.pipeline.sources.example import Id
+from frozen_vqa.pipeline.sources.strict_json import entries_in, read_json
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The given answers of one question.
+
+    Attributes:
+        question_id: Unique within the file.
+        answers: As written, one per annotator; at least one.
+        question_type: Such as "what color is"; "" where the file has none.
+        answer_type: "yes/no", "number" or "other" in VQAv2; "" where the file has none.
+    """
+
+    question_id: Id
+    answers: tuple[str, ...]
+    question_type: str = ""
+    answer_type: str = ""
+
+
+def _refusal(
+    path: Path, found: str, needed: str, remedy: str, error: type[PipelineError] = SourceError
+) -> PipelineError:
+    return error(f"{path}: {found}; {needed} is needed. {remedy}")
+
+
+def _some(items: Collection[object], most: int = _SHOWN) -> str:
+    shown = ", ".join(f"{item!r:.80}" for item in list(items)[:most])
+    return f"{shown}, …" if len(items) > most else shown
+
+
+def _check(
+    path: Path,
+    entries: Sequence[Any],
+    fault: Callable[[Any], str],
+    need: str,
+    error: type[PipelineError],
+) -> None:
+    """Raise `error` if entries are faulty or an id occurs twice, naming at most five."""
+    faults = [(i, entry, text) for i, entry in enumerate(entries) if (text := fault(entry))]
+    if faults:
+        shown = ", ".join(f"{_place(i, entry)} {text}" for i, entry, text in faults[:_SHOWN])
+        more = ", …" if len(faults) > _SHOWN else ""
+        found = f"{len(faults)} of {len(entries)} entries cannot be used: {shown}{more}"
+        remedy = "Mend these entries (counted from 0)."
+        raise _refusal(path, found, f"an object with {need}", remedy, error)
+    counts = Counter(entry["question_id"] for entry in entries)
+    if twice := [question_id for question_id, count in counts.items() if count > 1]:
+        found = f"{len(twice)} question ids occur more than once: {_some(twice)}"
+        raise _refusal(path, found, "each id once", "Remove the repeats.", error)
+
+
+def _place(index: int, entry: Any) -> str:
+    known = isinstance(entry, dict) and type(entry.get("question_id")) in (int, str)
+    return f"entry {index}" + (f" (question {entry['question_id']!r:.40})" if known else "")
+
+
+def _id_fault(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return f"is {type(entry).__name__}"
+    if "question_id" not in entry:
+        return "has no question_id"
+    kind = type(entry["question_id"])
+    return "" if kind in (int, str) else f"has a question_id of type {kind.__name__}"
+
+
+def _prediction_fault(entry: Any) -> str:
+    if fault := _id_fault(entry):
+        return fault
+    if "answer" not in entry:
+        return "has no answer"
+    kind = type(entry["answer"])
+    return "" if kind is str else f"has an answer of type {kind.__name__}"
+
+
+def _annotation_fault(entry: Any) -> str:
+    if fault := _id_fault(entry):
+        return fault
+    if not isinstance(answers := entry.get("answers"), list) or not answers:
+        return "has no list of answers"
+    if not all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
+        return "has an answer without text"
+    types = (entry.get("question_type", ""), entry.get("answer_type", ""))
+    return "" if all(isinstance(kind, str) for kind in types) else "has a type that is not text"
+
+
+def read_predictions(path: Path | str) -> dict[Id, str]:
+    """Return the predicted answer of each question in an official results file, in its order.
+
+    Raises:
+        SourceError: if the file is not readable JSON; see `read_json`.
+        MetricError: if it is no list of predictions, or answers one question twice.
+    """
+    path = Path(path)
+    content = read_json(path)
+    need = 'a "question_id" (a whole number or text) and an "answer" (text)'
+    if not isinstance(content, list):
+        found, remedy = f"found {type(content).__name__}", "Write the official results format."
+        raise _refusal(path, found, f"a list of objects with {need}", remedy, MetricError)
+    _check(path, content, _prediction_fault, need, MetricError)
+    return {entry["question_id"]: entry["answer"] for entry in content}
+
+
+def _require_same_ids(where: str, found: Iterable[Id], needed: Iterable[Id], remedy: str) -> None:
+    have, want = dict.fromkeys(found), dict.fromkeys(needed)
+    missing = [question_id for question_id in want if question_id not in have]
+    unknown = [question_id for question_id in have if question_id not in want]
+    shown = _SHOWN - min(2, len(unknown))  # at most five ids in all
+    parts = [f"{len(missing)} are missing ({_some(missing, shown)})"] if missing else []
+    if unknown:
+        shown = _SHOWN - min(shown, len(missing))
+        parts.append(f"{len(unknown)} are unknown ({_some(unknown, shown)})")
+    if parts:
+        found = f"of {len(want)} questions {' and '.join(parts)}"
+        raise MetricError(f"{where}: {found}; exactly the same ids are needed. {remedy}")
+
+
+def read_annotations(path: Path | str, questions: Path | str | None = None) -> list[Annotation]:
+    """Return the records of an official annotation file, in its order.
+
+    Args:
+        path: The annotation file.
+        questions: The question file that belongs to it, to check that both hold the same ids.
+
+    Raises:
+        SourceError: if a file is not readable JSON, not in the official form, or has no entries.
+        MetricError: if the two files hold different questions.
+    """
+    path = Path(path)
+    entries = entries_in(path, "annotations")
+    if not entries:
+        remedy = "Check that this is the right file."
+        raise _refusal(path, "the list of annotations is empty", "at least one", remedy)
+    need = '"question_id", "answers" (a list of objects with "answer") and types, if any, as text'
+    _check(path, entries, _annotation_fault, need, SourceError)
+    if questions is not None:
+        asked = entries_in(questions, "questions")
+        _check(Path(questions), asked, _id_fault, '"question_id"', SourceError)
+        _require_same_ids(
+            f"{path} against {questions}",
+            (entry["question_id"] for entry in entries),
+            (entry["question_id"] for entry in asked),
+            "Give the two files of one split.",
+        )
+    return [
+        Annotation(
+            entry["question_id"],
+            tuple(answer["answer"] for answer in entry["answers"]),
+            entry.get("question_type", ""),
+            entry.get("answer_type", ""),
+        )
+        for entry in entries
+    ]
+
+
+def score_files(
+    *,
+    predictions: Path | str,
+    annotations: Path | str,
+    questions: Path | str | None = None,
+    rules: Rules | None = None,
+) -> tuple[Accuracy, dict[Id, float]]:
+    """Score an official results file; return the accuracy and each question's percent.
+
+    Args:
+        predictions: The results file. It must hold exactly the questions of `annotations`.
+        annotations: The annotation file; its order is kept.
+        questions: The question file, only to check that it belongs to `annotations`.
+        rules: See `question_score`; None chooses by the number of given answers.
+
+    Raises:
+        SourceError: if a file cannot be read or an annotation is not in the official form.
+        MetricError: if the predictions are malformed, or the files hold different questions.
+
+    Source: GT-Vision-Lab/VQA at a013f00, vqa.py `loadRes`, vqaEval.py `evaluate`.
+    """
+    records = read_annotations(annotations, questions)
+    predicted = read_predictions(predictions)
+    _require_same_ids(
+        f"{predictions} against {annotations}",
+        predicted,
+        (record.question_id for record in records),
+        "Predict every question of this split, and no other.",
+    )
+    chosen = pick_rules((len(record.answers) for record in records), rules)
+    scores = [question_score(predicted[r.question_id], r.answers, rules=chosen) for r in records]
+    answer_types = [record.answer_type for record in records]
+    question_types = [record.question_type for record in records]
+    each = {r.question_id: percent(s, chosen) for r, s in zip(records, scores, strict=True)}
+    return accuracy(scores, answer_types, question_types, chosen), each

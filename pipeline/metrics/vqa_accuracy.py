@@ -1,0 +1,267 @@
+"""The official VQA accuracy, to the last digit, and plain accuracy for other data sets.
+
+    given answers ─┐ prepared by the rules
+                   ├─ question_score ── accuracy ── Accuracy (percent, overall and by type)
+    prediction ────┘
+
+The rules are those of GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py: "2021" is
+commit a013f00, "2017" its parent, which most published numbers used. That tool runs on Python 2;
+where a later Python would give another last digit (`sum`, `round`, `\\d`), its way is kept.
+
+Nothing here reads files (`pipeline/metrics/official_files.py`) or knows of models.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
+from typing import Literal
+
+from frozen_vqa.pipeline.errors import MetricError
+
+Rules = Literal["2021", "2017", "plain"]
+"""How a question is scored; see `question_score`."""
+
+_OFFICIAL_ANSWERS = 10
+"""Given answers a question has in the data sets that the official rules were made for."""
+
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_CENT = Decimal("0.01")
+_DIGIT_COMMA_DIGIT = re.compile("[0-9],[0-9]")
+# The official pattern wants periods between digits kept, but its look-behind is mistyped and
+# always holds; and it passes the flag re.UNICODE, which is 32, where `sub` takes its count.
+_PERIOD = re.compile(r"\.(?![0-9])")
+_PERIODS_REMOVED = 32
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_DIGITS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4"}
+_DIGITS |= {"five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+
+# The official table maps each of these with one apostrophe left out to the word itself. Left out
+# here: keys with a capital (input is in lower case) and words mapped to themselves.
+_CONTRACTED = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+    haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
+    might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+    shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+    someone's something'd something'd've something'll that's there'd there'd've there're there's
+    they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+    what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
+    why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're
+    you've
+"""
+_CONTRACTIONS = {
+    word[:i] + word[i + 1 :]: word
+    for word in _CONTRACTED.split()
+    for i, letter in enumerate(word)
+    if letter == "'"
+}
+_CONTRACTIONS["somebody'd"] = "somebodyd"  # the wrong way round in the official table too
+
+
+def _clean(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+@lru_cache(maxsize=1 << 18)
+def _without_punctuation(answer: str) -> str:
+    has_number = _DIGIT_COMMA_DIGIT.search(answer) is not None
+    text = answer
+    for mark in _PUNCTUATION:
+        if mark in answer:
+            alone = has_number or f"{mark} " in answer or f" {mark}" in answer
+            text = text.replace(mark, "" if alone else " ")
+    return _PERIOD.sub("", text, count=_PERIODS_REMOVED)
+
+
+@lru_cache(maxsize=1 << 18)
+def normalise(answer: str) -> str:
+    """Return `answer` as the official tool rewrites it before comparing.
+
+    Line ends and tabs become spaces and the ends are stripped; punctuation goes; case, articles,
+    number words to ten and missing apostrophes are evened out. The quirks of the official tool are
+    kept, such as "1,000-2,000" → "10002000", so the result is for comparing, not for showing.
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `processPunctuation`, `processDigitArticle`.
+    """
+    words = (_DIGITS.get(w, w) for w in _without_punctuation(_clean(answer)).lower().split())
+    return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
+
+
+def _prepared(answers: Sequence[str], rules: Rules) -> tuple[list[str], Callable[[str], str]]:
+    """Return the given answers as compared under `rules`, and what to do to a prediction."""
+    if not answers:
+        raise MetricError(
+            "A question has no given answers, and a score needs at least one. "
+            "Score a split that has answers, such as val."
+        )
+    if rules == "plain":
+        return [normalise(answer) for answer in answers], normalise
+    if rules == "2017":
+        unanimous = len(set(answers)) == 1
+        given = list(answers) if unanimous else [_without_punctuation(a) for a in answers]
+        return given, normalise
+    if rules == "2021":
+        cleaned = [_clean(answer) for answer in answers]
+        if len(set(cleaned)) == 1:
+            return cleaned, _clean
+        return [normalise(answer) for answer in cleaned], normalise
+    raise ValueError(f"unknown rules {rules!r}; known are '2021', '2017' and 'plain'")
+
+
+def _score(prepared: str, given: Sequence[str], rules: Rules) -> float:
+    if rules == "plain":
+        return float(prepared in given)
+    matches = given.count(prepared)
+    total = 0.0
+    for answer in given:  # in the order given: the last bit of the sum depends on it
+        others = matches - (answer == prepared)
+        total += min(1.0, others / 3)
+    return total / len(given)
+
+
+def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> float:
+    """Return the score in [0, 1] of one predicted answer.
+
+    Under "2021" and "2017" it is the mean, over the given answers, of min(1, n/3), where n of the
+    *other* given answers equal the prediction: 0, 0.3, 0.6, 0.9, 1 for 0, 1, 2, 3 and more of ten.
+    "2021" normalises both sides unless all given answers are one text; then neither, and case
+    counts. "2017" always normalises the prediction, and of the given answers takes only the
+    punctuation, and that only if they differ. "plain" is 1 if the normalised prediction equals a
+    normalised given answer, else 0.
+
+    Args:
+        prediction: The text as predicted.
+        answers: All given answers as written, one per annotator, repeats included.
+        rules: With one or two answers a question only "plain" can reach 1.
+
+    Raises:
+        MetricError: if `answers` is empty.
+        ValueError: if `rules` is none of the three.
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py, `evaluate` at a013f00 (2021) and at its parent (2017).
+    """
+    given, prepare = _prepared(answers, rules)
+    return _score(prepare(prediction), given, rules)
+
+
+def answer_scores(answers: Sequence[str], *, rules: Rules) -> dict[str, float]:
+    """Return, for each distinct given answer as written, the score in [0, 1] of predicting it.
+
+    The largest value is the best that a choice among the given answers can reach.
+
+    Raises:
+        MetricError: if `answers` is empty.
+        ValueError: if `rules` is none of the three.
+    """
+    given, prepare = _prepared(answers, rules)
+    return {answer: _score(prepare(answer), given, rules) for answer in dict.fromkeys(answers)}
+
+
+def percent(score: float, rules: Rules) -> float:
+    """Return `score`, in [0, 1], as percent with two decimals.
+
+    An exact half, such as 3.125, becomes 3.13 as in Python 2, for which the official tool is
+    written. Under "2017" it becomes 3.12, the even neighbour: those rules live on in the Python 3
+    copies of the tool that other projects carry.
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `setEvalQA`.
+    """
+    return _rounded(100 * score, rules)
+
+
+def _rounded(value: float, rules: Rules) -> float:
+    if rules == "2017":
+        return round(value, 2)
+    return float(Decimal(value).quantize(_CENT, ROUND_HALF_UP))
+
+
+def _mean_percent(scores: Sequence[float], rules: Rules) -> float:
+    total = 0.0
+    for score in scores:  # not `sum`, which rounds otherwise from Python 3.12 on
+        total += score
+    return _rounded(100 * total / len(scores), rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Scores of a set of questions, in percent rounded to two decimals.
+
+    Attributes:
+        overall: Mean over all questions.
+        by_answer_type: Mean per answer type, in order of first occurrence; empty if there are none.
+        by_question_type: The same per question type.
+        questions: How many questions were scored.
+        rules: How each was scored.
+    """
+
+    overall: float
+    by_answer_type: dict[str, float]
+    by_question_type: dict[str, float]
+    questions: int
+    rules: Rules
+
+    def to_json(self) -> dict[str, object]:
+        """Return a JSON object: accuracy (overall and by answer type), by_question_type, …"""
+        overall = {"overall": self.overall}
+        return {
+            "accuracy": overall | self.by_answer_type | overall,
+            "by_question_type": dict(self.by_question_type),
+            "questions": self.questions,
+            "metric": self.rules,
+        }
+
+
+def _by_type(scores: Sequence[float], types: Sequence[str], rules: Rules) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for score, kind in zip(scores, types, strict=True):
+        if kind:
+            groups.setdefault(kind, []).append(score)
+    return {kind: _mean_percent(group, rules) for kind, group in groups.items()}
+
+
+def accuracy(
+    scores: Sequence[float],
+    answer_types: Sequence[str],
+    question_types: Sequence[str],
+    rules: Rules,
+) -> Accuracy:
+    """Return the mean scores, over all questions and by type.
+
+    Args:
+        scores: One score in [0, 1] per question, in the order of the annotation file.
+        answer_types: One per question; "" where there is none, which leaves it out of that table.
+        question_types: The same.
+        rules: The rules that `scores` were made by; here they only decide ties in rounding.
+
+    Raises:
+        MetricError: if there are no questions.
+        ValueError: if the three lengths differ.
+
+    Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `setAccuracy`.
+    """
+    if not scores:
+        raise MetricError(
+            "There are no questions to score, and a mean needs at least one. "
+            "Choose a split that has questions with answers."
+        )
+    return Accuracy(
+        overall=_mean_percent(scores, rules),
+        by_answer_type=_by_type(scores, answer_types, rules),
+        by_question_type=_by_type(scores, question_types, rules),
+        questions=len(scores),
+        rules=rules,
+    )
+
+
+def pick_rules(answer_counts: Iterable[int], requested: Rules | None) -> Rules:
+    """Return `requested` if given; else "2021", or "plain" if a question has under ten answers.
+
+    Args:
+        answer_counts: The number of given answers of each question.
+        requested: What the user asked for, if anything.
+    """
+    if requested is not None:
+        return requested
+    return "2021" if all(count >= _OFFICIAL_ANSWERS for count in answer_counts) else "plain"

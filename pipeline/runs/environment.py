@@ -1,0 +1,95 @@
+"""What a training ran with: versions, machine, revision of the code around it, and the cache.
+
+RUN/environment.json is a list: the environment in which the training began, and after it each other
+one in which it was resumed. Nothing reads it but people.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.pipeline.runs.weights import writing
+
+ENVIRONMENT = "environment.json"
+PACKAGES = ("frozen-vqa", "torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
+GIT_SECONDS = 2.0
+
+
+def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:
+    """Add this process's environment to those of a run, unless the last is the same.
+
+    Args:
+        run: The run folder.
+        device: On which it trains.
+        cache: What pins the numbers that it reads; see `pipeline.train.resume.fingerprint`.
+    """
+    now = environment(device, cache)
+    try:
+        noted = json.loads((run / ENVIRONMENT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        noted = []
+    if not isinstance(noted, list):
+        noted = []
+    if noted[-1:] != [now]:
+        with writing(run):
+            text = json.dumps([*noted, now], indent=1, ensure_ascii=False)
+            write_atomically(run / ENVIRONMENT, text.encode())
+
+
+def environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values for JSON; what cannot be found out is None."""
+    on_gpu = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _versions(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "threads": torch.get_num_threads(),
+        "git": git_revision(Path.cwd()),
+        "cache": dict(cache),
+    }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str | None]:
+    """Return the versions that are installed, without importing anything."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+@lru_cache(maxsize=1)
+def git_revision(folder: Path) -> str | None:
+    """Return the commit of the checkout that a folder is in, with "-dirty" if files differ from it.
+
+    None if there is none, or git is missing or takes longer than `GIT_SECONDS`.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it only looks
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None

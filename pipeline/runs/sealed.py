@@ -1,0 +1,139 @@
+"""Tensors and what is to be known of them in one safetensors file that carries its own digest.
+
+safetensors itself knows no checksum: a flipped bit loads as another number. So each file holds in
+its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of the name,
+type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one step, and
+any reader of safetensors loads it. Never a pickle. The last two of a kind are kept.
+"""
+
+import json
+import os
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import xxhash
+from safetensors import SafetensorError
+from torch import Tensor
+
+from frozen_vqa.cache.files import TEMPORARY, sync_directory, write_atomically
+
+SUFFIX = ".safetensors"
+
+
+def seal(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file that holds both, and their digest."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    sealed = {**record, "xxh3": tensors_digest(tensors, record)}
+    # One key, because safetensors writes several in an order that changes from time to time.
+    return safetensors.torch.save(tensors, {"run": json.dumps(sealed, sort_keys=True)})
+
+
+def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the record of a file.
+
+    Args:
+        path: The file.
+        kind: What it holds, for messages: "weights".
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if its content is not what was saved; the text goes on after "FILE: ".
+    """
+    data = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+    ) as error:
+        why = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
+    try:
+        record = json.loads(header["__metadata__"]["run"])
+        expected = record.pop("xxh3")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
+    if expected != tensors_digest(tensors, record):
+        raise ValueError("does not fit its digest; it was changed or damaged")
+    return tensors, record
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    """Return the digest of tensors on the CPU and their record."""
+    names = sorted(tensors)
+    shapes = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
+    found = xxhash.xxh3_128(json.dumps([record, shapes], sort_keys=True).encode())
+    for name in names:
+        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class LastTwo:
+    """A file and the one that was there before it.
+
+    Attributes:
+        current: Path of the file; it ends in .safetensors.
+    """
+
+    current: Path
+
+    @property
+    def previous(self) -> Path:
+        """The one before."""
+        return self.current.with_suffix(".previous" + SUFFIX)
+
+    @property
+    def coming(self) -> Path:
+        """Whole, but not yet named; only a killed process leaves it."""
+        return self.current.with_suffix(".next" + SUFFIX)
+
+    def replace(self, data: bytes) -> None:
+        """Put a new file in place; whenever the process dies, there is a whole one under a name.
+
+        Raises:
+            OSError: from the operating system; nothing has changed then.
+        """
+        write_atomically(self.coming, data)
+        try:
+            if self.current.exists():
+                self._keep()
+            self.coming.replace(self.current)
+        except BaseException:
+            self.coming.unlink(missing_ok=True)
+            raise
+        sync_directory(self.current.parent)
+
+    def _keep(self) -> None:
+        aside = self.previous.with_name(self.previous.name + TEMPORARY)
+        aside.unlink(missing_ok=True)  # may be a name of the current file: never write into that
+        try:
+            os.link(self.current, aside)
+        except OSError:  # not every file system has hard links
+            write_atomically(self.previous, self.current.read_bytes())
+            return
+        try:
+            aside.replace(self.previous)
+        finally:
+            aside.unlink(missing_ok=True)  # a rename does nothing if both are names of one file
+
+    def go_back(self) -> None:
+        """Let the one before take the place of the current one."""
+        self.previous.replace(self.current)
+        sync_directory(self.current.parent)
+
+    def remove(self) -> None:
+        """Remove both, and what a killed process left of some."""
+        for path in (self.current, self.previous, self.coming):
+            path.unlink(missing_ok=True)
+            path.with_name(path.name + TEMPORARY).unlink(missing_ok=True)

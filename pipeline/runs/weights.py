@@ -1,0 +1,134 @@
+"""The weights of a run, with the digest that `pipeline/runs/sealed.py` gives them. Two are kept.
+
+    RUN/model.safetensors            the best weights
+    RUN/model.previous.safetensors   those that were the best before
+
+Their record holds epoch and accuracy, and the digests of the run's files that say what they mean.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from frozen_vqa.pipeline.errors import NotFiniteError, RunError
+from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal
+
+CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
+COMING = "model.next.safetensors"
+"""Whole, but not yet named; only a killed process leaves it."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights and where they come from.
+
+    Attributes:
+        tensors: By name; on the CPU if they were loaded.
+        epoch: After which epoch they were saved, from 1.
+        accuracy: In percent, on the validation split.
+        files: Digests of the other files of the run.
+    """
+
+    tensors: Mapping[str, Tensor]
+    epoch: int
+    accuracy: float
+    files: Mapping[str, str]
+
+
+@contextmanager
+def writing(run: Path) -> Iterator[None]:
+    """Turn what the operating system says against writing into a `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{run}: cannot be written ({error.strerror}). Make room or give another --run; "
+            f"what was saved before is whole."
+        ) from error
+
+
+def weight_files(run: Path) -> LastTwo:
+    """Return where the weights of a run lie."""
+    return LastTwo(run / CURRENT)
+
+
+def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+    """Raise `NotFiniteError` unless every number is finite."""
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise NotFiniteError(
+            f"{run}: after epoch {epoch} the weights {', '.join(bad[:5])} are not finite; "
+            f"they were not saved, and what was saved before is whole. Lower --lr or --clip."
+        )
+
+
+def save_weights(run: Path, weights: Weights) -> None:
+    """Write weights, whole or not at all; those that were there become the previous ones.
+
+    Raises:
+        RunError: if a weight is not finite, or the disk is full; nothing has changed then.
+    """
+    require_finite(run, weights.tensors, epoch=weights.epoch)
+    record = {"epoch": weights.epoch, "accuracy": weights.accuracy, "files": dict(weights.files)}
+    data = seal(weights.tensors, record)
+    with writing(run):
+        weight_files(run).replace(data)
+
+
+def remove_weights(run: Path) -> None:
+    """Remove all weights of a run, and what a killed process left of some."""
+    weight_files(run).remove()
+
+
+def load_weights(run: Path) -> Weights:
+    """Read the best weights and check their digest.
+
+    Raises:
+        RunError: if there are none, or they are not what was saved.
+    """
+    current = run / CURRENT
+    try:
+        return read_weights(current)
+    except FileNotFoundError:
+        if not (run / PREVIOUS).exists():
+            raise RunError(
+                f"{run}: there are no weights yet; its training was stopped in the first epoch"
+            ) from None
+        reason = "is missing"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        reason = str(error)
+    raise RunError(f"{current}: {reason}. {_way_on(run)}")
+
+
+def read_weights(path: Path) -> Weights:
+    """Read one file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if its content is not what was saved.
+    """
+    tensors, record = read_sealed(path, "weights")
+    try:
+        files = {str(name): str(digest) for name, digest in record["files"].items()}
+        return Weights(tensors, int(record["epoch"]), float(record["accuracy"]), files)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"does not fit the format of weights ({error})") from error
+
+
+def _way_on(run: Path) -> str:
+    try:
+        previous = read_weights(run / PREVIOUS)
+    except (OSError, ValueError):
+        return "Restore it from a copy, or train the head again."
+    command = shlex.join(["mv", str(run / PREVIOUS), str(run / CURRENT)])
+    return (
+        f"The weights before it, of epoch {previous.epoch} (accuracy {previous.accuracy:.2f} %), "
+        f"are whole: go back to them with `{command}`, or train the head again."
+    )

@@ -1,0 +1,75 @@
+"""Where questions and pictures come from: the SPEC of `--dataset`.
+
+    vqav2:PATH          official JSON files beside train2014/, val2014/, test2015/   vqav2.py
+    jsonl:PATH          a file, or a folder of <split>.jsonl                         jsonl.py
+    hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
+    shapes[:N]          generated scenes, N of them                                  shapes.py
+
+What a question must be is in `checks.py`. Nothing here opens a file.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.example import Source
+
+FORMS = {
+    "vqav2": "vqav2:PATH",
+    "jsonl": "jsonl:PATH",
+    "hub": "hub:NAME_OR_PATH",
+    "shapes": "shapes[:N]",
+}
+
+
+def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Source:
+    """Return the source that `spec` names.
+
+    Args:
+        spec: One of the four forms above.
+        columns: For `hub:` only, which column of the data set holds a field, such as
+            {"question": "query"}; see `pipeline/sources/hub.py`.
+
+    Raises:
+        SourceError: if `spec` is none of the forms, or what it names is not there.
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest):
+        raise SourceError(_bad_spec(spec, kind))
+    if columns and kind != "hub":
+        raise SourceError(f"{spec}: --column is for hub: data sets only. Leave it out.")
+    # These import late, for `datasets` alone takes seconds.
+    if kind == "vqav2":
+        from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
+
+        return Vqav2Source(Path(rest).expanduser())
+    if kind == "jsonl":
+        from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+
+        return JsonlSource(Path(rest).expanduser())
+    if kind == "hub":
+        from frozen_vqa.pipeline.sources.hub import HubSource
+
+        return HubSource(rest, columns)
+    from frozen_vqa.pipeline.sources.shapes import ShapesSource
+
+    if not rest:
+        return ShapesSource()
+    if not (rest.isascii() and rest.isdigit() and 0 < len(rest) < 10 and int(rest)):
+        raise SourceError(f"{spec}: {rest!r} is no number of images. Write shapes:500, say.")
+    return ShapesSource(images=int(rest))
+
+
+def _bad_spec(spec: str, kind: str) -> str:
+    forms = ", ".join(FORMS.values())
+    if kind in FORMS:
+        return f"dataset {spec!r}: nothing follows {kind!r}; needed is {FORMS[kind]}."
+    close = difflib.get_close_matches(kind.lower(), FORMS, n=1)
+    if close:
+        hint = f" Did you mean {spec.replace(kind, close[0], 1)!r}?"
+    elif Path(spec).suffix in (".jsonl", ".json") or Path(spec).is_dir():
+        hint = f" Did you mean {'jsonl:' + spec!r}?"
+    else:
+        hint = ""
+    return f"dataset {spec!r} is none of {forms}.{hint}"

@@ -1,0 +1,145 @@
+"""JSON, read more strictly than Python reads it.
+
+A key that stands twice, NaN, Infinity and numbers that overflow are refused: Python would take
+the last key, and make of the others values that no JSON has. Nothing here knows of questions.
+"""
+
+import gc
+import gzip
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from frozen_vqa.pipeline.errors import SourceError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class NotJsonError(ValueError):
+    """Text is no strict JSON. The message says what is wrong, with the column in its line."""
+
+    def __init__(self, found: str, *, line: int = 1, remedy: str = "Mend it there.") -> None:
+        """Keep what was `found`, in which `line` of the text, and what to do."""
+        super().__init__(found)
+        self.line = line
+        self.remedy = remedy
+
+
+def parse_json(text: str) -> Any:
+    """Return the value that `text` is.
+
+    Raises:
+        NotJsonError: if it is no JSON, or Python would have to guess.
+    """
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+        )
+    except json.JSONDecodeError as error:
+        cut_short = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        remedy = "It may be cut short: copy it again." if cut_short else "Mend it there."
+        found = f"column {error.colno}: {error.msg}"
+        raise NotJsonError(found, line=error.lineno, remedy=remedy) from None
+    except NotJsonError:
+        raise
+    except RecursionError:
+        raise NotJsonError("brackets nest too deeply", remedy="Write it flatter.") from None
+    except ValueError:  # Python's limit of digits
+        raise NotJsonError("an integer has thousands of digits") from None
+
+
+def read_json(path: Path | str) -> Any:
+    """Return the value in a JSON file, gzipped or not; a UTF-8 byte order mark is skipped.
+
+    Raises:
+        SourceError: if the file is missing, unreadable, damaged, not UTF-8 or not strict JSON.
+    """
+    path = Path(path)
+    try:
+        with _without_gc():
+            return parse_json(_read_bytes(path).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path}: byte {error.start} is not UTF-8; JSON in UTF-8 is needed. Save it as UTF-8."
+        ) from None
+    except NotJsonError as error:
+        place = f"line {error.line}, " if str(error).startswith("column") else ""
+        raise SourceError(f"{path}: {place}{error}; valid JSON is needed. {error.remedy}") from None
+
+
+def entries_in(path: Path | str, key: str) -> list[Any]:
+    """Return the list under `key` of the object in an official file.
+
+    Raises:
+        SourceError: if the file cannot be read, or holds no such list.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get(key), list):
+        return content[key]
+    found = type(content).__name__
+    if isinstance(content, dict):
+        keys = ", ".join(f"{name!r:.80}" for name in list(content)[:5])
+        found = f"keys {keys + (', …' if len(content) > 5 else '') or 'none'}"
+    raise SourceError(
+        f"{path}: found {found}; an object with a list under {key!r} is needed. "
+        "Check that this is the right file."
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise NotJsonError(f"the key {twice!r:.80} stands twice in one object")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise NotJsonError(f"{name} stands where a value is needed, and JSON has no such value")
+
+
+def _float(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise NotJsonError(f"the number {text[:40]} is too large")
+    return value
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Pause the search for cycles, of which JSON has none; it takes half the time of VQAv2."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read_bytes(path: Path) -> bytes:
+    need = "a readable JSON file is needed"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SourceError(f"{path}: there is no such file; {need}. Check the path.") from None
+    except IsADirectoryError:
+        raise SourceError(f"{path}: this is a folder; {need}. Name a file in it.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(
+            f"{path}: reading failed ({reason}); {need}. Check the path and its permissions."
+        ) from error
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(
+            f"{path}: the gzip data is damaged or cut short ({error}); a whole file is needed. "
+            "Copy or download it again."
+        ) from error

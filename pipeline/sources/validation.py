@@ -1,0 +1,162 @@
+"""What a question must be, whatever data set it comes from.
+
+A fault found here is of one question: it leaves that question out and costs no other. Faults of
+files, splits and columns are a `SourceError` and refuse the whole.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+
+
+class UnusableError(Exception):
+    """One question cannot be used; no source lets this out.
+
+    The message is the reason, in the form of `LeftOut.reason`: it names no place.
+    """
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        """Keep the reason, and its place where that is not the question's own."""
+        super().__init__(reason)
+        self.where = where
+
+
+def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
+    """Refuse a record that lacks one of `fields`.
+
+    Raises:
+        UnusableError: naming what is missing and what is there.
+    """
+    if missing := [field for field in fields if field not in record]:
+        there = ", ".join(shown(field) for field in list(record)[:8]) or "nothing"
+        raise UnusableError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
+            f"found are {there}"
+        )
+
+
+def text_of(value: object, field: str) -> str:
+    """Return `value` if it is text that can be stored.
+
+    Raises:
+        UnusableError: if it is no text, or holds NUL or half of a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise UnusableError(f"{field} is {shown(value)}; text is needed")
+    if not _can_be_stored(value):
+        raise UnusableError(
+            f"{field} {shown(value)} holds a NUL or half of a surrogate pair; remove that character"
+        )
+    return value
+
+
+def question_of(value: object) -> str:
+    """Return the text of a question.
+
+    Raises:
+        UnusableError: as `text_of`, or if it is blank.
+    """
+    question = text_of(value, "question")
+    if not question or question.isspace():
+        raise UnusableError("question is blank; text is needed")
+    return question
+
+
+def type_of(value: object, field: str) -> str:
+    """Return a question type or answer type; null is none.
+
+    Raises:
+        UnusableError: as `text_of`.
+    """
+    return "" if value is None else text_of(value, field)
+
+
+def answers_of(value: object) -> tuple[str, ...]:
+    """Return one answer or a list of them as texts.
+
+    A number becomes its text (2.0 is "2"), and null means that none is given.
+
+    Raises:
+        UnusableError: if an answer is neither text nor a number.
+    """
+    given = value if isinstance(value, list | tuple) else (value,)
+    try:
+        if _can_be_stored("".join(given)):
+            return tuple(given)
+    except TypeError:  # not all of them are texts
+        pass
+    return tuple(_answer(answer) for answer in given if answer is not None)
+
+
+def id_of(value: object, field: str) -> Id:
+    """Return `value` if it is an id that a cache can hold.
+
+    Raises:
+        UnusableError: if it is neither text nor a whole number of 64 bits.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return value
+    if isinstance(value, str) and value:
+        return text_of(value, field)
+    raise UnusableError(f"{field} is {shown(value)}; text or a whole number of 64 bits is needed")
+
+
+def id_or_none(value: object) -> Id | None:
+    """Return `value` if it is an id, for naming a question that cannot be used."""
+    try:
+        return id_of(value, "id")
+    except UnusableError:
+        return None
+
+
+def require_some(
+    examples: Sequence[VqaExample], left_out: Sequence[LeftOut], place: object
+) -> None:
+    """Refuse a split of which no question at all can be used.
+
+    Raises:
+        SourceError: naming the first fault, if there is one.
+    """
+    if not examples and not left_out:
+        raise SourceError(f"{place}: there are no questions; one at least is needed.")
+    if not examples:
+        first = left_out[0]
+        raise SourceError(
+            f"{place}: none of its {len(left_out):,} questions can be used; the first is "
+            f"{first.where}: {first.reason}. Mend them, or check that this is the right data set."
+        )
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: short, and in characters that any terminal can print."""
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    text = json.dumps(value) if value is None or isinstance(value, bool) else ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _answer(answer: object) -> str:
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        return str(answer)
+    if isinstance(answer, float) and math.isfinite(answer):
+        # Tables with gaps turn whole numbers into floats; beyond 2**53 they are no longer exact.
+        whole = answer.is_integer() and abs(answer) < 2**53
+        return str(int(answer)) if whole else str(answer)
+    if isinstance(answer, str):
+        return text_of(answer, "an answer")
+    raise UnusableError(f"an answer is {shown(answer)}; text or a number is needed")
+
+
+def _can_be_stored(text: str) -> bool:
+    """Tell whether `text` is free of NUL and of halves of surrogate pairs."""
+    if "\0" in text:
+        return False
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

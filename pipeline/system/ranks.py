@@ -1,0 +1,146 @@
+"""The processes of one `torchrun`, or this one alone.
+
+In stage one each rank takes every N-th piece of work and tells the others nothing until all are
+done; in stage two all take every step together (`pipeline/train/parallel.py`). Only the first rank
+writes what there is one of, and only it prints. Of several ranks that fail, one says why: the first
+to, for what becomes of the others follows from that.
+"""
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.system.console import console
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=1)
+"""How long a rank waits for the others. One that has died is noticed by whoever waits for it."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this one is.
+
+    What all have to call raises RuntimeError where another rank is gone; `torchrun_ranks` turns
+    that into words.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def lead(self) -> bool:
+        """Whether this process writes what there is one of."""
+        return self.rank == 0
+
+    def mine(self, items: Sequence[T]) -> list[tuple[int, T]]:
+        """Return this rank's share of `items`, each with its place among all."""
+        return [(i, items[i]) for i in range(self.rank, len(items), self.world)]
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.largest(0)
+
+    def agree(self, number: int) -> int:
+        """Return the number of the first rank."""
+        if self.world == 1:
+            return number
+        said = torch.tensor([number])
+        dist.broadcast(said, src=0)
+        return int(said)
+
+    def largest(self, *numbers: int) -> tuple[int, ...]:
+        """Return of each number the largest that a rank has."""
+        if self.world == 1:
+            return numbers
+        said = torch.tensor(numbers)
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return tuple(said.tolist())
+
+    def total(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the sum of all ranks' numbers, on the CPU; exact where all but one have zeros."""
+        if self.world > 1:
+            dist.all_reduce(numbers)
+        return numbers
+
+
+ALONE = Ranks()
+
+
+def local_ranks() -> int:
+    """Return how many ranks share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+@contextmanager
+def torchrun_ranks() -> Iterator[Ranks]:
+    """Join the ranks that `torchrun` started; without it, yield a single one.
+
+    Raises:
+        PipelineError: if another rank was killed.
+        SystemExit: with 1, if another rank failed before and says why.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or "RANK" not in os.environ:  # some schedulers set WORLD_SIZE for other ends
+        yield ALONE
+        return
+    store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+    # What ranks agree on lies on the CPU: a GPU has only gradients to sum, and is not waited for.
+    gpus = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpus else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world,
+        timeout=PATIENCE,
+    )
+    console.quiet = rank > 0
+    failed, before = False, signal.getsignal(signal.SIGTERM)
+    try:
+        yield Ranks(rank, world)
+    except BaseException as error:
+        failed = True
+        if isinstance(error, Exception):
+            # torchrun soon ends all; what this rank has to say must not be lost over that.
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if _failed_before(store, isinstance(error, Exception)):
+            sys.exit(1)
+        if _lost_contact(error):
+            raise PipelineError(
+                "another rank was killed, or its machine is gone. To go on, run the same torchrun "
+                "command again, train-head with --resume."
+            ) from error
+        raise
+    finally:
+        console.quiet = False
+        if not (failed and gpus):  # NCCL might wait for who is gone
+            gc.collect()  # a head that lives on would keep gloo's threads, which must end before us
+            dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failed_before(store: Any, fails: bool) -> bool:
+    """Whether another rank has failed already; note it if this one does."""
+    try:
+        return store.add("failed", int(fails)) > int(fails)
+    except RuntimeError:  # torchrun itself is gone
+        return False
+
+
+def _lost_contact(error: BaseException) -> bool:
+    """Whether an error is what torch says of a rank that is gone."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )

@@ -1,0 +1,100 @@
+"""What a training takes from a cache: two splits, what counts as right, and the answer classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
+from frozen_vqa.pipeline.answers.answers_file import read_vocabulary
+from frozen_vqa.pipeline.answers.vocabulary import (
+    ClassScores,
+    Vocabulary,
+    build_vocabulary,
+    class_scores,
+)
+from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """All of it but the features; the same for trainings with the same splits and answers.
+
+    Attributes:
+        cache: The cache.
+        splits: Those that are trained and validated on, by name.
+        vocabulary: The answers that are classes.
+        rules: By which answers are scored.
+    """
+
+    cache: FeatureCache
+    splits: Mapping[str, SplitTable]
+    vocabulary: Vocabulary
+    rules: Rules
+
+    @cached_property
+    def scores(self) -> dict[str, ClassScores]:
+        """What each class scores on each question, by split."""
+        return {
+            name: class_scores(split.answers, self.vocabulary, rules=self.rules)
+            for name, split in self.splits.items()
+        }
+
+    @cached_property
+    def ceilings(self) -> dict[str, float]:
+        """Percent that a head would score that always picks the best class, by split."""
+        return {
+            name: percent(float(scores.best().mean()), self.rules)
+            for name, scores in self.scores.items()
+        }
+
+    def describe(self) -> str:
+        """Return for people how many classes there are, and how far one can come with them."""
+        where = " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
+        return (
+            f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "
+            f"them scores {where}"
+        )
+
+
+def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
+    """Read the splits that the settings name; read or build the vocabulary.
+
+    Raises:
+        CacheError: if the cache or a split is missing, damaged, or has no answers.
+        ConfigError: if no answer can be a class, or the file of answers is not one.
+    """
+    cache = FeatureCache(cache_path)
+    splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
+    for name, split in splits.items():
+        _require_answers(cache, name, split)
+    rules = pick_rules((len(a) for split in splits.values() for a in split.answers), None)
+    if config.answers_file:
+        vocabulary = read_vocabulary(Path(config.answers_file))
+    else:
+        vocabulary = build_vocabulary(
+            splits[config.train_split].answers,
+            min_count=config.min_answer_count,
+            top=config.top_answers or None,
+        )
+    data = TrainData(cache, splits, vocabulary, rules)
+    if not len(data.scores[config.train_split].classes):
+        raise ConfigError(
+            f"{config.answers_file}: no question of split {config.train_split!r} has one of its "
+            f"{len(vocabulary):,} answers, such as {vocabulary.answers[0]!r}; give the answers of "
+            f"this data set"
+        )
+    return data
+
+
+def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
+    unanswered = sum(1 for answers in split.answers if not answers)
+    if unanswered:
+        raise CacheError(
+            f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
+            f"no answers, so it can be neither trained nor validated on; name another split"
+        )
+    if not len(split):
+        raise CacheError(f"{cache.directory}: split {name!r} has no questions")

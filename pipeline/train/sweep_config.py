@@ -1,0 +1,142 @@
+"""The heads of a sweep: a TOML file of settings, some of which have several values.
+
+    epochs = 10                     what all heads have in common
+    lr = [0.001, 0.0005]            a list: one head for each value
+    seed = [0, 1, 2]                several lists: one head for each combination
+
+    [[head]]                        a head that is told by itself; lists above and within are
+    name = "wide"                   combined with it as well
+    width = 512
+
+Heads train on the same batches, so that what decides these is the same for all: see `SHARED`.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.pipeline.config import (
+    TrainConfig,
+    beside,
+    make_config,
+    read_settings,
+    require_known,
+    require_one_rule,
+)
+from frozen_vqa.pipeline.errors import ConfigError
+
+SHARED = (
+    "train_split",
+    "val_split",
+    "min_answer_count",
+    "top_answers",
+    "answers_file",
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "group_by_image",
+    "order_seed",
+)
+"""Settings that decide which questions make a batch and a step, and what their targets are."""
+
+NAME = re.compile(r"\w[\w.,=+-]{0,149}")
+"""A head's name is that of its run folder."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A head as the file tells it: its name there, and what lists gave it."""
+
+    name: str | None
+    chosen: Mapping[str, Any]
+    config: TrainConfig
+
+
+def load_sweep(path: Path, overrides: Mapping[str, Any]) -> dict[str, TrainConfig]:
+    """Return the settings of each head by its name.
+
+    A head is named after the settings that tell it from others, as in "lr=0.001,seed=0", and where
+    the file names it, after that and what it has from lists.
+
+    Args:
+        path: The TOML file.
+        overrides: Settings that win for all heads; those that are None are as if not given.
+
+    Raises:
+        ConfigError: if the file cannot be read, a name or value is not known, two heads are the
+            same, or they cannot train on the same batches.
+    """
+    settings = read_settings(path, also=("head",))
+    tables = settings.pop("head", [{}])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ConfigError(f"{path}: head has to be tables, each beginning with [[head]]")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    asked = [head for table in tables for head in _heads(path, settings, table, given)]
+    _require_shared(path, [head.config for head in asked])
+    return _named(path, asked)
+
+
+def _heads(
+    path: Path, settings: Mapping[str, Any], table: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[_Asked]:
+    """Return the heads of one table: one for each combination of values."""
+    require_known(path, table, also=("name",))
+    name = table.get("name")
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ConfigError(
+            f"{path}: name is {name!r}; needed is the name of a folder: letters, digits and .,=+-"
+        )
+    merged = {**settings, **table, **given}
+    merged.pop("name", None)
+    lists = {key: value for key, value in merged.items() if isinstance(value, list)}
+    for key, values in lists.items():
+        if not values:
+            raise ConfigError(f"{path}: {key} is an empty list; give it a value")
+    heads = []
+    for combination in itertools.product(*lists.values()):
+        chosen = dict(zip(lists, combination, strict=True))
+        try:
+            config = make_config({**beside(path, {**merged, **chosen}), **given})
+            require_one_rule(given, config)
+            heads.append(_Asked(name, chosen, config))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return heads
+
+
+def _require_shared(path: Path, configs: Sequence[TrainConfig]) -> None:
+    for name in SHARED:
+        one = getattr(configs[0], name)
+        for config in configs[1:]:
+            other = getattr(config, name)
+            if other != one:
+                raise ConfigError(
+                    f"{path}: {name} is {one!r} for one head and {other!r} for another, and heads "
+                    f"of a sweep train on the same batches. Give it one value, or make two sweeps."
+                )
+
+
+def _named(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
+    settings = [asdict(head.config) for head in asked]
+    differing = [
+        field.name
+        for field in fields(TrainConfig)
+        if any(one[field.name] != settings[0][field.name] for one in settings)
+    ]
+    found: dict[str, TrainConfig] = {}
+    for head in asked:
+        keys = differing if head.name is None else [key for key in differing if key in head.chosen]
+        parts = [f"{key}={_spelled(getattr(head.config, key))}" for key in keys]
+        name = ",".join([head.name, *parts] if head.name else parts) or "head"
+        if name in found:
+            raise ConfigError(f"{path}: two heads are called {name!r}; give each a name of its own")
+        found[name] = head.config
+    return found
+
+
+def _spelled(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,98 @@
+"""The heads of a sweep in the order of their accuracy: a live table, or lines in a log."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from frozen_vqa.pipeline.batches.plan import Order
+from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.system.console import Advance, console, progress, progress_bar
+
+
+class SweepTable:
+    """What each head has come to.
+
+    Args:
+        names: Of the heads.
+        config: What they have in common.
+    """
+
+    def __init__(self, names: Sequence[str], config: TrainConfig) -> None:
+        self._config = config
+        self._last: dict[str, Mapping[str, Any]] = {name: {} for name in names}
+        self._best = dict.fromkeys(names, -1.0)
+        self._failed: set[str] = set()
+        self._bar = progress_bar()
+
+    def add(self, name: str, line: Mapping[str, Any]) -> None:
+        """Note a line of a head's metrics.jsonl."""
+        self._last[name] = line
+        self._best[name] = max(self._best[name], line["accuracy"])
+
+    def fail(self, name: str) -> None:
+        """Note that a head does not go on."""
+        self._failed.add(name)
+
+    def ranked(self) -> list[str]:
+        """Return the names, the one with the best epoch so far first."""
+        return sorted(self._best, key=lambda name: (name in self._failed, -self._best[name]))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show table and progress while the block runs, if there is a terminal."""
+        if not console.is_terminal:
+            yield
+            return
+        with Live(
+            get_renderable=lambda: Group(self.render(), self._bar), console=console, transient=True
+        ):
+            yield
+
+    @contextmanager
+    def progress(self, what: str, order: Order) -> Iterator[Advance]:
+        """Show the progress of an epoch; yields the function to call after each batch."""
+        if not console.is_terminal:
+            with progress(what, order.questions) as advance:
+                yield advance
+            return
+        task = self._bar.add_task(what, total=order.questions, note="")
+        yield lambda count=1: self._bar.update(task, advance=count)
+        self._bar.remove_task(task)
+
+    def show(self) -> None:
+        """Print the ranks, one line a head, where there is no live table."""
+        if console.is_terminal:
+            return
+        for rank, name in enumerate(self.ranked(), start=1):
+            if line := self._last[name]:
+                console.print(
+                    f"{rank}. {name}: epoch {line['epoch']}/{self._config.epochs}, loss "
+                    f"{line['loss']:.4f}, accuracy {line['accuracy']:.2f} % on "
+                    f"{self._config.val_split}, best {self._best[name]:.2f} %",
+                    soft_wrap=True,
+                )
+
+    def render(self) -> Table:
+        """Return the table as it is now."""
+        table = Table(box=SIMPLE_HEAD)
+        for title in ("", "head", "epoch", "loss", "accuracy", "best"):
+            table.add_column(title, justify="left" if title == "head" else "right")
+        for rank, name in enumerate(self.ranked(), start=1):
+            line = self._last[name]
+            cells = ["", "", "", ""]
+            if line:
+                cells = [
+                    f"{line['epoch']}/{self._config.epochs}",
+                    f"{line['loss']:.4f}",
+                    f"{line['accuracy']:.2f}",
+                    f"{self._best[name]:.2f}",
+                ]
+            if name in self._failed:
+                cells[0] = "failed"
+            table.add_row(str(rank), name, *cells)
+        return table

@@ -1,0 +1,177 @@
+"""Chunks that lie aside are used if they are what is wanted, whoever made them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frozen_vqa.cache import CacheBusyError, CacheError, CacheWriter, FeatureCache, load_manifest
+from frozen_vqa.cache.aside import ASIDE, chunk_key, lay_aside
+from frozen_vqa.cache.shards import image_shard
+from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.extract.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.extract import cache_spec, extract
+from frozen_vqa.pipeline.extract.images import encode_images
+from frozen_vqa.pipeline.extract.plan import make_plan
+from frozen_vqa.pipeline.extract.shard_queue import find_work
+from frozen_vqa.pipeline.extract.throughput import Pace
+from frozen_vqa.pipeline.sources.example import Id, VqaExample
+from frozen_vqa.pipeline.system.ranks import Ranks
+from tests.support.frozen import BAD, Images, Source, Text, files, picture
+
+IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
+QUESTIONS = {"val": [VqaExample(i, image, f"ab{i}", ("x",)) for i, image in enumerate(IMAGE_IDS)]}
+SHARD_BYTES = 450
+
+
+def source_of(*bad: Id) -> Source:
+    pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
+    return Source(QUESTIONS, pictures | dict.fromkeys(bad, BAD))
+
+
+def run(cache: Path, *, source: Source | None = None, **settings: Any) -> tuple[Images, Text]:
+    source, images, text = source or source_of(), Images(), Text()
+    plan = make_plan(source, splits=["val"], text=text)
+    how: dict[str, Any] = {"dtype": "float32", "batch_size": 2, "shard_bytes": SHARD_BYTES}
+    extract(source, plan, cache=cache, images=images, text=text, **how | settings)
+    return images, text
+
+
+class Outliving(Ranks):
+    """The second of two ranks; when it has done its part, the first is found to be dead."""
+
+    calls = 0
+
+    def wait(self) -> None:
+        Outliving.calls += 1
+        if Outliving.calls % 3 == 0:
+            raise PipelineError("another rank has stopped")
+
+
+def second_rank(cache: Path, *, source: Source | None = None, **settings: Any) -> None:
+    with CacheWriter(cache, cache_spec(Images(), Text(), "float32")):
+        pass
+    with pytest.raises(PipelineError, match="another rank"):
+        run(cache, source=source, ranks=Outliving(1, 2), **settings)
+
+
+def asides(cache: Path) -> set[str]:
+    return {name for name in files(cache) if ASIDE.fullmatch(Path(name).name)}
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, bytes]:
+    run(tmp_path / "whole")
+    return files(tmp_path / "whole")
+
+
+def test_what_a_dead_extraction_has_finished_is_not_made_again(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    second_rank(cache)
+    done = asides(cache)
+    assert len([name for name in done if name.startswith("images/")]) == 2  # one chunk of three
+    images, _ = run(cache)
+
+    assert len(images.encoded) == 5  # eight pictures, three to a chunk
+    assert files(cache) == whole
+
+
+def test_chunks_of_another_extraction_are_not_taken_for_ours(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A rank that outlives its job lays aside what its own plan said, under its own name."""
+    cache = tmp_path / "cache"
+    other = source_of()
+    other.splits = {"val": QUESTIONS["val"][::-1]}
+    second_rank(cache, source=other)
+    second_rank(cache, origin={"dataset": "other"})
+    assert asides(cache)
+    images, _ = run(cache)
+
+    assert len(images.encoded) == 8
+    assert files(cache) == whole  # and what nobody took is gone
+
+
+@pytest.mark.parametrize("suffix", ["shard", "json"])
+@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: bytes(len(d)), lambda d: b"{}"])
+def test_a_chunk_that_is_not_whole_is_made_again(
+    change: Callable[[bytes], bytes], suffix: str, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    second_rank(cache)
+    for name in asides(cache):
+        if name.endswith(suffix):
+            (cache / name).write_bytes(change((cache / name).read_bytes()))
+    images, _ = run(cache)
+
+    assert len(images.encoded) == 8
+    assert files(cache) == whole
+
+
+def test_what_could_not_be_read_is_tried_again(whole: dict[str, bytes], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    second_rank(cache, source=source_of(9))
+    run(cache)
+
+    assert files(cache) == whole
+
+
+def test_the_name_of_a_chunk_tells_all_that_fixes_it() -> None:
+    spec = cache_spec(Images(), Text(), "float32")
+    keys = {
+        chunk_key(spec, {}, ["a"]),
+        chunk_key(spec, {}, ["a", "b"]),
+        chunk_key(spec, {}, ["ab"]),
+        chunk_key(spec, {"dataset": "x"}, ["a"]),
+        chunk_key(cache_spec(Images(), Text(), "float16"), {}, ["a"]),
+        chunk_key(cache_spec(Images(scale=2), Text(), "float32"), {}, ["a"]),
+    }
+    assert len(keys) == 6
+
+
+def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    spec = cache_spec(Images(), Text(), "float32")
+    source = source_of()
+    plan = make_plan(source, splits=["val"], text=Text())
+    first = CacheWriter(cache, spec).__enter__()
+    work = find_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
+    key, ids = next(iter(work.images.items()))
+    encoding = encode_images(source, [ids], Images(), spec, batch_size=BatchSize(2), pace=Pace())
+    new = next(encoding).new
+    (cache / ".lock").unlink()  # somebody tidies up
+    run(cache)  # and starts another
+    first.manifest = load_manifest(cache)
+    before = files(cache)
+    lay_aside(cache, key, image_shard(spec, new), kind="images")
+
+    for change in (
+        lambda: first.adopt("images", [key]),
+        lambda: first.replace_shard(0, image_shard(spec, new)),
+        lambda: first.__exit__(None, None, None),
+    ):
+        with pytest.raises(CacheBusyError, match="no longer holds the writers' lock"):
+            change()
+        left = asides(cache)
+        assert len(left) == 2
+        assert {name: data for name, data in files(cache).items() if name not in left} == before
+
+
+def test_a_name_that_no_split_can_have_is_refused_before_any_work(tmp_path: Path) -> None:
+    for name in ("a/b", "x" * 250, "tab\there", ".", ""):
+        source = source_of()
+        source.splits = {name: QUESTIONS["val"]}
+        images = Images()
+        plan = make_plan(source, splits=[name], text=Text())
+        with pytest.raises(CacheError, match="its name must do for a file"):
+            extract(source, plan, cache=tmp_path / "cache", images=images, text=Text())
+        assert images.encoded == []
+        assert not (tmp_path / "cache").exists()
+    longest = "x" * 236
+    source.splits = {longest: QUESTIONS["val"]}
+    plan = make_plan(source, splits=[longest], text=Text())
+    extract(source, plan, cache=tmp_path / "cache", images=Images(), text=Text())
+    assert len(FeatureCache(tmp_path / "cache").split(longest)) == 8

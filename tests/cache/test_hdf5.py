@@ -1,0 +1,279 @@
+"""Any h5py reads what we write; we believe only files that we could have written."""
+
+import itertools
+import mmap
+import re
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.files import row_digest
+from frozen_vqa.cache.hdf5 import ALIGNMENT, Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from frozen_vqa.cache.layout import read_layout
+
+ROWS = np.arange(3 * 4 * 500, dtype=np.float16).reshape(3, 4, 500)
+FEW = np.array([[1.5, -2.0, 3.25]], dtype=np.float32)
+COLUMN = np.array([7, -1, 2**40, 0], dtype=np.int64)
+FLOAT16, INT64 = np.dtype(np.float16), np.dtype(np.int64)
+
+in_one_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
+
+
+def written(path: Path, datasets: dict[str, np.ndarray]) -> Path:
+    path.write_bytes(hdf5_bytes(datasets))
+    return path
+
+
+def opened(datasets: dict[str, np.ndarray]) -> Hdf5File:
+    return Hdf5File(Path("a.h5"), hdf5_bytes(datasets))
+
+
+def test_plain_h5py_reads_what_we_write(tmp_path: Path) -> None:
+    arrays = {"rows": ROWS, "few": FEW, "column": COLUMN, "none": COLUMN[:0]}
+    path = written(tmp_path / "a.h5", arrays)
+
+    with h5py.File(path) as file:
+        assert set(file) == set(arrays)
+        for name, array in arrays.items():
+            dataset = file[name]
+            plist = dataset.id.get_create_plist()
+            assert dataset.dtype == array.dtype
+            np.testing.assert_array_equal(dataset[()], array)
+            assert plist.get_layout() == h5py.h5d.CONTIGUOUS
+            assert plist.get_nfilters() == 0
+        assert file["rows"].id.get_offset() % ALIGNMENT == 0
+
+
+def test_arrays_are_read_only_views_of_a_mapped_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.h5", {"first": COLUMN, "rows": ROWS, "rows2": ROWS + 1})
+    with path.open("r+b") as handle:
+        mapped = mmap.mmap(handle.fileno(), 0)  # writable, as `array` must not be
+    file = Hdf5File(path, mapped)
+    rows, rows2 = (file.array(name, ROWS.shape, FLOAT16) for name in ("rows", "rows2"))
+    del file
+
+    whole = np.frombuffer(mapped, np.uint8)
+    for found, expected in ((rows, ROWS), (rows2, ROWS + 1)):
+        np.testing.assert_array_equal(found, expected)
+        assert np.shares_memory(found, whole)
+        assert found.ctypes.data % mmap.PAGESIZE == 0
+        with pytest.raises(ValueError, match="read-only"):
+            found[0] = 0
+    del mapped, whole
+    np.testing.assert_array_equal(rows, ROWS)
+
+
+@given(
+    st.dictionaries(
+        st.text("abcXYZ_019", min_size=1, max_size=8),
+        arrays_of.arrays(
+            st.sampled_from(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]),
+            arrays_of.array_shapes(min_side=0, max_dims=4, max_side=6),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_arrays_come_back_as_they_were(arrays: dict[str, np.ndarray]) -> None:
+    file = opened(arrays)
+
+    for name, array in arrays.items():
+        found = file.array(name, array.shape, array.dtype)
+        assert found.tobytes() == array.tobytes()
+        assert (found.shape, found.dtype, found.flags.writeable) == (
+            array.shape,
+            array.dtype,
+            False,
+        )
+
+
+def test_the_same_arrays_give_the_same_bytes() -> None:
+    datasets = {"rows": ROWS, **text_datasets("name", ["a", "", "ü"])}
+    began = int(time.time())
+    data = hdf5_bytes(datasets)
+
+    assert data == hdf5_bytes({name: a.copy() for name, a in datasets.items()})
+    for second in range(began, int(time.time()) + 1):  # no time of making is stored
+        assert struct.pack("<I", second) not in data
+    assert hdf5_bytes(datasets) != hdf5_bytes(datasets | {"rows": ROWS + 1})
+
+
+def test_we_read_what_plain_h5py_wrote(tmp_path: Path) -> None:
+    digests = np.array([row_digest(COLUMN)], dtype=np.uint64)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["rows"] = ROWS
+        file["column"] = COLUMN
+        file["column_xxh3"] = digests
+
+    file = Hdf5File(tmp_path / "a.h5", (tmp_path / "a.h5").read_bytes())
+    np.testing.assert_array_equal(file.array("rows", ROWS.shape, FLOAT16), ROWS)
+    np.testing.assert_array_equal(file.column("column"), COLUMN)
+
+
+@in_one_folder
+@given(st.lists(st.text(max_size=8), max_size=6))
+def test_texts_come_back_as_they_were(tmp_path: Path, texts: list[str]) -> None:
+    path = written(tmp_path / "a.h5", text_datasets("name", texts))
+
+    assert Hdf5File(path, path.read_bytes()).texts("name") == texts
+    with h5py.File(path) as plain:
+        joined, offsets = plain["name_utf8"][()].tobytes(), plain["name_offsets"][()]
+    assert [joined[a:b].decode() for a, b in itertools.pairwise(offsets)] == texts
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5))
+def test_columns_come_back_as_they_were(values: list[int]) -> None:
+    file = opened(column_datasets("n", np.array(values, dtype=np.int64)))
+
+    assert file.column("n").tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (None, "'x' is missing, but the manifest needs it"),
+        (COLUMN[:3], r"'x' is int64 \(3,\), but the manifest needs int64 \(4,\)"),
+        (COLUMN[None], r"'x' is int64 \(1, 4\), but the manifest needs int64 \(4,\)"),
+        (COLUMN.astype("u8"), "'x' is uint64 .*needs int64"),
+        (COLUMN.astype("f8"), "'x' is float64 .*needs int64"),
+        (COLUMN.astype("i4"), "'x' is int32 .*needs int64"),
+    ],
+)
+def test_a_dataset_other_than_needed_is_refused(array: np.ndarray | None, message: str) -> None:
+    file = opened({"y": COLUMN} if array is None else {"x": array, "y": COLUMN})
+
+    with pytest.raises(CacheDamagedError, match=f"^a.h5: {message}"):
+        file.array("x", COLUMN.shape, INT64)
+    with pytest.raises(CacheDamagedError, match=r"^a.h5: 'x"):
+        file.column("x")
+
+
+def test_a_column_is_checked_against_its_digest() -> None:
+    whole = column_datasets("n", COLUMN)
+    other = column_datasets("n", COLUMN + 1)
+
+    for changes, message in (
+        ({"n": other["n"]}, "'n' differs from its digest"),
+        ({"n_xxh3": other["n_xxh3"]}, "'n' differs from its digest"),
+        ({"n_xxh3": np.zeros(2, np.uint64)}, r"'n_xxh3' is uint64 \(2,\)"),
+        ({"n": COLUMN[:, None]}, r"'n' is int64 \(4, 1\)"),
+    ):
+        with pytest.raises(CacheDamagedError, match=f"^a.h5: {message}"):
+            opened(whole | changes).column("n")
+    with pytest.raises(CacheDamagedError, match=r"^a.h5: 'n_xxh3' is missing"):
+        opened({"n": COLUMN}).column("n")
+
+
+def test_a_file_that_we_would_not_write_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    """`test_cache_layout.py` has one of every kind; here, that the file is named."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["rows"] = ROWS
+        file.create_dataset("x", data=COLUMN, chunks=(2,))
+
+    with pytest.raises(CacheDamagedError, match=f"^{re.escape(str(path))}: dataset 'x' is chunked"):
+        Hdf5File(path, path.read_bytes())
+    with pytest.raises(CacheDamagedError, match=f"^{re.escape(str(path))}: not an HDF5 file"):
+        Hdf5File(path, b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (column_datasets("t_offsets", np.array([0, 1, 4])), "offsets do not fit"),
+        (column_datasets("t_offsets", np.array([1, 2, 3])), "offsets do not fit"),
+        (column_datasets("t_offsets", np.array([0, 4, 2, 3])), "offsets do not fit"),
+        (column_datasets("t_offsets", COLUMN[:0]), "offsets do not fit"),
+        (column_datasets("t_offsets", np.array([0.0, 3.0])), "float64 .*needs int64"),
+        (column_datasets("t_utf8", np.frombuffer(b"a\xff\xfe", np.uint8)), "is not UTF-8"),
+        (column_datasets("t_utf8", np.array([1, 2, 3])), "int64 .*needs uint8"),
+        ({"t_utf8": np.frombuffer(b"axc", np.uint8)}, "'t_utf8' differs from its digest"),
+        ({"t_offsets": np.array([0, 2, 3])}, "'t_offsets' differs from its digest"),
+        ({"t_utf8_xxh3": COLUMN[:1]}, "int64 .*needs uint64"),
+    ],
+)
+def test_text_that_does_not_fit_together_is_refused(
+    changes: dict[str, np.ndarray], message: str
+) -> None:
+    file = opened(text_datasets("t", ["a", "bc"]) | changes)
+
+    with pytest.raises(CacheDamagedError, match=message):
+        file.texts("t")
+
+
+def flips(data: bytes, places: range | list[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield copies of a file in which one bit of each of these bytes is the other way round."""
+    for place in places:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        yield place, bytes(damaged)
+
+
+def test_no_flipped_bit_is_read_as_something_else() -> None:
+    """One bit of every byte that is not a filler, of structures as of data."""
+    rows = np.arange(2 * 3 * 5, dtype=np.float16).reshape(2, 3, 5) + 1
+    digests = [row_digest(row) for row in rows]
+    datasets = {"rows": rows, "rows_xxh3": np.array(digests, dtype=np.uint64)}
+    data = hdf5_bytes({**datasets, **text_datasets("id", ["a", "bcd", "é"])})
+    seen = {"refused": 0, "row": 0, "same": 0}
+    for _, damaged in flips(data, [place for place, byte in enumerate(data) if byte]):
+        try:
+            file = Hdf5File(Path("a.h5"), damaged)
+            found = file.array("rows", rows.shape, FLOAT16)
+            stored = file.array("rows_xxh3", (2,), np.dtype(np.uint64))
+            texts = file.texts("id")
+        except CacheDamagedError:
+            seen["refused"] += 1
+            continue
+        good = [row_digest(row) == one for row, one in zip(found, stored, strict=True)]
+        np.testing.assert_array_equal(found[good], rows[good])
+        assert texts == ["a", "bcd", "é"]
+        seen["same" if all(good) else "row"] += 1
+    assert min(seen.values()) > 20, seen
+
+
+def test_the_structure_digest_covers_every_byte_but_the_features() -> None:
+    features = {"rows": ROWS[:, :, :50], "more": FEW}
+    data = hdf5_bytes({**features, "none": ROWS[:0], **text_datasets("id", ["a", "bcd"])})
+    names = [*features, "none", "absent"]
+    whole = Hdf5File(Path("a.h5"), data).structure_digest(names)
+    extents = [read_layout(memoryview(data), "a.h5")[name] for name in features]
+    inside = {i for e in extents for i in range(e.offset, e.offset + e.nbytes)}
+    seen = {"inside": 0, "refused": 0, "changed": 0}
+    for place, damaged in flips(data, range(len(data))):
+        try:
+            found = Hdf5File(Path("a.h5"), damaged).structure_digest(names)
+        except CacheDamagedError:
+            assert place not in inside
+            seen["refused"] += 1
+            continue
+        assert (found == whole) == (place in inside), place
+        seen["inside" if place in inside else "changed"] += 1
+    assert seen["inside"] == len(inside) == 3 * 4 * 50 * 2 + 3 * 4
+    assert min(seen.values()) > 200, seen
+
+
+def test_the_structure_digest_knows_what_was_left_out() -> None:
+    """Three equal arrays: what remains is the same bytes, whichever is left out."""
+    file = opened(dict.fromkeys("abc", COLUMN))
+    sets = ["", "a", "b", "c", "ab", "bc", "ac", "abc"]
+    digests = {names: file.structure_digest(list(names)) for names in sets}
+
+    assert len(set(digests.values())) == len(sets)
+    assert file.structure_digest(["c", "a", "a"]) == digests["ac"]
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in digests.values())
+    other = opened({"a": COLUMN + 1, "b": COLUMN, "c": COLUMN})
+    assert other.structure_digest(["a"]) == digests["a"]
+    assert other.structure_digest(["b"]) != digests["b"]

@@ -1,0 +1,139 @@
+"""Two live writers never meet, and no dead one is in the way: with flock and with leases."""
+
+import errno
+import json
+import os
+import socket
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from frozen_vqa.cache import lock
+from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.cache.lock import sole_writer
+from tests.support import locks
+from tests.support.locks import OTHERS, back_date, child, failing_flock, leave_lease, refused
+
+# Fixtures; the second asks for the first.
+no_flock, mode = locks.no_flock, locks.mode
+
+
+def test_a_second_writer_is_refused_until_the_first_is_dead(mode: str, tmp_path: Path) -> None:
+    with child(tmp_path, mode) as first:
+        assert first.ask() == "held"
+        who = rf"process {first.pid} on {socket.gethostname()}, since \d{{4}}-\d\d-\d\d \d\d:"
+        with (
+            pytest.raises(CacheBusyError, match=rf"\({who}.*another --cache"),
+            sole_writer(tmp_path),
+        ):
+            pass
+        assert first.ask() == "held"
+        first.die()
+        with sole_writer(tmp_path) as held:
+            assert held.leased == (mode == "lease")
+            held.require()
+            assert json.loads(held.path.read_bytes())["pid"] == os.getpid()
+
+
+def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd"), threading.active_count()
+    with sole_writer(tmp_path) as first:
+        first.require()
+        assert f"process {os.getpid()} on " in refused(tmp_path)
+    with pytest.raises(KeyboardInterrupt), sole_writer(tmp_path):
+        raise KeyboardInterrupt
+    with sole_writer(tmp_path) as held:
+        held.require()
+    assert (os.listdir("/proc/self/fd"), threading.active_count()) == before
+    assert len(list(tmp_path.iterdir())) == (1 if mode == "flock" else 2)
+
+
+def test_what_stood_in_the_lock_before_is_gone(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 5 on a host with a long name " * 100)
+    with sole_writer(tmp_path):
+        assert f"process {os.getpid()} on " in refused(tmp_path)
+
+
+def test_another_failure_of_flock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(lock.fcntl, "flock", failing_flock(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), sole_writer(tmp_path):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_lock_file_deleted_under_its_holder(tmp_path: Path) -> None:
+    with sole_writer(tmp_path) as first:
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(CacheBusyError, match=r"\.lock: .* no longer holds .* was deleted"):
+            first.require()
+        with sole_writer(tmp_path) as second:
+            second.require()
+            with pytest.raises(CacheBusyError, match="run the same command again"):
+                first.require()
+
+
+def test_a_lock_file_deleted_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a file that is no longer there would keep nobody out."""
+    real, path = lock.fcntl.flock, tmp_path / ".lock"
+    deletions = [lambda: path.write_text(""), lambda: None]  # made anew by another, and not
+
+    def flock(handle: int, operation: int) -> None:
+        if deletions:
+            path.unlink()
+            deletions.pop()()
+        real(handle, operation)
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with sole_writer(tmp_path) as held:
+        assert not deletions
+        held.require()
+        assert f"process {os.getpid()} on " in refused(tmp_path)
+
+
+def test_who_has_flock_respects_a_lease(tmp_path: Path) -> None:
+    lease = leave_lease(tmp_path, OTHERS)
+    assert "(process 7 on elsewhere, since yesterday)" in refused(tmp_path)
+    back_date(lease, lock.LEASE_STALE + 1)
+    with sole_writer(tmp_path) as held:
+        assert not held.leased
+        held.require()
+
+
+def test_of_several_processes_one_wins(mode: str, tmp_path: Path) -> None:
+    if mode == "lease":
+        leave_lease(tmp_path, OTHERS, age=lock.LEASE_STALE + 1)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(child(tmp_path, mode)) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        answers = sorted(writer.answer() for writer in writers)
+        assert answers[0].startswith(f"{tmp_path}: another process is writing")
+        assert [answer for answer in answers if answer == "held"] == ["held"]
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
+def test_a_link_in_the_place_of_a_lock_is_not_followed(name: str, tmp_path: Path) -> None:
+    """A cache from somebody else must not make us write over a file of ours."""
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("three years")
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    (directory / name).symlink_to(thesis)
+
+    with suppress(OSError, CacheBusyError), sole_writer(directory):
+        pass
+    assert thesis.read_text() == "three years"
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
+def test_a_pipe_in_the_place_of_a_lock_does_not_block(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+
+    with suppress(OSError, CacheBusyError), sole_writer(tmp_path):
+        pass

@@ -1,0 +1,130 @@
+"""The table of a split comes back as it was, ids of both kinds and all answers included."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
+from frozen_vqa.cache.splits import SplitTable, read_split
+
+texts = st.text(max_size=6)
+integers = st.integers(-(2**63), 2**63 - 1)
+few_answers = st.lists(
+    st.sampled_from(["yes", "no", "", "café", "2", "\u3042"]) | texts, max_size=11
+)
+rows = st.tuples(
+    integers | integers.map(str) | texts, integers, integers, few_answers, texts, texts
+)
+
+TABLE = SplitTable(
+    question_ids=[7, "7", "q-ü"],
+    image_rows=np.array([4, 0, 4]),
+    question_rows=np.array([1, 1, 0]),
+    answers=[("yes", "no", "yes"), (), ("two",)],
+    question_types=["is it", "", "how many"],
+    answer_types=["yes/no", "", "number"],
+)
+
+
+def same(found: SplitTable, expected: SplitTable) -> None:
+    assert list(found.question_ids) == list(expected.question_ids)
+    assert [type(i) for i in found.question_ids] == [type(i) for i in expected.question_ids]
+    np.testing.assert_array_equal(found.image_rows, expected.image_rows)
+    np.testing.assert_array_equal(found.question_rows, expected.question_rows)
+    assert list(found.answers) == list(expected.answers)
+    assert list(found.question_types) == list(expected.question_types)
+    assert list(found.answer_types) == list(expected.answer_types)
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
+)
+@given(st.lists(rows, max_size=8))
+def test_a_split_comes_back_as_it_was(tmp_path: Path, rows: list[tuple]) -> None:
+    ids, images, questions, answers, question_types, answer_types = (
+        [row[column] for row in rows] for column in range(6)
+    )
+    table = SplitTable(
+        ids,
+        np.array(images, dtype=np.int64),
+        np.array(questions, dtype=np.int64),
+        [tuple(given) for given in answers],
+        question_types,
+        answer_types,
+    )
+    (tmp_path / "val.h5").write_bytes(table.to_hdf5())
+
+    found = read_split(opened(tmp_path / "val.h5"))
+
+    same(found, table)
+    assert len(found) == len(rows)
+
+
+def test_plain_h5py_reads_a_split(tmp_path: Path) -> None:
+    (tmp_path / "val.h5").write_bytes(TABLE.to_hdf5())
+
+    with h5py.File(tmp_path / "val.h5") as file:
+        column = {name: file[name][()] for name in file}
+    words = column["answer_utf8"].tobytes().decode()
+    cuts = column["answer_offsets"]
+    flat = [words[cuts[i] : cuts[i + 1]] for i in column["answer_index"]]
+    begin = column["answers_begin"]
+    assert [tuple(flat[begin[i] : begin[i + 1]]) for i in range(3)] == list(TABLE.answers)
+    assert column["question_id_utf8"].tobytes() == "77q-ü".encode()
+    assert column["question_id_is_integer"].tolist() == [1, 0, 0]
+    assert column["image_row"].tolist() == [4, 0, 4]
+    assert column["question_row"].tolist() == [1, 1, 0]
+
+
+def test_equal_tables_give_equal_bytes() -> None:
+    assert TABLE.to_hdf5() == SplitTable(**vars(TABLE)).to_hdf5()
+    assert TABLE.to_hdf5() != SplitTable(**{**vars(TABLE), "question_ids": [7, 7, "q-ü"]}).to_hdf5()
+
+
+def int32(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (column_datasets("image_row", np.array([4, 0])), "columns of different length"),
+        (column_datasets("question_row", np.array([1, 1, 0, 0])), "columns of different length"),
+        (text_datasets("question_id", ["7", "7"]), "columns of different length"),
+        (column_datasets("answer_type_index", int32(0, 1)), "columns of different length"),
+        (column_datasets("answer_type_index", int32(0, 1, 3)), "'answer_type' points outside"),
+        (column_datasets("answer_index", int32(0, 1, 0, -1)), "'answer' points outside"),
+        (column_datasets("answers_begin", np.array([0, 3, 3, 5])), "offsets do not fit"),
+        (column_datasets("answers_begin", np.array([0, 3, 2, 4])), "offsets do not fit"),
+        (column_datasets("answers_begin", np.array([0, 3, 4])), "columns of different length"),
+        (column_datasets("image_row", np.array([4.0, 0.0, 4.0])), "float64 .*needs int64"),
+        (
+            text_datasets("question_id", ["seven", "7", "q-ü"]),
+            "question id that is marked so is no number",
+        ),
+        ({"question_row": np.array([1, 1, 1])}, "'question_row' differs from its digest"),
+    ],
+)
+def test_columns_that_do_not_fit_together_are_refused(
+    changes: Mapping[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "val.h5"
+    path.write_bytes(TABLE.to_hdf5())
+    with h5py.File(path) as file:
+        whole = {name: file[name][()] for name in file}
+    path.write_bytes(hdf5_bytes(whole))
+    same(read_split(opened(path)), TABLE)
+
+    path.write_bytes(hdf5_bytes({**whole, **changes}))
+    with pytest.raises(CacheDamagedError, match=rf"val\.h5: .*{message}"):
+        read_split(opened(path))
+
+
+def opened(path: Path) -> Hdf5File:
+    return Hdf5File(path, path.read_bytes())

@@ -1,0 +1,303 @@
+"""What the writer refuses, removes and leaves alone; on a full disk the cache stays whole."""
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from frozen_vqa.cache import (
+    CacheBusyError,
+    CacheDamagedError,
+    CacheError,
+    CacheMismatchError,
+    CacheWriter,
+    FeatureCache,
+)
+from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.opening import read_prefixes
+from frozen_vqa.cache.quantise import dequantise, quantise
+from frozen_vqa.cache.shards import image_shard
+from frozen_vqa.cache.verify import check_file
+from tests.support.caches import (
+    PATCHES,
+    VISION_DIM,
+    add_images,
+    add_questions,
+    make_spec,
+    new_images,
+)
+from tests.support.writing import CLS, EMPTY, IDS, PICTURES, SECOND, SPLIT, names, tree, write
+
+
+@pytest.mark.parametrize("name", ["a/b", "../val", "/val", "val/"])
+def test_a_split_whose_name_is_no_file_name_is_refused(name: str, tmp_path: Path) -> None:
+    with (
+        CacheWriter(tmp_path / "cache", make_spec()) as writer,
+        pytest.raises(CacheError, match=f"split {name!r}: its name must do for a file"),
+    ):
+        writer.set_split(name, SPLIT, left_out=0)
+    assert {Path(name).name for name in tree(tmp_path)} == EMPTY
+
+
+def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
+    array = array.copy()
+    array[row].flat[-1] = value
+    return array
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("add", "what"),
+    [
+        (
+            lambda w, v: add_images(w, new_images(IDS, spoilt(PICTURES, 1, v), CLS)),
+            "made-up-vision, last layer: patch embeddings of image 'eins' (row 1)",
+        ),
+        (
+            lambda w, v: add_images(w, new_images(IDS, PICTURES, spoilt(CLS, 2, v))),
+            "made-up-vision, last layer: CLS vector of image 'ü' (row 2)",
+        ),
+        (
+            lambda w, v: add_questions(
+                w, replace(SECOND, hidden_states=spoilt(SECOND.hidden_states, 0, v))
+            ),
+            "made-up-text, layer -1: hidden state of token 2 of 'a b d' (row 0)",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_refused_and_nothing_written(
+    add: Callable[[CacheWriter, float], None], what: str, value: float, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(
+            CacheError, match=f"^{re.escape(what)}: not finite in float16; .*--dtype float32"
+        ),
+    ):
+        add(writer, value)
+
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("patches", "cls"),
+    [
+        (PICTURES.astype(np.float32), CLS),
+        (PICTURES, CLS.astype(np.float32)),
+        (PICTURES[:4], CLS),
+        (PICTURES, CLS[:4]),
+        (PICTURES.transpose(0, 2, 1), CLS),
+    ],
+)
+def test_other_shapes_and_dtypes_are_bugs(
+    patches: np.ndarray, cls: np.ndarray, tmp_path: Path
+) -> None:
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(ValueError, match=r"this cache needs float16 \(5, "),
+    ):
+        add_images(writer, new_images(IDS, patches, cls))
+    assert set(tree(tmp_path)) == EMPTY
+
+
+def test_the_largest_number_of_integers_is_that_with_its_scale() -> None:
+    spec = make_spec(dtype="int8")
+    integers, scales = quantise(50 * PICTURES)
+    new = replace(new_images(IDS, integers, CLS), patch_scales=scales)
+
+    largest = np.abs(dequantise(integers, scales)).max()
+    assert image_shard(spec, new).record.largest == largest > np.abs(CLS).max()
+    for value in (np.nan, np.inf):
+        integers, scales = quantise(spoilt(PICTURES, 1, value))
+        with pytest.raises(CacheError, match=r"patch embeddings of image 'eins' .*finite in int8"):
+            image_shard(spec, replace(new, patch_embeddings=integers, patch_scales=scales))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scales", "message"),
+    [
+        ("int8", None, "scales belong to"),
+        ("float16", np.ones(PICTURES.shape[:2], np.float16), "scales belong to"),
+        ("int8", np.ones(PICTURES.shape[:2], np.float32), r"float32 \(5, 6\), this cache needs"),
+        ("int8", np.ones((5, 1), np.float16), r"\(5, 1\), this cache needs float16 \(5, 6\)"),
+    ],
+)
+def test_scales_come_with_integers_and_never_else(
+    dtype: str, scales: np.ndarray | None, message: str
+) -> None:
+    spec = make_spec(dtype=dtype)
+    new = new_images(IDS, PICTURES.astype(spec.image_dtype), CLS)
+    with pytest.raises(ValueError, match=message):
+        image_shard(spec, replace(new, patch_scales=scales))
+
+
+def test_a_cache_made_otherwise_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+
+    with pytest.raises(CacheMismatchError, match="dtype is 'float16', asked for 'float32'"):
+        CacheWriter(tmp_path, make_spec(dtype="float32")).__enter__()
+    write_again = CacheWriter(tmp_path, make_spec())
+    with write_again:  # the refused one has given the lock back
+        assert write_again.manifest == load_manifest(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with (
+        CacheWriter(tmp_path, make_spec()),
+        pytest.raises(CacheBusyError, match=f"process {os.getpid()} "),
+    ):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+
+
+def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+
+    for place, reason in (("file", "File exists"), ("file/x", "File exists"), ("odd", "Is a dir")):
+        with pytest.raises(CacheError, match=rf"{place}: a cache cannot be .*\({reason}.*another"):
+            CacheWriter(tmp_path / place, make_spec()).__enter__()
+
+
+def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
+    write(tmp_path)
+    ours = ["cache.json", "images/00002.h5", "images/aside-0123456789abcdef.shard.89abcdef",
+            "questions/00001.h5", "splits/val.h5"]  # fmt: skip
+    others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
+    (tmp_path / "downloads").mkdir()
+    for name in [*ours, *others]:
+        (tmp_path / f"{name}.partial").write_bytes(b"half")
+    with CacheWriter(tmp_path, make_spec()):
+        pass
+
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.partial")}
+    assert left == {f"{name}.partial" for name in others}
+
+
+def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    dead = ["images/00002.h5", "images/00001~2.h5", "splits/val~2.h5"]
+    aside = ["images/aside-0123456789abcdef.shard", "questions/aside-0123456789abcdef.shard"]
+    others = ["images/mine.h5", "images/0001.json", "images/7.h5", "splits/mine.h5", "notes.json",
+              "00009.h5", "downloads/00000.h5"]  # fmt: skip
+    (tmp_path / "images" / "00009.h5").mkdir()
+    (tmp_path / "downloads").mkdir()
+    for name in [*dead, *aside, *others]:
+        (tmp_path / name).write_bytes(b"what it was")
+    with CacheWriter(tmp_path, make_spec()):  # what lies aside may be of use to it
+        assert set(tree(tmp_path)) == {*before, *others, *aside}
+    assert set(tree(tmp_path)) == set(before) | set(others)
+
+
+def test_a_shard_is_replaced_by_no_other_rows(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = tree(tmp_path)
+    shard = image_shard(make_spec(), new_images(IDS[:3], PICTURES[:3] * 2, CLS[:3]))
+    renamed = image_shard(make_spec(), new_images(IDS[2::-1], PICTURES[:3], CLS[:3]))
+    fewer = image_shard(make_spec(), new_images(IDS[:2], PICTURES[:2], CLS[:2]))
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        for other in (renamed, fewer):
+            with pytest.raises(CacheError, match=r"00000.h5: what was made again holds other rows"):
+                writer.replace_shard(0, other)
+        assert tree(tmp_path) == before
+        assert not writer.replace_shard(0, shard)
+    out = np.empty((1, PATCHES, VISION_DIM), np.float16)
+    FeatureCache(tmp_path).read_images(np.array([2]), out)
+    np.testing.assert_array_equal(out[0], PICTURES[2] * 2)
+
+
+def test_shards_without_a_manifest_are_not_written_over(tmp_path: Path) -> None:
+    write(tmp_path)
+    shards = {name: data for name, data in tree(tmp_path).items() if name not in EMPTY}
+    for name in EMPTY:
+        (tmp_path / name).unlink()
+
+    with pytest.raises(CacheError, match=r"the folder 'images' is .* not empty, but neither cache"):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    assert tree(tmp_path) == shards
+
+
+def test_a_folder_with_pictures_of_a_person_is_no_cache_to_be(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00001.json").write_text("a label")
+
+    with pytest.raises(CacheError, match="give another --cache"):
+        CacheWriter(tmp_path, make_spec()).__enter__()
+    assert tree(tmp_path) == {"images/00001.json": b"a label"}
+
+
+class FullAt:
+    """From the n-th call of this kind on, the disk is full."""
+
+    def __init__(self, number: int, real: Callable[..., Any]) -> None:
+        self.left, self.real = number, real
+
+    def __call__(self, *words: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.real(*words)
+
+
+CALLS = [("replace", number) for number in range(20)]
+CALLS += [("write", number) for number in range(17)]
+CALLS += [("fsync", number) for number in range(41)]
+
+
+@pytest.mark.parametrize(("call", "number"), CALLS)
+def test_a_full_disk_ends_in_one_sentence_and_a_whole_cache(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "undisturbed")
+    whole = tree(tmp_path / "undisturbed")
+    directory = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, FullAt(number, getattr(os, call)))
+        with pytest.raises(CacheError, match=r"cannot be written .*\(No space left"):
+            write(directory)
+
+    assert not list(directory.rglob("*.partial"))
+    if (directory / "cache.json").exists():
+        manifest = load_manifest(directory)
+        for record in manifest.files:
+            assert check_file(directory, manifest, record) is None
+            assert (directory / record.file).read_bytes() == whole[record.file]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("images/00001.h5", "image_id_utf8"),
+        ("images/00001.h5", "image_id_offsets"),
+        ("questions/00000.h5", "question_utf8"),
+        ("questions/00000.h5", "prefix_parent"),
+        ("questions/00000.h5", "prefix_token"),
+    ],
+)
+def test_what_is_stored_is_not_extended_from_flipped_bits(
+    file: str, name: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    with h5py.File(tmp_path / file, "r+") as shard:
+        data = shard[name][()]
+        data[-1] ^= 1
+        shard[name][...] = data
+
+    with (
+        CacheWriter(tmp_path, make_spec()) as writer,
+        pytest.raises(CacheDamagedError, match=f"{file}: what it says of its rows is not what"),
+    ):
+        (names(tmp_path, "images"), read_prefixes(tmp_path, writer.manifest))

@@ -1,0 +1,122 @@
+"""Where features go, and that they are the same wherever they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from frozen_vqa.cache import CacheDamagedError, FeatureCache
+from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
+from frozen_vqa.pipeline.batches.residency import (
+    GPU_SHARE,
+    WORTH_A_COPY,
+    Features,
+    Place,
+    Residency,
+    choose_place,
+)
+from frozen_vqa.pipeline.errors import ConfigError
+from tests.support.caches import Made, Row, make_cache
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("asked", "need", "free", "free_on_gpu", "place"),
+    [
+        ("auto", GB // 2, 20 * GB, None, "ram"),
+        ("auto", GB // 2, 20 * GB, 24 * GB, "gpu"),
+        ("auto", GB // 2, GB, None, "mapped"),  # half of what is free
+        ("auto", 8 * GB, 900 * GB, None, "mapped"),  # the page cache is as fast
+        ("auto", 30 * GB, 900 * GB, 24 * GB, "mapped"),
+        ("auto", int(GPU_SHARE * 10 * GB), 0, 10 * GB, "gpu"),
+        ("auto", int(GPU_SHARE * 10 * GB) + 1, 0, 10 * GB, "mapped"),
+        ("auto", WORTH_A_COPY, 4 * WORTH_A_COPY, None, "ram"),
+        ("auto", WORTH_A_COPY + 1, 900 * GB, None, "mapped"),
+        ("auto", GB // 2, None, None, "mapped"),
+        ("ram", 8 * GB, 20 * GB, 24 * GB, "ram"),
+        ("ram", 8 * GB, None, None, "ram"),
+        ("mapped", 1, 20 * GB, 24 * GB, "mapped"),
+        ("gpu", 8 * GB, 0, 24 * GB, "gpu"),
+    ],
+)
+def test_features_go_where_there_is_room(
+    asked: Residency, need: int, free: int | None, free_on_gpu: int | None, place: Place
+) -> None:
+    assert choose_place(asked, need=need, free=free, free_on_gpu=free_on_gpu) == place
+
+
+@pytest.mark.parametrize(
+    ("asked", "free_on_gpu", "message"),
+    [
+        ("gpu", None, "there is no GPU and the features take 8.0 GB.*use 'mapped'"),
+        ("gpu", 10 * GB, "10.0 GB are free there and the features take 8.0 GB, which may be 70%"),
+        ("ram", None, "the features take 8.0 GB and 7.0 GB of memory are free; use 'mapped'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    asked: Residency, free_on_gpu: int | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose_place(asked, need=8 * GB, free=7 * GB, free_on_gpu=free_on_gpu)
+
+
+def test_buffers_begin_at_a_page() -> None:
+    array = aligned_empty((3, 5), np.dtype("float16"))
+    assert array.ctypes.data % 4096 == 0
+    assert array.tolist() == [[0] * 5] * 3
+    array[1] = 7
+    assert array[1].tolist() == [7] * 5
+    assert aligned_empty((0, 5), np.dtype("int8")).shape == (0, 5)
+
+
+def test_large_buffers_begin_at_a_huge_page() -> None:
+    array = aligned_empty((3, HUGE_PAGE), np.dtype("int8"))
+    assert array.ctypes.data % HUGE_PAGE == 0
+    array[-1] = 7  # to its last byte
+    assert not array[:-1].any()
+    assert (array[-1] == 7).all()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    rows = [Row(image, image % 3) for image in range(7)]
+    return make_cache(tmp_path_factory.mktemp("features"), {"train": rows})
+
+
+def test_resident_rows_are_those_of_the_cache(made: Made) -> None:
+    cache = FeatureCache(made.directory)
+    resident = ResidentImages(cache)
+    rows = np.array([6, 0, 3, 3, 5])
+    out = np.empty((5, *made.patch_embeddings.shape[1:]), np.float16)
+
+    resident.read_images(rows, out)
+
+    assert np.array_equal(out, made.patch_embeddings[rows])
+    for outside in (-1, 7):
+        with pytest.raises(IndexError, match=r"outside 0\.\.6"):
+            resident.read_images(np.array([outside]), out[:1])
+
+
+def test_damage_is_found_when_rows_become_resident(tmp_path: Path) -> None:
+    made = make_cache(tmp_path, {"train": [Row(image, 0) for image in range(7)]})
+    path = made.directory / "images/00001.h5"
+    data = bytearray(path.read_bytes())
+    data[Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset + 3] ^= 4
+    path.write_bytes(data)
+    cache = FeatureCache(made.directory)
+    with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 0 differs from its digest"):
+        ResidentImages(cache)
+
+
+def test_features_say_where_they_are(made: Made) -> None:
+    cpu = torch.device("cpu")
+    mapped = Features(FeatureCache(made.directory), device=cpu)
+    in_memory = Features(FeatureCache(made.directory), residency="auto", device=cpu)
+
+    assert mapped.describe().startswith("features: 420 B of pictures mapped, ")
+    assert in_memory.describe().startswith("features: 420 B of pictures in memory, ")
+    assert "of hidden states in memory (" in mapped.describe()
+    assert mapped.describe().endswith("of memory were free)")

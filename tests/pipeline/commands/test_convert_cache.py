@@ -1,0 +1,336 @@
+"""A converted cache is what an extraction would have made, however often it was killed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from frozen_vqa.cache import (
+    CacheDamagedError,
+    CacheError,
+    CacheMismatchError,
+    CacheWriter,
+    FeatureCache,
+)
+from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.quantise import dequantise
+from frozen_vqa.cache.spec import Json
+from frozen_vqa.pipeline.commands.convert_cache import convert_command
+from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.extract.plan import make_plan
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from tests.support.caches import Row, make_cache, make_spec
+from tests.support.command import run_command
+from tests.support.frozen import BAD, Images, Source, Text, files, picture
+from tests.support.repository import ROOT
+
+IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
+SPLITS = {
+    "train": [VqaExample(i, image, f"ab{i}", ("x",)) for i, image in enumerate(IMAGE_IDS[:6])],
+    "val": [VqaExample(i, image, f"{i}xy", ("y",)) for i, image in enumerate(IMAGE_IDS[3:])],
+}
+BYTES = {"float32": 450, "float16": 210, "int8": 204}
+"""Of a shard: three pictures or six states, whatever the dtype."""
+
+ORIGIN: dict[str, Json] = {"dataset": "shapes", "batch_size": 2}
+
+
+def extracted(
+    directory: Path,
+    dtype: str,
+    *splits: str,
+    images: Images | None = None,
+    bad: tuple = (3, 8),
+    origin: dict[str, Json] = ORIGIN,
+    shard_bytes: int | None = None,
+) -> Path:
+    """Make a cache, with two pictures that cannot be read and a question that cannot be used."""
+    pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
+    unusable = {"val": [LeftOut(9, "line 9", "no question")]}
+    source = Source(SPLITS, pictures | dict.fromkeys(bad, BAD), unusable)
+    plan = make_plan(source, splits=splits or ("train", "val"), text=Text())
+    extract(
+        source, plan, cache=directory, images=images or Images(), text=Text(), dtype=dtype,
+        batch_size=2, shard_bytes=shard_bytes or BYTES[dtype], origin=origin,
+    )  # fmt: skip
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def no_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power is lost here, and a sync takes longer than all else."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+class Wide(NamedTuple):
+    """A cache in float32, and what an extraction into int8 gives in its place."""
+
+    source: Path
+    int8: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Wide:
+    place = tmp_path_factory.mktemp("convert")
+    return Wide(extracted(place / "source", "float32"), files(extracted(place / "int8", "int8")))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_from_float32_come_the_bytes_of_an_extraction(
+    dtype: str, wide: Wide, tmp_path: Path
+) -> None:
+    before = files(wide.source)
+    found = convert_command(wide.source, cache=tmp_path / "new", dtype=dtype)
+
+    expected = files(extracted(tmp_path / "extracted", dtype)) if dtype != "int8" else wide.int8
+    assert files(tmp_path / "new") == expected
+    assert files(wide.source) == before
+    assert len([name for name in expected if name.startswith("images/")]) == 3
+    total = len([name for name in expected if name.startswith(("images/", "questions/"))])
+    assert found["shards"] == {"total": total, "converted": total}
+    assert (found["from"], found["images"]) == ("float32", 6)
+
+
+def test_from_float16_come_the_same_rows_half_a_scale_away(tmp_path: Path) -> None:
+    source = FeatureCache(extracted(tmp_path / "source", "float16"))
+    convert_command(source.directory, cache=tmp_path / "new", dtype="int8")
+
+    new = FeatureCache(tmp_path / "new")
+    rows = np.arange(6)
+    before = np.empty((6, 6, 5), np.float16)
+    after, scales = np.empty((6, 6, 5), np.int8), np.empty((6, 6), np.float16)
+    source.read_images(rows, before)
+    new.read_images(rows, after, scales)
+    away = np.abs(dequantise(after, scales) - before)
+    assert (away <= 0.501 * scales[..., None].astype(np.float32)).all()
+    assert np.abs(after).max() == 127
+    np.testing.assert_array_equal(new.questions.hidden_states, source.questions.hidden_states)
+    assert new.image_ids() == source.image_ids()
+    assert new.manifest.failures == source.manifest.failures
+    assert new.manifest.splits == source.manifest.splits  # digests of their bytes among it
+
+
+def test_a_second_time_nothing_is_done(wide: Wide, tmp_path: Path) -> None:
+    convert_command(wide.source, cache=tmp_path, dtype="int8")
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()}
+    found = convert_command(wide.source, cache=tmp_path, dtype="int8")
+
+    assert found["shards"]["converted"] == 0
+    changed = {p.name for p, t in times.items() if p.stat().st_mtime_ns != t}
+    assert changed <= {".lock"}
+
+
+def test_what_the_source_has_got_since_is_added(wide: Wide, tmp_path: Path) -> None:
+    source, new = tmp_path / "source", tmp_path / "new"
+    extracted(source, "float32", "train", bad=(3, 8, 5))
+    convert_command(source, cache=new, dtype="int8")
+    assert list(FeatureCache(new).manifest.splits) == ["train"]
+    extracted(source, "float32")  # with a picture that can be read by now
+    convert_command(source, cache=new, dtype="int8")
+    convert_command(source, cache=tmp_path / "at once", dtype="int8")
+
+    added, at_once = FeatureCache(new).manifest, FeatureCache(tmp_path / "at once").manifest
+    assert (added.images, added.questions) == (at_once.images, at_once.questions)
+    assert added.failures == at_once.failures == FeatureCache(source).manifest.failures
+    assert [failure.id for failure in added.failures] == ["3", "8", 9]
+    for name, record in at_once.splits.items():  # a new version has a file name of its own
+        assert replace(added.splits[name], file=record.file) == record
+
+
+KILL_AT_SYNCS = """
+import itertools, os, signal, sys
+import h5py  # once, and not in every child
+from pathlib import Path
+from frozen_vqa.pipeline.commands.convert_cache import convert_command
+
+def die_at(number):
+    synced = itertools.count()
+    def fsync(handle):
+        if next(synced) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.fsync = fsync
+
+for number in itertools.count(0, 3):  # by turns one of a file and one of a folder
+    child = os.fork()
+    if child == 0:
+        die_at(number)
+        convert_command(Path(sys.argv[1]), cache=Path(sys.argv[2]) / str(number), dtype="int8")
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
+        break
+"""
+
+
+def test_killed_at_a_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    """Forks from a process of its own, because this one may have threads."""
+    source = extracted(tmp_path / "source", "float32", shard_bytes=700)
+    convert_command(source, cache=tmp_path / "undisturbed", dtype="int8")
+    expected = files(tmp_path / "undisturbed")
+    assert len([name for name in expected if name.startswith("images/")]) == 2
+    subprocess.run(
+        [sys.executable, "-c", KILL_AT_SYNCS, source, tmp_path / "killed"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    killed = sorted((tmp_path / "killed").iterdir(), key=lambda path: int(path.name))
+
+    assert files(killed[-1]) == expected  # the one that no sync was left to kill
+    assert len(killed) - 1 > 15
+    unfinished = 0
+    for cache in killed[:-1]:
+        unfinished += files(cache) != expected
+        convert_command(source, cache=cache, dtype="int8")
+        assert files(cache) == expected, f"killed at sync {cache.name}"
+    assert unfinished >= len(killed) - 2  # the last kill may be after the last renaming
+
+
+def test_what_a_stopped_conversion_of_another_cache_left_is_not_taken(
+    wide: Wide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = extracted(tmp_path / "other", "float32", bad=("a", 6))
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "adopt", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            convert_command(other, cache=tmp_path / "new", dtype="int8")
+    assert list((tmp_path / "new" / "images").glob("aside-*.shard"))
+    convert_command(wide.source, cache=tmp_path / "new", dtype="int8")
+    assert files(tmp_path / "new") == wide.int8
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [("float16", "float32"), ("float16", "float16"), ("int8", "int8"), ("int8", "float16")],
+)
+def test_more_digits_cannot_be_had(stored: str, asked: str, tmp_path: Path) -> None:
+    make_cache(tmp_path / "old", {"val": [Row(0, 0)]}, spec=make_spec(dtype=stored))
+    message = f"old: its features are stored as {stored} and cannot become {asked}; what can be"
+    with pytest.raises(CacheError, match=message):
+        convert_command(tmp_path / "old", cache=tmp_path / "new", dtype=asked)
+    assert not (tmp_path / "new").exists()
+
+
+def of_another_dtype(place: Path, source: Path) -> str:
+    convert_command(source, cache=place, dtype="float16")
+    return "dtype is 'float16', asked for 'int8'"
+
+
+def of_other_pictures(place: Path, source: Path) -> str:
+    extracted(place, "int8", bad=("a", 6))  # as many
+    return re.escape(f"{place}: it holds other images than {source}")
+
+
+def of_other_origin(place: Path, source: Path) -> str:
+    """The ids are the same, and what they are of is not."""
+    extracted(place, "int8", origin={"dataset": "others"})
+    return re.escape(f"{place}: it holds other images than {source}")
+
+
+@pytest.mark.parametrize("fill", [of_another_dtype, of_other_pictures, of_other_origin])
+def test_a_cache_that_holds_something_else_is_refused(
+    fill: Callable[[Path, Path], str], wide: Wide, tmp_path: Path
+) -> None:
+    message = fill(tmp_path / "there", wide.source)
+    before = files(tmp_path / "there")
+    with pytest.raises(CacheMismatchError, match=message):
+        convert_command(wide.source, cache=tmp_path / "there", dtype="int8")
+    assert files(tmp_path / "there") == before
+
+
+@pytest.mark.parametrize(
+    ("file", "dataset"),
+    [
+        ("images/00001.h5", "patch_embeddings"),
+        ("images/00001.h5", "cls"),
+        ("questions/00000.h5", "hidden_states"),
+    ],
+)
+def test_a_damaged_row_is_not_converted(
+    file: str, dataset: str, wide: Wide, tmp_path: Path
+) -> None:
+    source = shutil.copytree(wide.source, tmp_path / "source")
+    data = bytearray((source / file).read_bytes())
+    extent = Hdf5File(source / file, bytes(data)).layout[dataset]
+    data[extent.offset + extent.nbytes // extent.shape[0]] ^= 1  # in row 1
+    (source / file).write_bytes(data)
+
+    with pytest.raises(CacheDamagedError, match=rf"{file}: row 1 differs.*verify-cache"):
+        convert_command(source, cache=tmp_path / "new", dtype="int8")
+    (source / file).write_bytes((wide.source / file).read_bytes())
+    convert_command(source, cache=tmp_path / "new", dtype="int8")
+    assert files(tmp_path / "new") == wide.int8
+
+
+def test_what_float16_cannot_hold_is_refused_with_its_picture(tmp_path: Path) -> None:
+    extracted(tmp_path / "source", "float32", images=Images(scale=1e5))
+    message = "patch embeddings of image '7' .*not finite in float16"
+    with pytest.raises(CacheError, match=message):
+        convert_command(tmp_path / "source", cache=tmp_path / "new", dtype="float16")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_any_work(
+    wide: Wide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage: Any = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(CacheError, match=r"new: .* needed for what is missing, but 100 B are free"):
+        convert_command(wide.source, cache=tmp_path / "new", dtype="int8")
+    assert set(files(tmp_path / "new")) == {"cache.json", "cache.copy.json"}
+
+
+def test_a_person_is_told_what_was_done(wide: Wide, tmp_path: Path) -> None:
+    words = ("convert-cache", wide.source, "--cache", tmp_path / "new")
+    found = run_command(*words, "--dtype", "int8", "--json")
+
+    assert found.code == 0
+    said = found.json()
+    assert (said["from"], said["dtype"], said["images"]) == ("float32", "int8", 6)
+    assert said["bytes"] == FeatureCache(tmp_path / "new").manifest.bytes
+    assert f"{said['shards']['total']} shards of {wide.source} converted" in found.err
+    assert "convert, bytes: " in found.err
+    again = run_command(*words)
+    assert (again.code, again.out) == (0, "")
+    assert "nothing to convert" in again.err
+    refused = run_command(*words, "--dtype", "float16")
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+
+
+def test_ctrl_c_says_how_to_go_on(
+    wide: Wide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("frozen_vqa.pipeline.commands.convert_cache.copy_splits", stopped)
+    words = ("convert-cache", wide.source, "--cache", tmp_path / "new")
+    found = run_command(*words)
+    assert found.code == 130
+    assert found.err.endswith(
+        f"stopped; every finished shard is stored. To go on: "
+        f"{shlex.join(['frozen-vqa', *map(str, words)])}\n"
+    )
+    assert len(FeatureCache(tmp_path / "new").manifest.images) == 3
+
+
+def test_a_converted_shard_is_made_again_from_its_pictures(wide: Wide, tmp_path: Path) -> None:
+    """The command that verify-cache prints is that of an extraction into int8."""
+    convert_command(wide.source, cache=tmp_path, dtype="int8")
+    (tmp_path / "images/00001.h5").unlink()
+    found = run_command("verify-cache", tmp_path, "--json").json()["damaged"]
+
+    (one,) = found
+    assert "extract-features --dataset shapes" in one["rebuild"]
+    assert "--dtype int8 --rebuild images/00001.h5" in one["rebuild"]

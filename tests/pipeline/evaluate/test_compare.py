@@ -1,0 +1,187 @@
+"""Paired differences, and the tables that show them."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from frozen_vqa.pipeline.commands.tables import (
+    probability,
+    show_accuracy,
+    show_comparison,
+    show_evaluation,
+)
+from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.evaluate.bootstrap import mean_interval
+from frozen_vqa.pipeline.evaluate.compare import Difference, compare
+from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.mcnemar import McNemar, mcnemar
+from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
+from tests.support.evaluations import (
+    ANSWER_TYPES,
+    PICTURES,
+    QUESTION_TYPES,
+    QUESTIONS,
+    make_evaluation,
+)
+
+
+@pytest.fixture
+def heads() -> tuple[Evaluation, Evaluation]:
+    """Two heads: the first is better on number questions, and as good elsewhere on the mean."""
+    rng = np.random.default_rng(4)
+    theirs = rng.choice([0, 0.3, 0.6, 0.9, 1], QUESTIONS)
+    ours = rng.permutation(theirs)
+    number = np.array(ANSWER_TYPES) == "number"
+    ours[number], theirs[number] = rng.choice([0.9, 1], 10), rng.choice([0, 0.3], 10)
+    return make_evaluation("ours", ours), make_evaluation("theirs", theirs)
+
+
+def test_differences_are_those_of_a_loop(heads: tuple[Evaluation, Evaluation]) -> None:
+    ours, theirs = heads
+    assert ours.scores is not None
+    assert theirs.scores is not None
+    types = {"answer type": ANSWER_TYPES, "question type": QUESTION_TYPES}
+    for row in compare(ours, theirs):
+        rows = [
+            i for i in range(QUESTIONS) if row.kind == "overall" or types[row.kind][i] == row.group
+        ]
+        mine, other = 100 * ours.scores[rows], 100 * theirs.scores[rows]
+        assert row.questions == len(rows)
+        assert row.ours == pytest.approx(mine.mean())
+        assert row.theirs == pytest.approx(other.mean())
+        assert row.difference == pytest.approx(mine.mean() - other.mean())
+        assert row.interval == mean_interval(mine - other, PICTURES[rows])
+        assert row.test == mcnemar(mine, other)
+        assert row.ours_sd is row.theirs_sd is None
+
+
+def test_groups_come_by_kind_and_size(heads: tuple[Evaluation, Evaluation]) -> None:
+    """Equally frequent ones by name; questions without a type are in no group but the whole."""
+    assert [(row.kind, row.group, row.questions) for row in compare(*heads)] == [
+        ("overall", "overall", 60),
+        ("answer type", "yes/no", 30),
+        ("answer type", "other", 18),
+        ("answer type", "number", 10),
+        ("question type", "how many", 20),
+        ("question type", "is [the]", 20),
+        ("question type", "what", 20),
+    ]
+
+
+def test_signs(heads: tuple[Evaluation, Evaluation]) -> None:
+    """Positive is for the first head; swapped, everything changes its sign."""
+    rows, swapped = compare(*heads), compare(*heads[::-1])
+    (number,) = (row for row in rows if row.group == "number")
+    assert number.difference > 60
+    assert number.interval[0] > 0
+    assert number.interval[0] <= number.difference <= number.interval[1]
+    for row, back in zip(rows, swapped, strict=True):
+        assert back.difference == pytest.approx(-row.difference)
+        assert back.interval == pytest.approx((-row.interval[1], -row.interval[0]))
+        assert (back.ours, back.theirs) == (row.theirs, row.ours)
+
+
+def test_a_head_against_itself(heads: tuple[Evaluation, Evaluation]) -> None:
+    for row in compare(heads[0], heads[0]):
+        assert row.difference == 0
+        assert row.interval == (0, 0)
+        assert row.test == McNemar(0, 0, 1.0)
+
+
+def test_pairs_are_tighter_than_two_intervals() -> None:
+    """Heads that differ by a hair on every question differ for certain, however hard those are."""
+    scores = np.random.default_rng(0).choice([0.0, 0.9], QUESTIONS)
+    (overall, *_) = compare(make_evaluation("a", scores + 0.01), make_evaluation("b", scores))
+    assert overall.difference == pytest.approx(1)
+    assert overall.interval == pytest.approx((1, 1))
+
+
+def test_heads_that_answered_other_questions_are_refused(
+    heads: tuple[Evaluation, Evaluation],
+) -> None:
+    other = make_evaluation("elsewhere", heads[1].scores, first_id=1)
+    message = "ours and elsewhere did not answer the same questions"
+    with pytest.raises(MetricError, match=message):
+        compare(heads[0], other)
+    table = heads[1].table
+    shuffled = replace(heads[1], table=replace(table, question_ids=table.question_ids[::-1]))
+    with pytest.raises(MetricError, match="did not answer the same questions"):
+        compare(heads[0], shuffled)
+
+
+def test_predictions_alone_cannot_be_compared(heads: tuple[Evaluation, Evaluation]) -> None:
+    nothing = make_evaluation("nothing", None)
+    for pair in itertools.permutations((heads[0], nothing)):
+        with pytest.raises(MetricError, match=r"split 'val' has no answers: .* cannot be compared"):
+            compare(*pair)
+
+
+def test_json_has_hundredths() -> None:
+    test = McNemar(4, 20, 0.00154399871)
+    row = Difference("what", "question type", 3, 1 / 3, 2 / 3, -1 / 3, (-1.23456, 0.98765), test)
+    assert row.to_json() == {
+        "group": "what",
+        "kind": "question type",
+        "questions": 3,
+        "ours": 0.33,
+        "theirs": 0.67,
+        "difference": -0.33,
+        "interval": [-1.23, 0.99],
+        "ours_better": 4,
+        "theirs_better": 20,
+        "p": 0.001544,
+        "ours_sd": None,
+        "theirs_sd": None,
+    }
+
+
+def test_the_table_of_a_comparison(
+    heads: tuple[Evaluation, Evaluation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = compare(*heads)
+    show_comparison(heads[0], heads[1].run, rows)
+    found = capsys.readouterr()
+    assert found.out == ""
+    lines = [line.split() for line in found.err.splitlines()]
+    for row in rows:
+        (line,) = (words for words in lines if row.group in " ".join(words) and "│" in words)
+        assert f"{row.ours:.2f}" in line
+        assert f"{row.theirs:.2f}" in line
+        assert f"{row.difference:+.2f}" in line
+        assert probability(row.test.p) in line
+    assert "ours against theirs on val" in found.err
+
+
+def test_the_table_of_a_head(
+    heads: tuple[Evaluation, Evaluation], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert heads[0].scores is not None
+    found = accuracy(list(heads[0].scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
+    scored = replace(heads[0], accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=4)
+    show_evaluation(scored)
+    output = capsys.readouterr()
+    assert output.out == ""
+    for text in (
+        f"{found.overall:.2f} [12.35, 67.89]",
+        f"{found.by_answer_type['number']:.2f}",
+        "is [the]",
+        "rules of 2021",
+        "97.25 %",
+        "4 questions are left out",
+        "results.json",
+    ):
+        assert text in output.err
+
+    show_evaluation(make_evaluation("nothing", None))
+    assert "val: no answers to score against; predictions only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rules", ["2021", "2017", "plain"])
+def test_the_table_names_its_rules(rules: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = accuracy([1.0], ["other"], ["what"], rules)  # type: ignore[arg-type]
+    show_accuracy(found, "a title")
+    assert {"2021": "2021", "2017": "2017", "plain": "plain accuracy"}[
+        rules
+    ] in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""The SPEC of `--dataset`, and the names of splits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.sources.shapes import ShapesSource
+from frozen_vqa.pipeline.sources.split_names import did_you_mean, split_like
+from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
+
+
+def test_the_forms_of_a_spec(tmp_path: Path) -> None:
+    file = tmp_path / "a:b.jsonl"  # only the first colon divides
+    file.write_text('{"image": "a.png", "question": "q?", "answer": "a"}\n')
+
+    assert isinstance(open_source(f"vqav2:{tmp_path}"), Vqav2Source)
+    assert isinstance(open_source(f"jsonl:{file}"), JsonlSource)
+    assert isinstance(open_source("shapes"), ShapesSource)
+    assert isinstance(open_source("shapes:5"), ShapesSource)
+    assert len({e.image_id for e in open_source("shapes:5").examples("train")}) == 5
+    assert type(open_source("hub:some/name")).__name__ == "HubSource"
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # a shell leaves ~ alone after a colon
+    (tmp_path / "data").mkdir()
+
+    assert isinstance(open_source("vqav2:~/data"), Vqav2Source)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("", "none of vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes"),
+        ("vqa2:/data", "Did you mean 'vqav2:/data'"),
+        ("JSONL:x", "Did you mean 'jsonl:x'"),
+        ("data/train.jsonl", "Did you mean 'jsonl:data/train.jsonl'"),
+        ("coco:x", "none of"),
+        ("jsonl", "needed is jsonl:PATH"),
+        ("hub:", "needed is hub:NAME_OR_PATH"),
+        ("shapes:", r"needed is shapes\[:N\]"),
+        ("shapes:many", "'many' is no number of images"),
+        ("shapes:0", "no number"),
+        ("shapes:-4", "no number"),
+        ("vqav2:/no/such/folder", "no such folder"),
+        ("jsonl:/no/such/file", "no such file"),
+        ("hub:/no/such/file", "no such file"),
+        ("hub:../no", "no such file"),
+        ("hub:sets/a.parquet", "no such file"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_needed(spec: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        open_source(spec)
+
+
+def test_columns_are_for_hub_only() -> None:
+    with pytest.raises(SourceError, match="--column is for hub"):
+        open_source("shapes", columns={"question": "query"})
+
+
+def test_datasets_is_imported_only_for_hub(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"image": "a.png", "question": "q?"}\n')
+    code = (
+        "import sys; from frozen_vqa.pipeline.sources.open_source import open_source\n"
+        f"open_source('jsonl:{tmp_path}').examples('a'); open_source('hub:some/name')\n"
+        "print('datasets' in sys.modules, 'torch' in sys.modules)"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert run.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "found"),
+    [
+        ("val", ["train", "validation"], "validation"),
+        ("validation", ["val"], "val"),
+        ("test-dev", ["test", "testdev"], "testdev"),
+        ("val", ["val", "validation"], "val"),
+        ("val", ["dev", "validation"], None),  # which of the two?
+        ("val", ["train", "test"], None),
+        ("test", ["testdev"], None),
+    ],
+)
+def test_splits_have_several_usual_names(asked: str, known: list[str], found: str | None) -> None:
+    assert split_like(asked, known) == found
+
+
+def test_hints_name_the_nearest_or_nothing() -> None:
+    assert did_you_mean("questoin", ["image", "question"]) == " Did you mean 'question'?"
+    assert did_you_mean("zzz", ["image", "question"]) == ""

@@ -1,0 +1,132 @@
+"""What a question must be: values that are kept, and the reasons of those that are not."""
+
+import pytest
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.validation import (
+    UnusableError,
+    answers_of,
+    id_of,
+    id_or_none,
+    question_of,
+    require_fields,
+    require_some,
+    shown,
+    text_of,
+    type_of,
+)
+
+
+@pytest.mark.parametrize("value", [0, -(2**63), 2**63 - 1, "a", "7", "é"])
+def test_an_id_is_text_or_a_whole_number_of_64_bits(value: int | str) -> None:
+    assert id_of(value, "id") == value
+    assert id_or_none(value) == value
+
+
+@pytest.mark.parametrize("value", [True, 1.0, None, "", [], {}, 2**63, -(2**63) - 1, b"a"])
+def test_nothing_else_is_an_id(value: object) -> None:
+    with pytest.raises(UnusableError, match=r"^id is .*; text or a whole number of 64 bits"):
+        id_of(value, "id")
+    assert id_or_none(value) is None
+
+
+@pytest.mark.parametrize("value", ["", "a", "smile 😀", "\x01", "\ue000", "\ud7ff"])
+def test_text_is_kept_as_it_is(value: str) -> None:
+    assert text_of(value, "field") == value
+
+
+@pytest.mark.parametrize("value", ["a\ud83d", "\udc00", "\0", "a\0b", chr(0xDFFF), chr(0xD800)])
+def test_text_that_cannot_be_stored_is_refused(value: str) -> None:
+    match = "^field '.*' holds a NUL or half of a surrogate pair; remove that character$"
+    with pytest.raises(UnusableError, match=match):
+        text_of(value, "field")
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t\n", "\u00a0", "\u3000"])
+def test_a_blank_question_is_refused(value: str) -> None:
+    with pytest.raises(UnusableError, match=r"^question is blank; text is needed$"):
+        question_of(value)
+
+
+def test_a_question_keeps_its_spaces_and_its_length() -> None:
+    long = " ".join(["why"] * 5000)
+    assert question_of(" a? ") == " a? "
+    assert question_of(long) == long
+
+
+def test_a_type_may_be_null() -> None:
+    assert type_of(None, "answer_type") == ""
+    assert type_of("other", "answer_type") == "other"
+    with pytest.raises(UnusableError, match="answer_type is 1; text is needed"):
+        type_of(1, "answer_type")
+
+
+@pytest.mark.parametrize(
+    ("value", "answers"),
+    [
+        (None, ()),
+        ([], ()),
+        ([None], ()),
+        ("dog", ("dog",)),
+        (7, ("7",)),
+        (-0.0, ("0",)),
+        (["a"] * 11, ("a",) * 11),
+        (("a", None, 2), ("a", "2")),
+        ([2.0, 2.5, 1e15, 1e16, 1e300], ("2", "2.5", "1000000000000000", "1e+16", "1e+300")),
+        (["é", "\U0001f600", ""], ("é", "\U0001f600", "")),
+    ],
+)
+def test_answers_are_texts_and_numbers_become_theirs(
+    value: object, answers: tuple[str, ...]
+) -> None:
+    assert answers_of(value) == answers
+
+
+@pytest.mark.parametrize(
+    "value", [True, [False], float("nan"), [float("inf")], {}, [["a"]], [{}], [b"a"]]
+)
+def test_other_answers_are_refused(value: object) -> None:
+    with pytest.raises(UnusableError, match=r"^an answer is .*; text or a number is needed$"):
+        answers_of(value)
+
+
+@pytest.mark.parametrize("value", [["a", "\0"], ["\ud83d", "\ude00"], [1, "\ud83d"], "\0"])
+def test_answers_that_cannot_be_stored_are_refused(value: object) -> None:
+    """Halves of a pair in two answers are not a pair."""
+    with pytest.raises(UnusableError, match=r"^an answer '.*' holds a NUL or half"):
+        answers_of(value)
+
+
+def test_what_is_missing_is_named_beside_what_is_there() -> None:
+    require_fields({"a": None, "b": 1}, ("a", "b"))
+    with pytest.raises(UnusableError, match=r"^b is missing; found are 'a', 'x'$"):
+        require_fields({"a": 1, "x": 2}, ("a", "b"))
+    with pytest.raises(UnusableError, match=r"^a and b are missing; found are nothing$"):
+        require_fields({}, ("a", "b"))
+
+
+def test_a_split_needs_one_question() -> None:
+    faults = [LeftOut(n, f"line {n}", f"reason {n}") for n in range(1200)]
+    require_some([VqaExample(1, 1, "q?", ())], faults, "train")
+    with pytest.raises(SourceError) as caught:
+        require_some([], faults, "train")
+    assert str(caught.value) == (
+        "train: none of its 1,200 questions can be used; the first is line 0: reason 0. "
+        "Mend them, or check that this is the right data set."
+    )
+    with pytest.raises(SourceError, match=r"^train: there are no questions; one at least is need"):
+        require_some([], [], "train")
+
+
+def test_values_are_shown_short_and_in_ascii() -> None:
+    assert [shown(v) for v in (None, True, [], (), {}, 1.5, "é\ud83d")] == [
+        "null",
+        "true",
+        "a list",
+        "a list",
+        "an object",
+        "1.5",
+        r"'\xe9\ud83d'",
+    ]
+    assert shown("x" * 99) == "'" + "x" * 36 + "..."

@@ -1,0 +1,126 @@
+"""Loss, learning rate, clipping and decay: as by hand, and as the steps of a training take them."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.model.vqa_model import Fusion
+from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss
+from tests.support.caches import Made
+from tests.support.heads import with_scores
+from tests.support.trainings import make_trainer, small
+
+
+def test_the_loss_is_summed_over_answers_and_averaged_over_questions() -> None:
+    logits, targets = (
+        torch.tensor([[0.0, 2.0], [-1.0, 0.0], [3.0, 0.0]]),
+        torch.tensor([[0.3, 1.0], [0.0, 0.0], [1.0, 0.6]]),
+    )
+    by_hand = sum(
+        -t * math.log(1 / (1 + math.exp(-x))) - (1 - t) * math.log(1 - 1 / (1 + math.exp(-x)))
+        for row, target in zip(logits.tolist(), targets.tolist(), strict=True)
+        for x, t in zip(row, target, strict=True)
+    )
+    assert soft_target_loss(logits, targets).item() == pytest.approx(by_hand / 3, abs=1e-6)
+
+
+def test_learning_rate() -> None:
+    config = small(lr=0.5, warmup=0.25)
+    rates = [learning_rate(step, steps=20, config=config) for step in range(20)]
+
+    assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert rates[5] == 0.5  # the cosine begins at its top,
+    assert rates[10] == pytest.approx(0.375)  # (1 + cos 60°) / 2
+    assert all(a > b > 0 for a, b in pairwise(rates[5:]))  # falls all the way,
+    assert rates[-1] < 0.01  # and ends near zero
+    assert learning_rate(20, steps=20, config=config) == pytest.approx(0)
+    assert learning_rate(23, steps=20, config=config) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_learning_rate_at_its_limits(warmup: float, steps: int) -> None:
+    config = small(lr=0.5, warmup=warmup)
+    rates = [learning_rate(step, steps=steps, config=config) for step in range(steps)]
+    assert all(0 < rate <= 0.5 for rate in rates)
+    assert (rates[-1] if warmup else rates[0]) == 0.5
+
+
+def test_the_schedule_is_that_of_the_steps(scenes: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(scenes, batch_size=16, accumulate=3, group_by_image=False, epochs=2)
+    rates: list[float] = []
+    step = trainer.optimizer.step
+
+    def spy() -> None:
+        rates.extend({group["lr"] for group in trainer.optimizer.param_groups})
+        step()
+
+    monkeypatch.setattr(trainer.optimizer, "step", spy)
+    for number in range(2):
+        trainer.epoch(number)
+
+    assert trainer.steps == trainer.step == 6  # 8 batches an epoch, three to a step
+    assert rates == [learning_rate(i, steps=6, config=trainer.config) for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "layers", "pooling", "epochs", "reached"),
+    [
+        ("co-attention", 1, "attention", 6, 0.1),
+        ("co-attention", 1, "mean", 6, 0.1),
+        ("co-attention", 3, "mean", 6, 0.1),
+        ("co-attention", 3, "attention", 12, 0.01),  # after 6: 0.001 to 0.52, as the seed has it
+        ("text-to-image", 1, "attention", 6, 0.1),
+        ("concat", 1, "attention", 6, 1.0),
+        ("question-only", 1, "attention", 6, 1.45),  # the questions alone allow no less than 2 ln 2
+        ("image-only", 1, "attention", 6, 1.0),
+    ],
+)
+def test_three_times_the_default_rate(
+    fusion: Fusion, layers: int, pooling: str, epochs: int, reached: float, scenes: Made
+) -> None:
+    """Warm-up and clipping hold it from the first step: never far above the loss of a guess."""
+    rate = 3 * TrainConfig().lr
+    how: dict[str, Any] = {"fusion": fusion, "layers": layers, "text_self_attention": layers > 1}
+    sizes: dict[str, Any] = {"width": 64, "heads": 4, "batch_size": 16, "epochs": epochs}
+    trainer = make_trainer(scenes, lr=rate, pooling=pooling, **how, **sizes)
+    losses = [trainer.epoch(number) for number in range(epochs)]
+    assert max(losses) < 2
+    assert losses[-1] < min(reached, losses[0])
+
+
+def test_gradients_are_clipped(scenes: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(scenes, clip=0.001)
+    norms: list[float] = []
+
+    def spy() -> None:
+        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        norms.append(float(torch.stack([g.norm() for g in gradients]).norm()))
+
+    monkeypatch.setattr(trainer.optimizer, "step", spy)
+    trainer.epoch(0)
+    assert norms
+    assert norms == pytest.approx([0.001] * len(norms), rel=1e-3)
+
+
+def test_only_matrices_decay(scenes: Made) -> None:
+    trainer = make_trainer(scenes, weight_decay=0.1)
+    model = with_scores(trainer.model)  # zeros would stay zeros
+    optimizer = build_optimizer(model, trainer.config)
+
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
+
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    decayed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    matrices = {name for name, p in before.items() if p.ndim > 1 and "place" not in name}
+    assert decayed == matrices
+    assert {"text_projection.linear.weight", "head.weight"} <= matrices
+    assert "head.bias" not in matrices

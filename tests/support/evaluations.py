@@ -1,0 +1,41 @@
+"""Made-up evaluations of sixty questions about twenty pictures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from frozen_vqa.cache import SplitTable
+from frozen_vqa.pipeline.commands.paper_table import Row
+from frozen_vqa.pipeline.evaluate.compare import compare_sides
+from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
+
+QUESTIONS = 60
+PICTURES = np.arange(QUESTIONS) // 3
+ANSWER_TYPES = ["yes/no"] * 30 + ["number"] * 10 + ["other"] * 18 + [""] * 2
+QUESTION_TYPES = ["is [the]"] * 20 + ["what"] * 20 + ["how many"] * 20
+
+
+def make_evaluation(name: str, scores: np.ndarray | None, *, first_id: int = 0) -> Evaluation:
+    table = SplitTable(
+        question_ids=list(range(first_id, first_id + QUESTIONS)),
+        image_rows=PICTURES,
+        question_rows=np.zeros(QUESTIONS, dtype=np.int64),
+        answers=[("red",)] * QUESTIONS,
+        question_types=QUESTION_TYPES,
+        answer_types=ANSWER_TYPES,
+    )
+    answers = ["red"] * QUESTIONS
+    return Evaluation(Path(name), "concat", "val", table, answers, Path("results.json"), scores)
+
+
+def scored(name: str, scores: np.ndarray, seed: int = 0) -> Evaluation:
+    found = accuracy(list(scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
+    return replace(make_evaluation(name, scores), accuracy=found, seed=seed)
+
+
+def make_rows() -> list[Row]:
+    ours = [scored("at_ten&", np.full(QUESTIONS, value)) for value in (0.9, 0.6)]
+    theirs = [scored("a|b", np.full(QUESTIONS, 0.9))]
+    return [Row(ours), Row(theirs, compare_sides(ours, theirs)[0])]

@@ -1,0 +1,36 @@
+"""One rank of `train-head`; `torchrun` starts it.
+
+torchrun ... train_worker.py RANK:EVENT:STEP train-head ...
+
+Before its STEP-th step (from 0) rank RANK ("all" for each) is killed, gets a signal, or fails. A
+state is saved after every step.
+"""
+
+import os
+import signal
+import sys
+
+import frozen_vqa.pipeline.train.loop
+from frozen_vqa import cli
+from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.train.trainer import Trainer
+
+
+def main() -> None:
+    rank, event, step = sys.argv.pop(1).split(":")
+    frozen_vqa.pipeline.train.loop.CHECKPOINT_SECONDS = 0.0
+    real = Trainer._update
+
+    def update(self: Trainer) -> None:
+        if self.step == int(step) and rank in ("all", os.environ["RANK"]):
+            if event == "fails":
+                raise RunError("made to fail")
+            os.kill(os.getpid(), getattr(signal, event))
+        real(self)
+
+    Trainer._update = update  # type: ignore[method-assign]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
