@@ -9,6 +9,8 @@ Every message says where, what was found, what was needed and what to do next.
 """
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -40,3 +42,19 @@ def quoted(path: Path) -> str:
     """Return a path as a shell and a command line take it."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+@contextmanager
+def explain_write_errors(path: Path, error: type[Exception], advice: str = "") -> Iterator[None]:
+    """Turn an `OSError` of the block into `error`, whose message says where, what and what next.
+
+    Args:
+        path: The file or folder that the block writes.
+        error: The class to raise.
+        advice: What the user can do, as a sentence.
+    """
+    try:
+        yield
+    except OSError as found:
+        reason = found.strerror or str(found)
+        raise error(f"{path}: cannot be written ({reason}). {advice}".rstrip()) from found

@@ -10,14 +10,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, Literal
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted
 from frozen_vqa.cache.files import digest, read_file
 from frozen_vqa.cache.spec import CacheSpec, Json
+from frozen_vqa.cache.typed_json import make_dataclass
 
 FORMAT = 2
 NAME = "cache.json"
@@ -29,7 +29,6 @@ SHARD_FILE = re.compile(r"\d{5,}(~\d+)?\.h5")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
-T = TypeVar("T")
 ShardKind = Literal["images", "questions"]
 
 Id = int | str
@@ -246,11 +245,13 @@ def _body_digest(body: Mapping[str, Any]) -> str:
 
 def _from_json(body: dict[str, Any]) -> Manifest:
     manifest = Manifest(
-        spec=_made(CacheSpec, body["spec"]),
-        images=tuple(_made(ShardRecord, record) for record in body["images"]),
-        questions=tuple(_made(ShardRecord, record) for record in body["questions"]),
-        splits={name: _made(SplitRecord, record) for name, record in body["splits"].items()},
-        failures=tuple(_made(Failure, failure) for failure in body["failures"]),
+        spec=make_dataclass(CacheSpec, body["spec"]),
+        images=tuple(make_dataclass(ShardRecord, record) for record in body["images"]),
+        questions=tuple(make_dataclass(ShardRecord, record) for record in body["questions"]),
+        splits={
+            name: make_dataclass(SplitRecord, record) for name, record in body["splits"].items()
+        },
+        failures=tuple(make_dataclass(Failure, failure) for failure in body["failures"]),
     )
     for folder, records in zip(
         FOLDERS, (manifest.images, manifest.questions, manifest.splits.values()), strict=True
@@ -258,17 +259,6 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         for record in records:
             _require_inside(folder, record)
     return manifest
-
-
-def _made(kind: type[T], body: dict[str, Any]) -> T:
-    """Make a dataclass, for a manifest from elsewhere may hold anything anywhere."""
-    made = kind(**body)
-    for entry in fields(kind):  # type: ignore[arg-type]
-        origin = get_origin(entry.type)
-        needed = entry.type if origin in (None, UnionType) else origin
-        if not isinstance(getattr(made, entry.name), needed):  # type: ignore[arg-type]
-            raise TypeError(f"{entry.name!r} is {getattr(made, entry.name)!r:.60}")
-    return made
 
 
 def _require_inside(folder: str, record: FileRecord) -> None:

@@ -1,0 +1,25 @@
+"""A dataclass from JSON that anybody may have written: every field there, each of its type."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import UnionType
+from typing import Any, TypeVar, get_origin
+
+T = TypeVar("T")
+
+
+def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
+    """Return `kind(**body)` once each value proved to be of its field's type.
+
+    Items of lists and mappings are not checked.
+
+    Raises:
+        TypeError: if a field is missing, unknown, or of another type.
+    """
+    made = kind(**body)
+    for entry in fields(kind):  # type: ignore[arg-type]
+        origin = get_origin(entry.type)
+        needed = entry.type if origin in (None, UnionType) else origin
+        if not isinstance(getattr(made, entry.name), needed):  # type: ignore[arg-type]
+            raise TypeError(f"{entry.name!r} is {getattr(made, entry.name)!r:.60}")
+    return made
