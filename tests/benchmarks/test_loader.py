@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import generated, loader
+from benchmarks import generated
+from benchmarks.loader import __main__ as loader
 from benchmarks.accuracy.ablations import DEFAULT, summary
 from benchmarks.accuracy.priors import image_only, question_only
 from benchmarks.harness import rounds

@@ -40,7 +40,9 @@ def commanded(scenes: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 CHILD = """
 import sys, time
-import cli, frozen_vqa.pipeline.train.train, frozen_vqa.pipeline.train.trainer
+import frozen_vqa.pipeline.train.train
+import frozen_vqa.pipeline.train.trainer
+from frozen_vqa import cli
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.trainer import Trainer
 
