@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from benchmarks import generated
-from benchmarks.loader import __main__ as loader
 from benchmarks.accuracy.ablations import DEFAULT, summary
 from benchmarks.accuracy.priors import image_only, question_only
 from benchmarks.harness import rounds
+from benchmarks.loader import __main__ as loader
 from benchmarks.loader.summary import limits
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.files import row_digests
