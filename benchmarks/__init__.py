@@ -9,7 +9,7 @@ sweep.py        eight heads in one pass against eight trainings (sweep_*.py)
 pipeline.py     the whole pipeline: wall time, memory, growth; extraction against its encoder
                 (bare_encoder.py, growth*.py)
 memory.py       what a training over 8 GB of mapped features holds of its own
-ablations.py    one setting changed at a time; its table is docs/ablations.md
+ablations.py    one setting changed at a time; its table is in docs/results.md
 priors.py       generated scenes without the picture, or without the question
 torture.py      kills, full disks and flipped bits against the cache and a training (torture_*.py,
                 disturbed.py)

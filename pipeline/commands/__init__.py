@@ -1,1 +1,1 @@
-"""What each command does, and what it prints. May import everything else in `pipeline`."""
+"""One module per command: it does the work and prints it. May import everything else in `pipeline`."""

@@ -1,1 +1,1 @@
-"""The frozen models: loading them, what they take, what they give. May import sources, system."""
+"""The frozen encoders: loads them, prepares their inputs, runs them. May import sources, system."""

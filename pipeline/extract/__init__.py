@@ -1,4 +1,4 @@
-"""Stage one: what to encode, in which order, and the shards that come of it.
+"""Stage one: plans what to encode, encodes it, and stores the shards.
 
 May import encoders, sources, system.
 """

@@ -1,4 +1,4 @@
-"""What an answer is worth, by the rules of a data set, and the official files.
+"""VQA accuracy by the official rules, and the official files that it reads and writes.
 
 May import sources.
 """

@@ -1,1 +1,1 @@
-"""Data sets as examples: a module for each kind, and what all of them check. May import errors."""
+"""Data sets as examples: one module per kind, and the checks they share. May import errors."""
