@@ -161,7 +161,7 @@ PICTURES: dict[str, Callable[[Path], Row]] = {
     "dangling link": placed(lambda path: path.symlink_to("nowhere.png")),
     "link to itself": placed(lambda path: path.symlink_to(path)),
     "link to a picture outside the data folder": placed(
-        outside, "followed, for the folder's owner put it there", SIDES
+        outside, "followed, because the folder's owner put it there", SIDES
     ),
     "named pipe": placed(os.mkfifo),
     "`hub:` a path that leaves the data folder": of_hub("../a.png"),
