@@ -1,1 +1,1 @@
-"""One module per command: it does the work and prints it. May import everything else in `pipeline`."""
+"""One module per command: its work and its output. May import everything else in `pipeline`."""
