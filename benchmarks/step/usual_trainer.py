@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.step.usual_model import UsualModel, usual_twin
 from frozen_vqa.cache import FeatureCache, SplitTable
-from frozen_vqa.pipeline.answers.vocabulary import ClassScores
+from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss

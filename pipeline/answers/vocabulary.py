@@ -1,4 +1,8 @@
-"""The answer vocabulary, soft targets, and the score of every class on every question."""
+"""The answers that a head can give: chosen from training questions, or read from a file.
+
+A file holds one answer a line, or a JSON list of texts such as the answers.json of a run. Its order
+is the order of the classes, and a class is written as the file writes it.
+"""
 
 import json
 from collections import Counter
@@ -7,11 +11,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.files import read_file, write_atomically
 from frozen_vqa.pipeline.errors import ConfigError, RunError
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
+from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
+from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
+from frozen_vqa.pipeline.sources.validation import UnusableError, text_of
+
+MOST_BYTES = 10_000_000
+"""The largest file of answers. A larger one would ask for a head of gigabytes."""
+
+NEEDED = "needed is one answer a line, or a JSON list of texts"
 
 
 @dataclass(frozen=True)
@@ -19,8 +28,8 @@ class Vocabulary:
     """The answers that a head can give.
 
     Two texts that the official normalisation makes equal are one class. A class is written as its
-    most frequent raw form, because where all annotators agree the official metric compares raw
-    text.
+    most frequent raw form, because the official metric compares raw text where all annotators
+    agree.
 
     Attributes:
         answers: One raw form per class, the most frequent class first.
@@ -42,8 +51,50 @@ class Vocabulary:
         write_atomically(path, f"{text}\n".encode())
 
 
+def build_vocabulary(
+    answers: Iterable[Sequence[str]], *, min_count: int = 9, top: int | None = None
+) -> Vocabulary:
+    """Return the answers that are the majority answer of enough questions.
+
+    Args:
+        answers: All given answers of each question.
+        min_count: How many questions must have an answer as their majority.
+        top: The most classes to keep, the most frequent first.
+
+    Raises:
+        ConfigError: if no answer is frequent enough.
+    """
+    counts: Counter[str] = Counter()
+    forms: dict[str, Counter[str]] = {}
+    # Many questions have the same answers, and normalising costs more than counting.
+    for given, questions in Counter(map(tuple, answers)).items():
+        if not given:
+            continue
+        # Of equally frequent answers the first given one is the majority: `most_common` says so.
+        key = Counter(normalise(answer) for answer in given).most_common(1)[0][0]
+        counts[key] += questions
+        raw = forms.setdefault(key, Counter())
+        for answer in given:
+            if normalise(answer) == key:
+                raw[answer] += questions
+    ranked = _rank(counts)
+    kept = [key for key in ranked if counts[key] >= min_count][:top]
+    if not kept:
+        most = f"the most frequent, {ranked[0]!r}, {counts[ranked[0]]} times" if ranked else "none"
+        raise ConfigError(
+            f"no answer is the majority of at least {min_count} training questions ({most}); "
+            f"use --min-answer-count 1 for a small data set"
+        )
+    return Vocabulary(tuple(_rank(forms[key])[0] for key in kept))
+
+
+def _rank(counts: Counter[str]) -> list[str]:
+    """Return texts by falling count; equally frequent ones in the order of their characters."""
+    return sorted(counts, key=lambda text: (-counts[text], text))
+
+
 def load_vocabulary(path: Path) -> Vocabulary:
-    """Read what `Vocabulary.save` wrote.
+    """Read a file that `Vocabulary.save` wrote.
 
     Raises:
         RunError: if the file is missing or is no list of texts.
@@ -57,151 +108,62 @@ def load_vocabulary(path: Path) -> Vocabulary:
     return Vocabulary(tuple(answers))
 
 
-def build_vocabulary(
-    answers: Iterable[Sequence[str]], *, min_count: int = 9, top: int | None = None
-) -> Vocabulary:
-    """Return the answers that occur often enough as a question's majority answer.
-
-    Args:
-        answers: Per question all given answers.
-        min_count: How many questions must have an answer as their majority.
-        top: Keep at most so many classes, the most frequent.
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Read a file of answers that a user gives.
 
     Raises:
-        ConfigError: if no answer is frequent enough.
+        ConfigError: with file and line, if the file cannot be read, is not UTF-8, holds no answer,
+            an empty line, or two answers that the official normalisation makes equal.
     """
-    counts: Counter[str] = Counter()
-    forms: dict[str, Counter[str]] = {}
-    # Each set of answers once, however many questions have it: it costs more than the counting.
-    for given, questions in Counter(map(tuple, answers)).items():
-        if not given:
-            continue
-        key = _majority(given)
-        counts[key] += questions
-        raw = forms.setdefault(key, Counter())
-        for answer in given:
-            if normalise(answer) == key:
-                raw[answer] += questions
-    ranked = sorted(counts, key=lambda key: (-counts[key], key))
-    kept = [key for key in ranked if counts[key] >= min_count][:top]
-    if not kept:
-        most = f"the most frequent, {ranked[0]!r}, {counts[ranked[0]]} times" if ranked else "none"
-        raise ConfigError(
-            f"no answer is the majority of at least {min_count} training questions ({most}); "
-            f"use --min-answer-count 1 for a small data set"
-        )
-    return Vocabulary(tuple(_usual(forms[key]) for key in kept))
+    text = _read_text(path)
+    is_json = text.lstrip()[:1] in ("[", "{")  # an object gets its own message
+    place, entries = ("entry", _parse_list(path, text)) if is_json else ("line", _split_lines(text))
+    answers: list[str] = []
+    first: dict[str, int] = {}
+    for i, entry in enumerate(entries, start=1):
+        try:
+            answer = text_of(entry, f"{place} {i}")
+        except UnusableError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if place == "line" and not answer:
+            raise ConfigError(f"{path}: line {i} is empty; remove it")
+        before = first.setdefault(normalise(answer), i)
+        if before != i:
+            raise ConfigError(
+                f"{path}: {place} {i} ({answer!r}) is the same answer as {place} {before} "
+                f"({answers[before - 1]!r}) to the official metric; keep one of them"
+            )
+        answers.append(answer)
+    if not answers:
+        raise ConfigError(f"{path}: there is no answer in it; {NEEDED}")
+    return Vocabulary(tuple(answers))
 
 
-def _usual(forms: Counter[str]) -> str:
-    return min(forms, key=lambda form: (-forms[form], form))
+def _read_text(path: Path) -> str:
+    try:
+        data = read_file(path, most=MOST_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}); {NEEDED}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        raise ConfigError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
 
 
-def _majority(given: tuple[str, ...]) -> str:
-    # Of equally frequent answers the first given one, as `most_common` orders them.
-    return Counter(normalise(answer) for answer in given).most_common(1)[0][0]
-
-
-def leave_one_out(matches: int, given: int) -> float:
-    """Return the mean of min(1, n/3) over subsets that leave one of `given` answers out.
-
-    n counts the `matches` that remain. With ten answers: 0, 0.3, 0.6, 0.9, then 1.
-
-    Source: Antol et al., VQA: Visual Question Answering, ICCV 2015, section 3, and vqaEval.py.
-    """
-    kept, lost = min(1.0, matches / 3), min(1.0, (matches - 1) / 3)
-    return ((given - matches) * kept + matches * lost) / given if matches else 0.0
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    """Which classes are right for each question, sparse (compressed rows).
-
-    Attributes:
-        offsets: (questions + 1,) where the entries of each question begin and end.
-        classes: (entries,) class.
-        targets: (entries,) soft target in [0, 1]: `leave_one_out`, or 1 under "plain".
-        scores: (entries,) what the metric gives for predicting the class's raw form. It differs
-            from the target only where all annotators gave one text and the raw form is another.
-    """
-
-    offsets: np.ndarray
-    classes: np.ndarray
-    targets: np.ndarray
-    scores: np.ndarray
-
-    def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the soft targets of some questions.
-
-        Returns:
-            (entries,) each: place in `questions`, class, soft target as float32.
-        """
-        starts, ends = self.offsets[questions], self.offsets[questions + 1]
-        counts = ends - starts
-        rows = np.repeat(np.arange(len(questions)), counts)
-        entries = _ranges(starts, counts)
-        return rows, self.classes[entries], self.targets[entries]
-
-    def score(self, predicted: np.ndarray) -> np.ndarray:
-        """Return the score in [0, 1] of one predicted class per question."""
-        owner = np.repeat(np.arange(len(predicted)), np.diff(self.offsets))
-        hit = self.classes == predicted[owner]
-        return np.bincount(owner[hit], self.scores[hit], minlength=len(predicted))
-
-    def best(self) -> np.ndarray:
-        """Return the best score that any class reaches, per question: the vocabulary's ceiling."""
-        out = np.zeros(len(self.offsets) - 1)
-        owner = np.repeat(np.arange(len(out)), np.diff(self.offsets))
-        np.maximum.at(out, owner, self.scores)
-        return out
-
-
-def class_scores(
-    answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, rules: Rules
-) -> ClassScores:
-    """Score every class of the vocabulary that a question's answers name.
-
-    Args:
-        answers: Per question all given answers.
-        vocabulary: The classes.
-        rules: "2021" or "plain"; training knows no other.
-    """
-    # Each set of answers once; which of them a question has.
-    kinds: dict[tuple[str, ...], int] = {}
-    kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)
-    found = [_entries(given, vocabulary, rules) for given in kinds]
-    counts = np.array([len(entries) for entries in found], dtype=int)
-    starts, counts = (np.cumsum(counts) - counts)[kind], counts[kind]
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    flat = [entry for some in found for entry in some]
-    columns = np.array(flat, dtype=np.float64).reshape(-1, 3)[_ranges(starts, counts)].T
-    return ClassScores(
-        offsets,
-        columns[0].astype(np.int64),
-        columns[1].astype(np.float32),
-        columns[2].copy(),
-    )
-
-
-def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the numbers from each start on, so many as it counts, one range after the other."""
-    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-
-
-def _entries(
-    given: tuple[str, ...], vocabulary: Vocabulary, rules: Rules
-) -> list[tuple[int, float, float]]:
-    """(class, target, score) of each class that the given answers name."""
-    counts = Counter(normalise(a) for a in given)
-    found = []
-    for answer, count in counts.items():
-        index = vocabulary.classes.get(answer)
-        if index is None:
-            continue
-        target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
-        # Only where all agree can it matter how the class is written.
-        agreed = len(counts) == 1
-        form = vocabulary.answers[index]
-        score = question_score(form, given, rules=rules) if agreed else target
-        found.append((index, target, score))
+def _parse_list(path: Path, text: str) -> list[object]:
+    try:
+        found = parse_json(text)
+    except NotJsonError as error:
+        place = f"line {error.line}, " if str(error).startswith("column") else ""
+        raise ConfigError(f"{path}: {place}{error}; {NEEDED}. {error.remedy}") from None
+    if not isinstance(found, list):
+        raise ConfigError(f"{path}: line 1 begins an object; {NEEDED}")
     return found
+
+
+def _split_lines(text: str) -> list[str]:
+    """Return the lines without the spaces around them, which nobody sees."""
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines  # the last line may end or not

@@ -1,4 +1,4 @@
-"""A picture of pictures: questions, the answers that were given, and which were right."""
+"""A sheet of pictures: each with its question, the predicted answers, and which are right."""
 
 import io
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.pipeline.errors import PipelineError
 
 TILE, TEXT, MARGIN = 224, 96, 16
 INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
@@ -25,7 +27,7 @@ class Tile:
         image: RGB picture.
         question: Shown below it.
         truth: The right answer.
-        predictions: Answer by the name of the head that gave it.
+        predictions: (name of a head, its answer) pairs.
     """
 
     image: Image.Image
@@ -35,7 +37,11 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> None:
-    """Draw the tiles into a PNG, row by row."""
+    """Draw the tiles into a PNG, row by row.
+
+    Raises:
+        PipelineError: if the file cannot be written.
+    """
     font = ImageFont.load_default(FONT_SIZE)
     rows = -(-len(tiles) // columns)
     step = TILE + MARGIN
@@ -45,23 +51,24 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
         x, y = MARGIN + i % columns * step, MARGIN + i // columns * (step + TEXT)
         sheet.paste(tile.image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
         y += TILE + 6
-        for line in _wrapped(tile.question, font):
+        for line in _wrap(tile.question, font):
             draw.text((x, y), line, INK, font)
             y += FONT_SIZE + 3
         for name, answer in tile.predictions:
             right = answer == tile.truth
-            line = _fitted(f"{name}: {answer}", font)
+            line = _fit(f"{name}: {answer}", font)
             draw.text((x, y), line, RIGHT if right else WRONG, font)
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
-            draw.text((x, y), _fitted(f"right answer: {tile.truth}", font), INK, font)
+            draw.text((x, y), _fit(f"right answer: {tile.truth}", font), INK, font)
     data = io.BytesIO()
     sheet.save(data, format="PNG")
-    write_atomically(path, data.getbuffer())
+    with explain_write_errors(path, PipelineError, "Free some space, or give another --out."):
+        write_atomically(path, data.getbuffer())
 
 
-def _wrapped(text: str, font: Font) -> list[str]:
-    """Break a text into lines no wider than a tile; past `QUESTION_LINES` it is cut."""
+def _wrap(text: str, font: Font) -> list[str]:
+    """Break a text into lines no wider than a tile; cut it after `QUESTION_LINES` lines."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -69,14 +76,14 @@ def _wrapped(text: str, font: Font) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = longer
-    more = len(lines) > QUESTION_LINES
-    shown = [_fitted(line, font) for line in lines[:QUESTION_LINES]]
-    return [*shown[:-1], _fitted(shown[-1], font, cut=True)] if more else shown
+    if len(lines) > QUESTION_LINES:
+        lines[QUESTION_LINES - 1] += " ..."
+    return [_fit(line, font) for line in lines[:QUESTION_LINES]]
 
 
-def _fitted(line: str, font: Font, *, cut: bool = False) -> str:
-    """Cut a line that is wider than a tile; a line that is cut, or was before, ends in dots."""
-    if font.getlength(line) <= TILE and not cut:
+def _fit(line: str, font: Font) -> str:
+    """Cut a line that is wider than a tile; a cut line ends in dots."""
+    if font.getlength(line) <= TILE:
         return line
     while line and font.getlength(f"{line} ...") > TILE:
         line = line[:-1]

@@ -1,28 +1,27 @@
-"""The whole pipeline on generated scenes: extract, train four heads, evaluate, compare, show.
+"""The `demo` command: the whole pipeline on generated scenes, from pictures to a contact sheet.
 
-The encoders are the tiny untrained ones. They know nothing of the world, but keep what a picture
-and a question contain; what is to be seen is the difference that the fusion makes.
+The encoders are the tiny untrained ones. They know nothing of the world, but their features keep
+what a picture and a question contain. The demo shows how much the fusion kind matters.
 """
 
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
-from frozen_vqa.pipeline.commands.tables import show_comparison
+from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.evaluate.compare import Difference, compare
+from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.vqa_model import Fusion
@@ -41,7 +40,7 @@ KINDS: dict[Fusion, int] = {
     "concat": CONCAT_EPOCHS,
     "co-attention": ATTENTION_EPOCHS,
 }
-"""Fusion kinds and epochs. An epoch of `concat` takes a sixth of one of co-attention."""
+"""Fusion kinds and epochs. An epoch of `concat` takes a sixth of the time of co-attention's."""
 
 SHEET_TILES = 12
 
@@ -50,14 +49,14 @@ def run_demo(out: Path) -> dict[str, Any]:
     """Run everything and leave cache, runs and a contact sheet in `out`.
 
     Args:
-        out: A folder; what an earlier demo left in it is replaced.
+        out: A folder. The demo replaces what an earlier demo left there.
     """
     started = time.monotonic()
     device = choose_device("auto")
     for old in ("cache", "runs"):
         shutil.rmtree(out / old, ignore_errors=True)
     source = ShapesSource(images=IMAGES)
-    console.rule("stage one: frozen encoders, once")
+    console.rule("stage one: run the frozen encoders once")
     compute = encoder_dtype(device)
     images = ImageEncoder(TINY, device=device, compute_dtype=compute)
     text = TextEncoder(TINY, device=device, compute_dtype=compute)
@@ -66,76 +65,65 @@ def run_demo(out: Path) -> dict[str, Any]:
     show_report(extract(source, plan, cache=out / "cache", images=images, text=text), out / "cache")
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
-        console.rule(f"stage two: {kind}")
+        console.rule(f"stage two: train a {kind} head")
         run = out / "runs" / kind
         config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
         train(out / "cache", run, config=config, device=device)
         heads[kind] = evaluate(load_run(run, device), FeatureCache(out / "cache"), "test")
-    console.rule("what came out")
-    rows = compare(heads["co-attention"], heads["concat"])
-    show_comparison(heads["co-attention"], heads["concat"].run, rows)
-    _show_heads(heads)
+    console.rule("results")
+    attention, concat = (SeedGroup((heads[kind],)) for kind in ("co-attention", "concat"))
+    differences = compare(attention, concat)
+    show_comparison(attention, concat, differences)
+    accuracies = {str(kind): head.accuracy for kind, head in heads.items() if head.accuracy}
+    show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes")
     sheet = out / "contact_sheet.png"
-    contact_sheet(_tiles(source, heads), sheet)
+    contact_sheet(_make_tiles(source, attention.first, concat.first), sheet)
     seconds = time.monotonic() - started
     _show_next_steps(sheet, seconds)
-    return _summary(heads, rows, sheet, seconds)
+    return {
+        "heads": {kind: head.to_json() for kind, head in heads.items()},
+        "co-attention against concat": [row.to_json() for row in differences],
+        "contact_sheet": str(sheet),
+        "seconds": round(seconds, 1),
+    }
 
 
-def _show_heads(heads: dict[Fusion, Evaluation]) -> None:
-    table = Table("head", title="Official VQA accuracy in %, unseen test scenes")
-    some = next(iter(heads.values()))
-    assert some.accuracy is not None
-    columns = ["overall", *sorted(some.accuracy.by_answer_type)]
-    for name in columns:
-        table.add_column(name, justify="right")
-    for kind, evaluation in heads.items():
-        found = evaluation.accuracy
-        assert found is not None
-        values = [found.overall, *(found.by_answer_type[name] for name in columns[1:])]
-        table.add_row(kind, *(f"{value:.2f}" for value in values))
-    console.print(table)
-
-
-def _tiles(source: ShapesSource, heads: dict[Fusion, Evaluation]) -> list[Tile]:
-    """Take one question of each kind in turn, each of another picture."""
-    ours, theirs = heads["co-attention"], heads["concat"]
-    table = ours.table
-    text = {e.question_id: e for e in source.examples("test")}
-    kinds = sorted(set(table.question_types))
-    chosen: list[int] = []
-    seen: set[int] = set()
-    while len(chosen) < SHEET_TILES:
-        kind = kinds[len(chosen) % len(kinds)]
-        row = next(
-            i
-            for i, (name, image) in enumerate(
-                zip(table.question_types, table.image_rows, strict=True)
-            )
-            if name == kind and int(image) not in seen
-        )
-        seen.add(int(table.image_rows[row]))
-        chosen.append(row)
-    examples = [text[table.question_ids[row]] for row in chosen]
-    return [
-        Tile(
+def _make_tiles(source: ShapesSource, attention: Evaluation, concat: Evaluation) -> list[Tile]:
+    table = attention.table
+    examples = {example.question_id: example for example in source.examples("test")}
+    tiles = []
+    for row in _choose_rows(table):
+        example = examples[table.question_ids[row]]
+        tile = Tile(
             image=load_rgb(source.picture(example.image_id)),
             question=example.question,
             truth=example.answers[0],
-            predictions=[("co-attention", ours.answers[row]), ("concat", theirs.answers[row])],
+            predictions=[("co-attention", attention.answers[row]), ("concat", concat.answers[row])],
         )
-        for row, example in zip(chosen, examples, strict=True)
-    ]
+        tiles.append(tile)
+    return tiles
+
+
+def _choose_rows(table: SplitTable) -> list[int]:
+    """Return one question of each type in turn, each about another picture."""
+    chosen: dict[int, int] = {}  # row by picture
+    for wanted in islice(cycle(sorted(set(table.question_types))), SHEET_TILES):
+        rows = enumerate(zip(table.question_types, table.image_rows.tolist(), strict=True))
+        row, image = next((i, im) for i, (kind, im) in rows if kind == wanted and im not in chosen)
+        chosen[image] = row
+    return list(chosen.values())
 
 
 def _show_next_steps(sheet: Path, seconds: float) -> None:
-    console.print(f"done in {duration(seconds)}; look at {sheet}", soft_wrap=True)
-    # As the reader has to type it: a fresh .venv is on no PATH.
+    console.print(
+        f"done in {duration(seconds)}; look at the pictures and answers in {sheet}", soft_wrap=True
+    )
+    # Name the program as the reader has to type it: a fresh .venv is not on the PATH.
     typed = Path(sys.argv[0])
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"
     program = "frozen-vqa" if shutil.which("frozen-vqa") else program
     console.print(
-        "\nYour own data, a line a question, beside its pictures:\n"
+        "\nTo use your own data, write one line for each question beside its pictures:\n"
         '  {"image": "cat.jpg", "question": "what color is the cat?", "answer": "black"}\n\n'
         f"  {program} extract-features --dataset jsonl:DATA --split train --split val "
         "--cache features\n"
@@ -144,14 +132,3 @@ def _show_next_steps(sheet: Path, seconds: float) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-def _summary(
-    heads: dict[Fusion, Evaluation], rows: Sequence[Difference], sheet: Path, seconds: float
-) -> dict[str, Any]:
-    return {
-        "heads": {kind: evaluation.to_json() for kind, evaluation in heads.items()},
-        "co-attention against concat": [row.to_json() for row in rows],
-        "contact_sheet": str(sheet),
-        "seconds": round(seconds, 1),
-    }

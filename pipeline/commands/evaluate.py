@@ -1,4 +1,4 @@
-"""What `evaluate` does: score a head or several seeds of it, and set others beside it."""
+"""The `evaluate` command: score a head or several seeds of it, and compare it with other heads."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,22 +7,16 @@ from typing import Any
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.commands.paper_table import Row, require_table_ending, write_table
-from frozen_vqa.pipeline.commands.tables import show_differences, show_evaluation, show_seeds
+from frozen_vqa.pipeline.commands.tables import show_comparison, show_evaluation, show_seeds
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.caveats import trained_on, trained_otherwise
-from frozen_vqa.pipeline.evaluate.compare import compare_sides
+from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
+from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.ensemble import ensemble
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
-from frozen_vqa.pipeline.evaluate.seed_groups import (
-    require_one_side,
-    side_json,
-    side_name,
-    sides,
-    spreads,
-)
-from frozen_vqa.pipeline.evaluate.shuffled_images import shuffled_images
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
+from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
-from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
+from frozen_vqa.pipeline.runs.run import Run, load_run, require_same_encoders
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device
 
@@ -40,80 +34,79 @@ def evaluate_command(
     rules: Rules | None,
     device: str,
 ) -> dict[str, Any]:
-    """Score one side, then all that was asked to stand beside it."""
+    """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
     if table:
         require_table_ending(table)
-    place = choose_device(device)
-    trained = [load_run(path, place) for path in runs]
-    others = [load_run(path, place) for path in compare_with]
-    require_one_side(trained)
-    several = [trained[0], *(load_run(path, place) for path in ensemble_with)]
-    together = ensemble(several) if ensemble_with else None
+    used = choose_device(device)
+    trained = [load_run(path, used) for path in runs]
+    others = [load_run(path, used) for path in compare_with]
+    require_one_group(trained)
+    members = [trained[0], *(load_run(path, used) for path in ensemble_with)]
+    averaged = ensemble(members) if ensemble_with else None
     features = FeatureCache(cache or trained[0].cache)
-    for run in several:
+    for run in members:
         require_same_encoders(run, features)
     name = split or trained[0].config.val_split
     if compare_with or shuffle_images or table or len(trained) > 1:
         _require_answers(features, name)
-    warnings = [text for run in (*trained, *several[1:], *others) for text in trained_on(run, name)]
-    for other in (*trained[1:], *others):
-        warnings += trained_otherwise(trained[0], other)
-    for warning in warnings:
-        console.print(f"warning: {warning}", soft_wrap=True)
+    warnings = _warn(trained, members, others, name)
 
-    scored = partial(evaluate, cache=features, split=name, rules=rules)
-    beside = _Beside([_shown(scored(run, keep_logits=save_logits)) for run in trained])
-    found = side_json(beside.ours)
-    # Against one head each run stands by itself; against several seeds, so do seeds.
-    groups = sides(others) if len(trained) > 1 else [[run] for run in others]
+    score = partial(evaluate, cache=features, split=name, rules=rules)
+    ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
+    for head in ours.heads:
+        show_evaluation(head)
+    if len(trained) > 1:
+        show_seeds(ours)
+    found = ours.to_json()
+    rows = [Row(ours)]
+    # A single head is compared with each run by itself; several seeds with several seeds.
+    groups = group_runs(others) if len(trained) > 1 else [[run] for run in others]
     if groups:
-        found["compare"] = [beside.add([scored(run) for run in group]) for group in groups]
+        found["compare"] = [
+            _compare(rows, SeedGroup(tuple(score(run) for run in group))) for group in groups
+        ]
     if shuffle_images:
-        wrong = shuffled_images(features.split(name).image_rows)
-        shuffled = partial(scored, variant="shuffled-images", image_rows=wrong)
-        found["shuffled_images"] = beside.add([shuffled(run) for run in trained])
-    if together:
-        one = _shown(scored(together, variant="ensemble", keep_logits=save_logits))
-        members = {"members": [str(run.path) for run in several]}
-        found["ensemble"] = members | (beside.add([one]) if one.accuracy else one.to_json())
+        images = assign_other_images(features.split(name).image_rows)
+        shuffle = partial(score, variant="shuffled-images", image_rows=images)
+        found["shuffled_images"] = _compare(rows, SeedGroup(tuple(map(shuffle, trained))))
+    if averaged:
+        one = score(averaged, variant="ensemble", keep_logits=save_logits)
+        show_evaluation(one)
+        result = _compare(rows, SeedGroup((one,))) if one.accuracy else one.to_json()
+        found["ensemble"] = {"members": [str(run.path) for run in members], **result}
     if table:
-        write_table(table, beside.rows)
+        write_table(table, rows)
         console.print(f"table: {table}", soft_wrap=True)
     return found | ({"warnings": warnings} if warnings else {})
 
 
-def _shown(evaluation: Evaluation) -> Evaluation:
-    show_evaluation(evaluation)
-    return evaluation
+def _warn(
+    trained: Sequence[Run], members: Sequence[Run], others: Sequence[Run], split: str
+) -> list[str]:
+    """Print and return what makes the scores or the comparisons mean less."""
+    warnings: list[str] = []
+    for run in (*trained, *members[1:], *others):
+        warnings += warn_of_training_split(run, split)
+    for other in (*trained[1:], *others):
+        warnings += warn_of_training_data(trained[0], other)
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    return warnings
 
 
-class _Beside:
-    """One side, and what is set beside it, shown as it comes."""
-
-    def __init__(self, ours: Sequence[Evaluation]) -> None:
-        self.ours = ours
-        self.rows = [Row(ours)]
-        if len(ours) > 1:
-            show_seeds(f"{side_name(ours)} on {ours[0].split}", spreads(ours))
-
-    def add(self, theirs: Sequence[Evaluation]) -> dict[str, Any]:
-        """Show the paired difference, and return it with what the other side scores."""
-        differences = compare_sides(self.ours, theirs)
-        names = side_name(self.ours), side_name(theirs)
-        title = f"{_path(self.ours)} against {_path(theirs)} on {self.ours[0].split}"
-        show_differences(title, names, differences)
-        self.rows.append(Row(theirs, differences[0]))
-        return {**side_json(theirs), "rows": [row.to_json() for row in differences]}
-
-
-def _path(side: Sequence[Evaluation]) -> str:
-    return str(side[0].run.with_name(side_name(side)))
+def _compare(rows: list[Row], theirs: SeedGroup) -> dict[str, Any]:
+    """Compare a group with the first row, show the result, add it to the rows and return it."""
+    ours = rows[0].group
+    differences = compare(ours, theirs)
+    show_comparison(ours, theirs, differences)
+    rows.append(Row(theirs, differences[0]))
+    return {**theirs.to_json(), "rows": [row.to_json() for row in differences]}
 
 
 def _require_answers(cache: FeatureCache, split: str) -> None:
     if not any(cache.split(split).answers):
         raise MetricError(
             f"{cache.directory}: split {split!r} has no answers, so there is nothing to compare "
-            f"or to put in a table; without --compare, --shuffle-images, --table and a second "
-            f"--run its questions are answered and written to results.json"
+            f"or to put in a table. Without --compare, --shuffle-images, --table and a second "
+            f"--run, this command only writes its predictions to results.json."
         )

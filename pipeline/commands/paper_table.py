@@ -1,28 +1,28 @@
-"""A table of heads to paste into a paper or a README: Markdown or LaTeX, by the file's ending."""
+"""A table of heads for a paper or a README: Markdown or LaTeX, by the file's ending."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
-from frozen_vqa.pipeline.commands.tables import probability
+from frozen_vqa.pipeline.commands.tables import format_interval, format_probability, format_spread
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.compare import Difference
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
-from frozen_vqa.pipeline.evaluate.seed_groups import side_name, spreads
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 
 
 @dataclass(frozen=True)
 class Row:
-    """One side.
+    """A row of the table.
 
     Attributes:
-        side: One head, or several seeds of one.
-        overall: The paired difference from the first side, over all questions; None for itself.
+        group: One head, or several seeds of it.
+        overall: The paired difference from the first row over all questions; None for the first.
     """
 
-    side: Sequence[Evaluation]
+    group: SeedGroup
     overall: Difference | None = None
 
 
@@ -30,13 +30,13 @@ def require_table_ending(path: Path) -> None:
     """Raise `ConfigError` unless a table can be written to a file of this name."""
     if path.suffix not in FORMS:
         raise ConfigError(
-            f"{path}: a table is written as Markdown or LaTeX, by the ending of its file: "
+            f"{path}: the ending decides whether a table is Markdown or LaTeX; end the name with "
             f"{' or '.join(FORMS)}"
         )
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write heads as rows: accuracy overall and by answer type, difference from the first.
+    """Write one head a row: accuracy overall and by answer type, difference from the first.
 
     Raises:
         ConfigError: if the file has another ending.
@@ -44,41 +44,33 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
         RunError: if the file cannot be written.
     """
     require_table_ending(path)
-    text = FORMS[path.suffix](cells(rows))
-    try:
+    text = FORMS[path.suffix](fill_cells(rows))
+    with explain_write_errors(path, RunError, "Give another --table."):
         write_atomically(path, text.encode())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
+def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Return the table as text, the header first."""
-    first = rows[0].side
-    types = list(spreads(first))
-    header = ["head", *types]
+    first = rows[0].group
+    header = ["head", *first.spreads()]
     compared = len(rows) > 1
     if compared:
-        header += [f"{side_name(first)} minus it [95 % interval]", "p (McNemar)"]
+        header += [f"{first.name} minus it [95 % interval]", "p (McNemar)"]
     table = [header]
     for row in rows:
-        values = spreads(row.side)
-        line = [f"{side_name(row.side)}, {row.side[0].fusion}"]
-        for mean, sd in (values[name] for name in types):
-            line.append(f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}")
-        if compared:
-            line += _difference(row.overall)
+        values = row.group.spreads()
+        line = [f"{row.group.name}, {row.group.first.fusion}"]
+        line += [format_spread(*values[name]) for name in first.spreads()]
+        if row.overall:
+            difference = f"{row.overall.difference:+.2f} {format_interval(row.overall.interval)}"
+            line += [difference, format_probability(row.overall.test.p)]
+        elif compared:
+            line += ["", ""]
         table.append(line)
     return table
 
 
-def _difference(found: Difference | None) -> list[str]:
-    if found is None:
-        return ["", ""]
-    low, high = found.interval
-    return [f"{found.difference:+.2f} [{low:+.2f}, {high:+.2f}]", probability(found.test.p)]
-
-
-def markdown(table: Sequence[Sequence[str]]) -> str:
+def to_markdown(table: Sequence[Sequence[str]]) -> str:
     """Return a table in GitHub's Markdown."""
     escaped = [[re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", cell) for cell in row] for row in table]
     rule = ["---"] + ["---:"] * (len(table[0]) - 1)
@@ -96,10 +88,10 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 }
 
 
-def latex(table: Sequence[Sequence[str]]) -> str:
+def to_latex(table: Sequence[Sequence[str]]) -> str:
     """Return a LaTeX tabular that needs no package."""
     escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in table]
-    # A minus is longer than a hyphen; only numbers have one in front of a digit.
+    # A minus is longer than a hyphen; a minus stands before a digit and behind no letter.
     minus = [[re.sub(r"(?<![\w-])-(?=\d)", "$-$", cell) for cell in row] for row in escaped]
     lines = [" & ".join(row) + r" \\" for row in minus]
     columns = "l" + "r" * (len(table[0]) - 1)
@@ -107,5 +99,5 @@ def latex(table: Sequence[Sequence[str]]) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
 
-FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": markdown, ".tex": latex}
-"""How a table is written, by the ending of the file."""
+FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
+"""How to write a table, by the ending of the file."""

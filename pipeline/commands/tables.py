@@ -1,47 +1,42 @@
 """Results as tables for people, on stderr beside the progress."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from frozen_vqa.pipeline.evaluate.bootstrap import Interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console, duration
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
     from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.evaluate.statistics import Interval
     from frozen_vqa.pipeline.train.sweep import SweepResult
 
 RULE_NAMES = {
     "2021": "official VQA accuracy, rules of 2021",
     "2017": "official VQA accuracy, rules of 2017",
-    "plain": "plain accuracy, as questions have fewer than ten answers",
+    "plain": "plain accuracy, because some questions have fewer than ten answers",
 }
 
 
-def show_accuracy(accuracy: Accuracy, title: str, interval: Interval | None = None) -> None:
+def show_accuracy(accuracy: Accuracy, title: str, interval: "Interval | None" = None) -> None:
     """Print accuracy overall, by answer type and by question type."""
     table = Table("", "accuracy %", title=title, caption=RULE_NAMES[accuracy.rules], min_width=44)
     table.columns[1].justify = "right"
     between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     table.add_row(f"overall ({accuracy.questions:,} questions)", f"{accuracy.overall:.2f}{between}")
     for types in (accuracy.by_answer_type, accuracy.by_question_type):
-        _add_section(table, types)
+        table.add_section()
+        for name, value in sorted(types.items()):
+            table.add_row(name, f"{value:.2f}")
     console.print(table)
 
 
-def _add_section(table: Table, types: Mapping[str, float]) -> None:
-    if types:
-        table.add_section()
-    for name, value in sorted(types.items()):
-        table.add_row(name, f"{value:.2f}")
-
-
 def show_evaluation(evaluation: "Evaluation") -> None:
-    """Print what one head scores, or that it only predicted."""
+    """Print the score of one head, or that there are only predictions."""
     if evaluation.accuracy is None:
         console.print(f"{evaluation.split}: no answers to score against; predictions only")
     else:
@@ -58,50 +53,69 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         console.print(f"logits: {evaluation.logits}", soft_wrap=True)
 
 
-def show_comparison(ours: "Evaluation", theirs: Path, rows: "Sequence[Difference]") -> None:
-    """Print the paired difference of two heads."""
-    title = f"{ours.run} against {theirs} on {ours.split}"
-    show_differences(title, (ours.run.name, theirs.name), rows)
+def show_seeds(group: "SeedGroup") -> None:
+    """Print mean and standard deviation over the seeds of a group."""
+    title = f"{group.name} on {group.first.split}"
+    table = Table("", "mean ± sd %", title=title, min_width=44)
+    table.columns[1].justify = "right"
+    for name, (mean, sd) in group.spreads().items():
+        table.add_row(name, format_spread(mean, sd))
+    console.print(table)
 
 
-def show_differences(title: str, names: tuple[str, str], rows: "Sequence[Difference]") -> None:
+def show_comparison(
+    ours: "SeedGroup", theirs: "SeedGroup", differences: "Sequence[Difference]"
+) -> None:
     """Print the paired difference of two sides."""
-    table = Table(title=title, caption="p: McNemar's exact test, questions as if independent")
-    for name in ("", "questions", *names, "difference", "95 % interval", "p"):
+    paths = [str(side.first.run.with_name(side.name)) for side in (ours, theirs)]
+    table = Table(
+        title=f"{' against '.join(paths)} on {ours.first.split}",
+        caption="p: McNemar's exact test, which assumes independent questions",
+    )
+    for name in ("", "questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right" if name else "left")
     kind = "overall"
-    for row in rows:
+    for row in differences:
         if row.kind != kind:
             table.add_section()
             kind = row.kind
         table.add_row(
             row.group,
             f"{row.questions:,}",
-            _spread(row.ours, row.ours_sd),
-            _spread(row.theirs, row.theirs_sd),
+            format_spread(row.ours, row.ours_sd),
+            format_spread(row.theirs, row.theirs_sd),
             f"{row.difference:+.2f}",
-            f"[{row.interval[0]:+.2f}, {row.interval[1]:+.2f}]",
-            probability(row.test.p),
+            format_interval(row.interval),
+            format_probability(row.test.p),
         )
     console.print(table)
 
 
-def _spread(mean: float, sd: float | None) -> str:
+def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
+    """Print one head a row: accuracy overall and by answer type."""
+    types = sorted({name for found in accuracies.values() for name in found.by_answer_type})
+    table = Table("head", title=title)
+    for name in ("overall", *types):
+        table.add_column(name, justify="right")
+    for head, found in accuracies.items():
+        values = (found.overall, *(found.by_answer_type[name] for name in types))
+        table.add_row(head, *(f"{value:.2f}" for value in values))
+    console.print(table)
+
+
+def format_spread(mean: float, sd: float | None) -> str:
+    """Return a mean, with its standard deviation if there are several seeds."""
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
-def probability(p: float) -> str:
+def format_interval(interval: "Interval") -> str:
+    """Return the interval of a difference, with signs."""
+    return f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
+
+
+def format_probability(p: float) -> str:
     """Return a probability for people: 0.04321 -> '0.0432', 3e-9 -> '<0.0001'."""
     return f"{p:.4f}" if p >= 1e-4 else "<0.0001"
-
-
-def show_seeds(name: str, by_type: Mapping[str, tuple[float, float | None]]) -> None:
-    """Print mean and standard deviation over the seeds of one side."""
-    table = Table("", "mean ± sd %", title=name, min_width=44)
-    table.columns[1].justify = "right"
-    for group, (mean, sd) in by_type.items():
-        table.add_row(group, _spread(mean, sd))
-    console.print(table)
 
 
 def show_sweep(result: "SweepResult") -> None:

@@ -1,8 +1,7 @@
-"""The paired difference of two heads on the same questions: what attention brings.
+"""The paired difference of two heads, or groups of seeds, on the same questions.
 
-A side is one head, or several of the same settings that differ by their seeds. Then a question's
-score is the mean over seeds: the interval says what other pictures would change, the standard
-deviations what other seeds would.
+The score of a group on a question is the mean over its seeds. The interval of a difference says
+what other pictures would change; the standard deviations say what other seeds would change.
 """
 
 from collections.abc import Sequence
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.bootstrap import Interval, mean_interval
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
-from frozen_vqa.pipeline.evaluate.mcnemar import McNemar, mcnemar
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, deviation
+from frozen_vqa.pipeline.evaluate.statistics import Interval, McNemar, mcnemar, mean_interval
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,12 @@ class Difference:
         kind: "overall", "answer type" or "question type".
         questions: How many questions are in the group.
         ours: Accuracy of the first side.
-        theirs: Accuracy of the second.
+        theirs: Accuracy of the second side.
         difference: Ours minus theirs, in points.
         interval: 95 % bootstrap interval of the difference.
-        test: McNemar's.
+        test: McNemar's exact test.
         ours_sd: Standard deviation of the first side's accuracy over seeds; None for one head.
-        theirs_sd: That of the second.
+        theirs_sd: The same of the second side.
     """
 
     group: str
@@ -46,7 +44,7 @@ class Difference:
     theirs_sd: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON: hundredths of a point, four digits of p."""
+        """Return values that JSON can hold: hundredths of a point, four digits of p."""
         values = {
             name: round(value, 2) if isinstance(value, float) else value
             for name, value in vars(self).items()
@@ -56,87 +54,52 @@ class Difference:
         return {**values, "interval": [round(bound, 2) for bound in self.interval], **test}
 
 
-def compare(ours: Evaluation, theirs: Evaluation) -> list[Difference]:
-    """Compare two heads; see `compare_sides`."""
-    return compare_sides([ours], [theirs])
-
-
-def compare_sides(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> list[Difference]:
+def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
     """Compare two sides question by question: overall, by answer type, by question type.
 
     Raises:
         MetricError: if they did not answer the same questions, or the split has no answers.
     """
-    table = ours[0].table
-    ids = list(table.question_ids)
-    for other in (*ours[1:], *theirs):
-        if list(other.table.question_ids) != ids:
+    table = ours.first.table
+    for other in (*ours.heads[1:], *theirs.heads):
+        if list(other.table.question_ids) != list(table.question_ids):
             raise MetricError(
-                f"{ours[0].run} and {other.run} did not answer the same questions; "
+                f"{ours.first.run} and {other.run} did not answer the same questions; "
                 f"compare heads that were trained from one cache"
             )
-    each = percents([*ours, *theirs])
-    scores = each[: len(ours)], each[len(ours) :]
-    rows = [
-        _difference(
-            "overall", "overall", np.ones(len(table), dtype=bool), table.image_rows, *scores
-        )
-    ]
-    for kind, types in (
-        ("answer type", table.answer_types),
-        ("question type", table.question_types),
-    ):
-        rows += [
-            _difference(
-                group, kind, np.array([t == group for t in types]), table.image_rows, *scores
-            )
-            for group in _by_frequency(types)
+    groups = [("overall", "overall", np.ones(len(table), dtype=bool))]
+    by_kind = {"answer type": table.answer_types, "question type": table.question_types}
+    for kind, types in by_kind.items():
+        groups += [
+            (kind, name, np.array([t == name for t in types])) for name in _by_frequency(types)
         ]
-    return rows
-
-
-def percents(heads: Sequence[Evaluation]) -> np.ndarray:
-    """Return what heads score with each question, in percent: (heads, questions).
-
-    Raises:
-        MetricError: if the split has no answers.
-    """
-    scores = [evaluation.scores for evaluation in heads if evaluation.scores is not None]
-    if len(scores) < len(heads):
-        names = " and ".join(str(evaluation.run) for evaluation in heads)
-        raise MetricError(f"split {heads[0].split!r} has no answers: {names} cannot be compared")
-    return 100 * np.stack(scores)
+    mine, other_scores = ours.percents(), theirs.percents()
+    return [
+        _difference(name, kind, table.image_rows[mask], mine[:, mask], other_scores[:, mask])
+        for kind, name, mask in groups
+    ]
 
 
 def _by_frequency(types: Sequence[str]) -> list[str]:
+    """Return the distinct types, the most frequent first; questions without one do not count."""
     names, counts = np.unique([name for name in types if name], return_counts=True)
     return [str(names[i]) for i in np.lexsort((names, -counts))]
 
 
 def _difference(
-    group: str,
-    kind: str,
-    mask: np.ndarray,
-    pictures: np.ndarray,
-    ours: np.ndarray,
-    theirs: np.ndarray,
+    group: str, kind: str, pictures: np.ndarray, ours: np.ndarray, theirs: np.ndarray
 ) -> Difference:
-    ours, theirs = ours[:, mask], theirs[:, mask]
+    """Compare (heads, questions) percents of two sides on the questions of one group."""
     mine, other = ours.mean(0), theirs.mean(0)  # over seeds
     return Difference(
         group=group,
         kind=kind,
-        questions=int(mask.sum()),
+        questions=len(pictures),
         ours=float(mine.mean()),
         theirs=float(other.mean()),
         difference=float((mine - other).mean()),
-        interval=mean_interval(mine - other, pictures[mask]),
+        interval=mean_interval(mine - other, pictures),
         test=mcnemar(mine, other),
         ours_sd=deviation(ours.mean(1)),
         theirs_sd=deviation(theirs.mean(1)),
     )
-
-
-def deviation(accuracies: Sequence[float] | np.ndarray) -> float | None:
-    """Return the sample standard deviation of the accuracies of several seeds; None for one."""
-    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None

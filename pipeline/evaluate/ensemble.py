@@ -1,7 +1,7 @@
 """Several heads as one: the mean of their probabilities.
 
-Each head's probability of an answer is the sigmoid of its logit, for heads are trained with an
-independent yes or no for each answer. What an ensemble returns is the logit of the mean.
+A head's probability of an answer is the sigmoid of its logit, because training treats each answer
+as a yes or no of its own. An ensemble returns the logit of the mean probability.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import Run
 
 SMALLEST = 1e-15
-"""Probabilities are kept so far from 0 and 1, where the logit is infinite."""
+"""Probabilities keep this distance from 0 and 1, where the logit is infinite."""
 
 
 class Ensemble(nn.Module):
-    """Heads over the same answers, called as each of them is."""
+    """Heads over the same answers, called like one of them."""
 
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -29,35 +29,35 @@ class Ensemble(nn.Module):
 
     def forward(self, *features: Any, **named: Any) -> Tensor:
         """Return (questions, answers) float32 logits of the mean probabilities."""
-        # In float64, in which far more of the sure answers differ from 1.
+        # float64, because float32 rounds many confident answers to a probability of 1.
         each = [head(*features, **named).double().sigmoid() for head in self.heads]
         return torch.logit(torch.stack(each).mean(0), eps=SMALLEST).float()
 
 
 def ensemble(runs: Sequence[Run]) -> Run:
-    """Return the first run with the mean of all heads in place of its own.
+    """Return the first run, with the mean of all heads in place of its own head.
 
     Raises:
-        RunError: if two have different answers.
+        RunError: if two runs have different answers.
     """
     for run in runs[1:]:
         _require_same_answers(runs[0], run)
     heads = Ensemble([run.model for run in runs]).eval()
-    together = cast(VqaModel, heads)  # nothing but calling it is asked of a run's model
-    return replace(runs[0], model=together)
+    return replace(runs[0], model=cast(VqaModel, heads))  # evaluation only calls a run's model
 
 
 def _require_same_answers(one: Run, other: Run) -> None:
     mine, theirs = one.vocabulary.answers, other.vocabulary.answers
     if mine == theirs:
         return
-    lacking = [answer for answer in mine if answer not in set(theirs)]
-    more = [answer for answer in theirs if answer not in set(mine)]
+    ours, others = set(mine), set(theirs)
+    lacking = [answer for answer in mine if answer not in others]
+    more = [answer for answer in theirs if answer not in ours]
     found = [f"{one.path} alone has {len(lacking)}, such as {lacking[0]!r}"] if lacking else []
     found += [f"{other.path} alone has {len(more)}, such as {more[0]!r}"] if more else []
     raise RunError(
         f"{one.path} and {other.path} have different answers, so their probabilities cannot be "
-        f"averaged: {'; '.join(found) or 'the same ones in another order'}. Train them on "
-        f"one split with the same min_answer_count and top_answers, or one with the other's "
-        f"answers: --answers {one.path / ANSWERS}."
+        f"averaged: {'; '.join(found) or 'the same answers in another order'}. Train both on one "
+        f"split with the same min_answer_count and top_answers, or train one with the answers of "
+        f"the other: --answers {one.path / ANSWERS}."
     )

@@ -3,32 +3,32 @@
 RUN/evaluation/<split>/results.json         [{"question_id": ..., "answer": ...}, ...]
 RUN/evaluation/<split>/scores.json          accuracy, ceiling, interval, and a digest
 RUN/evaluation/<split>/logits.safetensors   on request (`pipeline/evaluate/logits.py`)
-RUN/evaluation/<split>/<variant>/           these of what is not the head as it is: see `evaluate`
-RUN/README.md                               the model card of a finished training, with these
+RUN/evaluation/<split>/<variant>/           the same files for a variant of the head: see `evaluate`
+RUN/README.md                               the model card of a finished training, with the scores
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import Features
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.evaluate.bootstrap import Interval, mean_interval
-from frozen_vqa.pipeline.evaluate.logits import save_logits, split_logits
+from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE, save_logits, split_logits
+from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
     Accuracy,
     Rules,
     accuracy,
-    normalise,
     percent,
     pick_rules,
     question_score,
@@ -51,14 +51,15 @@ class Evaluation:
         table: The questions.
         answers: One predicted answer per question.
         results: The file in the official form.
-        scores: (questions,) in [0, 1]; None where the split has no answers, and so the rest.
+        scores: (questions,) in [0, 1]. None where the split has no answers; then the accuracy, the
+            ceiling and the interval are None too.
         accuracy: In percent, overall and by type.
-        ceiling: Percent that the best choice from the vocabulary would reach.
+        ceiling: Percent that a head would score that always picks the best answer it knows.
         interval: 95 % bootstrap interval of the overall accuracy, in percent.
         left_out: Questions that the cache lacks because their picture could not be read.
-        seed: Of the training.
-        variant: "" for the head as it is; else see `evaluate`.
-        logits: The file, if they were saved.
+        seed: Seed of the training.
+        variant: "" for the head itself; see `evaluate`.
+        logits: The file of logits, if it was asked for.
     """
 
     run: Path
@@ -78,11 +79,11 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """Name of the run folder, and of the variant."""
+        """Name of the run folder, with the variant if there is one."""
         return f"{self.run.name} ({self.variant})" if self.variant else self.run.name
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return values that JSON can hold."""
         found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}
         return {
             "run": str(self.run),
@@ -112,40 +113,30 @@ def evaluate(
 
     Args:
         run: The trained head.
-        cache: Features of the encoders that it was trained on.
+        cache: Features of the encoders that the head was trained on.
         split: Name of a split in the cache.
         rules: "2021", "2017" or "plain"; None chooses by the number of given answers.
-        variant: Name of a folder below that of the split, for what is not the head as it is:
-            "shuffled-images" or "ensemble".
-        image_rows: (questions,) picture that the head is shown in place of each question's own.
-        keep_logits: Whether to write them too.
+        variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
+            "ensemble", get a folder of that name below the split's.
+        image_rows: (questions,) picture to show in place of each question's own.
+        keep_logits: Whether to write the logits too.
 
     Raises:
-        CacheError: if the cache lacks the split or is another encoder's.
+        CacheError: if the cache lacks the split or holds features of other encoders.
         RunError: if the results cannot be written.
     """
     require_same_encoders(run, cache)
     table = cache.split(split)
     if not len(table):
         raise CacheError(f"{cache.directory}: split {split!r} has no questions to evaluate on")
-    use_cores()
-    device = next(run.model.parameters()).device
-    features = Features(cache, device=device)
-    asked = table if image_rows is None else replace(table, image_rows=image_rows)
-    reader, size = BatchReader(features, asked), run.config.batch_size
     folder = run.path / "evaluation" / split / variant
+    asked = table if image_rows is None else replace(table, image_rows=image_rows)
     logits = folder / "logits.safetensors"
-    if keep_logits:
-        known = run.vocabulary.answers
-        found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
-        save_logits(logits, found, question_ids=table.question_ids, answers=known)
-        classes = found.argmax(1)
-    else:
-        classes = predict(run.model, reader, asked, batch_size=size)
-        _remove(logits)  # older ones need not be those of the answers beside them
+    classes = _predict_classes(run, cache, asked, logits, keep_logits=keep_logits)
     answers = [run.vocabulary.answers[i] for i in classes]
-    official = json.dumps(results(table, answers), ensure_ascii=False)
-    _write(folder / "results.json", official.encode())
+    pairs = zip(table.question_ids, answers, strict=True)
+    official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
+    _write(folder / "results.json", json.dumps(official, ensure_ascii=False).encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
@@ -160,17 +151,29 @@ def evaluate(
     )
     if any(table.answers):
         _require_all_answered(cache, split, table)
-        evaluation = _scored(evaluation, run.vocabulary, rules)
+        evaluation = _score(evaluation, run.vocabulary, rules)
     _write(folder / "scores.json", seal_json(evaluation.to_json()))
     if trained := outcome(run.path):
         write_card(run.path, trained)
     return evaluation
 
 
-def results(table: SplitTable, answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return predictions in the official form, each question once."""
-    pairs = zip(table.question_ids, answers, strict=True)
-    return [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
+def _predict_classes(
+    run: Run, cache: FeatureCache, asked: SplitTable, logits: Path, *, keep_logits: bool
+) -> np.ndarray:
+    """Return the predicted class of each question, (questions,); write or remove the logits."""
+    use_cores()
+    features = Features(cache, device=next(run.model.parameters()).device)
+    reader, size = BatchReader(features, asked), run.config.batch_size
+    if keep_logits:
+        known = run.vocabulary.answers
+        found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
+        save_logits(logits, found, question_ids=asked.question_ids, answers=known)
+        return found.argmax(1)
+    if logits.exists():  # those of an earlier evaluation need not fit the new answers
+        with explain_write_errors(logits, RunError, WRITE_ADVICE):
+            logits.unlink()
+    return predict(run.model, reader, asked, batch_size=size)
 
 
 def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:
@@ -182,47 +185,21 @@ def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) ->
         )
 
 
-def _scored(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) -> Evaluation:
+def _score(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) -> Evaluation:
     table = evaluation.table
     chosen = pick_rules((len(given) for given in table.answers), rules)
     pairs = zip(evaluation.answers, table.answers, strict=True)
     scores = [question_score(answer, given, rules=chosen) for answer, given in pairs]
-    best = ceiling_scores(table.answers, vocabulary, rules=chosen)
-    return Evaluation(
-        **{
-            **vars(evaluation),
-            "scores": np.array(scores),
-            "accuracy": accuracy(scores, table.answer_types, table.question_types, chosen),
-            "ceiling": percent(float(best.mean()), chosen),
-            "interval": mean_interval(100 * np.array(scores), table.image_rows),
-        }
+    best = class_scores(table.answers, vocabulary, rules=chosen).best()
+    return replace(
+        evaluation,
+        scores=np.array(scores),
+        accuracy=accuracy(scores, table.answer_types, table.question_types, chosen),
+        ceiling=percent(float(best.mean()), chosen),
+        interval=mean_interval(100 * np.array(scores), table.image_rows),
     )
 
 
-def ceiling_scores(
-    answers: Sequence[tuple[str, ...]], vocabulary: Vocabulary, *, rules: Rules
-) -> np.ndarray:
-    """Return the best score in [0, 1] that any answer of the vocabulary reaches: (questions,)."""
-
-    @lru_cache(maxsize=1 << 18)
-    def best(given: tuple[str, ...]) -> float:
-        known = {vocabulary.classes.get(normalise(answer)) for answer in given} - {None}
-        candidates = (vocabulary.answers[i] for i in known if i is not None)
-        return max((question_score(c, given, rules=rules) for c in candidates), default=0.0)
-
-    return np.array([best(given) for given in answers])
-
-
 def _write(path: Path, data: bytes) -> None:
-    try:
+    with explain_write_errors(path, RunError, WRITE_ADVICE):
         write_atomically(path, data)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        if path.exists():
-            path.unlink()
-    except OSError as error:
-        raise RunError(f"{path}: cannot be removed ({error.strerror})") from error

@@ -1,10 +1,10 @@
-"""The logits of a whole split, kept for whoever wants to combine heads on their own.
+"""The logits of a whole split, kept so that others can combine heads in their own way.
 
-RUN/evaluation/<split>/logits.safetensors holds the tensor `logits`, (questions, answers) float32,
-whose largest of each row is the answer in results.json. float16 would be half the size, but its
-steps make equal of what decides. The metadata holds under `run` a JSON object with `question_ids`
-and `answers`, the names of rows and columns, so that they cannot be parted from the numbers, and
-the digest of all, which `load_logits` checks and a plain reader of safetensors does not.
+RUN/evaluation/<split>/logits.safetensors holds the tensor `logits`, (questions, answers) float32;
+the largest of each row is the answer in results.json. float16 would halve the file, but it would
+round different logits to equal ones. The metadata holds under `run` a JSON object with
+`question_ids` and `answers`, which name the rows and the columns, and a digest of everything.
+`load_logits` checks that digest; a plain reader of safetensors does not.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import SplitTable
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.cache.manifest import Id
 from frozen_vqa.pipeline.batches.plan import plan_batches
@@ -23,6 +24,8 @@ from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal
+
+WRITE_ADVICE = "Check the permissions of the run folder and the free space of its disk."
 
 
 @torch.inference_mode()
@@ -41,23 +44,21 @@ def split_logits(
 def save_logits(
     path: Path, logits: np.ndarray, *, question_ids: Sequence[Id], answers: Sequence[str]
 ) -> None:
-    """Write logits and what their rows and columns are, whole or not at all.
+    """Write logits with the names of their rows and columns, whole or not at all.
 
     Raises:
         RunError: if the file cannot be written.
     """
     record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
-    try:
+    with explain_write_errors(path, RunError, WRITE_ADVICE):
         write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def load_logits(path: Path) -> tuple[np.ndarray, Sequence[Id], Sequence[str]]:
-    """Return logits, the ids of the questions that are rows, and the answers that are columns.
+    """Return logits, the question ids of their rows, and the answers of their columns.
 
     Raises:
-        RunError: if the file cannot be read, or is not what was saved.
+        RunError: if the file cannot be read, or differs from the file that was saved.
     """
     again = "make it again with `evaluate --save-logits`"
     try:

@@ -1,23 +1,98 @@
-"""Several seeds a side: which runs belong together, and the mean and spread of what they score."""
+"""Heads that differ by their seed alone: which runs they are, and mean and spread of their scores.
+
+Most groups have a single head. The mean of a group is over seeds, and so is its standard deviation.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from frozen_vqa.pipeline.config import SEEDS
 from frozen_vqa.pipeline.errors import ConfigError, MetricError
-from frozen_vqa.pipeline.evaluate.compare import deviation, percents
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 from frozen_vqa.pipeline.runs.run import Run
 
 Spread = tuple[float, float | None]
-"""Mean over seeds, and sample standard deviation; None where there is one seed."""
+"""Mean over seeds, and sample standard deviation; None for a single seed."""
 
 
-def sides(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return the runs in groups of the same settings and different seeds, in the given order."""
+@dataclass(frozen=True)
+class SeedGroup:
+    """Evaluations on one split of heads that differ by their seed alone.
+
+    Attributes:
+        heads: At least one.
+    """
+
+    heads: tuple[Evaluation, ...]
+
+    @property
+    def first(self) -> Evaluation:
+        """The head that the group is named after."""
+        return self.heads[0]
+
+    @property
+    def name(self) -> str:
+        """Name for a table."""
+        seeds = f" ({len(self.heads)} seeds)" if len(self.heads) > 1 else ""
+        return f"{self.first.name}{seeds}"
+
+    def percents(self) -> np.ndarray:
+        """Return the score of each head on each question, in percent: (heads, questions).
+
+        Raises:
+            MetricError: if the split has no answers.
+        """
+        scores = [head.scores for head in self.heads if head.scores is not None]
+        if len(scores) < len(self.heads):
+            raise MetricError(
+                f"split {self.first.split!r} has no answers, so {self.name} has no accuracy and "
+                f"cannot be compared; evaluate a split that has answers"
+            )
+        return 100 * np.stack(scores)
+
+    def spreads(self) -> dict[str, Spread]:
+        """Return the accuracy in percent: "overall", then by answer type.
+
+        The accuracy of a single head is the official one, which is rounded. A mean over seeds is of
+        unrounded accuracies, as in a comparison.
+
+        Raises:
+            MetricError: if the split has no answers.
+        """
+        scores, types = self.percents(), np.array(self.first.table.answer_types)
+        official = self.first.accuracy
+        assert official is not None  # because there are scores
+        by_type = {"overall": official.overall, **dict(sorted(official.by_answer_type.items()))}
+        if len(self.heads) == 1:
+            return {name: (value, None) for name, value in by_type.items()}
+        groups = {name: scores[:, types == name] for name in by_type} | {"overall": scores}
+        return {name: (float(g.mean()), deviation(g.mean(1))) for name, g in groups.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return values that JSON can hold: the evaluation of a single head, or a summary."""
+        if len(self.heads) == 1:
+            return self.first.to_json()
+        by_type = self.spreads()
+        return {
+            "fusion": self.first.fusion,
+            "split": self.first.split,
+            "seeds": [head.seed for head in self.heads],
+            "mean": {name: round(mean, 2) for name, (mean, _) in by_type.items()},
+            "sd": {name: round(sd, 2) for name, (_, sd) in by_type.items() if sd is not None},
+            "runs": [head.to_json() for head in self.heads],
+        }
+
+
+def deviation(accuracies: np.ndarray) -> float | None:
+    """Return the sample standard deviation of the accuracies of several seeds; None for one."""
+    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
+
+
+def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return groups of runs with the same settings and different seeds, in the given order."""
     groups: list[list[Run]] = []
     for run in runs:
         for group in groups:
@@ -30,13 +105,13 @@ def sides(runs: Sequence[Run]) -> list[list[Run]]:
     return groups
 
 
-def require_one_side(runs: Sequence[Run]) -> None:
+def require_one_group(runs: Sequence[Run]) -> None:
     """Raise `ConfigError` unless all runs have the same settings, and different seeds."""
     for run in runs[1:]:
         if different := _difference(runs[0], run):
             raise ConfigError(
-                f"{runs[0].path} and {run.path} are no seeds of one training: {different}. Give "
-                f"runs that differ by their seed to --run, others to --compare."
+                f"{runs[0].path} and {run.path} differ by more than their seed: {different}. Give "
+                f"--run only runs that differ by their seed, and --compare all others."
             )
     seen: dict[int, Run] = {}
     for run in runs:
@@ -49,7 +124,7 @@ def require_one_side(runs: Sequence[Run]) -> None:
 
 
 def _difference(one: Run, other: Run) -> str:
-    """Say in which setting two runs differ, but for the seeds; "" if in none."""
+    """Name a setting, other than a seed, in which two runs differ; "" if there is none."""
     theirs = asdict(other.config)
     for name, value in asdict(one.config).items():
         if name not in SEEDS and theirs[name] != value:
@@ -57,43 +132,3 @@ def _difference(one: Run, other: Run) -> str:
     if one.config.answers_file and one.vocabulary != other.vocabulary:
         return "they were given different answers"
     return ""
-
-
-def side_name(side: Sequence[Evaluation]) -> str:
-    """Return how a side is called in a table."""
-    return side[0].name if len(side) == 1 else f"{side[0].name} ({len(side)} seeds)"
-
-
-def spreads(side: Sequence[Evaluation]) -> dict[str, Spread]:
-    """Return the accuracy in percent by "overall", then by answer type.
-
-    That of one head is the official one. A mean is of what the heads score before that is rounded,
-    as in a comparison.
-
-    Raises:
-        MetricError: if the split has no answers.
-    """
-    official = side[0].accuracy
-    if official is None:
-        raise MetricError(f"split {side[0].split!r} has no answers, so there is no accuracy")
-    by_type = {"overall": official.overall, **dict(sorted(official.by_answer_type.items()))}
-    if len(side) == 1:
-        return {name: (value, None) for name, value in by_type.items()}
-    scores, types = percents(side), np.array(side[0].table.answer_types)
-    groups = {name: scores[:, types == name] for name in by_type} | {"overall": scores}
-    return {name: (float(of.mean()), deviation(of.mean(1))) for name, of in groups.items()}
-
-
-def side_json(side: Sequence[Evaluation]) -> dict[str, Any]:
-    """Return plain values for JSON: of one head its evaluation, of several what they come to."""
-    if len(side) == 1:
-        return side[0].to_json()
-    by_type = spreads(side)
-    return {
-        "fusion": side[0].fusion,
-        "split": side[0].split,
-        "seeds": [evaluation.seed for evaluation in side],
-        "mean": {name: round(mean, 2) for name, (mean, _) in by_type.items()},
-        "sd": {name: round(sd, 2) for name, (_, sd) in by_type.items() if sd is not None},
-        "runs": [evaluation.to_json() for evaluation in side],
-    }

@@ -1,7 +1,7 @@
-"""The control without the right picture: each question is asked about another one of the split.
+"""A control: each question is asked about another picture of the split.
 
-A head that scores as much as before has not looked. Questions about one picture stay together, so
-that the control differs from the evaluation by nothing but which picture is shown.
+A head that scores as well as before does not use the picture. Questions about one picture stay
+together, so that the control changes nothing but the picture that is shown.
 """
 
 import numpy as np
@@ -11,21 +11,24 @@ from frozen_vqa.pipeline.errors import MetricError
 SEED = 0
 
 
-def shuffled_images(image_rows: np.ndarray) -> np.ndarray:
-    """Return which picture each question is asked about; for none it is its own: (questions,).
+def assign_other_images(image_rows: np.ndarray) -> np.ndarray:
+    """Return the picture that each question is asked about, never its own: (questions,).
 
-    The pictures of the split stand in one circle, in an order of a fixed seed, and each one's
-    questions get the next picture.
+    The pictures of the split stand in a circle, in an order of a fixed seed. The questions about a
+    picture get the next picture of the circle.
 
     Args:
         image_rows: (questions,) row of each question's own picture.
 
     Raises:
-        MetricError: if there is one picture only.
+        MetricError: if the split has a single picture.
     """
     pictures, which = np.unique(image_rows, return_inverse=True)
     if len(pictures) < 2:
-        raise MetricError("a split with a single picture has no other to ask its questions about")
+        raise MetricError(
+            "the split has a single picture, so --shuffle-images has no other picture to show; "
+            "evaluate a split with more pictures"
+        )
     circle = np.random.default_rng(SEED).permutation(len(pictures))
     following = np.empty_like(circle)
     following[circle] = np.roll(circle, -1)

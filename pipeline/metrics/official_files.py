@@ -5,9 +5,9 @@
     questions    {"questions": [{"question_id", …}, …]}
 
 Any of them may be gzipped. A score must be of exactly the questions that were asked, so one bad
-entry refuses the file; stage one reads the same files leniently (`pipeline/sources/vqav2.py`).
-The formats are those of https://visualqa.org/download.html;
-the metric is in `vqa_accuracy.py`.
+entry refuses the file. Stage one leaves bad entries out instead (`pipeline/sources/vqav2.py`).
+
+Source of the formats: https://visualqa.org/download.html. The metric is in `vqa_accuracy.py`.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.pipeline.errors import MetricError, PipelineError, SourceError
+from frozen_vqa.pipeline.errors import MetricError, SourceError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
     Accuracy,
     Rules,
@@ -48,36 +48,28 @@ class Annotation:
     answer_type: str = ""
 
 
-def _refusal(
-    path: Path, found: str, needed: str, remedy: str, error: type[PipelineError] = SourceError
-) -> PipelineError:
-    return error(f"{path}: {found}; {needed} is needed. {remedy}")
+def _refusal(path: Path, found: str, needed: str, remedy: str) -> SourceError:
+    return SourceError(f"{path}: {found}; {needed} is needed. {remedy}")
 
 
-def _some(items: Collection[object], most: int = _SHOWN) -> str:
-    shown = ", ".join(f"{item!r:.80}" for item in list(items)[:most])
-    return f"{shown}, …" if len(items) > most else shown
+def _some(items: Collection[object]) -> str:
+    shown = ", ".join(f"{item!r:.80}" for item in list(items)[:_SHOWN])
+    return f"{shown}, …" if len(items) > _SHOWN else shown
 
 
-def _check(
-    path: Path,
-    entries: Sequence[Any],
-    fault: Callable[[Any], str],
-    need: str,
-    error: type[PipelineError],
-) -> None:
-    """Raise `error` if entries are faulty or an id occurs twice, naming at most five."""
+def _check(path: Path, entries: Sequence[Any], fault: Callable[[Any], str], need: str) -> None:
+    """Raise `SourceError` if entries are faulty or an id occurs twice, naming at most five."""
     faults = [(i, entry, text) for i, entry in enumerate(entries) if (text := fault(entry))]
     if faults:
         shown = ", ".join(f"{_place(i, entry)} {text}" for i, entry, text in faults[:_SHOWN])
         more = ", …" if len(faults) > _SHOWN else ""
         found = f"{len(faults)} of {len(entries)} entries cannot be used: {shown}{more}"
-        remedy = "Mend these entries (counted from 0)."
-        raise _refusal(path, found, f"an object with {need}", remedy, error)
+        remedy = "Correct these entries (counted from 0)."
+        raise _refusal(path, found, f"an object with {need}", remedy)
     counts = Counter(entry["question_id"] for entry in entries)
     if twice := [question_id for question_id, count in counts.items() if count > 1]:
         found = f"{len(twice)} question ids occur more than once: {_some(twice)}"
-        raise _refusal(path, found, "each id once", "Remove the repeats.", error)
+        raise _refusal(path, found, "each id once", "Remove the repeats.")
 
 
 def _place(index: int, entry: Any) -> str:
@@ -118,16 +110,16 @@ def read_predictions(path: Path | str) -> dict[Id, str]:
     """Return the predicted answer of each question in an official results file, in its order.
 
     Raises:
-        SourceError: if the file is not readable JSON; see `read_json`.
-        MetricError: if it is no list of predictions, or answers one question twice.
+        SourceError: if the file is not readable JSON (see `read_json`), is no list of predictions,
+            or answers one question twice.
     """
     path = Path(path)
     content = read_json(path)
     need = 'a "question_id" (a whole number or text) and an "answer" (text)'
     if not isinstance(content, list):
         found, remedy = f"found {type(content).__name__}", "Write the official results format."
-        raise _refusal(path, found, f"a list of objects with {need}", remedy, MetricError)
-    _check(path, content, _prediction_fault, need, MetricError)
+        raise _refusal(path, found, f"a list of objects with {need}", remedy)
+    _check(path, content, _prediction_fault, need)
     return {entry["question_id"]: entry["answer"] for entry in content}
 
 
@@ -135,14 +127,11 @@ def _require_same_ids(where: str, found: Iterable[Id], needed: Iterable[Id], rem
     have, want = dict.fromkeys(found), dict.fromkeys(needed)
     missing = [question_id for question_id in want if question_id not in have]
     unknown = [question_id for question_id in have if question_id not in want]
-    shown = _SHOWN - min(2, len(unknown))  # at most five ids in all
-    parts = [f"{len(missing)} are missing ({_some(missing, shown)})"] if missing else []
-    if unknown:
-        shown = _SHOWN - min(shown, len(missing))
-        parts.append(f"{len(unknown)} are unknown ({_some(unknown, shown)})")
+    parts = [f"{len(missing)} are missing ({_some(missing)})"] if missing else []
+    parts += [f"{len(unknown)} are unknown ({_some(unknown)})"] if unknown else []
     if parts:
-        found = f"of {len(want)} questions {' and '.join(parts)}"
-        raise MetricError(f"{where}: {found}; exactly the same ids are needed. {remedy}")
+        differences = f"of {len(want)} questions {' and '.join(parts)}"
+        raise MetricError(f"{where}: {differences}; exactly the same ids are needed. {remedy}")
 
 
 def read_annotations(path: Path | str, questions: Path | str | None = None) -> list[Annotation]:
@@ -150,7 +139,7 @@ def read_annotations(path: Path | str, questions: Path | str | None = None) -> l
 
     Args:
         path: The annotation file.
-        questions: The question file that belongs to it, to check that both hold the same ids.
+        questions: The question file of the same split, to check that both hold the same ids.
 
     Raises:
         SourceError: if a file is not readable JSON, not in the official form, or has no entries.
@@ -162,10 +151,10 @@ def read_annotations(path: Path | str, questions: Path | str | None = None) -> l
         remedy = "Check that this is the right file."
         raise _refusal(path, "the list of annotations is empty", "at least one", remedy)
     need = '"question_id", "answers" (a list of objects with "answer") and types, if any, as text'
-    _check(path, entries, _annotation_fault, need, SourceError)
+    _check(path, entries, _annotation_fault, need)
     if questions is not None:
         asked = entries_in(questions, "questions")
-        _check(Path(questions), asked, _id_fault, '"question_id"', SourceError)
+        _check(Path(questions), asked, _id_fault, '"question_id"')
         _require_same_ids(
             f"{path} against {questions}",
             (entry["question_id"] for entry in entries),
@@ -199,8 +188,8 @@ def score_files(
         rules: See `question_score`; None chooses by the number of given answers.
 
     Raises:
-        SourceError: if a file cannot be read or an annotation is not in the official form.
-        MetricError: if the predictions are malformed, or the files hold different questions.
+        SourceError: if a file cannot be read or is not in the official form.
+        MetricError: if the files hold different questions.
 
     Source: GT-Vision-Lab/VQA at a013f00, vqa.py `loadRes`, vqaEval.py `evaluate`.
     """

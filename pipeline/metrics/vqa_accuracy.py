@@ -1,18 +1,19 @@
 """The official VQA accuracy, to the last digit, and plain accuracy for other data sets.
 
-    given answers ─┐ prepared by the rules
+    given answers ─┐
                    ├─ question_score ── accuracy ── Accuracy (percent, overall and by type)
     prediction ────┘
 
 The rules are those of GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py: "2021" is
-commit a013f00, "2017" its parent, which most published numbers used. That tool runs on Python 2;
-where a later Python would give another last digit (`sum`, `round`, `\\d`), its way is kept.
+commit a013f00; "2017" is its parent, which most published numbers used. That tool runs on Python 2.
+Where a later Python would give another last digit (`sum`, `round`, `\\d`), this module does as
+Python 2 does.
 
-Nothing here reads files (`pipeline/metrics/official_files.py`) or knows of models.
+This module reads no files (`pipeline/metrics/official_files.py` does) and knows no models.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -24,13 +25,13 @@ Rules = Literal["2021", "2017", "plain"]
 """How a question is scored; see `question_score`."""
 
 _OFFICIAL_ANSWERS = 10
-"""Given answers a question has in the data sets that the official rules were made for."""
+"""How many given answers a question has in the data sets of the official rules."""
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _CENT = Decimal("0.01")
 _DIGIT_COMMA_DIGIT = re.compile("[0-9],[0-9]")
-# The official pattern wants periods between digits kept, but its look-behind is mistyped and
-# always holds; and it passes the flag re.UNICODE, which is 32, where `sub` takes its count.
+# The official pattern tries to keep periods between digits, but its look-behind is mistyped and
+# always holds. It also passes the flag re.UNICODE, which is 32, where `sub` takes its count.
 _PERIOD = re.compile(r"\.(?![0-9])")
 _PERIODS_REMOVED = 32
 
@@ -38,8 +39,8 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _DIGITS = {"none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4"}
 _DIGITS |= {"five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
 
-# The official table maps each of these with one apostrophe left out to the word itself. Left out
-# here: keys with a capital (input is in lower case) and words mapped to themselves.
+# The official table maps each of these words, less one apostrophe, to the word itself. This table
+# lacks its keys with a capital (input is in lower case) and its words that map to themselves.
 _CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
     haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
@@ -79,9 +80,10 @@ def _without_punctuation(answer: str) -> str:
 def normalise(answer: str) -> str:
     """Return `answer` as the official tool rewrites it before comparing.
 
-    Line ends and tabs become spaces and the ends are stripped; punctuation goes; case, articles,
-    number words to ten and missing apostrophes are evened out. The quirks of the official tool are
-    kept, such as "1,000-2,000" → "10002000", so the result is for comparing, not for showing.
+    It turns line ends and tabs into spaces, strips the ends, removes punctuation and articles,
+    lowers the case, turns number words to ten into digits and puts missing apostrophes back. It
+    keeps the quirks of the official tool, such as "1,000-2,000" → "10002000": compare the result,
+    but do not show it.
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `processPunctuation`, `processDigitArticle`.
     """
@@ -89,52 +91,24 @@ def normalise(answer: str) -> str:
     return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
 
 
-def _prepared(answers: Sequence[str], rules: Rules) -> tuple[list[str], Callable[[str], str]]:
-    """Return the given answers as compared under `rules`, and what to do to a prediction."""
-    if not answers:
-        raise MetricError(
-            "A question has no given answers, and a score needs at least one. "
-            "Score a split that has answers, such as val."
-        )
-    if rules == "plain":
-        return [normalise(answer) for answer in answers], normalise
-    if rules == "2017":
-        unanimous = len(set(answers)) == 1
-        given = list(answers) if unanimous else [_without_punctuation(a) for a in answers]
-        return given, normalise
-    if rules == "2021":
-        cleaned = [_clean(answer) for answer in answers]
-        if len(set(cleaned)) == 1:
-            return cleaned, _clean
-        return [normalise(answer) for answer in cleaned], normalise
-    raise ValueError(f"unknown rules {rules!r}; known are '2021', '2017' and 'plain'")
-
-
-def _score(prepared: str, given: Sequence[str], rules: Rules) -> float:
-    if rules == "plain":
-        return float(prepared in given)
-    matches = given.count(prepared)
-    total = 0.0
-    for answer in given:  # in the order given: the last bit of the sum depends on it
-        others = matches - (answer == prepared)
-        total += min(1.0, others / 3)
-    return total / len(given)
-
-
 def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> float:
     """Return the score in [0, 1] of one predicted answer.
 
     Under "2021" and "2017" it is the mean, over the given answers, of min(1, n/3), where n of the
     *other* given answers equal the prediction: 0, 0.3, 0.6, 0.9, 1 for 0, 1, 2, 3 and more of ten.
-    "2021" normalises both sides unless all given answers are one text; then neither, and case
-    counts. "2017" always normalises the prediction, and of the given answers takes only the
-    punctuation, and that only if they differ. "plain" is 1 if the normalised prediction equals a
-    normalised given answer, else 0.
+    The two differ in what they compare:
+
+    - "2021" normalises both sides unless all given answers are one text. Then it normalises
+      neither, and case counts.
+    - "2017" always normalises the prediction. Of the given answers it only removes the punctuation,
+      and only if they differ.
+
+    "plain" is 1 if the normalised prediction equals a normalised given answer, else 0.
 
     Args:
         prediction: The text as predicted.
         answers: All given answers as written, one per annotator, repeats included.
-        rules: With one or two answers a question only "plain" can reach 1.
+        rules: Only "plain" can reach 1 where a question has one or two answers.
 
     Raises:
         MetricError: if `answers` is empty.
@@ -142,36 +116,44 @@ def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> 
 
     Source: GT-Vision-Lab/VQA, vqaEval.py, `evaluate` at a013f00 (2021) and at its parent (2017).
     """
-    given, prepare = _prepared(answers, rules)
-    return _score(prepare(prediction), given, rules)
-
-
-def answer_scores(answers: Sequence[str], *, rules: Rules) -> dict[str, float]:
-    """Return, for each distinct given answer as written, the score in [0, 1] of predicting it.
-
-    The largest value is the best that a choice among the given answers can reach.
-
-    Raises:
-        MetricError: if `answers` is empty.
-        ValueError: if `rules` is none of the three.
-    """
-    given, prepare = _prepared(answers, rules)
-    return {answer: _score(prepare(answer), given, rules) for answer in dict.fromkeys(answers)}
+    if not answers:
+        raise MetricError(
+            "A question has no given answers, and a score needs at least one. "
+            "Score a split that has answers, such as val."
+        )
+    if rules == "plain":
+        return float(normalise(prediction) in map(normalise, answers))
+    if rules == "2017":
+        predicted, given = normalise(prediction), list(answers)
+        if len(set(given)) > 1:
+            given = [_without_punctuation(answer) for answer in given]
+    elif rules == "2021":
+        predicted, given = _clean(prediction), [_clean(answer) for answer in answers]
+        if len(set(given)) > 1:
+            predicted, given = normalise(predicted), [normalise(answer) for answer in given]
+    else:
+        raise ValueError(f"unknown rules {rules!r}; known are '2021', '2017' and 'plain'")
+    matches = given.count(predicted)
+    total = 0.0
+    for answer in given:  # in the order given, because the last bit of the sum depends on it
+        others = matches - (answer == predicted)
+        total += min(1.0, others / 3)
+    return total / len(given)
 
 
 def percent(score: float, rules: Rules) -> float:
     """Return `score`, in [0, 1], as percent with two decimals.
 
-    An exact half, such as 3.125, becomes 3.13 as in Python 2, for which the official tool is
-    written. Under "2017" it becomes 3.12, the even neighbour: those rules live on in the Python 3
-    copies of the tool that other projects carry.
+    An exact half, such as 3.125, becomes 3.13, because the official tool runs on Python 2. Under
+    "2017" it becomes 3.12, the even neighbour, because other projects use those rules in Python 3
+    copies of the tool.
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `setEvalQA`.
     """
-    return _rounded(100 * score, rules)
+    return _round(100 * score, rules)
 
 
-def _rounded(value: float, rules: Rules) -> float:
+def _round(value: float, rules: Rules) -> float:
     if rules == "2017":
         return round(value, 2)
     return float(Decimal(value).quantize(_CENT, ROUND_HALF_UP))
@@ -179,9 +161,9 @@ def _rounded(value: float, rules: Rules) -> float:
 
 def _mean_percent(scores: Sequence[float], rules: Rules) -> float:
     total = 0.0
-    for score in scores:  # not `sum`, which rounds otherwise from Python 3.12 on
+    for score in scores:  # not `sum`, which rounds differently from Python 3.12 on
         total += score
-    return _rounded(100 * total / len(scores), rules)
+    return _round(100 * total / len(scores), rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +172,10 @@ class Accuracy:
 
     Attributes:
         overall: Mean over all questions.
-        by_answer_type: Mean per answer type, in order of first occurrence; empty if there are none.
+        by_answer_type: Mean per answer type, in order of first occurrence; empty without types.
         by_question_type: The same per question type.
         questions: How many questions were scored.
-        rules: How each was scored.
+        rules: The rules that scored them.
     """
 
     overall: float
@@ -231,9 +213,9 @@ def accuracy(
 
     Args:
         scores: One score in [0, 1] per question, in the order of the annotation file.
-        answer_types: One per question; "" where there is none, which leaves it out of that table.
+        answer_types: One per question; a question with "" is in no type's mean.
         question_types: The same.
-        rules: The rules that `scores` were made by; here they only decide ties in rounding.
+        rules: The rules that made `scores`. Here they only decide how exact halves are rounded.
 
     Raises:
         MetricError: if there are no questions.
@@ -260,7 +242,7 @@ def pick_rules(answer_counts: Iterable[int], requested: Rules | None) -> Rules:
 
     Args:
         answer_counts: The number of given answers of each question.
-        requested: What the user asked for, if anything.
+        requested: The rules that the user asked for, or None.
     """
     if requested is not None:
         return requested

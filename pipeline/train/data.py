@@ -6,13 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
-from frozen_vqa.pipeline.answers.answers_file import read_vocabulary
-from frozen_vqa.pipeline.answers.vocabulary import (
-    ClassScores,
-    Vocabulary,
-    build_vocabulary,
-    class_scores,
-)
+from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary, read_vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from frozen_vqa.cache import CacheSpec, SplitTable
-from frozen_vqa.pipeline.answers.vocabulary import ClassScores
+from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import Order, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader

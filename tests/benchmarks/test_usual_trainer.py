@@ -13,7 +13,8 @@ from benchmarks.step.usual_model import QuestionDropout, usual_weights
 from benchmarks.step.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from benchmarks.step.variant import Clock, Enough
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, class_scores
+from frozen_vqa.pipeline.answers.targets import class_scores
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.pooling import POOLINGS
 from frozen_vqa.pipeline.model.vqa_model import VqaModel

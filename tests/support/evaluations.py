@@ -7,8 +7,9 @@ import numpy as np
 
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.commands.paper_table import Row
-from frozen_vqa.pipeline.evaluate.compare import compare_sides
+from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
 
 QUESTIONS = 60
@@ -35,7 +36,11 @@ def scored(name: str, scores: np.ndarray, seed: int = 0) -> Evaluation:
     return replace(make_evaluation(name, scores), accuracy=found, seed=seed)
 
 
+def group(*heads: Evaluation) -> SeedGroup:
+    return SeedGroup(heads)
+
+
 def make_rows() -> list[Row]:
-    ours = [scored("at_ten&", np.full(QUESTIONS, value)) for value in (0.9, 0.6)]
-    theirs = [scored("a|b", np.full(QUESTIONS, 0.9))]
-    return [Row(ours), Row(theirs, compare_sides(ours, theirs)[0])]
+    ours = group(*(scored("at_ten&", np.full(QUESTIONS, value)) for value in (0.9, 0.6)))
+    theirs = group(scored("a|b", np.full(QUESTIONS, 0.9)))
+    return [Row(ours), Row(theirs, compare(ours, theirs)[0])]

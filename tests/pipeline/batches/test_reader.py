@@ -11,7 +11,8 @@ import torch
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.cache.hdf5 import Hdf5File
-from frozen_vqa.pipeline.answers.vocabulary import ClassScores, Vocabulary, class_scores
+from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.plan import IMAGES, Grid, Order, plan_batches
 from frozen_vqa.pipeline.batches.reader import (
     AHEAD,

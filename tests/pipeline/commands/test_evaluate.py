@@ -10,7 +10,7 @@ import safetensors
 import torch
 
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.evaluate.shuffled_images import shuffled_images
+from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from tests.support.caches import Made
 from tests.support.command import Finished, run_command
@@ -79,7 +79,7 @@ def test_several_seeds_a_side(place: Path, scenes: Made) -> None:
     )
     assert overall["ours_sd"] == found["sd"]["overall"]
     assert "concat (2 seeds), concat" in table.read_text()
-    assert "are no seeds of one training: fusion is 'co-attention' and 'concat'" in failed(
+    assert "differ by more than their seed: fusion is 'co-attention' and 'concat'" in failed(
         "--run", place / "a0", "--run", place / "concat"
     )
 
@@ -98,7 +98,7 @@ def answers_of(model: VqaModel, scenes: Made, images: Iterable[int]) -> list[str
 def test_the_shuffled_image_control(scenes: Made, tmp_path: Path) -> None:
     """It is the head's answers about those pictures, and the true evaluation stays as it was."""
     own = [row.image for row in scenes.splits["val"]]
-    wrong = [int(image) for image in shuffled_images(np.array(own))]
+    wrong = [int(image) for image in assign_other_images(np.array(own))]
     for seed in range(50):  # till a random head's answers depend on the picture
         run = tmp_path / f"run{seed}"
         model = make_run(scenes, run, vocabulary=ANSWERS, fusion="image-only", seed=seed)
@@ -173,7 +173,7 @@ def test_an_ensemble_needs_the_same_answers(place: Path, scenes: Made) -> None:
     assert f"{place / 'a0'} alone has 1, such as 'blue'" in said
     assert f"{place / 'more'} alone has 1, such as 'green'" in said
     said = failed("--run", place / "a0", "--ensemble", place / "turned")
-    assert "the same ones in another order" in said
+    assert "the same answers in another order" in said
     runs = ("--run", place / "a0", "--run", place / "a1")
     assert run_command("evaluate", *runs, "--ensemble", place / "concat").code == 2
 

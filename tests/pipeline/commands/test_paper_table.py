@@ -9,7 +9,7 @@ import pytest
 
 from frozen_vqa.pipeline.commands.paper_table import Row, require_table_ending, write_table
 from frozen_vqa.pipeline.errors import ConfigError, RunError
-from tests.support.evaluations import QUESTIONS, make_rows, scored
+from tests.support.evaluations import QUESTIONS, group, make_rows, scored
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_latex(rows: list[Row], tmp_path: Path) -> None:
 
 
 def test_a_single_head_has_no_difference(tmp_path: Path) -> None:
-    write_table(tmp_path / "t.md", [Row([scored("one", np.full(QUESTIONS, 0.3))])])
+    write_table(tmp_path / "t.md", [Row(group(scored("one", np.full(QUESTIONS, 0.3))))])
     last = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()[-1]
     assert last == "| one, concat | 30.00 | 30.00 | 30.00 | 30.00 |"
 
 
 def test_files_that_cannot_be_written(rows: list[Row], tmp_path: Path) -> None:
     for name in ("t.html", "md"):
-        with pytest.raises(ConfigError, match=rf"{name}: .*Markdown or LaTeX.*\.md or \.tex"):
+        with pytest.raises(ConfigError, match=rf"{name}: .*Markdown or LaTeX; end .*\.md or \.tex"):
             require_table_ending(Path(name))
     (tmp_path / "t.md").mkdir()
     with pytest.raises(RunError, match=r"t\.md: cannot be written"):
@@ -60,5 +60,5 @@ def test_files_that_cannot_be_written(rows: list[Row], tmp_path: Path) -> None:
 
 def test_a_variant_is_named(tmp_path: Path) -> None:
     one = replace(scored("one", np.full(QUESTIONS, 0.3)), variant="ensemble")
-    write_table(tmp_path / "t.md", [Row([one])])
+    write_table(tmp_path / "t.md", [Row(group(one))])
     assert "| one (ensemble), concat |" in (tmp_path / "t.md").read_text(encoding="utf-8")

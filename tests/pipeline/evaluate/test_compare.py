@@ -7,22 +7,23 @@ import numpy as np
 import pytest
 
 from frozen_vqa.pipeline.commands.tables import (
-    probability,
+    format_probability,
     show_accuracy,
     show_comparison,
     show_evaluation,
 )
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.bootstrap import mean_interval
 from frozen_vqa.pipeline.evaluate.compare import Difference, compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
-from frozen_vqa.pipeline.evaluate.mcnemar import McNemar, mcnemar
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+from frozen_vqa.pipeline.evaluate.statistics import McNemar, mcnemar, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
 from tests.support.evaluations import (
     ANSWER_TYPES,
     PICTURES,
     QUESTION_TYPES,
     QUESTIONS,
+    group,
     make_evaluation,
 )
 
@@ -38,12 +39,16 @@ def heads() -> tuple[Evaluation, Evaluation]:
     return make_evaluation("ours", ours), make_evaluation("theirs", theirs)
 
 
+def sides(heads: tuple[Evaluation, Evaluation]) -> tuple[SeedGroup, SeedGroup]:
+    return group(heads[0]), group(heads[1])
+
+
 def test_differences_are_those_of_a_loop(heads: tuple[Evaluation, Evaluation]) -> None:
     ours, theirs = heads
     assert ours.scores is not None
     assert theirs.scores is not None
     types = {"answer type": ANSWER_TYPES, "question type": QUESTION_TYPES}
-    for row in compare(ours, theirs):
+    for row in compare(group(ours), group(theirs)):
         rows = [
             i for i in range(QUESTIONS) if row.kind == "overall" or types[row.kind][i] == row.group
         ]
@@ -59,7 +64,7 @@ def test_differences_are_those_of_a_loop(heads: tuple[Evaluation, Evaluation]) -
 
 def test_groups_come_by_kind_and_size(heads: tuple[Evaluation, Evaluation]) -> None:
     """Equally frequent ones by name; questions without a type are in no group but the whole."""
-    assert [(row.kind, row.group, row.questions) for row in compare(*heads)] == [
+    assert [(row.kind, row.group, row.questions) for row in compare(*sides(heads))] == [
         ("overall", "overall", 60),
         ("answer type", "yes/no", 30),
         ("answer type", "other", 18),
@@ -72,7 +77,7 @@ def test_groups_come_by_kind_and_size(heads: tuple[Evaluation, Evaluation]) -> N
 
 def test_signs(heads: tuple[Evaluation, Evaluation]) -> None:
     """Positive is for the first head; swapped, everything changes its sign."""
-    rows, swapped = compare(*heads), compare(*heads[::-1])
+    rows, swapped = compare(*sides(heads)), compare(*sides(heads)[::-1])
     (number,) = (row for row in rows if row.group == "number")
     assert number.difference > 60
     assert number.interval[0] > 0
@@ -84,7 +89,7 @@ def test_signs(heads: tuple[Evaluation, Evaluation]) -> None:
 
 
 def test_a_head_against_itself(heads: tuple[Evaluation, Evaluation]) -> None:
-    for row in compare(heads[0], heads[0]):
+    for row in compare(group(heads[0]), group(heads[0])):
         assert row.difference == 0
         assert row.interval == (0, 0)
         assert row.test == McNemar(0, 0, 1.0)
@@ -93,7 +98,9 @@ def test_a_head_against_itself(heads: tuple[Evaluation, Evaluation]) -> None:
 def test_pairs_are_tighter_than_two_intervals() -> None:
     """Heads that differ by a hair on every question differ for certain, however hard those are."""
     scores = np.random.default_rng(0).choice([0.0, 0.9], QUESTIONS)
-    (overall, *_) = compare(make_evaluation("a", scores + 0.01), make_evaluation("b", scores))
+    (overall, *_) = compare(
+        group(make_evaluation("a", scores + 0.01)), group(make_evaluation("b", scores))
+    )
     assert overall.difference == pytest.approx(1)
     assert overall.interval == pytest.approx((1, 1))
 
@@ -104,18 +111,20 @@ def test_heads_that_answered_other_questions_are_refused(
     other = make_evaluation("elsewhere", heads[1].scores, first_id=1)
     message = "ours and elsewhere did not answer the same questions"
     with pytest.raises(MetricError, match=message):
-        compare(heads[0], other)
+        compare(group(heads[0]), group(other))
     table = heads[1].table
     shuffled = replace(heads[1], table=replace(table, question_ids=table.question_ids[::-1]))
     with pytest.raises(MetricError, match="did not answer the same questions"):
-        compare(heads[0], shuffled)
+        compare(group(heads[0]), group(shuffled))
 
 
 def test_predictions_alone_cannot_be_compared(heads: tuple[Evaluation, Evaluation]) -> None:
     nothing = make_evaluation("nothing", None)
     for pair in itertools.permutations((heads[0], nothing)):
-        with pytest.raises(MetricError, match=r"split 'val' has no answers: .* cannot be compared"):
-            compare(*pair)
+        with pytest.raises(
+            MetricError, match=r"split 'val' has no answers, so nothing .* cannot be compared"
+        ):
+            compare(*map(group, pair))
 
 
 def test_json_has_hundredths() -> None:
@@ -140,8 +149,8 @@ def test_json_has_hundredths() -> None:
 def test_the_table_of_a_comparison(
     heads: tuple[Evaluation, Evaluation], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = compare(*heads)
-    show_comparison(heads[0], heads[1].run, rows)
+    rows = compare(*sides(heads))
+    show_comparison(*sides(heads), rows)
     found = capsys.readouterr()
     assert found.out == ""
     lines = [line.split() for line in found.err.splitlines()]
@@ -150,7 +159,7 @@ def test_the_table_of_a_comparison(
         assert f"{row.ours:.2f}" in line
         assert f"{row.theirs:.2f}" in line
         assert f"{row.difference:+.2f}" in line
-        assert probability(row.test.p) in line
+        assert format_probability(row.test.p) in line
     assert "ours against theirs on val" in found.err
 
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.shuffled_images import shuffled_images
+from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
 
 
 @given(st.lists(st.integers(0, 30), min_size=1).filter(lambda rows: len(set(rows)) > 1))
 def test_every_question_gets_another_picture_of_the_split(rows: list[int]) -> None:
     own = np.array(rows)
-    found = shuffled_images(own)
+    found = assign_other_images(own)
     assert not (found == own).any()
     pairs = set(zip(own.tolist(), found.tolist(), strict=True))
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
@@ -21,11 +21,11 @@ def test_every_question_gets_another_picture_of_the_split(rows: list[int]) -> No
 
 def test_it_is_the_same_every_time_and_no_mere_shift() -> None:
     own = np.arange(50)
-    found = shuffled_images(own)
-    assert (found == shuffled_images(own)).all()
+    found = assign_other_images(own)
+    assert (found == assign_other_images(own)).all()
     assert len(set((found - own) % 50)) > 10
 
 
 def test_a_single_picture_has_no_other() -> None:
     with pytest.raises(MetricError, match="single picture"):
-        shuffled_images(np.zeros(3, dtype=np.int64))
+        assign_other_images(np.zeros(3, dtype=np.int64))

@@ -73,17 +73,17 @@ def test_read_predictions_keeps_the_order(tmp_path: Path) -> None:
     ],
 )
 def test_read_predictions_refuses(tmp_path: Path, content: object, match: str) -> None:
-    with pytest.raises(MetricError, match=match):
+    with pytest.raises(SourceError, match=match):
         read_predictions(write(tmp_path / "results.json", content))
 
 
 def test_at_most_five_faults_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "results.json", [{"question_id": i} for i in range(70, 79)])
-    with pytest.raises(MetricError, match="9 of 9 entries") as caught:
+    with pytest.raises(SourceError, match="9 of 9 entries") as caught:
         read_predictions(path)
     assert str(caught.value).count("(question 7") == 5
     path = write(path, [{"question_id": i % 8, "answer": ""} for i in range(20)])
-    with pytest.raises(MetricError, match="8 question ids occur more than once: 0, 1, 2, 3, 4, …;"):
+    with pytest.raises(SourceError, match="8 question ids occur more than once: 0, 1, 2, 3, 4, …;"):
         read_predictions(path)
 
 
@@ -166,7 +166,7 @@ def test_score_files(annotations: Path, predictions: Path, tmp_path: Path) -> No
     [
         ([1, 2], r"of 3 questions 1 are missing \(3\); exactly the same ids are needed"),
         ([1, 2, 3, 4], r"of 3 questions 1 are unknown \(4\); exactly"),
-        (["1", "2", "3"], r"3 are missing \(3, 1, 2\) and 3 are unknown \('1', '2', …\)"),
+        (["1", "2", "3"], r"3 are missing \(3, 1, 2\) and 3 are unknown \('1', '2', '3'\)"),
         (list(range(1, 20)), r"16 are unknown \(4, 5, 6, 7, 8, …\)"),
         ([], r"3 are missing \(3, 1, 2\); .* Predict every question of this split, and no other"),
     ],

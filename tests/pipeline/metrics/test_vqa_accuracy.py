@@ -12,7 +12,6 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
     Accuracy,
     Rules,
     accuracy,
-    answer_scores,
     normalise,
     percent,
     pick_rules,
@@ -120,20 +119,11 @@ def test_few_unanimous_answers_score_low(count: int, shown: float) -> None:
     assert question_score("dog", answers, rules="plain") == 0.0
 
 
-def test_answer_scores_are_those_of_predicting_each_answer() -> None:
-    answers = ["two"] * 3 + ["2"] * 2 + ["cat"] * 4 + ["A cat"]
-    assert answer_scores(answers, rules="2021") == {"two": 1.0, "2": 1.0, "cat": 1.0, "A cat": 1.0}
-    old = answer_scores(answers, rules="2017")
-    assert list(old) == ["two", "2", "cat", "A cat"]
-    assert [round(score, 9) for score in old.values()] == [0.6, 0.6, 1.0, 1.0]
-    assert answer_scores(["Yes"] * 10, rules="2021") == {"Yes": 1.0}
-
-
 def test_errors() -> None:
     with pytest.raises(MetricError, match="no given answers, and a score needs at least one"):
         question_score("cat", [], rules="2021")
     with pytest.raises(MetricError, match="no given answers"):
-        answer_scores([], rules="plain")
+        question_score("cat", [], rules="plain")
     with pytest.raises(ValueError, match="unknown rules '2020'"):
         question_score("cat", ["cat"], rules="2020")  # type: ignore[arg-type]
     with pytest.raises(MetricError, match="no questions to score"):
@@ -215,14 +205,6 @@ def test_score_is_a_share_and_ignores_order(
         assert 0.0 <= score <= 1.0
         again = question_score(guess, sorted(answers), rules=rules)
         assert again == pytest.approx(score, abs=1e-12)
-
-
-@given(some_answers, any_rules)
-def test_answer_scores_agree_with_question_score(answers: list[str], rules: Rules) -> None:
-    scores = answer_scores(answers, rules=rules)
-    assert scores.keys() == set(answers)
-    for answer, score in scores.items():
-        assert question_score(answer, answers, rules=rules) == score
 
 
 @given(st.sampled_from(["cat", "red", "7"]), st.integers(0, 10))

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.answers.vocabulary import class_scores
+from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.trainer import Trainer

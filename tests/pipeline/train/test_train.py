@@ -12,7 +12,7 @@ from torch import Tensor
 
 import frozen_vqa.pipeline.train.trainer
 from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.pipeline.answers.vocabulary import class_scores
+from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.predict import predict

@@ -13,12 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import frozen_vqa.pipeline.answers.answers_file
-from frozen_vqa.pipeline.answers.answers_file import read_vocabulary
-from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
+import frozen_vqa.pipeline.answers.vocabulary
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary, read_vocabulary
 from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.evaluate.seed_groups import require_one_side, sides
+from frozen_vqa.pipeline.evaluate.seed_groups import group_runs, require_one_group
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import load_run
@@ -114,7 +113,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for path, reason in ((tmp_path / "none", "No such file"), (tmp_path, "not a regular file")):
         with pytest.raises(ConfigError, match=rf"{path}: cannot be read \({reason}"):
             read_vocabulary(path)
-    monkeypatch.setattr(frozen_vqa.pipeline.answers.answers_file, "MOST_BYTES", 8)
+    monkeypatch.setattr(frozen_vqa.pipeline.answers.vocabulary, "MOST_BYTES", 8)
     assert len(read_vocabulary(written(tmp_path, "red\nblue"))) == 2
     with pytest.raises(ConfigError, match=r"answers\.txt: cannot be read \(more than 8 bytes\)"):
         read_vocabulary(written(tmp_path, "red\nblue\n"))
@@ -322,7 +321,9 @@ def test_heads_that_were_given_different_answers_are_no_seeds(scenes: Made, tmp_
         config = config_with(written(tmp_path, answers), seed=seed, fusion="question-only")
         train(scenes.directory, tmp_path / str(seed), config=config, device=CPU)
     runs = [load_run(tmp_path / str(seed), CPU) for seed in range(3)]
-    assert sides(runs) == [[runs[0], runs[2]], [runs[1]]]
-    require_one_side([runs[0], runs[2]])
-    with pytest.raises(ConfigError, match="no seeds of one training: they were given different"):
-        require_one_side(runs[:2])
+    assert group_runs(runs) == [[runs[0], runs[2]], [runs[1]]]
+    require_one_group([runs[0], runs[2]])
+    with pytest.raises(
+        ConfigError, match="differ by more than their seed: they were given different"
+    ):
+        require_one_group(runs[:2])

@@ -1,0 +1,117 @@
+"""Soft targets, and the score of every class on every question."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
+
+
+def leave_one_out(matches: int, given: int) -> float:
+    """Return the mean of min(1, n/3) over the subsets that leave out one of `given` answers.
+
+    n is how many of the `matches` remain. With ten answers: 0, 0.3, 0.6, 0.9, then 1.
+
+    Source: Antol et al., VQA: Visual Question Answering, ICCV 2015, section 3, and vqaEval.py.
+    """
+    kept, lost = min(1.0, matches / 3), min(1.0, (matches - 1) / 3)
+    return ((given - matches) * kept + matches * lost) / given if matches else 0.0
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Which classes are right for each question, as a sparse matrix in compressed rows.
+
+    Attributes:
+        offsets: (questions + 1,) where the entries of each question begin and end.
+        classes: (entries,) class.
+        targets: (entries,) soft target in [0, 1]: `leave_one_out`, or 1 under "plain".
+        scores: (entries,) what the metric gives for predicting the class's raw form. Under "2021"
+            it differs from the target only where all annotators gave one text and the raw form is
+            another text.
+    """
+
+    offsets: np.ndarray
+    classes: np.ndarray
+    targets: np.ndarray
+    scores: np.ndarray
+
+    def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the soft targets of some questions.
+
+        Returns:
+            (entries,) each: position in `questions`, class, soft target as float32.
+        """
+        starts, ends = self.offsets[questions], self.offsets[questions + 1]
+        counts = ends - starts
+        rows = np.repeat(np.arange(len(questions)), counts)
+        entries = _join_ranges(starts, counts)
+        return rows, self.classes[entries], self.targets[entries]
+
+    def score(self, predicted: np.ndarray) -> np.ndarray:
+        """Return the score in [0, 1] of one predicted class per question."""
+        owner = np.repeat(np.arange(len(predicted)), np.diff(self.offsets))
+        hit = self.classes == predicted[owner]
+        return np.bincount(owner[hit], self.scores[hit], minlength=len(predicted))
+
+    def best(self) -> np.ndarray:
+        """Return the best score that any class reaches, per question: the vocabulary's ceiling."""
+        out = np.zeros(len(self.offsets) - 1)
+        owner = np.repeat(np.arange(len(out)), np.diff(self.offsets))
+        np.maximum.at(out, owner, self.scores)
+        return out
+
+
+def class_scores(
+    answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, rules: Rules
+) -> ClassScores:
+    """Score every class of the vocabulary that a question's answers name.
+
+    Args:
+        answers: All given answers of each question.
+        vocabulary: The classes.
+        rules: See `question_score`.
+    """
+    # Many questions have the same answers: score each distinct set once, then repeat its entries.
+    kinds: dict[tuple[str, ...], int] = {}
+    kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)
+    found = [_score_named(given, vocabulary, rules) for given in kinds]
+    counts = np.array([len(entries) for entries in found], dtype=int)
+    starts, counts = (np.cumsum(counts) - counts)[kind], counts[kind]
+    flat = np.array([entry for entries in found for entry in entries], dtype=np.float64)
+    classes, targets, scores = flat.reshape(-1, 3)[_join_ranges(starts, counts)].T
+    return ClassScores(
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        classes=classes.astype(np.int64),
+        targets=targets.astype(np.float32),
+        scores=scores.copy(),
+    )
+
+
+def _join_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return range(start, start + count) for each pair, one after the other."""
+    return np.arange(counts.sum()) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+
+
+def _score_named(
+    given: tuple[str, ...], vocabulary: Vocabulary, rules: Rules
+) -> list[tuple[int, float, float]]:
+    """Return (class, target, score) of each class that the given answers name."""
+    counts = Counter(normalise(answer) for answer in given)
+    found = []
+    for answer, count in counts.items():
+        index = vocabulary.classes.get(answer)
+        if index is None:
+            continue
+        target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
+        # The metric itself takes twice as long. Its 2021 rules give another score than the target
+        # only where all annotators agree; its 2017 rules anywhere.
+        if rules == "2017" or len(counts) == 1:
+            score = question_score(vocabulary.answers[index], given, rules=rules)
+        else:
+            score = target
+        found.append((index, target, score))
+    return found
