@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores, leave_one_out
@@ -50,6 +50,7 @@ def naive_targets(given_answers: list[str], vocabulary: Vocabulary, rules: Rules
 
 
 @given(questions, vocabularies, st.sampled_from(["2021", "2017", "plain"]))
+@example([["a dog"] * 9 + ["yes"]], Vocabulary(("dog",)), "2017")  # right, and scores nothing
 def test_scores_are_those_of_the_metric(
     asked: list[list[str]], vocabulary: Vocabulary, rules: Rules
 ) -> None:
