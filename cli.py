@@ -1,16 +1,11 @@
-"""The command line: parse, call one function, print.
+"""The command line: each command parses its options, calls one function and prints the result.
 
-    extract-features   stage one: frozen encoders to cache    inspect-cache   what a cache holds
-    train-head         stage two: cache to trained head       verify-cache    every byte checked
-    evaluate           official accuracy of a trained head    score           of any results file
-    demo               everything, on generated scenes        ask             about one picture
-    convert-cache      the same features in fewer bytes
+Exit codes: 0 the command is done; 1 it failed, with one line on stderr that says why; 2 wrong
+usage; 3 it is done, but it left inputs out and listed them; 130 stopped by Ctrl-C, 143 by SIGTERM.
+With --json, stdout holds one JSON object and nothing else.
 
-Exit codes: 0 done; 1 it could not (one line on stderr); 2 wrong usage; 3 done, but inputs were left
-out (listed); 130 stopped by Ctrl-C, 143 by SIGTERM. With --json, stdout holds one JSON object and
-nothing else.
-
-Nothing heavy is imported here: torch alone takes seconds, and `--help` should not.
+Imports of our own modules wait until the command is known, because torch alone takes seconds to
+import and `--help` should not.
 """
 
 import importlib.util
@@ -49,60 +44,60 @@ LEFT_OUT = 3
 INTERRUPTED, TERMINATED = 130, 143
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto: a GPU if there is one.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, typer.Option(help="Folder of the feature cache.")]
-RunPath = Annotated[Path, typer.Option("--run", help="Folder of the trained head.")]
+RunPath = Annotated[Path, typer.Option("--run", help="Run folder of the trained head.")]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
-    typer.Option(help="Official rules; without it 2021, or plain accuracy below ten answers."),
+    typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
 ]
 
 
 @app.command()
 def extract_features(
     dataset: Annotated[
-        str, typer.Option(help="vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str, typer.Option(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
     ],
-    split: Annotated[list[str], typer.Option(help="Split to extract; may be repeated.")],
+    split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
     vision_model: Annotated[
-        str, typer.Option(help="DINOv2 on the Hub or in a folder, or tiny.")
+        str, typer.Option(help="DINOv2 model: a Hub name, a folder, or tiny (untrained).")
     ] = "facebook/dinov2-base",
     text_model: Annotated[
-        str, typer.Option(help="Llama 3 on the Hub or in a folder, or tiny.")
+        str, typer.Option(help="Llama 3 model: a Hub name, a folder, or tiny (untrained).")
     ] = "meta-llama/Llama-3.2-1B",
     text_layer: Annotated[
-        int, typer.Option(help="Hidden states to keep; -1 is the last, after the final norm.")
+        int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side; without it the model's own (DINOv2: 224).")
+        int | None, typer.Option(help="Pixels a side (default: the model's own; DINOv2: 224).")
     ] = None,
     fit: Annotated[
         Literal["whole", "crop"],
-        typer.Option(help="Resize the whole picture, or resize and cut the centre out."),
+        typer.Option(help="Resize the whole picture, or resize it and keep only the centre."),
     ] = "whole",
     dtype: Annotated[
         Literal["float16", "float32", "int8"],
-        typer.Option(help="How features are stored; int8 is half of float16."),
+        typer.Option(help="Number type of stored features; int8 takes half the bytes of float16."),
     ] = "float16",
     column: Annotated[
-        list[str] | None, typer.Option(help="hub: only: a column's other name, question=query.")
+        list[str] | None, typer.Option(help="Column of a hub: data set, such as question=query.")
     ] = None,
     batch_size: Annotated[
-        str, typer.Option(help="Pictures per batch, or auto: 32 on a CPU, the fastest on a GPU.")
+        str, typer.Option(help="Pictures per batch (auto: 32 on a CPU, the fastest on a GPU).")
     ] = "auto",
     device: Device = "auto",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only the first questions of each split.")
+        int | None, typer.Option(min=1, help="Take only this many questions of each split.")
     ] = None,
     rebuild: Annotated[
         list[str] | None,
-        typer.Option(help="Only make this shard again, images/00003.h5; may be repeated."),
+        typer.Option(help="Make only this shard again: images/00003.h5; repeat for several."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and how long.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Stage one: run both frozen encoders once and store what they say. Resumes by itself."""
+    """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
 
     result = extract_command(
@@ -131,74 +126,77 @@ def train_head(
     cache: Cache,
     run: RunPath,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; flags win over it.")
+        Path | None, typer.Option(help="TOML file of settings; command-line options override it.")
     ] = None,
     sweep: Annotated[
         Path | None,
-        typer.Option(help="TOML file of many heads, trained in one pass; runs in RUN/NAME."),
+        typer.Option(help="TOML file of many heads to train in one pass, each into RUN/NAME."),
     ] = None,
     preset: Annotated[
         Literal["basic", "small", "large"] | None,
         typer.Option(
-            help="Settings that file and flags win over. basic: the plainest form. small, large: "
-            "6 layers of width 512 or 1024, words that look at each other, attention pooling."
+            help="Settings to start from; the file and the options override them. basic: the "
+            "plainest head. small, large: 6 layers of width 512 or 1024 with self-attention over "
+            "the question."
         ),
     ] = None,
     fusion: Annotated[
         Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
-        typer.Option(help="How pictures and questions meet.  [default: co-attention]"),
+        typer.Option(help="How the head combines picture and question.  [default: co-attention]"),
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Cross-attention layers.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of the head.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of cross-attention layers.")] = None,
+    width: Annotated[int | None, typer.Option(help="Size of the head's vectors.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better one that end it; 0 is no such end.")
+        int | None, typer.Option(help="Stop after this many epochs without improvement (0: never).")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches per step.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches per training step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of averaged weights, such as 0.999; 0 is none.")
+        float | None, typer.Option(help="Decay of averaged weights, such as 0.999 (0: no average).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights and dropout.")] = None,
-    order_seed: Annotated[int | None, typer.Option(help="Of the order of batches.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the weights and of dropout.")] = None,
+    order_seed: Annotated[int | None, typer.Option(help="Seed of the batch order.")] = None,
     group_by_image: Annotated[
         bool | None,
         typer.Option("--group-by-image/--plain-order", help="Keep a picture's questions together."),
     ] = None,
     min_answer_count: Annotated[
-        int | None, typer.Option(help="Training questions an answer needs to become a class.")
+        int | None, typer.Option(help="Training questions that an answer needs to become a class.")
     ] = None,
     answers: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="The answers that are classes: one a line, or a run's answers.json.",
+            help="File of the answers to predict: one a line, or a run's answers.json.",
         ),
     ] = None,
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
-    val_split: Annotated[str | None, typer.Option(help="Split that chooses the best.")] = None,
+    val_split: Annotated[
+        str | None, typer.Option(help="Split that chooses the best epoch.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
+        bool, typer.Option("--resume", help="Continue a training that was stopped or killed.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run in the folder.")] = False,
     residency: Annotated[
         Literal["auto", "gpu", "ram", "mapped"],
-        typer.Option(help="Where the features are meanwhile; auto goes by what is free."),
+        typer.Option(help="Where to keep the features during training (auto: by free memory)."),
     ] = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run.")
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Stage two: train projections, cross-attention and head from the cache."""
+    """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.extract_features import sweep_command, train_command
 
     if sweep and config:
-        raise typer.BadParameter("--sweep names a file with all settings; give it or --config")
+        raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
     if resume and overwrite:
-        raise typer.BadParameter("--resume goes on with a run, --overwrite replaces it; give one")
+        raise typer.BadParameter("--resume continues a run, --overwrite replaces it; give only one")
     settings = {
         "preset": preset,
         "fusion": fusion,
@@ -239,20 +237,20 @@ def train_head(
 def evaluate(
     run: Annotated[
         list[Path],
-        typer.Option(help="Folder of the trained head; repeated, runs that differ by their seed."),
+        typer.Option(help="Folder of the trained head; repeat for runs that differ by their seed."),
     ],
     cache: Annotated[
-        Path | None, typer.Option(help="Another cache than the one it was trained from.")
+        Path | None, typer.Option(help="Feature cache (default: that of the training).")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to answer; without it the validation split.")
+        str | None, typer.Option(help="Split to answer (default: the validation split).")
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option(help="Another run on the same cache; may be repeated.")
+        list[Path] | None, typer.Option(help="Another run to compare with; repeat for several.")
     ] = None,
     ensemble: Annotated[
         list[Path] | None,
-        typer.Option(help="Also average the probabilities of --run and this run; repeatable."),
+        typer.Option(help="Also average the probabilities of --run and this; repeat for several."),
     ] = None,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
@@ -261,17 +259,17 @@ def evaluate(
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
     table: Annotated[
-        Path | None, typer.Option(help="Also write a table to paste: FILE.md or FILE.tex.")
+        Path | None, typer.Option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
     metric: Metric = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Score a trained head, write its answers, and compare it with others."""
+    """Score a trained head, write its answers, and compare it with other heads."""
     from frozen_vqa.pipeline.commands.evaluate import evaluate_command
 
     if ensemble and len(run) > 1:
-        raise typer.BadParameter("--ensemble goes with one --run; name the other runs by itself")
+        raise typer.BadParameter("--ensemble takes a single --run; repeat --ensemble for more runs")
     result = evaluate_command(
         runs=run,
         cache=cache,
@@ -289,18 +287,18 @@ def evaluate(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Option(help="Results file in the official form.")],
+    predictions: Annotated[Path, typer.Option(help="Results file in the official format.")],
     annotations: Annotated[Path, typer.Option(help="Official annotation file.")],
     questions: Annotated[
-        Path | None, typer.Option(help="Official question file, to check that all belong together.")
+        Path | None, typer.Option(help="Official question file, to check that all files match.")
     ] = None,
     metric: Metric = None,
     per_question: Annotated[
-        Path | None, typer.Option(help="Also write each question's percent to this JSON file.")
+        Path | None, typer.Option(help="Also write the percent of each question to this JSON file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score any results file with the official VQA accuracy; needs no run."""
+    """Score a results file with the official VQA accuracy; this needs no run."""
     from frozen_vqa.pipeline.commands.score import score_command
 
     result = score_command(
@@ -316,8 +314,8 @@ def score(
 @app.command()
 def ask(
     run: RunPath,
-    image: Annotated[Path, typer.Option(help="A picture.")],
-    question: Annotated[str, typer.Option(help="A question about it.")],
+    image: Annotated[Path, typer.Option(help="Picture file.")],
+    question: Annotated[str, typer.Option(help="Question about the picture.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     device: Device = "auto",
     as_json: Json = False,
@@ -333,7 +331,7 @@ def inspect_cache(
     cache: Annotated[Path, typer.Argument(help="Folder of a feature cache.")],
     as_json: Json = False,
 ) -> None:
-    """Show what a cache holds."""
+    """Show the settings and the contents of a cache."""
     from frozen_vqa.pipeline.commands.inspect_cache import inspect_command
 
     _finish(inspect_command(cache), as_json)
@@ -355,15 +353,15 @@ def verify_cache(
 
 @app.command()
 def convert_cache(
-    source: Annotated[Path, typer.Argument(help="Folder of a feature cache, which stays.")],
+    source: Annotated[Path, typer.Argument(help="Folder of a feature cache; it does not change.")],
     cache: Annotated[Path, typer.Option(help="Folder of the new feature cache.")],
     dtype: Annotated[
         Literal["float16", "float32", "int8"],
-        typer.Option(help="How the new one stores features: in fewer bytes than the old one."),
+        typer.Option(help="Number type of the new cache, smaller than that of the old one."),
     ] = "int8",
     as_json: Json = False,
 ) -> None:
-    """Store a cache's features in fewer bytes, without encoding anything. Resumes by itself."""
+    """Store the features of a cache in fewer bytes, without any encoder. Resumes by itself."""
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
     _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
@@ -386,7 +384,7 @@ def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) ->
     if as_json:
         json.dump(result, sys.stdout, allow_nan=False)
         sys.stdout.write("\n")
-    if left_out and "RANK" not in os.environ:  # torchrun takes any other code for a crash
+    if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
         raise typer.Exit(LEFT_OUT)
 
 
@@ -407,7 +405,7 @@ def _batch_size(text: str) -> int | None:
 
 
 def main() -> None:
-    """Run a command; the one place where an expected error becomes one line and exit code 1."""
+    """Run a command. Only here does an expected error become one line and exit code 1."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -421,7 +419,7 @@ def main() -> None:
         from frozen_vqa.pipeline.system.console import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        # A message is one line; spaces in a quoted path are the path's.
+        # A message is one line. Other spaces stay, because a quoted path may hold them.
         line = re.sub(r"\s*\n\s*", " ", str(error).strip())
         print(printable(f"error: {rank}{line}"), file=sys.stderr)
         sys.exit(1)
@@ -430,7 +428,7 @@ def main() -> None:
 
 
 def _terminate(*_: object) -> None:
-    """End as an exception does, so that locks are given back and unfinished files removed."""
+    """Raise `SystemExit`, so that locks are released and unfinished files removed."""
     sys.exit(TERMINATED)
 
 
@@ -449,10 +447,10 @@ def _how_to_go_on() -> str:
 
 
 def _has_state(words: list[str]) -> bool:
-    """Whether the run that a command names has begun: there is nothing to go on with before."""
+    """Whether the run that a command names has a state to resume from."""
     runs = [following for word, following in pairwise(words) if word == "--run"]
     runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
-    # A run's own, or those of the heads of a sweep.
+    # The run's own state, or the states of the heads of a sweep.
     states = ((Path(run, "state"), *Path(run).glob("*/state")) for run in runs)
     return any(state.is_dir() for found in states for state in found)
 
