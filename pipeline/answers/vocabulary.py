@@ -20,7 +20,8 @@ from frozen_vqa.pipeline.sources.validation import UnusableError, text_of
 MOST_BYTES = 10_000_000
 """The largest file of answers. A larger one would ask for a head of gigabytes."""
 
-NEEDED = "needed is one answer a line, or a JSON list of texts"
+NEEDED = "give one answer a line, or a JSON list of texts"
+RESTORE = "restore the file, or train the head again"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ def load_vocabulary(path: Path) -> Vocabulary:
     try:
         answers = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: not a readable answer vocabulary ({error})") from error
+        raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-        raise RunError(f"{path}: a JSON list of texts is needed")
+        raise RunError(f"{path}: a JSON list of texts is needed; {RESTORE}")
     return Vocabulary(tuple(answers))
 
 

@@ -128,7 +128,9 @@ def evaluate(
     require_same_encoders(run, cache)
     table = cache.split(split)
     if not len(table):
-        raise CacheError(f"{cache.directory}: split {split!r} has no questions to evaluate on")
+        raise CacheError(
+            f"{cache.directory}: split {split!r} has no questions to evaluate on; name another"
+        )
     folder = run.path / "evaluation" / split / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
     logits = folder / "logits.safetensors"
@@ -181,7 +183,8 @@ def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) ->
     if without:
         raise CacheError(
             f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
-            f"no answers, the others do; a split is scored as a whole or not at all"
+            f"no answers, but a split is scored as a whole. Extract the answered questions as a "
+            f"split of their own."
         )
 
 

@@ -107,20 +107,20 @@ def group_runs(runs: Sequence[Run]) -> list[list[Run]]:
 
 def require_one_group(runs: Sequence[Run]) -> None:
     """Raise `ConfigError` unless all runs have the same settings, and different seeds."""
-    for run in runs[1:]:
-        if different := _difference(runs[0], run):
-            raise ConfigError(
-                f"{runs[0].path} and {run.path} differ by more than their seed: {different}. Give "
-                f"--run only runs that differ by their seed, and --compare all others."
-            )
-    seen: dict[int, Run] = {}
-    for run in runs:
-        if other := seen.get(run.config.seed):
-            raise ConfigError(
-                f"{other.path} and {run.path} both have seed {run.config.seed}; the spread over "
-                f"seeds needs runs that were trained with different ones (--seed)"
-            )
-        seen[run.config.seed] = run
+    first, *rest = group_runs(runs)
+    if not rest:
+        return
+    run = rest[0][0]
+    if different := _difference(first[0], run):
+        raise ConfigError(
+            f"{first[0].path} and {run.path} differ by more than their seed: {different}. Give "
+            f"--run only runs that differ by their seed, and --compare all others."
+        )
+    same = next(other for other in first if other.config.seed == run.config.seed)
+    raise ConfigError(
+        f"{same.path} and {run.path} both have seed {run.config.seed}; the spread over seeds needs "
+        f"runs that were trained with different ones (--seed)"
+    )
 
 
 def _difference(one: Run, other: Run) -> str:

@@ -57,9 +57,19 @@ def _some(items: Collection[object]) -> str:
     return f"{shown}, …" if len(items) > _SHOWN else shown
 
 
-def _check(path: Path, entries: Sequence[Any], fault: Callable[[Any], str], need: str) -> None:
-    """Raise `SourceError` if entries are faulty or an id occurs twice, naming at most five."""
-    faults = [(i, entry, text) for i, entry in enumerate(entries) if (text := fault(entry))]
+def _check(
+    path: Path, entries: Sequence[Any], fault: Callable[[dict[str, Any]], str], need: str
+) -> None:
+    """Raise `SourceError` if entries are faulty or an id occurs twice, naming at most five.
+
+    Args:
+        path: The file.
+        entries: Each should be an object with an id.
+        fault: Returns what else is wrong with such an object, or "".
+        need: What an object needs.
+    """
+    texts = (_id_fault(entry) or fault(entry) for entry in entries)
+    faults = [(i, entries[i], text) for i, text in enumerate(texts) if text]
     if faults:
         shown = ", ".join(f"{_place(i, entry)} {text}" for i, entry, text in faults[:_SHOWN])
         more = ", …" if len(faults) > _SHOWN else ""
@@ -86,18 +96,14 @@ def _id_fault(entry: Any) -> str:
     return "" if kind in (int, str) else f"has a question_id of type {kind.__name__}"
 
 
-def _prediction_fault(entry: Any) -> str:
-    if fault := _id_fault(entry):
-        return fault
+def _answer_fault(entry: dict[str, Any]) -> str:
     if "answer" not in entry:
         return "has no answer"
     kind = type(entry["answer"])
     return "" if kind is str else f"has an answer of type {kind.__name__}"
 
 
-def _annotation_fault(entry: Any) -> str:
-    if fault := _id_fault(entry):
-        return fault
+def _annotation_fault(entry: dict[str, Any]) -> str:
     if not isinstance(answers := entry.get("answers"), list) or not answers:
         return "has no list of answers"
     if not all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
@@ -119,7 +125,7 @@ def read_predictions(path: Path | str) -> dict[Id, str]:
     if not isinstance(content, list):
         found, remedy = f"found {type(content).__name__}", "Write the official results format."
         raise _refusal(path, found, f"a list of objects with {need}", remedy)
-    _check(path, content, _prediction_fault, need)
+    _check(path, content, _answer_fault, need)
     return {entry["question_id"]: entry["answer"] for entry in content}
 
 
@@ -154,7 +160,7 @@ def read_annotations(path: Path | str, questions: Path | str | None = None) -> l
     _check(path, entries, _annotation_fault, need)
     if questions is not None:
         asked = entries_in(questions, "questions")
-        _check(Path(questions), asked, _id_fault, '"question_id"')
+        _check(Path(questions), asked, lambda entry: "", '"question_id"')
         _require_same_ids(
             f"{path} against {questions}",
             (entry["question_id"] for entry in entries),

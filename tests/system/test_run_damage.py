@@ -182,7 +182,7 @@ def test_a_damaged_file_of_answers(text: str, tmp_path: Path) -> None:
     """An error that names the file, or other answers: it is the user's own and has no digest.
 
     Other answers are what the head is then trained on, shown and kept; `--resume` refuses them
-    (`test_answers_file.py`).
+    (`test_vocabulary_file.py`).
     """
     path, read, bad = tmp_path / "answers", 0, 0
     for content in damaged(text.encode()):

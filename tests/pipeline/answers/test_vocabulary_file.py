@@ -73,7 +73,7 @@ def test_what_a_run_keeps_is_such_a_file(
     assert read_vocabulary(path) == load_vocabulary(path) == Vocabulary(tuple(answers))
 
 
-NEEDED = "needed is one answer a line, or a JSON list of texts"
+NEEDED = "give one answer a line, or a JSON list of texts"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ NEEDED = "needed is one answer a line, or a JSON list of texts"
         ('["red", "\\ud800"]', "entry 2 '\\ud800' holds a NUL or half of a surrogate pair"),
         ('["red", 7]', "entry 2 is 7; text is needed"),
         ('{"red": 0}', f"line 1 begins an object; {NEEDED}"),
-        ('["red",\n"blue"', "line 2, column 7: Expecting ',' delimiter; needed is one answer a"),
+        ('["red",\n"blue"', "line 2, column 7: Expecting ',' delimiter; give one answer a"),
         ("[NaN]", "NaN stands where a value is needed"),
     ],
     ids=repr,
