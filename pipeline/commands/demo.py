@@ -65,7 +65,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     show_report(extract(source, plan, cache=out / "cache", images=images, text=text), out / "cache")
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
-        console.rule(f"stage two: train a {kind} head")
+        console.rule(f"stage two: train the {kind} head")
         run = out / "runs" / kind
         config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
         train(out / "cache", run, config=config, device=device)

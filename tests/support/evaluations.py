@@ -36,6 +36,16 @@ def scored(name: str, scores: np.ndarray, seed: int = 0) -> Evaluation:
     return replace(make_evaluation(name, scores), accuracy=found, seed=seed)
 
 
+def make_heads() -> tuple[Evaluation, Evaluation]:
+    """Two heads: the first is better on number questions, and as good elsewhere on the mean."""
+    rng = np.random.default_rng(4)
+    theirs = rng.choice([0, 0.3, 0.6, 0.9, 1], QUESTIONS)
+    ours = rng.permutation(theirs)
+    number = np.array(ANSWER_TYPES) == "number"
+    ours[number], theirs[number] = rng.choice([0.9, 1], 10), rng.choice([0, 0.3], 10)
+    return make_evaluation("ours", ours), make_evaluation("theirs", theirs)
+
+
 def group(*heads: Evaluation) -> SeedGroup:
     return SeedGroup(heads)
 

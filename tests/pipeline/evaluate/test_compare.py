@@ -1,4 +1,4 @@
-"""Paired differences, and the tables that show them."""
+"""Paired differences: signs, groups, and what cannot be compared."""
 
 import itertools
 from dataclasses import replace
@@ -6,18 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from frozen_vqa.pipeline.commands.tables import (
-    format_probability,
-    show_accuracy,
-    show_comparison,
-    show_evaluation,
-)
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.compare import Difference, compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.evaluate.statistics import McNemar, mcnemar, mean_interval
-from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
 from tests.support.evaluations import (
     ANSWER_TYPES,
     PICTURES,
@@ -25,18 +18,13 @@ from tests.support.evaluations import (
     QUESTIONS,
     group,
     make_evaluation,
+    make_heads,
 )
 
 
 @pytest.fixture
 def heads() -> tuple[Evaluation, Evaluation]:
-    """Two heads: the first is better on number questions, and as good elsewhere on the mean."""
-    rng = np.random.default_rng(4)
-    theirs = rng.choice([0, 0.3, 0.6, 0.9, 1], QUESTIONS)
-    ours = rng.permutation(theirs)
-    number = np.array(ANSWER_TYPES) == "number"
-    ours[number], theirs[number] = rng.choice([0.9, 1], 10), rng.choice([0, 0.3], 10)
-    return make_evaluation("ours", ours), make_evaluation("theirs", theirs)
+    return make_heads()
 
 
 def sides(heads: tuple[Evaluation, Evaluation]) -> tuple[SeedGroup, SeedGroup]:
@@ -144,53 +132,3 @@ def test_json_has_hundredths() -> None:
         "ours_sd": None,
         "theirs_sd": None,
     }
-
-
-def test_the_table_of_a_comparison(
-    heads: tuple[Evaluation, Evaluation], capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = compare(*sides(heads))
-    show_comparison(*sides(heads), rows)
-    found = capsys.readouterr()
-    assert found.out == ""
-    lines = [line.split() for line in found.err.splitlines()]
-    for row in rows:
-        (line,) = (words for words in lines if row.group in " ".join(words) and "│" in words)
-        assert f"{row.ours:.2f}" in line
-        assert f"{row.theirs:.2f}" in line
-        assert f"{row.difference:+.2f}" in line
-        assert format_probability(row.test.p) in line
-    assert "ours against theirs on val" in found.err
-
-
-def test_the_table_of_a_head(
-    heads: tuple[Evaluation, Evaluation], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert heads[0].scores is not None
-    found = accuracy(list(heads[0].scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
-    scored = replace(heads[0], accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=4)
-    show_evaluation(scored)
-    output = capsys.readouterr()
-    assert output.out == ""
-    for text in (
-        f"{found.overall:.2f} [12.35, 67.89]",
-        f"{found.by_answer_type['number']:.2f}",
-        "is [the]",
-        "rules of 2021",
-        "97.25 %",
-        "4 questions are left out",
-        "results.json",
-    ):
-        assert text in output.err
-
-    show_evaluation(make_evaluation("nothing", None))
-    assert "val: no answers to score against; predictions only" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("rules", ["2021", "2017", "plain"])
-def test_the_table_names_its_rules(rules: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = accuracy([1.0], ["other"], ["what"], rules)  # type: ignore[arg-type]
-    show_accuracy(found, "a title")
-    assert {"2021": "2021", "2017": "2017", "plain": "plain accuracy"}[
-        rules
-    ] in capsys.readouterr().err

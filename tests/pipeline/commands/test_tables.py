@@ -1,0 +1,82 @@
+"""Tables for people: what stands in them, on stderr alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from frozen_vqa.pipeline.commands.tables import (
+    format_probability,
+    show_accuracy,
+    show_comparison,
+    show_evaluation,
+    show_heads,
+)
+from frozen_vqa.pipeline.evaluate.compare import compare
+from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, accuracy
+from tests.support.evaluations import (
+    ANSWER_TYPES,
+    QUESTION_TYPES,
+    group,
+    make_evaluation,
+    make_heads,
+)
+
+
+def test_the_table_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = map(group, make_heads())
+    rows = compare(ours, theirs)
+    show_comparison(ours, theirs, rows)
+    found = capsys.readouterr()
+    assert found.out == ""
+    lines = [line.split() for line in found.err.splitlines()]
+    for row in rows:
+        (line,) = (words for words in lines if row.group in " ".join(words) and "│" in words)
+        assert f"{row.ours:.2f}" in line
+        assert f"{row.theirs:.2f}" in line
+        assert f"{row.difference:+.2f}" in line
+        assert format_probability(row.test.p) in line
+    assert "ours against theirs on val" in found.err
+
+
+def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
+    head, _ = make_heads()
+    assert head.scores is not None
+    found = accuracy(list(head.scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
+    scored = replace(head, accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=4)
+    show_evaluation(scored)
+    output = capsys.readouterr()
+    assert output.out == ""
+    for text in (
+        f"{found.overall:.2f} [12.35, 67.89]",
+        f"{found.by_answer_type['number']:.2f}",
+        "is [the]",
+        "rules of 2021",
+        "97.25 %",
+        "4 questions are left out",
+        "results.json",
+    ):
+        assert text in output.err
+
+    show_evaluation(make_evaluation("nothing", None))
+    assert "val: no answers to score against; predictions only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rules", ["2021", "2017", "plain"])
+def test_the_table_names_its_rules(rules: Rules, capsys: pytest.CaptureFixture[str]) -> None:
+    found = accuracy([1.0], ["other"], ["what"], rules)
+    show_accuracy(found, "a title")
+    assert {"2021": "2021", "2017": "2017", "plain": "plain accuracy"}[
+        rules
+    ] in capsys.readouterr().err
+
+
+def test_heads_are_rows_and_types_are_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {
+        name: accuracy([right, 0.3, 0.0], ["yes/no", "other", "number"], [""] * 3, "2021")
+        for name, right in (("concat", 1.0), ("image-only", 0.0))
+    }
+    show_heads(found, "a title")
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().err.splitlines()]
+    assert ["a", "title"] in lines
+    assert ["concat", "43.33", "0.00", "30.00", "100.00"] in lines
+    assert ["image-only", "10.00", "0.00", "30.00", "0.00"] in lines
