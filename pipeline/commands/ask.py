@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.extract.images import stored_patches
 from frozen_vqa.pipeline.runs.run import Run

@@ -8,7 +8,8 @@ from typing import Any
 from frozen_vqa.pipeline.batches.residency import Residency
 from frozen_vqa.pipeline.commands.tables import show_sweep
 from frozen_vqa.pipeline.config import load_config
-from frozen_vqa.pipeline.encoders.encoders import Fit, ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.extract.batch_size import default_batch_size
 from frozen_vqa.pipeline.extract.estimate import estimate

@@ -70,7 +70,7 @@ def tiny_checkpoint(part: str) -> Path:
 def _build(folder: Path) -> None:
     import torch
 
-    from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+    from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
 
     # The caller's random state is not ours to advance.
     with torch.random.fork_rng(devices=[]), quiet_transformers():

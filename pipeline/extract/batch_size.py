@@ -13,7 +13,7 @@ import torch
 
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.spec import Json
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError
 
 CPU_BATCH, GPU_BATCH = 32, 128

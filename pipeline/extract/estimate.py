@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.extract import cache_spec, expected_bytes
 from frozen_vqa.pipeline.extract.plan import Plan

@@ -35,8 +35,9 @@ from frozen_vqa.cache.opening import read_names
 from frozen_vqa.cache.shards import NewImages, Shard, image_shard, question_shard
 from frozen_vqa.cache.spec import Json
 from frozen_vqa.cache.writer import require_split_name
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.images import encode_images, require_same_pictures

@@ -15,7 +15,7 @@ from frozen_vqa.cache.opening import open_shard
 from frozen_vqa.cache.quantise import quantise
 from frozen_vqa.cache.shards import THUMBNAIL, NewImages
 from frozen_vqa.cache.spec import SCALE_DTYPE
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample

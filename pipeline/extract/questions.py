@@ -12,7 +12,7 @@ import numpy as np
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.cache.shards import NewQuestions
 from frozen_vqa.cache.spec import Json
-from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.images import stored
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable

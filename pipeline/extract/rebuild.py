@@ -21,7 +21,8 @@ from frozen_vqa.cache.errors import quoted
 from frozen_vqa.cache.manifest import ShardKind
 from frozen_vqa.cache.opening import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import (
     BatchSize,

@@ -11,9 +11,14 @@ import safetensors.torch
 import torch
 from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, loading, weights_digest
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+from frozen_vqa.pipeline.encoders.checkpoint import (
+    Checkpoint,
+    loading,
+    quiet_transformers,
+    weights_digest,
+)
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from frozen_vqa.pipeline.encoders.encoders import Fit, ImageEncoder, TextEncoder
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
+from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import encoders
 from tests.support.encoders import OWN_SIZE, PATCH, save_dinov2

@@ -12,8 +12,9 @@ import torch
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.manifest import load_manifest
 from frozen_vqa.cache.quantise import quantise
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract import throughput
 from frozen_vqa.pipeline.extract.extract import extract
