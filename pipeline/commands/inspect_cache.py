@@ -10,7 +10,7 @@ from rich.table import Table
 from frozen_vqa.cache import Manifest, load_manifest
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
-from frozen_vqa.pipeline.extract.throughput import logged
+from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from frozen_vqa.pipeline.system.console import console, printable, progress, size
 
 SHOWN = 5
@@ -59,7 +59,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
     table.add_row(
         "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
     )
-    runs = logged(path, SHOWN)
+    runs = read_throughputs(path, SHOWN)
     for run in runs[-1:]:
         table.add_row(printable(f"last extraction, {run.started}"), printable(str(run)))
     console.print(table)

@@ -179,7 +179,7 @@ def _explain(name: str, text: str) -> str:
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if looks_like_path(name):
+    if _looks_like_path(name):
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (
@@ -199,6 +199,6 @@ def full_name(model: str) -> str:
     return str(Path(model).resolve()) if os.path.isdir(model) else model
 
 
-def looks_like_path(name: str) -> bool:
+def _looks_like_path(name: str) -> bool:
     """Return whether a model's name can only mean a folder."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1

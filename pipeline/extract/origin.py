@@ -1,4 +1,4 @@
-"""Where a cache came from, and the command that makes one of its files again. Without torch."""
+"""The source of a cache, and the command that makes one of its files again; without torch."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from frozen_vqa.cache.spec import Json
 LOCAL = ("vqav2", "jsonl")
 
 
-def origin_of(
+def describe_origin(
     dataset: str,
     columns: Mapping[str, str],
     splits: Sequence[str],
     limit: int | None,
     batch_size: int | None,
 ) -> dict[str, Json]:
-    """Return what a cache keeps of where its rows came from, paths made absolute."""
+    """Return the facts that a cache records about its source, with absolute paths."""
     kind, _, rest = dataset.partition(":")
     if kind in LOCAL or (kind == "hub" and Path(rest).exists()):
         dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
