@@ -8,8 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Id
 
 
 class UnusableError(Exception):
@@ -110,24 +109,6 @@ def id_or_none(value: object) -> Id | None:
         return id_of(value, "id")
     except UnusableError:
         return None
-
-
-def require_some(
-    examples: Sequence[VqaExample], left_out: Sequence[LeftOut], place: object
-) -> None:
-    """Refuse a split of which no question at all can be used.
-
-    Raises:
-        SourceError: naming the first fault, if there is one.
-    """
-    if not examples and not left_out:
-        raise SourceError(f"{place}: there are no questions; one at least is needed.")
-    if not examples:
-        first = left_out[0]
-        raise SourceError(
-            f"{place}: none of its {len(left_out):,} questions can be used; the first is "
-            f"{first.where}: {first.reason}. Mend them, or check that this is the right data set."
-        )
 
 
 def shown(value: object) -> str:

@@ -221,8 +221,8 @@ def test_a_faulty_question_is_left_out(
     ("fields", "reason"),
     [
         ({"answers": "dog"}, "answers is 'dog'; a list is needed"),
-        ({"answers": ["dog"]}, 'answers holds something else than objects with "answer"'),
-        ({"answers": [{"text": "a"}]}, 'answers holds something else than objects with "answer"'),
+        ({"answers": ["dog"]}, 'answers holds something other than objects with "answer"'),
+        ({"answers": [{"text": "a"}]}, 'answers holds something other than objects with "answer"'),
         ({"answers": [{"answer": True}]}, "an answer is true; text or a number is needed"),
         ({"answers": [{"answer": "\0"}]}, r"an answer '\x00' holds a NUL"),
         ({"question_type": 3}, "question_type is 3; text is needed"),
@@ -327,7 +327,8 @@ def test_an_image_id_of_another_folder_is_left_out(root: Path) -> None:
     assert [e.question_id for e in source.examples("val")] == [2]
     file = root / "v2_OpenEnded_mscoco_val2014_questions.json"
     reason = (
-        "image_id 42 is in val2014 here, but was in train2014 before; one id must mean one picture"
+        "image_id 42 is val2014/COCO_val2014_000000000042.jpg here, but was "
+        "train2014/COCO_train2014_000000000042.jpg before; one id must mean one picture in all splits"
     )
     assert source.left_out("val") == [LeftOut(1, f"{file}: entry 0", reason)]
     assert source.left_out("train") == []
