@@ -31,19 +31,14 @@ from frozen_vqa.cache import (
 )
 from frozen_vqa.cache.manifest import ShardKind
 from frozen_vqa.cache.opening import read_names
-from frozen_vqa.cache.shards import question_shard
+from frozen_vqa.cache.shards import NewQuestions, question_shard
 from frozen_vqa.cache.spec import Json
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
-from frozen_vqa.pipeline.extract.chunks import (
-    MissingWork,
-    QuestionChunk,
-    find_missing_work,
-    index_names,
-)
+from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, index_names
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
@@ -235,12 +230,9 @@ class _Extraction:
     def _encode_questions(self, work: MissingWork, queue: ShardQueue) -> None:
         with queue.share("questions", work.questions) as (mine, timer):
             for key, chunk in mine.items():
-                self._put_questions(queue, key, chunk, timer)
+                self._put_questions(queue, key, self.encoder.encode_questions(chunk, timer))
 
-    def _put_questions(
-        self, queue: ShardQueue, key: str, chunk: QuestionChunk, timer: PhaseTimer
-    ) -> None:
-        new = self.encoder.encode_questions(chunk, timer)
+    def _put_questions(self, queue: ShardQueue, key: str, new: NewQuestions) -> None:
         build = partial(question_shard, self.encoder.spec, new, origin=self.origin)
         queue.put("questions", key, build)
 

@@ -31,7 +31,7 @@ def describe_origin(
 
 
 def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
-    """Return the command that makes one file of a cache again."""
+    """Return the command that makes one file of a cache again, as a shell takes it."""
     split = next((n for n, record in manifest.splits.items() if record.file == file), None)
     origins = {shard.file: shard.origin for shard in (*manifest.images, *manifest.questions)}
     origins |= {record.file: record.origin for record in manifest.splits.values()}

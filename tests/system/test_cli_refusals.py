@@ -20,7 +20,10 @@ from tests.support.tiny_commands import (
         ("hub:./no/where", r"hub:\./no/where: there is no such file or folder\. Check the path\."),
         ("vqa2:/data", r"dataset 'vqa2:/data' is none of .* Did you mean 'vqav2:/data'\?"),
         ("vqav2", r"dataset 'vqav2': nothing follows 'vqav2'; needed is vqav2:PATH\."),
-        ("shapes:many", r"shapes:many: 'many' is no number of images\. Write shapes:500, say\."),
+        (
+            "shapes:many",
+            r"shapes:many: 'many' is not a number of images\. Write for example shapes:500\.",
+        ),
         ("", r"dataset '' is none of vqav2:PATH, .*"),
     ],
 )

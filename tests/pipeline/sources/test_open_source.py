@@ -44,7 +44,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("jsonl", "needed is jsonl:PATH"),
         ("hub:", "needed is hub:NAME_OR_PATH"),
         ("shapes:", r"needed is shapes\[:N\]"),
-        ("shapes:many", "'many' is no number of images"),
+        ("shapes:many", "'many' is not a number of images"),
         ("shapes:0", "no number"),
         ("shapes:-4", "no number"),
         ("vqav2:/no/such/folder", "no such folder"),

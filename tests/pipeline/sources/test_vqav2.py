@@ -327,8 +327,8 @@ def test_an_image_id_of_another_folder_is_left_out(root: Path) -> None:
     assert [e.question_id for e in source.examples("val")] == [2]
     file = root / "v2_OpenEnded_mscoco_val2014_questions.json"
     reason = (
-        "image_id 42 is val2014/COCO_val2014_000000000042.jpg here, but was "
-        "train2014/COCO_train2014_000000000042.jpg before; one id must mean one picture in all splits"
+        "image_id 42 is val2014/COCO_val2014_000000000042.jpg here, but was train2014/"
+        "COCO_train2014_000000000042.jpg before; one id must mean one picture in all splits"
     )
     assert source.left_out("val") == [LeftOut(1, f"{file}: entry 0", reason)]
     assert source.left_out("train") == []
