@@ -50,7 +50,7 @@ class Checkpoint:
         if config.model_type not in model_types:
             raise ModelError(
                 f"{self.place} is a {config.model_type!r} model; "
-                f"needed is one of: {', '.join(model_types)}"
+                f"one of these types is needed: {', '.join(model_types)}"
             )
         return config
 

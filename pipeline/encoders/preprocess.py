@@ -181,7 +181,7 @@ def _not_an_image(data: bytes) -> str:
         if data.startswith(magic):
             return f"truncated or damaged (it starts like a {name} file)"
     start = data.lstrip()[:12].decode("latin-1")
-    return f"not an image (starts with {start!r}); read are {', '.join(FORMATS)}"
+    return f"not an image (starts with {start!r}); the formats are {', '.join(FORMATS)}"
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -212,12 +212,12 @@ def _to_8_bit(values: npt.NDArray[np.number]) -> npt.NDArray[np.uint8]:
             raise ImageError("holds values that are not finite")
         if low < 0 or high > 255:
             raise ImageError(
-                f"float values from {low:.4g} to {high:.4g}; needed are 0 to 1 or 0 to 255"
+                f"float values from {low:.4g} to {high:.4g}; 0 to 1 or 0 to 255 is needed"
             )
         scale = 255.0 if high <= 1 else 1.0
     else:
         if low < 0 or high > 65535:
-            raise ImageError(f"integers from {low:.0f} to {high:.0f}; needed are 0 to 65,535")
+            raise ImageError(f"integers from {low:.0f} to {high:.0f}; 0 to 65,535 is needed")
         scale = 1 / 257
     return np.rint(values.astype(np.float32) * np.float32(scale)).astype(np.uint8)
 

@@ -47,7 +47,7 @@ def rebuild(
         For each file its name, its rows, and whether its bytes are those of the first time.
 
     Raises:
-        CacheError: if a file is no shard of this cache, or its rows cannot be found again.
+        CacheError: if a file is not a shard of this cache, or its rows cannot be found again.
         SourceError: if a picture of the shard can no longer be read.
     """
     done = []
@@ -134,7 +134,7 @@ def _find(writer: CacheWriter, file: str) -> _OldShard:
             if record.file == file:
                 return _OldShard(writer, kind, index)
     raise CacheError(
-        f"{writer.directory}: --rebuild {file!r} is no shard of this cache; needed is a name such "
+        f"{writer.directory}: --rebuild {file!r} is not a shard of this cache; give a name such "
         f"as images/00000.h5. `frozen-vqa verify-cache {quoted(writer.directory)}` names the "
         f"damaged ones."
     )

@@ -66,7 +66,7 @@ def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Sourc
 def _bad_spec(spec: str, kind: str) -> str:
     forms = ", ".join(FORMS.values())
     if kind in FORMS:
-        return f"dataset {spec!r}: nothing follows {kind!r}; needed is {FORMS[kind]}."
+        return f"dataset {spec!r}: nothing follows {kind!r}; write {FORMS[kind]}."
     close = difflib.get_close_matches(kind.lower(), FORMS, n=1)
     if close:
         hint = f" Did you mean {spec.replace(kind, close[0], 1)!r}?"
@@ -74,4 +74,4 @@ def _bad_spec(spec: str, kind: str) -> str:
         hint = f" Did you mean {'jsonl:' + spec!r}?"
     else:
         hint = ""
-    return f"dataset {spec!r} is none of {forms}.{hint}"
+    return f"dataset {spec!r} has none of the forms {forms}.{hint}"

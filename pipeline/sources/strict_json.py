@@ -95,7 +95,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise NotJsonError(f"the key {twice!r:.80} stands twice in one object")
+        raise NotJsonError(f"the key {twice!r:.80} occurs twice in one object")
     return found
 
 

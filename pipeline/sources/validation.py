@@ -33,7 +33,7 @@ def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
         there = ", ".join(shown(field) for field in list(record)[:8]) or "nothing"
         raise UnusableError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-            f"found are {there}"
+            f"the fields are {there}"
         )
 
 

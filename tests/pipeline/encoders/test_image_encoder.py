@@ -199,6 +199,6 @@ def test_an_encoder_of_the_wrong_kind_is_refused(
     folder = llama["3"] if make is ImageEncoder else dinov2["4 registers"]
     found = "llama" if make is ImageEncoder else "dinov2_with_registers"
     needed = "dinov2, dinov2_with_registers" if make is ImageEncoder else "llama"
-    match = rf"{folder} is a '{found}' model; needed is one of: {needed}$"
+    match = rf"{folder} is a '{found}' model; one of these types is needed: {needed}$"
     with pytest.raises(ModelError, match=match):
         make(str(folder))

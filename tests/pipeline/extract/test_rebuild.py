@@ -175,7 +175,7 @@ def test_pictures_that_are_gone_are_not_left_out(made: tuple[Path, dict[str, byt
 @pytest.mark.parametrize("name", ["images/00009.h5", "splits/val.h5", "../secret", "cache.json"])
 def test_what_is_no_shard_is_refused(name: str, made: tuple[Path, dict[str, bytes]]) -> None:
     cache, whole = made
-    with pytest.raises(CacheError, match=r"is no shard of this cache; .*verify-cache"):
+    with pytest.raises(CacheError, match=r"is not a shard of this cache; .*verify-cache"):
         again(cache, name)
     assert files(cache) == whole
 

@@ -97,9 +97,9 @@ def test_answers_that_cannot_be_stored_are_refused(value: object) -> None:
 
 def test_what_is_missing_is_named_beside_what_is_there() -> None:
     require_fields({"a": None, "b": 1}, ("a", "b"))
-    with pytest.raises(UnusableError, match=r"^b is missing; found are 'a', 'x'$"):
+    with pytest.raises(UnusableError, match=r"^b is missing; the fields are 'a', 'x'$"):
         require_fields({"a": 1, "x": 2}, ("a", "b"))
-    with pytest.raises(UnusableError, match=r"^a and b are missing; found are nothing$"):
+    with pytest.raises(UnusableError, match=r"^a and b are missing; the fields are nothing$"):
         require_fields({}, ("a", "b"))
 
 
