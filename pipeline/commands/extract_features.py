@@ -69,13 +69,13 @@ def extract_command(
     with torchrun_ranks() as ranks:
         plan = make_plan(source, splits=splits, text=text, limit=limit)
         show_plan(plan, images, text)
-        encoder = FeatureEncoder(source, plan, images, text, dtype)
-        if (rebuild or dry_run) and not ranks.lead:
-            return None
-        if dry_run:
-            batch = batch_size or default_batch_size(place)
-            return estimate(encoder, cache=cache, batch_size=batch)
-        if rebuild:
+        if rebuild or dry_run:
+            if not ranks.lead:
+                return None
+            encoder = FeatureEncoder(source, plan, images, text, dtype)
+            if dry_run:
+                batch = batch_size or default_batch_size(place)
+                return estimate(encoder, cache=cache, batch_size=batch)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
             return show_rebuilt(rebuilt, cache)
         report = extract(

@@ -18,7 +18,10 @@ from tests.support.tiny_commands import (
         ("vqav2:/no/where", r"vqav2:/no/where: there is no such folder\. Check the path\."),
         ("jsonl:/no/where.jsonl", r"jsonl:/no/where\.jsonl: .*"),
         ("hub:./no/where", r"hub:\./no/where: there is no such file or folder\. Check the path\."),
-        ("vqa2:/data", r"dataset 'vqa2:/data' has none of the forms .* Did you mean 'vqav2:/data'\?"),
+        (
+            "vqa2:/data",
+            r"dataset 'vqa2:/data' has none of the forms .* Did you mean 'vqav2:/data'\?",
+        ),
         ("vqav2", r"dataset 'vqav2': nothing follows 'vqav2'; write vqav2:PATH\."),
         (
             "shapes:many",

@@ -36,11 +36,11 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("", "none of vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes"),
+        ("", "none of the forms vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes"),
         ("vqa2:/data", "Did you mean 'vqav2:/data'"),
         ("JSONL:x", "Did you mean 'jsonl:x'"),
         ("data/train.jsonl", "Did you mean 'jsonl:data/train.jsonl'"),
-        ("coco:x", "none of"),
+        ("coco:x", "none of the forms"),
         ("jsonl", "write jsonl:PATH"),
         ("hub:", "write hub:NAME_OR_PATH"),
         ("shapes:", r"write shapes\[:N\]"),
