@@ -17,10 +17,10 @@ HOMES = {
     "h5py": {"cache.hdf5"},
     "datasets": {"pipeline.sources.hub"},
     "transformers": {
-        "pipeline.encoders.encoders",
         "pipeline.encoders.checkpoint",
+        "pipeline.encoders.image_encoder",
+        "pipeline.encoders.text_encoder",
         "pipeline.encoders.tiny",
-        "pipeline.encoders.quiet",
     },
 }
 """Where a package may be imported: modules, or whole packages of ours."""

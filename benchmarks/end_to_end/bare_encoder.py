@@ -22,8 +22,9 @@ import torch
 from PIL import Image
 
 from benchmarks.harness import Json, median, rounds, spread
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.open_source import open_source

@@ -33,7 +33,7 @@ def extract(cache: Path, pictures: int) -> Json:
     from PIL import Image
 
     import frozen_vqa.pipeline.extract.extract
-    from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.extract.plan import make_plan
     from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 

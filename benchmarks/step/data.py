@@ -81,7 +81,8 @@ def real_rows_config() -> TrainConfig:
 def make_shapes(directory: Path, scenes: int) -> None:
     """Extract generated scenes with the tiny encoders: a small cache without any download."""
     # Imported late, for transformers takes seconds and trainings do without it.
-    from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.extract.extract import extract
     from frozen_vqa.pipeline.extract.plan import make_plan
     from frozen_vqa.pipeline.sources.open_source import open_source

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from frozen_vqa.cache import CacheError
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.open_source import open_source

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, RunError
-from frozen_vqa.pipeline.extract.images import stored_patches
+from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.device import encoder_dtype
 
@@ -60,7 +61,7 @@ def ask(
     states = words.encode(words.tokens([question]))
     mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
     # Rounded between, as in the cache that the head was trained from.
-    numbers, scales = stored_patches(patches, run.dtype)
+    numbers, scales = patches_to_numpy(patches, run.dtype)
     logits: Any = run.model(
         torch.from_numpy(numbers).to(device),
         states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),

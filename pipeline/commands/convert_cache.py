@@ -1,35 +1,36 @@
-"""The `convert-cache` command: a cache in fewer bytes, without pictures, models or torch."""
+"""The `convert-cache` command: the same features in fewer bytes; needs no models and no torch."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache import CacheError, CacheSpec, CacheWriter, FeatureCache
+from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache
 from frozen_vqa.cache.convert import convert_shard, converted_spec, copy_splits, shards_left
 from frozen_vqa.cache.manifest import ShardKind, ShardRecord
 from frozen_vqa.pipeline.system.console import console, duration, progress, size
+from frozen_vqa.pipeline.system.machine import require_free_space
 
 
 def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
-    """Store the rows of one cache in another, in another dtype; what is there already is kept.
+    """Copy the rows of a cache into another one of another dtype; rows that it holds are kept.
 
     Args:
-        source: Folder of the cache that is read.
-        cache: Folder of the new one, made or gone on with.
-        dtype: Of the new one.
+        source: Folder of the cache to read.
+        cache: Folder of the new cache, which is made or continued.
+        dtype: Of the new cache.
 
     Raises:
-        CacheError: and its kinds, if one of the caches is not what is needed, a row is damaged, or
-            the disk is too small.
+        CacheError: and its kinds, if a cache cannot be used, a row is damaged, or the disk is too
+            small.
     """
     started = time.monotonic()
     features = FeatureCache(source)
     spec = converted_spec(features, dtype)
     with CacheWriter(cache, spec) as writer:
         left = shards_left(features, writer)
-        _require_room(cache, left, spec)
+        advice = "Free some, or give another --cache."
+        require_free_space(cache, _feature_bytes(left, spec), advice)
         if left:
             with progress("convert, bytes", sum(record.bytes for _, record in left)) as advance:
                 for kind, record in left:
@@ -58,19 +59,11 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     }
 
 
-def _require_room(
-    cache: Path, left: Sequence[tuple[ShardKind, ShardRecord]], spec: CacheSpec
-) -> None:
-    """Refuse before the first shard what the disk cannot hold."""
-    need = sum(
+def _feature_bytes(left: Sequence[tuple[ShardKind, ShardRecord]], spec: CacheSpec) -> int:
+    """Return the bytes of features that the new cache lacks."""
+    return sum(
         record.rows * spec.image_row_bytes
         if kind == "images"
         else record.prefixes * spec.prefix_row_bytes
         for kind, record in left
     )
-    free = shutil.disk_usage(cache).free
-    if need > free:
-        raise CacheError(
-            f"{cache}: {size(need)} are needed for what is missing, but {size(free)} are free on "
-            f"this disk. Free some, or give another --cache."
-        )

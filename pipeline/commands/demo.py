@@ -16,8 +16,9 @@ from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate

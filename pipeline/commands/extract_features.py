@@ -8,12 +8,14 @@ from typing import Any
 from frozen_vqa.pipeline.batches.residency import Residency
 from frozen_vqa.pipeline.commands.tables import show_sweep
 from frozen_vqa.pipeline.config import load_config
-from frozen_vqa.pipeline.encoders.encoders import Fit, ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.extract.batch_size import default_batch_size
 from frozen_vqa.pipeline.extract.estimate import estimate
-from frozen_vqa.pipeline.extract.extract import Report, cache_spec, extract
-from frozen_vqa.pipeline.extract.origin import origin_of
+from frozen_vqa.pipeline.extract.extract import Report, extract
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
 from frozen_vqa.pipeline.runs.run import load_run
@@ -51,7 +53,7 @@ def extract_command(
     rebuild: Sequence[str],
     dry_run: bool,
 ) -> dict[str, Any] | None:
-    """Run stage one, or say what it would do; None from all ranks of `torchrun` but the first."""
+    """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     place = choose_device(device)
     source = open_source(dataset, columns=columns or None)
     images = ImageEncoder(
@@ -67,24 +69,32 @@ def extract_command(
     with torchrun_ranks() as ranks:
         plan = make_plan(source, splits=splits, text=text, limit=limit)
         show_plan(plan, images, text)
-        how: dict[str, Any] = {"cache": cache, "images": images, "text": text}
         if rebuild or dry_run:
             if not ranks.lead:
                 return None
+            encoder = FeatureEncoder(source, plan, images, text, dtype)
             if dry_run:
                 batch = batch_size or default_batch_size(place)
-                return estimate(source, plan, dtype=dtype, batch_size=batch, **how)
-            how |= {"spec": cache_spec(images, text, dtype), "batch_size": batch_size}
-            return show_rebuilt(rebuild_shards(source, plan, rebuild, **how), cache)
-        how["batch_size"] = batch_size
-        origin = origin_of(dataset, columns, splits, limit, batch_size)
-        report = extract(source, plan, dtype=dtype, origin=origin, ranks=ranks, **how)
+                return estimate(encoder, cache=cache, batch_size=batch)
+            rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
+            return show_rebuilt(rebuilt, cache)
+        report = extract(
+            source,
+            plan,
+            cache=cache,
+            images=images,
+            text=text,
+            dtype=dtype,
+            batch_size=batch_size,
+            origin=describe_origin(dataset, columns, splits, limit, batch_size),
+            ranks=ranks,
+        )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
 
 
 def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
-    """Print what stage one is about to read."""
+    """Print the plan and the two models."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures\n"
@@ -97,7 +107,7 @@ def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
 
 
 def show_report(report: Report, cache: Path) -> None:
-    """Print what stage one has done."""
+    """Print the result of stage one."""
     encoded, total = report.images["encoded"], report.images["total"]
     if report.failures:
         pictures, questions = report.images["skipped"], report.questions["skipped"]
@@ -119,7 +129,7 @@ def show_report(report: Report, cache: Path) -> None:
 
 
 def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
-    """Print which shards were made again."""
+    """Print the shards that were made again."""
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
         console.print(

@@ -10,14 +10,14 @@ from rich.table import Table
 from frozen_vqa.cache import Manifest, load_manifest
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
-from frozen_vqa.pipeline.extract.throughput import logged
+from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from frozen_vqa.pipeline.system.console import console, printable, progress, size
 
 SHOWN = 5
 
 
 def naive_bytes(manifest: Manifest) -> int:
-    """Return the bytes of a cache that stores both features of every question by itself."""
+    """Return the bytes of a cache that would store both features of every question separately."""
     spec = manifest.spec
     return sum(
         record.rows * spec.image_row_bytes + record.tokens * spec.prefix_row_bytes
@@ -26,7 +26,7 @@ def naive_bytes(manifest: Manifest) -> int:
 
 
 def inspect_command(path: Path) -> dict[str, Any]:
-    """Show what a cache holds, from its manifest alone, and how fast it was made."""
+    """Show the content of a cache, from its manifest alone, and the speed of its extraction."""
     manifest = load_manifest(path)
     spec = manifest.spec
     table = Table("", "", title=printable(str(path)), show_header=False)
@@ -59,7 +59,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
     table.add_row(
         "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
     )
-    runs = logged(path, SHOWN)
+    runs = read_throughputs(path, SHOWN)
     for run in runs[-1:]:
         table.add_row(printable(f"last extraction, {run.started}"), printable(str(run)))
     console.print(table)
@@ -102,7 +102,7 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
 
 
 def verify_command(path: Path) -> dict[str, Any]:
-    """Compare every byte of a cache with its digests; name what is damaged and what mends it."""
+    """Compare every byte of a cache with its digests; name the damaged files and the remedies."""
     manifest = load_manifest(path)
     order = {record.file: place for place, record in enumerate(manifest.files)}
     damaged: list[Damage] = []
@@ -128,7 +128,7 @@ def verify_command(path: Path) -> dict[str, Any]:
 
 
 def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:
-    """Look again at what seemed damaged: an extraction may have changed the cache meanwhile."""
+    """Check the damaged files again: an extraction may have changed the cache meanwhile."""
     time.sleep(0.2)  # it writes its small files one after the other
     manifest = load_manifest(path)
     files = {damage.file for damage in damaged}

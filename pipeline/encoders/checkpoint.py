@@ -1,6 +1,10 @@
-"""Pretrained checkpoints: found, identified, loaded frozen; every failure in one sentence."""
+"""Pretrained checkpoints: find them, identify them, load them frozen; each failure is one sentence.
+
+transformers and its Hub client print advice and progress bars, so they are silenced here.
+"""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +13,6 @@ from typing import Any
 import torch
 import xxhash
 
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
 from frozen_vqa.pipeline.errors import ModelError
 
 SAMPLE_BLOCKS = 16_384
@@ -23,8 +26,8 @@ class Checkpoint:
         place: Name on the Hub, or a folder.
 
     Attributes:
-        commit: The commit on the Hub that `config` found; None for a folder. Whatever else is
-            loaded of the model has to name it, so that all comes from one commit.
+        commit: The commit on the Hub that `config` found; None for a folder. Everything else of the
+            model is loaded from this commit, so that all of it fits together.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -35,7 +38,7 @@ class Checkpoint:
         """Return the model's configuration.
 
         Raises:
-            ModelError: if it cannot be had or is not of one of these types.
+            ModelError: if it cannot be loaded or is not of one of these types.
         """
         from transformers import AutoConfig
         from transformers.utils import cached_file, extract_commit_hash
@@ -47,7 +50,7 @@ class Checkpoint:
         if config.model_type not in model_types:
             raise ModelError(
                 f"{self.place} is a {config.model_type!r} model; "
-                f"needed is one of: {', '.join(model_types)}"
+                f"one of these types is needed: {', '.join(model_types)}"
             )
         return config
 
@@ -60,7 +63,7 @@ class Checkpoint:
         """Load the weights: in `dtype`, on `device`, in eval mode, without gradients.
 
         Raises:
-            ModelError: if they cannot be had, are not all there, or do not fit the device.
+            ModelError: if they cannot be loaded, are incomplete, or do not fit the device.
         """
         from transformers import AutoModel
 
@@ -74,7 +77,7 @@ class Checkpoint:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        # transformers fills what is missing with random numbers. The mask token is never used.
+        # transformers fills missing weights with random numbers. The mask token is never used.
         lacking = {name for name in found["missing_keys"] if not name.endswith("mask_token")}
         lacking |= {name for name, *_ in found["mismatched_keys"]}
         if lacking:
@@ -92,18 +95,18 @@ class Checkpoint:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return a digest of the weights, config and tokenizer in `folder`, large files read in part.
+    """Return a digest of the weights, config and tokenizer in `folder`.
 
-    Up to 64 MB a file is read whole; of a larger one, blocks spread evenly over it. That tells any
-    two checkpoints apart at the price of milliseconds.
+    A file of up to 64 MB is read whole. Of a larger one, evenly spread blocks are read: they tell
+    any two checkpoints apart within milliseconds.
 
     Raises:
-        ModelError: if there are none.
+        ModelError: if the folder has no weights.
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"{folder} has no .safetensors file, and weights in another form are not read, for a "
-            f"pickle can run code; save the model anew or take another copy"
+            f"{folder} has no .safetensors file, and other formats are not read because a pickle "
+            f"can run code; save the model as safetensors or take another copy"
         )
     hasher = xxhash.xxh3_128()
     patterns = ("*.safetensors", "*.json", "*.model")  # .model: a tokenizer of the older kind
@@ -119,15 +122,38 @@ def weights_digest(folder: Path) -> str:
 
 
 @contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence warnings and progress bars in the block, except for downloads on a terminal."""
+    from huggingface_hub.utils import logging as hub
+    from huggingface_hub.utils.tqdm import enable_progress_bars
+    from transformers.utils import logging
+
+    verbosity, hub_verbosity = logging.get_verbosity(), hub.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    hub.set_verbosity_error()  # it would report each attempt to reach the Hub
+    logging.disable_progress_bar()
+    if sys.stderr.isatty():
+        enable_progress_bars()  # gigabytes should not arrive in silence
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        hub.set_verbosity(hub_verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
 def loading(name: str) -> Iterator[None]:
-    """Turn what transformers raises for a model that cannot be had into one sentence."""
+    """Turn any error of transformers about the model `name` into a `ModelError` of one sentence."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
         with quiet_transformers():
             yield
     except Exception as error:  # damaged files raise nearly any class
-        causes = list(_chain(error))
+        causes = list(_causes(error))
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise ModelError(
                 f"{name} is gated: request access at https://huggingface.co/{name}, then run "
@@ -139,21 +165,21 @@ def loading(name: str) -> Iterator[None]:
                 f"or run `hf auth login` if it is private"
             ) from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-        raise ModelError(_sentence(name, kind + " ".join(str(error).split()))) from error
+        raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _sentence(name: str, text: str) -> str:
+def _explain(name: str, text: str) -> str:
     from huggingface_hub import constants
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if looks_like_path(name):
+    if _looks_like_path(name):
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (
@@ -169,10 +195,10 @@ def _sentence(name: str, text: str) -> str:
 
 
 def full_name(model: str) -> str:
-    """Return a Hub name as it is, and a folder's absolute path, which no later `cd` changes."""
+    """Return a Hub name unchanged, and a folder as an absolute path, which survives any `cd`."""
     return str(Path(model).resolve()) if os.path.isdir(model) else model
 
 
-def looks_like_path(name: str) -> bool:
-    """Whether a model's name can only be meant as a folder."""
+def _looks_like_path(name: str) -> bool:
+    """Return whether a model's name can only mean a folder."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1

@@ -1,13 +1,13 @@
-"""Pictures as the vision encoder sees them: upright, opaque, 8-bit RGB, and resized.
+"""Pictures for the vision encoder: upright, opaque, 8-bit RGB, and resized.
 
     Picture ── load_rgb ── PIL RGB image ──┬─ fit_whole   the whole picture, squeezed to a square
                                            └─ fit_crop    shortest edge, then the middle square
 
-Every picture goes through `load_rgb` once, so that a rotated phone photo, a transparent PNG or a
-16-bit scan looks the same to the encoder as to a person. The two fits give the pixels of the
-processor that DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
+Every picture goes through `load_rgb` once, so a rotated phone photo, a transparent PNG or a 16-bit
+scan looks the same to the encoder as to a person. Both fits give the pixels of the processor that
+DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
 
-This module does not know where pictures come from, nor what an encoder is.
+This module knows nothing of encoders or of the origin of pictures.
 """
 
 import io
@@ -31,7 +31,7 @@ MAX_BYTES = 500_000_000
 """Largest file that is read; an uncompressed 16-bit RGBA picture of MAX_PIXELS has 400 MB."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""What Pillow may try. Its other readers start outside programs or are seldom tested."""
+"""The formats that Pillow may try. Its other readers start programs or are seldom tested."""
 
 _MAGIC = {
     b"\xff\xd8": "JPEG",
@@ -43,8 +43,8 @@ _MAGIC = {
     b"MM\x00*": "TIFF",
 }
 
-# `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. What it
-# guards is the reading of a header in memory, which takes microseconds.
+# `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. Reading
+# a header in memory takes microseconds.
 _OPENING = threading.Lock()
 
 
@@ -52,14 +52,14 @@ def load_rgb(picture: Picture) -> Image.Image:
     """Return `picture` upright, without transparency, in 8-bit RGB.
 
     EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
-    values are rescaled, and of an animation the first frame is taken.
+    values are rescaled, and an animation gives its first frame.
 
     Args:
         picture: A file, the bytes of one, or a PIL image.
 
     Raises:
-        ImageError: if there is no readable picture. The message is the reason in a few words and
-            names no file: `Source.where` knows the name.
+        ImageError: if there is no readable picture. The message is the reason in a few words,
+            without the name of a file: `Source.where` has the name.
     """
     if isinstance(picture, Image.Image):
         image = picture
@@ -83,7 +83,7 @@ def load_rgb(picture: Picture) -> Image.Image:
 
 
 def fit_whole(image: Image.Image, size: int, *, resample: int) -> npt.NDArray[np.uint8]:
-    """Squeeze the whole picture into a square, so that nothing a question asks for is cut off.
+    """Squeeze the whole picture into a square, so that no object of a question is cut off.
 
     Args:
         image: RGB, as `load_rgb` returns it.
@@ -111,7 +111,7 @@ def fit_crop(
         The pixels, (size, size, 3).
     """
     shorter = min(image.size)
-    # int() cuts off, as the processor does; rounding would differ by a row of pixels.
+    # int() truncates, as the processor does; rounding would differ by a row of pixels.
     width, height = (
         shortest_edge if edge == shorter else int(shortest_edge * edge / shorter)
         for edge in image.size
@@ -126,7 +126,7 @@ def fit_crop(
 def _fit_crop_of_strip(
     image: Image.Image, size: int, resized: tuple[int, int], resample: int
 ) -> npt.NDArray[np.uint8]:
-    """Do as `fit_crop`, but for rounding, without making the part that the crop throws away."""
+    """Do the same as `fit_crop`, up to rounding, without computing the part that is cut off."""
     box, kept = [], []
     for edge, new in zip(image.size, resized, strict=True):
         start = max(0, (new - size) // 2)
@@ -139,7 +139,7 @@ def _fit_crop_of_strip(
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a regular file, for opening a FIFO would wait for ever."""
+    """Return the content of a regular file, because opening a FIFO would wait for ever."""
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
@@ -158,12 +158,12 @@ def _read(path: Path) -> bytes:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header. The pixels stay undecoded, so that their number can be checked first."""
+    """Read the header; the pixels stay undecoded until their number is checked."""
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     try:
         with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what the caller checks
+            warnings.simplefilter("ignore")  # the caller checks the size that Pillow warns about
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
@@ -174,21 +174,21 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _not_an_image(data: bytes) -> str:
-    """Say what the bytes are instead of a picture."""
+    """Return what the bytes are instead of a picture."""
     if data.startswith(b"version https://git-lfs"):
         return "a git-lfs pointer in place of the picture: run `git lfs pull`"
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
             return f"truncated or damaged (it starts like a {name} file)"
     start = data.lstrip()[:12].decode("latin-1")
-    return f"not an image (starts with {start!r}); read are {', '.join(FORMATS)}"
+    return f"not an image (starts with {start!r}); the formats are {', '.join(FORMATS)}"
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF rotation, if the picture has one that can be read."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF beside good pixels: every viewer shows them unrotated
+    except Exception:  # with damaged EXIF and good pixels, viewers show the picture unrotated
         return image
 
 
@@ -197,7 +197,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
-        # Plain convert("RGB") would drop alpha and show what the author has hidden.
+        # Plain convert("RGB") would drop alpha and show the pixels that the author has hidden.
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255))
         image = Image.alpha_composite(white, rgba)
@@ -212,12 +212,12 @@ def _to_8_bit(values: npt.NDArray[np.number]) -> npt.NDArray[np.uint8]:
             raise ImageError("holds values that are not finite")
         if low < 0 or high > 255:
             raise ImageError(
-                f"float values from {low:.4g} to {high:.4g}; needed are 0 to 1 or 0 to 255"
+                f"float values from {low:.4g} to {high:.4g}; 0 to 1 or 0 to 255 is needed"
             )
         scale = 255.0 if high <= 1 else 1.0
     else:
         if low < 0 or high > 65535:
-            raise ImageError(f"integers from {low:.0f} to {high:.0f}; needed are 0 to 65,535")
+            raise ImageError(f"integers from {low:.0f} to {high:.0f}; 0 to 65,535 is needed")
         scale = 1 / 257
     return np.rint(values.astype(np.float32) * np.float32(scale)).astype(np.uint8)
 

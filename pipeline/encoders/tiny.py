@@ -1,8 +1,8 @@
 """The demo encoders: small DINOv2 and Llama checkpoints, built once from a fixed seed.
 
-They are **untrained**: random weights that keep what a picture and a question contain, but know
-nothing of the world. They exist so that the whole pipeline can be tried without a download. Once
-written to the user's cache folder they are loaded by the same code as the real checkpoints.
+They are **untrained**: their random weights keep the content of a picture and a question, but know
+nothing of the world. They let a user try the whole pipeline without a download. They are written
+to the user's cache folder once, and the code of the real checkpoints loads them.
 
     ~/.cache/frozen-vqa/tiny-2/vision   Dinov2Model, 64 patches of 14 x 14 at 112 pixels
     ~/.cache/frozen-vqa/tiny-2/text     LlamaModel and a byte-level BPE tokenizer with BOS
@@ -18,13 +18,13 @@ from frozen_vqa.pipeline.errors import ModelError
 
 NAME = "tiny"
 RECIPE = 2
-"""Raised whenever a line below changes the weights, so that an old folder is never taken for it."""
+"""Raise it whenever a line below changes the weights, so that no old folder is used."""
 
 IMAGE_SIZE = 112
 VISION_DIM = 192
 TEXT_DIM = 128
 SEED = 20260101
-# What the tokenizer's merges are learned from: the frequent words of questions about pictures.
+# The tokenizer learns its merges from these frequent words of questions about pictures.
 QUESTION_WORDS = """
 what which who where when why how is are was were does do did can could has have will would the
 a an this that these those there it its he she they his her their in on at of to from with for by
@@ -46,7 +46,7 @@ drinking playing looking doing flying going made used being yes zero one two thr
 
 
 def tiny_checkpoint(part: str) -> Path:
-    """Return the folder of the tiny encoder `part` ("vision" or "text"), built if it is missing."""
+    """Return the folder of the tiny encoder `part` ("vision" or "text"); build it if necessary."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "frozen-vqa" / f"{NAME}-{RECIPE}"
     if not folder.exists():
@@ -56,7 +56,7 @@ def tiny_checkpoint(part: str) -> Path:
         except OSError as error:
             raise ModelError(
                 f"{folder.parent}: the tiny encoders cannot be written there ({error.strerror}); "
-                f"set XDG_CACHE_HOME to a folder of yours"
+                f"set XDG_CACHE_HOME to a folder that you may write to"
             ) from error
         try:
             _build(scratch)
@@ -70,9 +70,9 @@ def tiny_checkpoint(part: str) -> Path:
 def _build(folder: Path) -> None:
     import torch
 
-    from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+    from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
 
-    # The caller's random state is not ours to advance.
+    # The caller's random state must not advance.
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(SEED)
         _save_vision(folder / "vision")
@@ -136,11 +136,11 @@ def _save_text(folder: Path) -> None:
         initializer_range=0.05,
     )
     model = LlamaModel(config)
-    # As drawn, a token's own embedding would be drowned six to one by the mean of those before it.
+    # By default a token's own embedding is outweighed six to one by the mean of those before it.
     torch.nn.init.normal_(model.embed_tokens.weight)
-    # Yet words have to say what stands before them, as those of a trained model do: of "left of the
-    # red object" the last word must know "left", or no head learns the relation. So each of many
-    # heads picks out few of the words before, and what it picks is as loud as the word itself.
+    # Yet a word has to carry the words before it, as in a trained model: in "left of the red
+    # object" the last word must know "left", or no head learns the relation. So each of many
+    # attention heads picks few of the words before, at the same strength as the word itself.
     for layer in model.layers:
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
             torch.nn.init.normal_(projection.weight, std=0.3)

@@ -1,8 +1,8 @@
 """How many pictures the image encoder gets at once.
 
-The last bit of a feature may depend on it, for a GPU's libraries choose by shape in which order
-they add up. So it is chosen once, when a cache is begun, and the record of each shard says it;
-whoever goes on with the cache, or makes a shard again, takes the recorded one.
+The batch size can change a feature's last bit, because GPU libraries choose the order of a sum by
+shape. So it is chosen once for a new cache, and the record of each shard keeps it. An extraction
+that extends the cache, or makes a shard again, uses the recorded size.
 """
 
 import time
@@ -13,7 +13,7 @@ import torch
 
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.spec import Json
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError
 
 CPU_BATCH, GPU_BATCH = 32, 128
@@ -21,31 +21,31 @@ CPU_BATCH, GPU_BATCH = 32, 128
 
 PROBED = (16, 32, 64, 128, 256)
 GAIN = 0.95
-"""A larger batch has to take at most this share of the time per picture; memory is not for free."""
+"""A larger batch needs memory, so it must take at most this share of the time per picture."""
 
 LARGEST = 1 << 16
 
 
 def default_batch_size(device: torch.device | str) -> int:
-    """Return the batch size where nothing is recorded and nothing was measured."""
+    """Return the batch size for a device if nothing is recorded or measured."""
     return CPU_BATCH if torch.device(device).type == "cpu" else GPU_BATCH
 
 
 def recorded_batch_size(value: Json) -> int | None:
-    """Return a recorded batch size, if it is one: a manifest from elsewhere may say anything."""
+    """Return a recorded batch size if it is valid, because anybody can write a manifest."""
     return value if type(value) is int and 1 <= value <= LARGEST else None
 
 
 def choose_batch_size(
     encoder: ImageEncoder, manifest: Manifest, pixels: Callable[[], np.ndarray | None]
 ) -> int:
-    """Return the batch size of a cache for which nobody has asked for one.
+    """Return the batch size of a cache if the user has not given one.
 
     Args:
         encoder: Of the pictures.
-        manifest: Of the cache; a size that it records is kept.
-        pixels: Returns a picture to measure with, (side, side, 3) uint8, if there is one. Called
-            where a new cache is begun on a GPU; on a CPU the size hardly matters.
+        manifest: Of the cache; its recorded size is kept.
+        pixels: Returns a picture to measure with, (side, side, 3) uint8, or None. It is called for
+            a new cache on a GPU; on a CPU the size hardly matters.
     """
     if manifest.images:
         recorded = recorded_batch_size(manifest.images[-1].origin.get("batch_size"))
@@ -53,21 +53,16 @@ def choose_batch_size(
     if torch.device(encoder.device).type == "cpu":
         return CPU_BATCH
     picture = pixels()
-    return GPU_BATCH if picture is None else probe(encoder, picture)
+    return GPU_BATCH if picture is None else _probe(encoder, picture)
 
 
-def probe(encoder: ImageEncoder, picture: np.ndarray) -> int:
-    """Return the batch size that is fastest per picture; of nearly equal ones the smallest.
-
-    Args:
-        encoder: To be measured.
-        picture: (side, side, 3) uint8.
-    """
+def _probe(encoder: ImageEncoder, picture: np.ndarray) -> int:
+    """Return the smallest batch size that is nearly as fast per picture as the fastest."""
     best, fastest = PROBED[0], float("inf")
     for size in PROBED:
         batch = np.stack([picture] * size)
         try:
-            seconds = min(_seconds(encoder, batch) for _ in range(3)) / size
+            seconds = min(_time(encoder, batch) for _ in range(3)) / size
         except torch.OutOfMemoryError:
             break
         if seconds < GAIN * fastest:
@@ -75,7 +70,7 @@ def probe(encoder: ImageEncoder, picture: np.ndarray) -> int:
     return best
 
 
-def _seconds(encoder: ImageEncoder, batch: np.ndarray) -> float:
+def _time(encoder: ImageEncoder, batch: np.ndarray) -> float:
     started = time.perf_counter()
     encoder.encode(batch)[0].cpu()
     return time.perf_counter() - started
@@ -85,7 +80,7 @@ class BatchSize:
     """The batch size of one run.
 
     Attributes:
-        now: Pictures per batch; once a GPU's memory has not sufficed, half as many for good.
+        now: Pictures per batch; halved for good when a GPU runs out of memory.
     """
 
     def __init__(self, pictures: int) -> None:
@@ -101,7 +96,7 @@ class BatchSize:
             pixels: (images, side, side, 3) uint8.
 
         Returns:
-            What the encoder gives for all.
+            Patch embeddings (images, patches, dim) and CLS (images, dim) of all of them.
 
         Raises:
             ModelError: if the device's memory does not suffice for one.
@@ -121,7 +116,7 @@ class BatchSize:
                         f"fit the memory of {encoder.device}; use --device cpu or a smaller "
                         f"--image-size"
                     ) from None
-            # Outside the except block, whose traceback keeps the failed batch's tensors alive.
+            # This is outside the except block, whose traceback keeps the failed batch's tensors.
             while self.now >= len(part):
                 self.now //= 2
         if len(parts) == 1:

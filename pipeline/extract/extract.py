@@ -1,16 +1,15 @@
-"""Stage one: both frozen encoders run once, and everything they say is stored.
+"""Stage one: both frozen encoders run once, and the cache keeps all their features.
 
-    source ── pictures ── decode (threads) ── ImageEncoder ─┐  (a thread)
-       └───── questions ── distinct prefixes ── TextEncoder ┴─ shards laid aside ── CacheWriter
-                                        (every rank its share)                       (the first)
+    source ── pictures ── decode (threads) ── ImageEncoder ─┐
+       └───── questions ── distinct prefixes ── TextEncoder ┴─ ShardQueue (a thread) ── CacheWriter
+                                        (each rank its share)                  (the first rank)
 
-While a batch is encoded, the next one is decoded and the shard before this one is written.
-Pictures are encoded once per image id and questions once per distinct text. What falls into which
-shard and batch is a function of the data and of what is stored already, never of time, memory or
-the number of processes, so that an interrupted extraction ends in the same bytes.
+While a batch is encoded, the next one is decoded and the shard before it is written. A picture is
+encoded once per image id, a question once per distinct text. The data and the rows that are stored
+already decide what a shard and a batch hold; time, memory and the number of processes do not. So
+an interrupted extraction ends in the same bytes.
 """
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -24,39 +23,44 @@ import numpy as np
 
 from frozen_vqa.cache import (
     CacheError,
-    CacheSpec,
     CacheWriter,
     Failure,
     Manifest,
     SplitTable,
     load_manifest,
 )
+from frozen_vqa.cache.manifest import ShardKind
 from frozen_vqa.cache.opening import read_names
-from frozen_vqa.cache.shards import NewImages, Shard, image_shard, question_shard
+from frozen_vqa.cache.shards import NewQuestions, question_shard
 from frozen_vqa.cache.spec import Json
 from frozen_vqa.cache.writer import require_split_name
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.errors import ImageError
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
-from frozen_vqa.pipeline.extract.images import encode_images, require_same_pictures
+from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, index_names
+from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
-from frozen_vqa.pipeline.extract.questions import encode_questions
-from frozen_vqa.pipeline.extract.shard_queue import Shelf, Work, find_work
-from frozen_vqa.pipeline.extract.throughput import Extraction, log, measured
+from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
+from frozen_vqa.pipeline.extract.throughput import (
+    PhaseTimer,
+    Throughput,
+    append_throughput,
+    measure_throughput,
+)
 from frozen_vqa.pipeline.sources.example import Source
-from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
+from frozen_vqa.pipeline.system.machine import require_free_space
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
-"""Size of a full shard: seconds of a GPU's work are at stake in a kill, and four times this much
-memory is needed: three times to build one, once for the next one's features."""
+"""Size of a full shard. A kill costs the seconds of GPU work that one shard takes. Memory holds
+four times this much: three times to build a shard, once for the features of the next one."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an extraction did.
+    """The result of an extraction.
 
     Attributes:
         images: "total", "encoded" in this run, "skipped" because they cannot be read.
@@ -64,9 +68,9 @@ class Report:
             "skipped" because they cannot be used.
         bytes: Of the whole cache.
         seconds: Wall time of this run.
-        left_out: Questions that are not in their split, for they or their pictures cannot be used.
+        left_out: Questions missing from their split, because they or their pictures are unusable.
         failures: The pictures that cannot be read and the questions that cannot be used.
-        extraction: How fast it was; None if nothing new was stored.
+        extraction: The speed; None if nothing new was stored.
     """
 
     images: dict[str, int]
@@ -75,30 +79,13 @@ class Report:
     seconds: float
     left_out: int
     failures: Sequence[Failure]
-    extraction: Extraction | None
+    extraction: Throughput | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         failures = [failure.to_json() for failure in self.failures]
         about = {"seconds": round(self.seconds, 3), "failures": failures}
         return vars(self) | about | {"extraction": self.extraction and self.extraction.to_json()}
-
-
-def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec:
-    """Return what a cache made by these encoders holds."""
-    return CacheSpec(
-        vision=images.settings,
-        text=text.settings,
-        grid=images.grid,
-        vision_dim=images.dim,
-        text_dim=text.dim,
-        dtype=dtype,
-    )
-
-
-def expected_bytes(plan: Plan, spec: CacheSpec) -> int:
-    """Return the bytes of features that a plan asks for, stored or not."""
-    return len(plan.images) * spec.image_row_bytes + plan.prefixes * spec.prefix_row_bytes
 
 
 def extract(
@@ -114,194 +101,200 @@ def extract(
     origin: Mapping[str, Json] | None = None,
     ranks: Ranks = ALONE,
 ) -> Report:
-    """Bring the cache to hold everything that `plan` names; what it holds already is kept.
+    """Bring the cache to hold everything that `plan` names; rows that it holds already are kept.
 
     Args:
-        source: Whose pictures are read.
+        source: The data set that has the pictures.
         plan: From `make_plan` on the same source.
-        cache: Folder of the cache, made or extended.
+        cache: Folder of the cache, which is made or extended.
         images: Encodes pictures.
         text: Encodes questions.
         dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
-        batch_size: Pictures per batch; None for what the cache was made with, or, when one is
-            begun, for the fastest. Halved for good when a GPU's memory does not suffice.
-        shard_bytes: Features per shard; a smaller shard is sooner safe.
-        origin: What is to be recorded of the source, so that it can be found again.
-        ranks: The processes that share the work; all have to call this with the same plan.
+        batch_size: Pictures per batch. None takes the size that the cache was made with, or the
+            fastest for a new cache. It is halved for good when a GPU runs out of memory.
+        shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
+        origin: The facts that the cache records about the source, to find it again.
+        ranks: The processes that share the work; all of them call this with the same plan.
 
     Raises:
-        CacheError: and its kinds, if the cache is another's, or the disk too small.
+        CacheError: and its kinds, if the cache belongs to other data, or the disk is too small.
         ModelError: if a model cannot be loaded or run.
         PipelineError: if another rank has stopped.
     """
-    began, started = datetime.now(UTC), time.monotonic()
-    spec = cache_spec(images, text, dtype)
     for name in plan.splits:
         require_split_name(name)
     keep_freed_memory()
     use_cores()
+    encoder = FeatureEncoder(source, plan, images, text, dtype)
     with ExitStack() as stack:
-        writer = stack.enter_context(CacheWriter(cache, spec)) if ranks.lead else None
-        ranks.wait()  # until the lead has the lock, and leftovers are gone
-        manifest = writer.manifest if writer else load_manifest(cache)
-        if batch_size is None:
-            batch_size = _agreed_batch_size(source, plan, images, manifest, ranks)
-        pictures = BatchSize(batch_size)
-        origin = {**(origin or {}), "batch_size": pictures.now}
-        work = find_work(plan, cache, manifest, shard_bytes=shard_bytes, origin=origin)
-        ranks.wait()  # until all have read it, for the lead is about to change it
-        if writer:
-            _require_room(cache, work, spec)
-            require_same_pictures(
-                source, plan, work.image_rows, images, cache=cache, manifest=manifest
-            )
-        shelf, extraction = Shelf(cache, work, ranks, writer), None
+        writer = stack.enter_context(CacheWriter(cache, encoder.spec)) if ranks.lead else None
+        ranks.wait()  # until the first rank has the lock and has removed leftovers
+        extraction = _Extraction(encoder, cache, writer, ranks, origin or {})
+        return extraction.run(batch_size, shard_bytes)
+
+
+@dataclass
+class _Extraction:
+    """One rank's part of an extraction; each method is a step of it.
+
+    Attributes:
+        encoder: The encoders and the data set.
+        cache: Folder of the cache.
+        writer: Of the cache, on the first rank.
+        ranks: The processes that share the work.
+        origin: The facts that the cache records about the source.
+    """
+
+    encoder: FeatureEncoder
+    cache: Path
+    writer: CacheWriter | None
+    ranks: Ranks
+    origin: Mapping[str, Json]
+
+    def __post_init__(self) -> None:
+        self.began, self.started = datetime.now(UTC), time.monotonic()
+        self.plan, self.before = self.encoder.plan, self.manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The current content of the cache."""
+        return self.writer.manifest if self.writer else load_manifest(self.cache)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.monotonic() - self.started
+
+    def run(self, batch_size: int | None, shard_bytes: int) -> Report:
+        """Take all steps; the arguments are those of `extract`."""
+        self.batch_size = BatchSize(batch_size or self._agree_on_batch_size())
+        self.origin = {**self.origin, "batch_size": self.batch_size.now}
+        work = find_missing_work(
+            self.plan, self.cache, self.before, shard_bytes=shard_bytes, origin=self.origin
+        )
+        self.ranks.wait()  # until all have read the cache, because the first rank will change it
+        if self.writer:
+            advice = "Free some, give another --cache, or try --limit."
+            require_free_space(self.cache, work.feature_bytes(self.encoder.spec), advice)
+            decoder = self.encoder.decoder
+            decoder.require_same(self.plan.images, work.image_rows, self.cache, self.before)
+        throughput = self._encode(work)
+        if self.writer:
+            self._write_splits(self.writer)
+        self.ranks.wait()  # until the splits are there to be reported
+        return self._report(throughput)
+
+    def _agree_on_batch_size(self) -> int:
+        """Return the first rank's choice, which all have to use: chunk names depend on it."""
+
+        def pixels() -> np.ndarray | None:
+            with suppress(SourceError):
+                return self.encoder.decoder.decode_first(self.plan.images).pixels
+            return None
+
+        size = 0
+        if self.ranks.lead:
+            size = choose_batch_size(self.encoder.images, self.before, pixels)
+        return self.ranks.agree(size)
+
+    def _encode(self, work: MissingWork) -> Throughput | None:
+        """Encode and store all missing rows; log the speed, even of a run that is stopped."""
+        queue, throughput = ShardQueue(self.cache, work, self.ranks, self.writer), None
         try:
-            with shelf:
-                _encode(source, plan, work, shelf, images, text, spec, pictures, origin)
-            ranks.wait()
-            shelf.finish()
+            with queue:
+                self._encode_images(work, queue)
+                self._encode_questions(work, queue)
+            self.ranks.wait()
+            queue.adopt_rest()
         finally:
-            if writer:  # also of a run that was stopped
-                extraction = measured(
-                    shelf.paces,
-                    writer.manifest.image_rows - manifest.image_rows,
-                    writer.manifest.question_rows - manifest.question_rows,
-                    began=began,
-                    seconds=time.monotonic() - started,
-                    batch_size=pictures.now,
-                    device=device_name(images.device),
-                    ranks=ranks.world,
-                )
-                log(cache, extraction)
-        if writer:
-            _write_splits(plan, writer, origin)
-        ranks.wait()  # until there is a report to give
-        manifest = writer.manifest if writer else load_manifest(cache)
-    return _report(plan, manifest, work, seconds=time.monotonic() - started, extraction=extraction)
+            if self.writer:
+                throughput = self._measure(queue.timers)
+                if throughput:
+                    append_throughput(self.cache, throughput)
+        return throughput
 
+    def _encode_images(self, work: MissingWork, queue: ShardQueue) -> None:
+        with queue.share("images", work.images) as (mine, timer):
+            chunks = list(mine.values())
+            with closing(self.encoder.encode_images(chunks, self.batch_size, timer)) as encoded:
+                for key in mine:
+                    # No name here refers to the features, so that the queue alone keeps them.
+                    self._put_images(queue, key, next(encoded))
 
-def _agreed_batch_size(
-    source: Source, plan: Plan, encoder: ImageEncoder, manifest: Manifest, ranks: Ranks
-) -> int:
-    """Return what the first rank finds best for all: a chunk's name tells its batch size."""
+    def _put_images(self, queue: ShardQueue, key: str, encoded: EncodedImages) -> None:
+        # Fewer than were asked for, if the memory did not suffice.
+        origin = {**self.origin, "batch_size": self.batch_size.now}
+        build = partial(encoded.to_shard, self.encoder.spec, origin)
+        queue.put("images", key, build, failures=encoded.failures)
 
-    def pixels() -> np.ndarray | None:
-        for image_id in plan.images:
-            with suppress(ImageError):
-                return encoder.pixels(load_rgb(source.picture(image_id)))
-        return None
+    def _encode_questions(self, work: MissingWork, queue: ShardQueue) -> None:
+        with queue.share("questions", work.questions) as (mine, timer):
+            for key, chunk in mine.items():
+                self._put_questions(queue, key, self.encoder.encode_questions(chunk, timer))
 
-    return ranks.agree(choose_batch_size(encoder, manifest, pixels) if ranks.lead else 0)
+    def _put_questions(self, queue: ShardQueue, key: str, new: NewQuestions) -> None:
+        build = partial(question_shard, self.encoder.spec, new, origin=self.origin)
+        queue.put("questions", key, build)
 
-
-def _encode(
-    source: Source,
-    plan: Plan,
-    work: Work,
-    shelf: Shelf,
-    images: ImageEncoder,
-    text: TextEncoder,
-    spec: CacheSpec,
-    batch_size: BatchSize,
-    origin: Mapping[str, Json],
-) -> None:
-    """Encode this rank's share and hand it to the shelf."""
-    with shelf.share("images", work.images) as (mine, pace):
-        chunks = [ids for _, ids in mine]
-        encoding = encode_images(source, chunks, images, spec, batch_size=batch_size, pace=pace)
-        with closing(encoding) as encoded:
-            for key, _ in mine:
-                done = next(encoded)
-                # Fewer than were asked for, once memory has not sufficed.
-                where = {**origin, "batch_size": batch_size.now}
-                build = partial(_image_shard, spec, done.new, where)
-                shelf.lay("images", key, build, failures=done.failures)
-                del done, build  # the shelf alone keeps the features, and not for long
-    with shelf.share("questions", work.questions) as (texts, pace):
-        for key, chunk in texts:
-            new = encode_questions(chunk, plan.questions, text, spec, pace=pace)
-            shelf.lay("questions", key, partial(question_shard, spec, new, origin=origin))
-            del new
-
-
-def _image_shard(spec: CacheSpec, new: NewImages, origin: Mapping[str, Json]) -> Shard | None:
-    return image_shard(spec, new, origin=origin) if new.image_ids else None
-
-
-def _require_room(cache: Path, work: Work, spec: CacheSpec) -> None:
-    """Refuse before the first hour of work what the disk cannot hold."""
-    need = sum(len(chunk) for chunk in work.images.values()) * spec.image_row_bytes
-    need += sum(len(chunk.tokens) for chunk in work.questions.values()) * spec.prefix_row_bytes
-    free = shutil.disk_usage(cache).free
-    if need > free:
-        raise CacheError(
-            f"{cache}: {size(need)} are needed for what is missing, but {size(free)} "
-            f"are free on this disk. Free some, give another --cache, or try --limit."
+    def _measure(self, timers: Mapping[ShardKind, PhaseTimer]) -> Throughput | None:
+        return measure_throughput(
+            timers,
+            self.manifest.image_rows - self.before.image_rows,
+            self.manifest.question_rows - self.before.question_rows,
+            began=self.began,
+            seconds=self.seconds,
+            batch_size=self.batch_size.now,
+            device=device_name(self.encoder.images.device),
+            ranks=self.ranks.world,
         )
 
+    def _write_splits(self, writer: CacheWriter) -> None:
+        """Write each split's table, and the questions of it that cannot be used."""
+        images = index_names(read_names(self.cache, writer.manifest, "images"))
+        questions = index_names(read_names(self.cache, writer.manifest, "questions"))
+        failed = {failure.id for failure in writer.manifest.failures if not failure.split}
+        if lost := [i for i in map(str, self.plan.images) if i not in images and i not in failed]:
+            raise CacheError(
+                f"{self.cache}: {len(lost):,} pictures are neither stored nor listed as "
+                f"unreadable, such as {lost[0]!r}. Run the same command again."
+            )
+        # A table depends on its own split alone, and on no batch size.
+        about = {key: value for key, value in self.origin.items() if key != "batch_size"}
+        for name, examples in self.plan.splits.items():
+            kept = [example for example in examples if str(example.image_id) in images]
+            table = SplitTable(
+                question_ids=[example.question_id for example in kept],
+                image_rows=np.array([images[str(e.image_id)] for e in kept], dtype=np.int64),
+                question_rows=np.array([questions[e.question] for e in kept], dtype=np.int64),
+                answers=[example.answers for example in kept],
+                question_types=[example.question_type for example in kept],
+                answer_types=[example.answer_type for example in kept],
+            )
+            unusable = self.plan.left_out.get(name, ())
+            writer.set_split(
+                name,
+                table,
+                left_out=len(examples) - len(table) + len(unusable),
+                failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
+                tokens=sum(len(self.plan.questions[example.question]) for example in kept),
+                origin=about | ({"splits": [name]} if about else {}),
+            )
 
-def _write_splits(plan: Plan, writer: CacheWriter, origin: Mapping[str, Json]) -> None:
-    """Write each split's table, and which of its questions could not be used."""
-    rows: list[dict[str, int]] = []
-    for kind in ("images", "questions"):
-        names = read_names(writer.directory, writer.manifest, kind)
-        rows.append({name: row for row, name in enumerate(names)})
-    images, questions = rows
-    failed = {failure.id for failure in writer.manifest.failures if not failure.split}
-    if lost := [i for i in map(str, plan.images) if i not in images and i not in failed]:
-        raise CacheError(
-            f"{writer.directory}: {len(lost):,} pictures are neither stored nor listed as "
-            f"unreadable, such as {lost[0]!r}. Run the same command again."
+    def _report(self, throughput: Throughput | None) -> Report:
+        manifest = self.manifest
+        wanted = {str(image_id) for image_id in self.plan.images}
+        pictures = [f for f in manifest.failures if not f.split and f.id in wanted]
+        questions = [f for f in manifest.failures if f.split in self.plan.splits]
+        return Report(
+            images={
+                "total": len(self.plan.images),
+                "encoded": manifest.image_rows - self.before.image_rows,
+                "skipped": len(pictures),
+            },
+            questions=self.plan.counts() | {"skipped": len(questions)},
+            bytes=manifest.bytes,
+            seconds=self.seconds,
+            left_out=sum(manifest.splits[name].left_out for name in self.plan.splits),
+            failures=[*pictures, *questions],
+            extraction=throughput,
         )
-    for name, examples in plan.splits.items():
-        kept = [example for example in examples if str(example.image_id) in images]
-        table = SplitTable(
-            question_ids=[example.question_id for example in kept],
-            image_rows=np.array([images[str(e.image_id)] for e in kept], dtype=np.int64),
-            question_rows=np.array([questions[e.question] for e in kept], dtype=np.int64),
-            answers=[example.answers for example in kept],
-            question_types=[example.question_type for example in kept],
-            answer_types=[example.answer_type for example in kept],
-        )
-        unusable = plan.left_out.get(name, ())
-        writer.set_split(
-            name,
-            table,
-            left_out=len(examples) - len(kept) + len(unusable),
-            failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
-            tokens=sum(len(plan.questions[example.question]) for example in kept),
-            origin=_origin_of(name, origin),
-        )
-
-
-def _origin_of(split: str, origin: Mapping[str, Json]) -> dict[str, Json]:
-    """Return what a split's own table depends on of all that was asked for."""
-    about = {name: value for name, value in origin.items() if name != "batch_size"}
-    return about | {"splits": [split]} if about else about
-
-
-def _report(
-    plan: Plan,
-    manifest: Manifest,
-    work: Work,
-    *,
-    seconds: float,
-    extraction: Extraction | None,
-) -> Report:
-    wanted = {str(image_id) for image_id in plan.images}
-    pictures = [f for f in manifest.failures if not f.split and f.id in wanted]
-    questions = [f for f in manifest.failures if f.split in plan.splits]
-    return Report(
-        images={
-            "total": len(plan.images),
-            "encoded": manifest.image_rows - len(work.image_rows),
-            "skipped": len(pictures),
-        },
-        questions=plan.counts() | {"skipped": len(questions)},
-        bytes=manifest.bytes,
-        seconds=seconds,
-        left_out=sum(manifest.splits[name].left_out for name in plan.splits),
-        failures=[*pictures, *questions],
-        extraction=extraction,
-    )

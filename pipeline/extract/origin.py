@@ -1,4 +1,4 @@
-"""Where a cache came from, and the command that makes one of its files again. Without torch."""
+"""The source of a cache, and the command that makes one of its files again; without torch."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from frozen_vqa.cache.spec import Json
 LOCAL = ("vqav2", "jsonl")
 
 
-def origin_of(
+def describe_origin(
     dataset: str,
     columns: Mapping[str, str],
     splits: Sequence[str],
     limit: int | None,
     batch_size: int | None,
 ) -> dict[str, Json]:
-    """Return what a cache keeps of where its rows came from, paths made absolute."""
+    """Return the facts that a cache records about its source, with absolute paths."""
     kind, _, rest = dataset.partition(":")
     if kind in LOCAL or (kind == "hub" and Path(rest).exists()):
         dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
@@ -31,7 +31,7 @@ def origin_of(
 
 
 def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
-    """Return the command that makes one file of a cache again."""
+    """Return the command that makes one file of a cache again, as a shell takes it."""
     split = next((n for n, record in manifest.splits.items() if record.file == file), None)
     origins = {shard.file: shard.origin for shard in (*manifest.images, *manifest.questions)}
     origins |= {record.file: record.origin for record in manifest.splits.values()}

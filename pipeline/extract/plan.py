@@ -1,10 +1,11 @@
-"""What stage one has to do: which pictures, which questions, how many rows and bytes."""
+"""The plan of an extraction: its pictures, its questions, and how many rows and bytes they need."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+from frozen_vqa.cache import CacheSpec
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
@@ -16,11 +17,11 @@ class Plan:
 
     Attributes:
         splits: Questions by split.
-        left_out: By split the questions that cannot be used: what the source left out, however
-            few were asked for, then what does not fit the text model or the other questions.
+        left_out: Unusable questions by split: first all those that the source left out, whatever
+            the limit, then those that do not fit the text model or the other questions.
         images: Distinct image ids.
         questions: Distinct questions with their tokens, BOS first.
-        tokens: Tokens of all questions, repeated ones counted each time.
+        tokens: Tokens of all questions; a repeated question counts each time.
         prefixes: Distinct token prefixes.
     """
 
@@ -36,8 +37,12 @@ class Plan:
         """Questions of all splits."""
         return sum(len(examples) for examples in self.splits.values())
 
+    def feature_bytes(self, spec: CacheSpec) -> int:
+        """Return the bytes of all features, stored already or not."""
+        return len(self.images) * spec.image_row_bytes + self.prefixes * spec.prefix_row_bytes
+
     def counts(self) -> dict[str, int]:
-        """Return how much text there is, for reports."""
+        """Return the amount of text, for reports."""
         return {
             "total": self.question_count,
             "distinct": len(self.questions),
@@ -49,16 +54,16 @@ class Plan:
 def make_plan(
     source: Source, *, splits: Sequence[str], text: TextEncoder, limit: int | None = None
 ) -> Plan:
-    """Read the questions of the asked splits and find what is distinct in them.
+    """Read the questions of the given splits and find the distinct pictures, texts and prefixes.
 
     Args:
-        source: Where they come from.
+        source: The data set.
         splits: Names of splits.
-        text: Whose tokens decide which prefixes are distinct.
-        limit: Take only the first questions of each split, of those that can be used.
+        text: The encoder whose tokens decide which prefixes are distinct.
+        limit: Take only so many usable questions of each split, the first ones.
 
     Raises:
-        SourceError: if a split is asked for twice, cannot be read, or has no question to use.
+        SourceError: if a split is given twice, cannot be read, or has no usable question.
     """
     if repeated := sorted({name for name in splits if splits.count(name) > 1}):
         raise SourceError(f"--split {repeated[0]} is given twice; give each split once.")
@@ -85,17 +90,17 @@ def make_plan(
 
 
 class _Sieve:
-    """Takes the questions that an encoder and the cache can hold, over all splits."""
+    """Separates the questions of all splits into usable and unusable ones."""
 
     def __init__(self, text: TextEncoder) -> None:
         self._text = text
-        self._ids: dict[str, Id] = {}  # a cache knows pictures by their id as text
+        self._ids: dict[str, Id] = {}  # a cache knows a picture by its id as text
         self.tokens: dict[str, Sequence[int]] = {}
 
     def sift(
         self, split: str, examples: Sequence[VqaExample], limit: int | None
     ) -> tuple[list[VqaExample], list[LeftOut]]:
-        """Return the first `limit` usable questions, and those before them that are not usable."""
+        """Return the first `limit` usable questions, and the unusable ones before the last."""
         kept: list[VqaExample] = []
         refused: list[LeftOut] = []
         rest = iter(examples)
@@ -115,7 +120,7 @@ class _Sieve:
         self.tokens.update(zip(new, self._text.tokens(new), strict=True))
 
     def _fault(self, example: VqaExample) -> str:
-        """Say why a question cannot be used; "" if it can."""
+        """Return why a question cannot be used; "" if it can."""
         length = len(self.tokens[example.question])
         if length > self._text.max_tokens:
             return (

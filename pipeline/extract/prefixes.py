@@ -1,7 +1,7 @@
-"""Distinct token prefixes: what a causal language model has to compute once.
+"""Distinct token prefixes: the rows that a causal language model computes once.
 
-Llama's state at a position depends on the tokens up to it alone. So two questions that begin alike
-share the states of what they share, and a cache needs one row per distinct *prefix*:
+Llama's state at a position depends on the tokens up to it alone. So two questions share the states
+of their common beginning, and a cache needs one row per distinct *prefix*:
 
     <s> what color is the car     rows 0 1 2 3 4 5
     <s> what color is the dog     rows 0 1 2 3 4 6
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class PrefixTable:
-    """Gives each distinct prefix a row, in the order in which prefixes first appear.
+    """Gives each distinct prefix a row, in order of first appearance.
 
     Args:
-        parents: (prefixes,) row of the one-token-shorter prefix of rows that exist; -1 for none.
-        tokens: (prefixes,) last token of rows that exist.
+        parents: (prefixes,) of existing rows: the row of the one-token-shorter prefix, or -1.
+        tokens: (prefixes,) of existing rows: the last token.
     """
 
     def __init__(self, parents: Iterable[int] = (), tokens: Iterable[int] = ()) -> None:
@@ -31,7 +31,7 @@ class PrefixTable:
         return len(self.tokens)
 
     def add(self, tokens: Sequence[int]) -> list[int]:
-        """Return the row of each prefix of `tokens`, making the rows that are new."""
+        """Return the row of each prefix of `tokens`; add the new ones."""
         path = []
         row = -1
         for token in tokens:

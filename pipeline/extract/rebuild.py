@@ -1,204 +1,178 @@
 """Makes single shards of a cache again.
 
-A shard's rows have to stay what they were, for the splits point at them. Their names are read from
-the shard itself, or, where it is gone, found in the data set with the help of the splits.
+A shard has to keep its rows, because the splits point at them. The names of the rows are read from
+the shard itself. If it is gone, they are found in the data set with the help of the splits.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache import (
-    CacheDamagedError,
-    CacheError,
-    CacheSpec,
-    CacheWriter,
-    Manifest,
-    load_manifest,
-)
+from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, load_manifest
 from frozen_vqa.cache.errors import quoted
-from frozen_vqa.cache.manifest import ShardKind
+from frozen_vqa.cache.manifest import ShardKind, ShardRecord
 from frozen_vqa.cache.opening import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import (
     BatchSize,
     default_batch_size,
     recorded_batch_size,
 )
-from frozen_vqa.pipeline.extract.images import encode_images
+from frozen_vqa.pipeline.extract.chunks import QuestionChunk
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
-from frozen_vqa.pipeline.extract.questions import QuestionChunk, encode_questions
-from frozen_vqa.pipeline.extract.throughput import Pace
-from frozen_vqa.pipeline.sources.example import Source
+from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.system.console import progress
+
+KINDS: tuple[ShardKind, ...] = ("images", "questions")
 
 
 def rebuild(
-    source: Source,
-    plan: Plan,
-    files: Sequence[str],
-    *,
-    cache: Path,
-    spec: CacheSpec,
-    images: ImageEncoder,
-    text: TextEncoder,
-    batch_size: int | None = None,
+    encoder: FeatureEncoder, files: Sequence[str], *, cache: Path, batch_size: int | None = None
 ) -> list[dict[str, Any]]:
     """Make shards again, each alone and in place; nothing else is touched.
 
     Args:
-        source: Whose pictures are read.
-        plan: From `make_plan` on the same source; its splits find the names of a lost shard.
+        encoder: The encoders and the data set; the splits of its plan find the names of a shard
+            that is gone.
         files: Names below the cache, such as "images/00003.h5".
         cache: Folder of the cache.
-        spec: What the cache holds.
-        images: Encodes pictures.
-        text: Encodes questions.
-        batch_size: Pictures per batch; None for that of the first time.
+        batch_size: Pictures per batch; None for the size of the first time.
 
     Returns:
-        For each file its name, rows, and whether its bytes are those of the first time.
+        For each file its name, its rows, and whether its bytes are those of the first time.
 
     Raises:
-        CacheError: if a file is no shard of this cache, or its rows cannot be found again.
-        SourceError: if a picture of the shard cannot be read any more.
+        CacheError: if a file is not a shard of this cache, or its rows cannot be found again.
+        SourceError: if a picture of the shard can no longer be read.
     """
     done = []
-    load_manifest(cache)  # a mistyped folder is not to become a cache
-    with CacheWriter(cache, spec) as writer:
+    load_manifest(cache)  # a mistyped folder must not become a cache
+    with CacheWriter(cache, encoder.spec) as writer:
         for file in sorted(set(files)):
-            kind, index = _place(writer.manifest, cache, file)
-            names = _names(writer, plan, kind, index)
-            if kind == "images":
-                before = writer.manifest.images[index].origin.get("batch_size")
-                pictures = batch_size or recorded_batch_size(before)
-                pictures = pictures or default_batch_size(images.device)
-                shard = _encode_pictures(source, plan, names, images, spec, batch_size=pictures)
+            old = _find(writer, file)
+            names = old.names(encoder.plan)
+            if old.kind == "images":
+                shard = _encode_images(encoder, names, old.record, batch_size)
             else:
-                shard = _encode_texts(plan, names, writer, index, text, spec)
-            same = writer.replace_shard(index, shard)
+                shard = _encode_questions(encoder, names, old)
+            same = writer.replace_shard(old.index, shard)
             done.append({"file": file, "rows": len(names), "same_bytes": same})
     return done
 
 
-def _place(manifest: Manifest, cache: Path, file: str) -> tuple[ShardKind, int]:
-    kinds: tuple[ShardKind, ...] = ("images", "questions")
-    for kind in kinds:
-        for index, record in enumerate(manifest.shards(kind)):
-            if record.file == file:
-                return kind, index
-    raise CacheError(
-        f"{cache}: --rebuild {file!r} is no shard of this cache; needed is a name such as "
-        f"images/00000.h5. `frozen-vqa verify-cache {quoted(cache)}` names the damaged "
-        f"ones."
-    )
+@dataclass(frozen=True)
+class _OldShard:
+    """A shard that is to be made again: number `index` of its kind."""
 
+    writer: CacheWriter
+    kind: ShardKind
+    index: int
 
-def _names(writer: CacheWriter, plan: Plan, kind: ShardKind, index: int) -> list[str]:
-    """Return image ids or questions of a shard, from itself or from the data set."""
-    record = writer.manifest.shards(kind)[index]
-    try:
-        return open_shard(writer.directory, kind, record).texts(NAMES[kind])
-    except CacheDamagedError:
-        pass
-    for names in _guesses(writer, plan, kind, index):
-        if names_digest(names) == record.names:
-            return names
-    splits = ", ".join(writer.manifest.splits) or "it has none yet"
-    raise CacheError(
-        f"{writer.directory / record.file}: which rows it held is written nowhere else, or the "
-        f"data set has changed since. Name the data set and all splits of this cache ({splits}), "
-        f"or extract into another --cache."
-    )
+    @property
+    def record(self) -> ShardRecord:
+        return self.writer.manifest.shards(self.kind)[self.index]
 
-
-def _guesses(writer: CacheWriter, plan: Plan, kind: ShardKind, index: int) -> Iterator[list[str]]:
-    """Yield what a lost shard can have held; the digest of its names tells which it was."""
-    shards = writer.manifest.shards(kind)
-    first, rows = sum(before.rows for before in shards[:index]), shards[index].rows
-    found = _names_by_row(writer, plan, kind)
-    yield [found.get(row, "") for row in range(first, first + rows)]
-    # Questions whose picture failed are in no split. But shards are filled in the plan's order.
-    elsewhere = {failure.id for failure in writer.manifest.failures if not failure.split}
-    for other in (*shards[:index], *shards[index + 1 :]):
+    def names(self, plan: Plan) -> list[str]:
+        """Return its image ids or questions, from itself or from the data set."""
         with suppress(CacheDamagedError):
-            elsewhere |= set(open_shard(writer.directory, kind, other).texts(NAMES[kind]))
-    every = map(str, plan.images) if kind == "images" else plan.questions
-    left = [name for name in every if name not in elsewhere]
-    for start in range(len(left) - rows + 1):
-        yield left[start : start + rows]
+            return self._read_names(self.record)
+        for names in self._guess_names(plan):
+            if names_digest(names) == self.record.names:
+                return names
+        splits = ", ".join(self.writer.manifest.splits) or "it has none yet"
+        raise CacheError(
+            f"{self.writer.directory / self.record.file}: no other file tells which rows it held, "
+            f"or the data set has changed since. Name the data set and all splits of this cache "
+            f"({splits}), or extract into another --cache."
+        )
+
+    def _read_names(self, record: ShardRecord) -> list[str]:
+        return open_shard(self.writer.directory, self.kind, record).texts(NAMES[self.kind])
+
+    def _guess_names(self, plan: Plan) -> Iterator[list[str]]:
+        """Yield possible contents of a lost shard; the digest of its names decides among them."""
+        shards, manifest = self.writer.manifest.shards(self.kind), self.writer.manifest
+        first, rows = sum(before.rows for before in shards[: self.index]), self.record.rows
+        found = self._names_by_row(plan)
+        yield [found.get(row, "") for row in range(first, first + rows)]
+        # No split has the questions whose picture failed. But shards follow the plan's order.
+        elsewhere = {failure.id for failure in manifest.failures if not failure.split}
+        for other in (*shards[: self.index], *shards[self.index + 1 :]):
+            with suppress(CacheDamagedError):
+                elsewhere |= set(self._read_names(other))
+        every = map(str, plan.images) if self.kind == "images" else plan.questions
+        left = [name for name in every if name not in elsewhere]
+        for start in range(len(left) - rows + 1):
+            yield left[start : start + rows]
+
+    def _names_by_row(self, plan: Plan) -> dict[int, str]:
+        """Return the image id or question of every row that a split points at."""
+        found: dict[int, str] = {}
+        splits = self.writer.manifest.splits
+        for name in [name for name in plan.splits if name in splits]:
+            try:
+                table = read_table(self.writer.directory, splits[name])
+            except CacheDamagedError:  # the other splits may suffice
+                continue
+            by_id = {example.question_id: example for example in plan.splits[name]}
+            rows = table.image_rows if self.kind == "images" else table.question_rows
+            for question_id, row in zip(table.question_ids, rows.tolist(), strict=True):
+                if example := by_id.get(question_id):
+                    of_images = self.kind == "images"
+                    found[row] = str(example.image_id) if of_images else example.question
+        return found
 
 
-def _names_by_row(writer: CacheWriter, plan: Plan, kind: ShardKind) -> dict[int, str]:
-    """Return the image id or question of every row that a split points at."""
-    found: dict[int, str] = {}
-    for name, examples in plan.splits.items():
-        if name not in writer.manifest.splits:
-            continue
-        try:
-            table = read_table(writer.directory, writer.manifest.splits[name])
-        except CacheDamagedError:  # damaged as well; what is left may be enough
-            continue
-        by_id = {example.question_id: example for example in examples}
-        rows = table.image_rows if kind == "images" else table.question_rows
-        for question_id, row in zip(table.question_ids, rows.tolist(), strict=True):
-            if example := by_id.get(question_id):
-                found[row] = str(example.image_id) if kind == "images" else example.question
-    return found
+def _find(writer: CacheWriter, file: str) -> _OldShard:
+    for kind in KINDS:
+        for index, record in enumerate(writer.manifest.shards(kind)):
+            if record.file == file:
+                return _OldShard(writer, kind, index)
+    raise CacheError(
+        f"{writer.directory}: --rebuild {file!r} is not a shard of this cache; give a name such "
+        f"as images/00000.h5. `frozen-vqa verify-cache {quoted(writer.directory)}` names the "
+        f"damaged ones."
+    )
 
 
-def _encode_pictures(
-    source: Source,
-    plan: Plan,
-    names: Sequence[str],
-    encoder: ImageEncoder,
-    spec: CacheSpec,
-    *,
-    batch_size: int,
+def _encode_images(
+    encoder: FeatureEncoder, names: Sequence[str], record: ShardRecord, batch_size: int | None
 ) -> Shard:
-    ids = {str(image_id): image_id for image_id in plan.images}
+    ids = {str(image_id): image_id for image_id in encoder.plan.images}
     if unknown := [name for name in names if name not in ids]:
         raise SourceError(
-            f"{len(unknown):,} pictures of this shard are not in the data set and splits that were "
-            f"asked for, such as {unknown[0]!r}; name those that the cache was made from."
+            f"{len(unknown):,} pictures of this shard are not in the given data set and splits, "
+            f"such as {unknown[0]!r}; name the data set and splits that the cache was made from."
         )
-    with progress("images", len(names)) as advance:
-        encoding = encode_images(
-            source,
-            [[ids[name] for name in names]],
-            encoder,
-            spec,
-            batch_size=BatchSize(batch_size),
-            pace=Pace(advance),
-        )
-        with closing(encoding):
-            done = next(encoding)
+    batch_size = batch_size or recorded_batch_size(record.origin.get("batch_size"))
+    pictures = BatchSize(batch_size or default_batch_size(encoder.images.device))
+    chunk = [ids[name] for name in names]
+    with (
+        progress("images", len(names)) as advance,
+        closing(encoder.encode_images([chunk], pictures, PhaseTimer(advance))) as encoding,
+    ):
+        done = next(encoding)
     if done.failures:
         failure = done.failures[0]
         raise SourceError(
             f"{failure.where}: {failure.reason}; {len(done.failures):,} pictures of this shard can "
-            f"be read no more, so it cannot be made again. Bring them back."
+            f"no longer be read, so it cannot be made again. Bring them back."
         )
-    return image_shard(spec, done.new)
+    return image_shard(encoder.spec, done.new)
 
 
-def _encode_texts(
-    plan: Plan,
-    names: Sequence[str],
-    writer: CacheWriter,
-    index: int,
-    encoder: TextEncoder,
-    spec: CacheSpec,
-) -> Shard:
-    tokens = dict(zip(names, encoder.tokens(names), strict=True)) | dict(plan.questions)
-    table = PrefixTable(*read_prefixes(writer.directory, writer.manifest, index))
+def _encode_questions(encoder: FeatureEncoder, names: Sequence[str], old: _OldShard) -> Shard:
+    tokens = dict(zip(names, encoder.text.tokens(names), strict=True)) | dict(
+        encoder.plan.questions
+    )
+    table = PrefixTable(*read_prefixes(old.writer.directory, old.writer.manifest, old.index))
     first = len(table)
     paths = {text: table.add(tokens[text]) for text in names}
-    chunk = QuestionChunk(paths, first, *table.since(first))
+    chunk = QuestionChunk(tokens, paths, first, *table.since(first))
     with progress("questions", len(names)) as advance:
-        new = encode_questions(chunk, tokens, encoder, spec, pace=Pace(advance))
-    return question_shard(spec, new)
+        return question_shard(encoder.spec, encoder.encode_questions(chunk, PhaseTimer(advance)))

@@ -1,7 +1,9 @@
-"""One row of a Hugging Face data set as a question."""
+"""The rows of a Hugging Face data set: a question of each, and its undecoded picture."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import xxhash
 
 from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.validation import (
@@ -14,7 +16,34 @@ from frozen_vqa.pipeline.sources.validation import (
 )
 
 _BATCH = 1000
-_NO_CLASS = -1  # what `datasets` stores where a class is not given, as on a test split
+_NO_CLASS = -1  # `datasets` stores it for a class that is not given, as on a test split
+
+
+class PictureColumn:
+    """The pictures of a split, as bytes or paths.
+
+    Args:
+        rows: A `datasets.Dataset` of one column, `datasets.Image(decode=False)`.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def value(self, row: int) -> tuple[bytes | None, str | None]:
+        """Return the bytes and the path of a picture; a row without one has neither."""
+        (value,) = self._rows[row].values()
+        return (value["bytes"], value["path"]) if value else (None, None)
+
+    def content(self, row: int) -> bytes:
+        """Return what identifies a picture: its bytes, or its path if it has no bytes."""
+        content, path = self.value(row)
+        return (path or "").encode() if content is None else content
+
+    def hashes(self) -> Iterator[str | None]:
+        """Yield an id per row that depends on content alone, so a picture is encoded once."""
+        for row in range(len(self._rows)):  # one at a time, to keep memory flat
+            content = self.content(row)
+            yield xxhash.xxh3_128_hexdigest(content) if content else None
 
 
 def records_of(data: Any, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -31,13 +60,17 @@ def records_of(data: Any, columns: Mapping[str, str]) -> Iterator[dict[str, Any]
 
 
 def classes_of(data: Any, columns: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the names of the classes of each field that is stored as the number of one."""
+    """Return the class names of each field that is stored as the number of a class."""
     features = {field: data.features[column] for field, column in columns.items()}
     return {f: list(feature.names) for f, feature in features.items() if hasattr(feature, "names")}
 
 
-def example_of(record: dict[str, Any], row: int, classes: Mapping[str, list[str]]) -> VqaExample:
-    """Make an example of one row; optional texts may be null, as on a test split.
+def example_of(
+    record: dict[str, Any], row: int, classes: Mapping[str, list[str]]
+) -> tuple[VqaExample, str]:
+    """Return the question of one row, and "": rows do not tell which picture an id means.
+
+    Optional texts may be null, as on a test split.
 
     Raises:
         UnusableError: if a value is not what its field needs.
@@ -46,12 +79,12 @@ def example_of(record: dict[str, Any], row: int, classes: Mapping[str, list[str]
         record[field] = _class_name(record[field], names, field)
     given = record.get("answers")
     if isinstance(given, dict):
-        given = given.get("answer")  # older sets store a list of records so
+        given = given.get("answer")  # the form of a list of records in older sets
     if isinstance(given, list):
         given = [answer.get("answer") if isinstance(answer, dict) else answer for answer in given]
     if record["image_id"] is None:
         raise UnusableError("the row has no picture, or no id of one; both are needed")
-    return VqaExample(
+    example = VqaExample(
         question_id=id_of(record.get("question_id", row), "question_id"),
         image_id=id_of(record["image_id"], "image_id"),
         question=question_of(record["question"]),
@@ -59,10 +92,11 @@ def example_of(record: dict[str, Any], row: int, classes: Mapping[str, list[str]
         question_type=type_of(record.get("question_type"), "question_type"),
         answer_type=type_of(record.get("answer_type"), "answer_type"),
     )
+    return example, ""
 
 
 def _class_name(number: object, names: list[str], field: str) -> str | None:
-    """Return what the author wrote, of which the data set stores the number."""
+    """Return the name of a class, of which the data set stores the number."""
     if number is None or number == _NO_CLASS:
         return None
     if not isinstance(number, int) or not 0 <= number < len(names):

@@ -5,7 +5,7 @@
     DATA/images/7.png
 
 `jsonl:DATA` reads the folder, `jsonl:DATA/train.jsonl` one file. A single file either names a
-`split` on every line, or on none; then it is one split, whatever name is asked for.
+`split` on every line, or on none; then it is one split, under any name that you ask for.
 
 | field | holds |
 |---|---|
@@ -17,17 +17,17 @@
 | `question_type`, `answer_type` | for the tables; default: none |
 
 A number is an answer as its text, null is none; other fields are ignored. A line that cannot be
-used is left out; what concerns the whole file (its encoding, which split it is) refuses it.
+used is left out. A fault of the whole file (its encoding, its split) refuses the file.
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, VqaExample
+from frozen_vqa.pipeline.sources.selection import FileSource, Selection
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
@@ -36,26 +36,26 @@ from frozen_vqa.pipeline.sources.validation import (
     id_or_none,
     question_of,
     require_fields,
-    require_some,
     shown,
     text_of,
     type_of,
 )
 
 
-class JsonlSource:
-    """The questions of one `.jsonl` file, or of a folder of `<split>.jsonl`."""
+class JsonlSource(FileSource):
+    """The questions of one `.jsonl` file, or of a folder of `<split>.jsonl`.
+
+    A line whose split cannot be read is left out of every split of its file.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Look at the layout. No question is read yet.
+        """Check the layout. No question is read yet.
 
         Raises:
             SourceError: if there is no such file, or no `.jsonl` file in the folder.
         """
+        super().__init__(path if path.is_dir() else path.parent)
         self._path = path
-        self._root = path if path.is_dir() else path.parent
-        self._paths: dict[Id, str] = {}
-        self._left_out: dict[str, list[LeftOut]] = {}
         self._split: str | None = None  # the name under which a file without splits was read
         if not (path.is_dir() or path.is_file()):
             found = "this is neither a file nor a folder"
@@ -68,50 +68,23 @@ class JsonlSource:
             )
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the questions of `split` that can be used, in the order of the file.
+        """Return the usable questions of `split` in the order of the file.
 
         Raises:
             SourceError: if the split does not exist, the file cannot be read, or no line of it
                 can be used.
         """
         file = self._file(split)
-        examples: list[VqaExample] = []
-        left_out: list[LeftOut] = []
-        first: dict[Id, int] = {}
-        for row in self._of_split(split, file):
-            found = row.found
-            if isinstance(found, VqaExample) and (fault := self._clash(row, found, first)):
-                found = LeftOut(found.question_id, f"{file}:{row.line}", fault)
-            if isinstance(found, LeftOut):
-                left_out.append(found)
-            else:
-                first[found.question_id] = row.line
-                self._paths[found.image_id] = row.image
-                examples.append(found)
-        require_some(examples, left_out, file)
-        self._left_out[split] = left_out
-        return examples
-
-    def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return the lines that `examples(split)` could not use.
-
-        A line whose split cannot be read is left out of every split of its file.
-        """
-        return self._left_out[split]
-
-    def picture(self, image_id: Id) -> Path:
-        """Return the file of a picture."""
-        return self._root / self._paths[image_id]
-
-    def where(self, image_id: Id) -> str:
-        """Return the path of a picture."""
-        return str(self.picture(image_id))
+        selection = Selection("line", self._pictures)
+        for line in self._lines_of(split, file):
+            selection.add(line.number, f"{file}:{line.number}", line.question_id, line.example)
+        return self._finish(split, selection, file)
 
     def _splits(self) -> list[str]:
         return sorted(file.stem for file in self._root.glob("*.jsonl"))
 
     def _file(self, split: str) -> Path:
-        """Return the file to read `split` from."""
+        """Return the file that holds `split`."""
         if not self._path.is_dir():
             return self._path
         if split not in self._splits():
@@ -121,45 +94,33 @@ class JsonlSource:
             )
         return self._path / f"{split}.jsonl"
 
-    def _of_split(self, split: str, file: Path) -> list["_Row"]:
-        """Return the lines of `split`, and those that cannot be used and may be of it."""
-        rows = list(_rows(file))
-        if not rows:
+    def _lines_of(self, split: str, file: Path) -> list["_Line"]:
+        """Return the lines of `split`, and the unusable lines that may belong to it."""
+        lines = list(_read_lines(file))
+        if not lines:
             raise SourceError(f"{file}: the file has no lines; one line a question is needed.")
         if self._path.is_dir():
-            return [
-                row
-                if row.split in ("", None, split)
-                else row.refused(f"split is {row.split!r} in the file of {split!r}; move it", file)
-                for row in rows
-            ]
-        named = sum(bool(row.split) for row in rows)
-        bare = sum(row.split == "" for row in rows)
-        if named and named == bare:
+            fault = f" in the file of {split!r}; move it"
+            return [one if one.split == split else one.refuse_split(fault) for one in lines]
+        named = [one.split for one in lines if one.split]
+        bare = sum(one.split == "" for one in lines)
+        if named and len(named) == bare:
             raise SourceError(
-                f"{file}: half of the {named + bare:,} lines name a split and half do not; all "
-                "lines or none must. Put a `split` on each, or write a file per split."
+                f"{file}: half of the {len(named) + bare:,} lines name a split and half do not; "
+                "all lines or none must. Put a `split` on each, or write a file per split."
             )
-        if named > bare:
-            return self._named(split, file, rows)
-        self._require_one_name(split)
-        fault = "split is {!r}, but most lines of the file name none; all or none must"
-        return [row.refused(fault.format(row.split), file) if row.split else row for row in rows]
-
-    def _named(self, split: str, file: Path, rows: list["_Row"]) -> list["_Row"]:
-        """Return the lines of `split` in a file whose lines name theirs."""
-        splits = {row.split for row in rows if row.split}
-        if split not in splits:
+        if len(named) < bare or not named:
+            self._require_one_name(split)
+            fault = ", but most lines of the file name none; all or none must"
+            return [one.refuse_split(fault) for one in lines]
+        if split not in named:
             raise SourceError(
                 f"{file}: no question of split {split!r}; its lines are of: "
-                f"{', '.join(sorted(splits))}. Ask for one of these."
+                f"{', '.join(sorted(set(named)))}. Ask for one of these."
             )
         fault = "names no split, but most lines of the file do; all or none must"
-        return [
-            row.refused(fault, file) if row.split == "" else row
-            for row in rows
-            if row.split in (split, "", None)
-        ]
+        mine = [one for one in lines if one.split in (split, "", None)]
+        return [one.refuse(fault) if one.split == "" else one for one in mine]
 
     def _require_one_name(self, split: str) -> None:
         if self._split not in (None, split):
@@ -170,83 +131,79 @@ class JsonlSource:
             )
         self._split = split
 
-    def _clash(self, row: "_Row", example: VqaExample, first: dict[Id, int]) -> str:
-        """Say what is wrong with a question beside the others; "" if nothing is."""
-        if example.question_id in first:
-            return (
-                f"question_id {shown(example.question_id)} was used before, in line "
-                f"{first[example.question_id]}; the first is kept"
-            )
-        before = self._paths.get(example.image_id, row.image)
-        if before != row.image:
-            return (
-                f"image_id {shown(example.image_id)} is {row.image} here, but was {before} before; "
-                "one id must mean one picture in all splits"
-            )
-        return ""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """One line.
+class _Line:
+    """One line of a file.
 
     Attributes:
-        line: Counted from 1.
-        split: The split that it names; "" where it names none, None where that cannot be read.
-        image: Path of the picture as the file has it, in its plain form.
-        found: The question, or why it cannot be used.
+        number: Counted from 1.
+        question_id: None if it has none that can be read.
+        split: The split that it names; "" if it names none, None if that cannot be read.
+        found: The question and the path of its picture, or the reason why it cannot be used.
     """
 
-    line: int
+    number: int
+    question_id: Id | None
     split: str | None
-    image: str
-    found: VqaExample | LeftOut
+    found: tuple[VqaExample, str] | UnusableError
 
-    def refused(self, reason: str, file: Path) -> "_Row":
-        """Return the line as one that cannot be used, for this reason unless it has another."""
-        if isinstance(self.found, LeftOut):
-            return self
-        fault = LeftOut(self.found.question_id, f"{file}:{self.line}", reason)
-        return dataclasses.replace(self, found=fault)
+    def example(self) -> tuple[VqaExample, str]:
+        """Return the question and the path of its picture.
+
+        Raises:
+            UnusableError: if it cannot be used.
+        """
+        if isinstance(self.found, UnusableError):
+            raise self.found
+        return self.found
+
+    def refuse(self, reason: str) -> "_Line":
+        """Return the line as an unusable one; if it is unusable already, it keeps its reason."""
+        unusable = isinstance(self.found, UnusableError)
+        return self if unusable else replace(self, found=UnusableError(reason))
+
+    def refuse_split(self, reason: str) -> "_Line":
+        """Return the line as an unusable one if it names a split."""
+        return self.refuse(f"split is {self.split!r}{reason}") if self.split else self
 
 
-def _rows(file: Path) -> Iterator[_Row]:
+def _read_lines(file: Path) -> Iterator[_Line]:
     """Yield the lines of a file that are not blank."""
     try:
         with file.open("rb") as lines:
-            for line, raw in enumerate(lines, 1):
+            for number, raw in enumerate(lines, 1):
                 if raw.strip():
-                    yield _row(raw, file, line)
+                    yield _parse_line(raw, file, number)
     except OSError as error:
         raise SourceError(f"{file}: reading failed ({error.strerror}). Check the file.") from error
 
 
-def _row(raw: bytes, file: Path, line: int) -> _Row:
+def _parse_line(raw: bytes, file: Path, number: int) -> _Line:
     split, question_id = None, None
     try:
-        record = _object_in(raw, file, line)
-        question_id = id_or_none(record.get("question_id", line))
+        record = _parse_object(raw, file, number)
+        question_id = id_or_none(record.get("question_id", number))
         split = type_of(record.get("split"), "split")
-        image, example = _example(record, line)
+        return _Line(number, question_id, split, _example(record, number))
     except UnusableError as error:
-        fault = LeftOut(question_id, f"{file}:{line}", str(error))
-        return _Row(line, split, "", fault)
-    return _Row(line, split, image, example)
+        return _Line(number, question_id, split, error)
 
 
-def _example(record: dict[str, Any], line: int) -> tuple[str, VqaExample]:
-    """Return the path of the picture and the question of one line."""
+def _example(record: dict[str, Any], number: int) -> tuple[VqaExample, str]:
+    """Return the question of one line and the path of its picture."""
     require_fields(record, ("image", "question"))
-    image = _inside(text_of(record["image"], "image"))
+    image = _require_inside(text_of(record["image"], "image"))
     question = question_of(record["question"])
-    return image, VqaExample(
-        question_id=id_of(record.get("question_id", line), "question_id"),
+    example = VqaExample(
+        question_id=id_of(record.get("question_id", number), "question_id"),
         image_id=id_of(record.get("image_id", image), "image_id"),
         question=question,
         answers=_given_answers(record),
         question_type=type_of(record.get("question_type"), "question_type"),
         answer_type=type_of(record.get("answer_type"), "answer_type"),
     )
+    return example, image
 
 
 def _given_answers(record: dict[str, Any]) -> tuple[str, ...]:
@@ -261,10 +218,10 @@ def _given_answers(record: dict[str, Any]) -> tuple[str, ...]:
     return ()
 
 
-def _inside(image: str) -> str:
-    """Return the picture's path in its plain form, if it stays inside the data folder.
+def _require_inside(image: str) -> str:
+    """Return the picture's path in its plain form; refuse it if it leaves the data folder.
 
-    Only the path is judged: a link that the owner of the folder has put there is followed.
+    Only the path is checked: a link is followed, because the owner of the folder has put it there.
     """
     path = PurePosixPath(image)
     if path.is_absolute() or ".." in path.parts or path == PurePosixPath("."):
@@ -274,14 +231,14 @@ def _inside(image: str) -> str:
     return str(path)
 
 
-def _object_in(raw: bytes, file: Path, line: int) -> dict[str, Any]:
+def _parse_object(raw: bytes, file: Path, number: int) -> dict[str, Any]:
     try:
-        value = parse_json(raw.rstrip().decode("utf-8-sig" if line == 1 else "utf-8"))
+        value = parse_json(raw.rstrip().decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
             raise UnusableError("the line is cut short within a letter") from None
         raise SourceError(
-            f"{file}:{line}: byte {error.start + 1} of the line is not UTF-8; JSON in UTF-8 is "
+            f"{file}:{number}: byte {error.start + 1} of the line is not UTF-8; JSON in UTF-8 is "
             "needed. Save the file as UTF-8."
         ) from None
     except NotJsonError as error:

@@ -1,11 +1,11 @@
-"""Where questions and pictures come from: the SPEC of `--dataset`.
+"""Opens the data set that `--dataset SPEC` names.
 
     vqav2:PATH          official JSON files beside train2014/, val2014/, test2015/   vqav2.py
     jsonl:PATH          a file, or a folder of <split>.jsonl                         jsonl.py
     hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
     shapes[:N]          generated scenes, N of them                                  shapes.py
 
-What a question must be is in `checks.py`. Nothing here opens a file.
+`validation.py` and `selection.py` have the rules for questions. Nothing here opens a file.
 """
 
 import difflib
@@ -28,18 +28,18 @@ def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Sourc
 
     Args:
         spec: One of the four forms above.
-        columns: For `hub:` only, which column of the data set holds a field, such as
+        columns: For `hub:` only, the column of the data set for a field, such as
             {"question": "query"}; see `pipeline/sources/hub.py`.
 
     Raises:
-        SourceError: if `spec` is none of the forms, or what it names is not there.
+        SourceError: if `spec` has none of the forms, or its data set does not exist.
     """
     kind, colon, rest = spec.partition(":")
     if kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest):
         raise SourceError(_bad_spec(spec, kind))
     if columns and kind != "hub":
         raise SourceError(f"{spec}: --column is for hub: data sets only. Leave it out.")
-    # These import late, for `datasets` alone takes seconds.
+    # These imports are late, because `datasets` alone takes seconds.
     if kind == "vqav2":
         from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 
@@ -57,14 +57,16 @@ def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Sourc
     if not rest:
         return ShapesSource()
     if not (rest.isascii() and rest.isdigit() and 0 < len(rest) < 10 and int(rest)):
-        raise SourceError(f"{spec}: {rest!r} is no number of images. Write shapes:500, say.")
+        raise SourceError(
+            f"{spec}: {rest!r} is not a number of images. Write for example shapes:500."
+        )
     return ShapesSource(images=int(rest))
 
 
 def _bad_spec(spec: str, kind: str) -> str:
     forms = ", ".join(FORMS.values())
     if kind in FORMS:
-        return f"dataset {spec!r}: nothing follows {kind!r}; needed is {FORMS[kind]}."
+        return f"dataset {spec!r}: nothing follows {kind!r}; write {FORMS[kind]}."
     close = difflib.get_close_matches(kind.lower(), FORMS, n=1)
     if close:
         hint = f" Did you mean {spec.replace(kind, close[0], 1)!r}?"
@@ -72,4 +74,4 @@ def _bad_spec(spec: str, kind: str) -> str:
         hint = f" Did you mean {'jsonl:' + spec!r}?"
     else:
         hint = ""
-    return f"dataset {spec!r} is none of {forms}.{hint}"
+    return f"dataset {spec!r} has none of the forms {forms}.{hint}"

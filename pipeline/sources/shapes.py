@@ -1,11 +1,11 @@
-"""A data set made on the spot: scenes of coloured shapes, and questions that need the picture.
+"""A generated data set: scenes of coloured shapes, and questions that need the picture.
 
     ShapesSource ── seed, split, index ── make_scene ─┬─ ask (shapes_questions.py)
                                                       └─ draw_scene
 
-No files and no downloads: a scene is a pure function of seed, split and index, so pictures are
-drawn again whenever they are wanted and never kept. The texts come from few templates, and their
-answers are balanced; `shapes_questions.py` tells how.
+There are no files and no downloads: a scene is a pure function of seed, split and index, so a
+picture is drawn again each time and never kept. The texts come from few templates, and their
+answers are balanced, as `shapes_questions.py` explains.
 """
 
 import math
@@ -31,7 +31,7 @@ from frozen_vqa.pipeline.sources.shapes_questions import (
 SPLITS = ("train", "val", "test")
 
 MAX_IMAGES = 1_000_000
-"""Ids are this number times the split's rank, plus the index; so a split can hold no more."""
+"""An id is this number times the split's rank, plus the index, so a split cannot hold more."""
 
 RGB = {
     "red": (208, 36, 44),
@@ -48,10 +48,10 @@ REACH = 1.25  # no corner of a square or triangle is further from its centre, in
 SPACING = 0.03  # least free room between two objects, and to the border
 
 GRID = 8
-"""Centres lie where lines cross that cut the picture into 8 by 8 cells.
+"""Centres lie on the crossings of the lines that cut the picture into 8 by 8 cells.
 
-At 112 pixels a cell is one patch of 14, so the same object covers patches in the same way wherever
-it stands; a head on frozen features then learns shapes from far fewer pictures.
+At 112 pixels a cell is one patch of 14, so an object covers patches in the same way at any place,
+and a head on frozen features learns shapes from far fewer pictures.
 """
 
 SUPERSAMPLING = 4
@@ -59,15 +59,15 @@ ANSWERS_PER_QUESTION = 10
 
 
 class ShapesSource:
-    """Generated scenes with questions whose answers the text does not give away."""
+    """Generated scenes, with questions whose text does not give the answer away."""
 
     def __init__(self, images: int = 2500, seed: int = 0, size: int = 112) -> None:
-        """Prepare a data set; nothing is drawn yet.
+        """Check the arguments. Nothing is drawn yet.
 
         Args:
-            images: Scenes in "train"; "val" and "test" have a fifth of that each. The scenes of
-                a smaller data set are the first ones of a larger.
-            seed: Another seed gives other scenes.
+            images: Scenes in "train"; "val" and "test" have a fifth of that each. A smaller data
+                set has the first scenes of a larger one.
+            seed: Decides the scenes.
             size: Width and height of the pictures in pixels; questions do not depend on it.
 
         Raises:
@@ -150,15 +150,15 @@ class ShapesSource:
         )
 
     def _rng(self, image_id: Id, purpose: int) -> Generator:
-        """Return random numbers of their own for the scene (0) or the questions (1)."""
+        """Return a separate random generator for the scene (0) or the questions (1)."""
         split, index = self._place(image_id)
         return np.random.default_rng([self.seed, SPLITS.index(split), index, purpose])
 
 
 def make_scene(rng: Generator) -> Scene:
-    """Return a scene of two to four objects that stand clear of each other.
+    """Return a scene of two to four objects that do not touch.
 
-    The number of objects with one color or shape, `Scene.counted`, is uniform from none to all.
+    The count of one color or shape, `Scene.counted`, is uniform from none to all.
     """
     number = int(rng.integers(2, 5))
     kind = pick(rng, list(KINDS))
@@ -200,10 +200,10 @@ def draw_scene(scene: Scene, size: int) -> Image.Image:
 
 
 def _centers(rng: Generator, reaches: list[float]) -> list[tuple[float, float]]:
-    """Return places at which objects that reach this far from their centres stand clear.
+    """Return centres at which objects that reach this far from them do not touch.
 
-    All places are drawn anew until they fit, so what an object looks like tells nothing about
-    where it is, except that large ones keep further from the border.
+    All centres are drawn again until they fit. So the look of an object says nothing about its
+    place, except that large objects keep further from the border.
     """
     reach = np.array(reaches)
     low = np.ceil((reach[:, None] + SPACING) * GRID)  # (objects, 1)

@@ -1,4 +1,4 @@
-"""What a scene of coloured shapes is, and the questions that can be asked about it.
+"""Scenes of coloured shapes, and the questions that can be asked about them.
 
     type               an example                                    answers
     attribute color    what color is the triangle?                   6 colors
@@ -11,9 +11,9 @@
     spatial extreme    what color is the leftmost object?            6 colors, 3 shapes
     spatial neighbor   what shape is above the red object?           6 colors, 3 shapes
 
-Colors, shapes, sizes and places are drawn alike for every object, and of every yes/no question
-its mirror image is equally likely; so the answers of each text are near uniform, and whoever has
-not seen the picture can only guess. Nothing here knows about pixels, splits or ids.
+Colors, shapes, sizes and places of all objects are drawn from the same distributions, and each
+yes/no question is as likely as its mirror image. So the answers to each text are nearly uniform,
+and without the picture a head can only guess. Nothing here knows about pixels, splits or ids.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,9 +59,9 @@ class Thing:
     rgb: tuple[int, int, int]
     center: tuple[float, float]
 
-    def has(self, kind: str, value: str) -> bool:
-        """Return whether the attribute `kind` of this object is `value`."""
-        return value == (self.color if kind == "color" else self.shape)
+    def value(self, kind: str) -> str:
+        """Return its "color", "shape" or "size"."""
+        return {"color": self.color, "shape": self.shape, "size": self.size}[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Scene:
     Attributes:
         things: The objects, in no order that means anything.
         background: Its color as drawn, 0 to 255.
-        counted: The kind and value whose number in this scene was drawn uniformly.
+        counted: The kind and value whose count in this scene was drawn uniformly.
     """
 
     things: tuple[Thing, ...]
@@ -80,7 +80,7 @@ class Scene:
 
     def count(self, kind: str, value: str) -> int:
         """Return how many objects have `value` as their `kind`."""
-        return sum(thing.has(kind, value) for thing in self.things)
+        return sum(thing.value(kind) == value for thing in self.things)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Question:
 
 
 Family = Callable[[Scene, Generator], Question | None]
-"""Asks one thing about a scene, or finds nothing to ask."""
+"""Asks one thing about a scene; None if there is nothing to ask."""
 
 
 def ask(scene: Scene, rng: Generator) -> list[Question]:
@@ -134,15 +134,14 @@ def _attribute(scene: Scene, rng: Generator) -> Question | None:
     name = _name(scene, thing, rng, kinds)
     if name is None:
         return None
-    answer = {"color": thing.color, "shape": thing.shape, "size": thing.size}[asked]
-    return Question(f"what {asked} is {name}?", answer, f"attribute {asked}")
+    return Question(f"what {asked} is {name}?", thing.value(asked), f"attribute {asked}")
 
 
 def _count(scene: Scene, rng: Generator) -> Question:
     if rng.random() < 1 / 6:
         text, number = "how many objects are there?", len(scene.things)
     else:
-        # Only this number is uniform; a color chosen now would mostly be there once or never.
+        # Only this count is uniform; a color chosen now would mostly occur once or never.
         kind, value = scene.counted
         text, number = f"how many {_plural(kind, value)} are there?", scene.count(kind, value)
     return Question(text, str(number), "count", "number")
@@ -157,7 +156,7 @@ def _existence(scene: Scene, rng: Generator) -> Question:
         choices = [pair for pair in pairs if pair in there]
     else:
         absent = [pair for pair in pairs if pair not in there]
-        # Best are pairs of which both halves occur, on different objects; then one half.
+        # Pairs whose halves both occur, on different objects, are best; then one half.
         both = [pair for pair in absent if pair[0] in colors and pair[1] in shapes]
         choices = both or [pair for pair in absent if pair[0] in colors or pair[1] in shapes]
     color, shape = pick(rng, choices)
@@ -208,8 +207,7 @@ def _extreme(scene: Scene, rng: Generator) -> Question | None:
     if _along(EXTREMES[word], first) - _along(EXTREMES[word], second) < EXTREME_GAP:
         return None
     asked = pick(rng, list(KINDS))
-    answer = first.color if asked == "color" else first.shape
-    return Question(f"what {asked} is the {word} object?", answer, "spatial extreme")
+    return Question(f"what {asked} is the {word} object?", first.value(asked), "spatial extreme")
 
 
 def _neighbor(scene: Scene, rng: Generator) -> Question | None:
@@ -227,14 +225,14 @@ def _neighbor(scene: Scene, rng: Generator) -> Question | None:
     name = _name(scene, thing, rng, [named_by])
     if name is None:
         return None
-    answer = beyond[0].color if asked == "color" else beyond[0].shape
+    answer = beyond[0].value(asked)
     return Question(f"what {asked} is {side} {name}?", answer, "spatial neighbor")
 
 
 def _name(
     scene: Scene, thing: Thing, rng: Generator, kinds: Sequence[str] = ("color", "shape")
 ) -> str | None:
-    """Return words that fit only `thing`, using only `kinds`; one attribute where it will do."""
+    """Return words for `thing` alone, made of `kinds`; one attribute if that suffices."""
     names = []
     if "color" in kinds and scene.count("color", thing.color) == 1:
         names.append(f"the {thing.color} object")

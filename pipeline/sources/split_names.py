@@ -1,4 +1,4 @@
-"""Names of splits: what data sets call the same one, and the nearest to a mistyped one."""
+"""Names of splits: other names of the same split, and the nearest name to a mistyped one."""
 
 import difflib
 from collections.abc import Collection
@@ -12,7 +12,7 @@ _SPLIT_NAMES = (
 
 
 def split_like(split: str, known: Collection[str]) -> str | None:
-    """Return the one of `known` that `split` means: itself, or the same under another usual name.
+    """Return the one of `known` that `split` means: the same name, or another usual name of it.
 
     "val" finds "validation", and "test-dev" finds "testdev".
     """

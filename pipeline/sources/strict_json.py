@@ -1,7 +1,7 @@
 """JSON, read more strictly than Python reads it.
 
-A key that stands twice, NaN, Infinity and numbers that overflow are refused: Python would take
-the last key, and make of the others values that no JSON has. Nothing here knows of questions.
+A repeated key, NaN, Infinity and numbers that overflow are refused: Python would take the last
+key, and would accept values that JSON does not have. Nothing here knows of questions.
 """
 
 import gc
@@ -21,20 +21,20 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class NotJsonError(ValueError):
-    """Text is no strict JSON. The message says what is wrong, with the column in its line."""
+    """The text is not strict JSON. The message names the fault and its column in the line."""
 
     def __init__(self, found: str, *, line: int = 1, remedy: str = "Mend it there.") -> None:
-        """Keep what was `found`, in which `line` of the text, and what to do."""
+        """Keep the fault, its line in the text, and the advice."""
         super().__init__(found)
         self.line = line
         self.remedy = remedy
 
 
 def parse_json(text: str) -> Any:
-    """Return the value that `text` is.
+    """Return the value of a JSON text.
 
     Raises:
-        NotJsonError: if it is no JSON, or Python would have to guess.
+        NotJsonError: if it is not JSON, or is ambiguous.
     """
     try:
         return json.loads(
@@ -95,7 +95,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise NotJsonError(f"the key {twice!r:.80} stands twice in one object")
+        raise NotJsonError(f"the key {twice!r:.80} occurs twice in one object")
     return found
 
 
@@ -111,7 +111,7 @@ def _float(text: str) -> float:
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Pause the search for cycles, of which JSON has none; it takes half the time of VQAv2."""
+    """Pause the garbage collector, which takes half the time of VQAv2; JSON has no cycles."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -1,25 +1,24 @@
-"""What a question must be, whatever data set it comes from.
+"""The rules for the fields of a question, the same for all data sets.
 
-A fault found here is of one question: it leaves that question out and costs no other. Faults of
-files, splits and columns are a `SourceError` and refuse the whole.
+A fault found here leaves out one question and no other. A fault of a file, split or column is a
+`SourceError` and refuses the whole.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 
-from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Id
 
 
 class UnusableError(Exception):
-    """One question cannot be used; no source lets this out.
+    """One question cannot be used; this error never leaves a source.
 
     The message is the reason, in the form of `LeftOut.reason`: it names no place.
     """
 
     def __init__(self, reason: str, where: str = "") -> None:
-        """Keep the reason, and its place where that is not the question's own."""
+        """Keep the reason, and its place if that is not the question's own."""
         super().__init__(reason)
         self.where = where
 
@@ -28,13 +27,13 @@ def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
     """Refuse a record that lacks one of `fields`.
 
     Raises:
-        UnusableError: naming what is missing and what is there.
+        UnusableError: naming the missing fields and the present ones.
     """
     if missing := [field for field in fields if field not in record]:
         there = ", ".join(shown(field) for field in list(record)[:8]) or "nothing"
         raise UnusableError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-            f"found are {there}"
+            f"the fields are {there}"
         )
 
 
@@ -42,7 +41,7 @@ def text_of(value: object, field: str) -> str:
     """Return `value` if it is text that can be stored.
 
     Raises:
-        UnusableError: if it is no text, or holds NUL or half of a surrogate pair.
+        UnusableError: if it is not text, or holds NUL or half of a surrogate pair.
     """
     if not isinstance(value, str):
         raise UnusableError(f"{field} is {shown(value)}; text is needed")
@@ -66,7 +65,7 @@ def question_of(value: object) -> str:
 
 
 def type_of(value: object, field: str) -> str:
-    """Return a question type or answer type; null is none.
+    """Return a question type or answer type; null is "".
 
     Raises:
         UnusableError: as `text_of`.
@@ -77,7 +76,7 @@ def type_of(value: object, field: str) -> str:
 def answers_of(value: object) -> tuple[str, ...]:
     """Return one answer or a list of them as texts.
 
-    A number becomes its text (2.0 is "2"), and null means that none is given.
+    A number becomes its text (2.0 is "2"); null means that there is no answer.
 
     Raises:
         UnusableError: if an answer is neither text nor a number.
@@ -105,29 +104,11 @@ def id_of(value: object, field: str) -> Id:
 
 
 def id_or_none(value: object) -> Id | None:
-    """Return `value` if it is an id, for naming a question that cannot be used."""
+    """Return `value` if it is an id, to name a question that cannot be used."""
     try:
         return id_of(value, "id")
     except UnusableError:
         return None
-
-
-def require_some(
-    examples: Sequence[VqaExample], left_out: Sequence[LeftOut], place: object
-) -> None:
-    """Refuse a split of which no question at all can be used.
-
-    Raises:
-        SourceError: naming the first fault, if there is one.
-    """
-    if not examples and not left_out:
-        raise SourceError(f"{place}: there are no questions; one at least is needed.")
-    if not examples:
-        first = left_out[0]
-        raise SourceError(
-            f"{place}: none of its {len(left_out):,} questions can be used; the first is "
-            f"{first.where}: {first.reason}. Mend them, or check that this is the right data set."
-        )
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""VQAv2 as its authors publish it, read for stage one: what one question lacks costs no other.
+"""VQAv2 as its authors publish it, for stage one: a faulty question costs no other question.
 
     ROOT/v2_OpenEnded_mscoco_train2014_questions.json    {"questions": [{"question_id", …}, …]}
     ROOT/v2_mscoco_train2014_annotations.json            {"annotations": [{"question_id", …}, …]}
@@ -9,11 +9,13 @@ reads the same files for a score, where every entry must be right.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.selection import FileSource, Selection
 from frozen_vqa.pipeline.sources.split_names import did_you_mean
 from frozen_vqa.pipeline.sources.strict_json import entries_in
 from frozen_vqa.pipeline.sources.validation import (
@@ -23,7 +25,6 @@ from frozen_vqa.pipeline.sources.validation import (
     id_or_none,
     question_of,
     require_fields,
-    require_some,
     shown,
     type_of,
 )
@@ -38,23 +39,21 @@ _SPLITS = {
 _GET_IT = "Get it from https://visualqa.org/download.html and unzip it there."
 
 
-class Vqav2Source:
-    """VQAv2 as its authors publish it."""
+class Vqav2Source(FileSource):
+    """VQAv2 as its authors publish it; `left_out` lists questions first, then annotations."""
 
     def __init__(self, root: Path) -> None:
-        """Look at the folder. No file is read yet.
+        """Check the folder. No file is read yet.
 
         Raises:
             SourceError: if there is no such folder.
         """
         if not root.is_dir():
             raise SourceError(f"vqav2:{root}: there is no such folder. Check the path.")
-        self._root = root
-        self._folders: dict[Id, str] = {}
-        self._left_out: dict[str, list[LeftOut]] = {}
+        super().__init__(root)
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the questions of "train", "val", "test" or "test-dev" in their official order.
+        """Return the usable questions of "train", "val", "test" or "test-dev", in official order.
 
         The test splits have no answers.
 
@@ -64,63 +63,14 @@ class Vqav2Source:
         name, folder, answered = self._split(split)
         file = self._question_file(split)
         annotations = _Annotations(self._annotation_file(name)) if answered else None
-        examples: list[VqaExample] = []
-        left_out: list[LeftOut] = []
-        first: dict[Id, int] = {}
+        selection = Selection("entry", self._pictures)
         for number, entry in enumerate(_entries(file, "questions")):
-            try:
-                example = self._example(entry, annotations, first, folder)
-            except UnusableError as error:
-                where = error.where or _where(file, number)
-                left_out.append(LeftOut(_id_in(entry), where, str(error)))
-            else:
-                first[example.question_id] = number
-                self._folders[example.image_id] = folder
-                examples.append(example)
+            make = partial(_example, entry, annotations, folder)
+            selection.add(number, _where(file, number), _id_in(entry), make)
         if annotations:
-            asked = first.keys() | {fault.question_id for fault in left_out}
-            left_out += annotations.not_for(asked)
-        require_some(examples, left_out, file)
-        self._left_out[split] = left_out
-        return examples
-
-    def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return what `examples(split)` could not use: questions first, then annotations."""
-        return self._left_out[split]
-
-    def picture(self, image_id: Id) -> Path:
-        """Return the file of a picture."""
-        folder = self._folders[image_id]
-        return self._root / folder / f"COCO_{folder}_{image_id:012d}.jpg"
-
-    def where(self, image_id: Id) -> str:
-        """Return the path of a picture."""
-        return str(self.picture(image_id))
-
-    def _example(
-        self, entry: Any, annotations: "_Annotations | None", first: dict[Id, int], folder: str
-    ) -> VqaExample:
-        """Make an example of one entry of the question file."""
-        _require_object(entry, ("question_id", "image_id", "question"))
-        question_id = id_of(entry["question_id"], "question_id")
-        image_id = entry["image_id"]
-        if not isinstance(id_or_none(image_id), int):
-            raise UnusableError(f"image_id is {shown(image_id)}; a whole number is needed")
-        question = question_of(entry["question"])
-        if question_id in first:
-            raise UnusableError(
-                f"question_id {shown(question_id)} was used before, in entry {first[question_id]}; "
-                "the first is kept"
-            )
-        before = self._folders.get(image_id, folder)
-        if before != folder:
-            raise UnusableError(
-                f"image_id {image_id} is in {folder} here, but was in {before} before; one id must "
-                "mean one picture"
-            )
-        if annotations is None:
-            return VqaExample(question_id, image_id, question, ())
-        return VqaExample(question_id, image_id, question, *annotations.of(question_id))
+            asked = selection.numbers.keys() | {fault.question_id for fault in selection.left_out}
+            selection.left_out += annotations.without_question(asked)
+        return self._finish(split, selection, file)
 
     def _question_file(self, split: str) -> Path:
         return self._root / f"v2_OpenEnded_mscoco_{_SPLITS[split][0]}_questions.json"
@@ -152,7 +102,7 @@ class Vqav2Source:
 
 
 class _Annotations:
-    """The entries of an annotation file by question; each is judged when its question asks."""
+    """The entries of an annotation file by question; each is checked when its question needs it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -191,13 +141,26 @@ class _Annotations:
         except UnusableError as error:
             raise UnusableError(str(error), _where(self._file, number)) from None
 
-    def not_for(self, asked: set[Id | None]) -> list[LeftOut]:
-        """Return the entries that are for no question of `asked`, or for one that has another."""
+    def without_question(self, asked: set[Id | None]) -> list[LeftOut]:
+        """Return the entries whose question is not in `asked` or has another annotation."""
         return self._strays + [
             LeftOut(question_id, _where(self._file, number), "annotation without a question")
             for question_id, number in self._numbers.items()
             if question_id not in asked
         ]
+
+
+def _example(entry: Any, annotations: _Annotations | None, folder: str) -> tuple[VqaExample, str]:
+    """Return the question of one entry of the question file, and the path of its picture."""
+    _require_object(entry, ("question_id", "image_id", "question"))
+    question_id = id_of(entry["question_id"], "question_id")
+    image_id = entry["image_id"]
+    if not isinstance(id_or_none(image_id), int):
+        raise UnusableError(f"image_id is {shown(image_id)}; a whole number is needed")
+    question = question_of(entry["question"])
+    found = annotations.of(question_id) if annotations else ((),)
+    picture = f"{folder}/COCO_{folder}_{image_id:012d}.jpg"
+    return VqaExample(question_id, image_id, question, *found), picture
 
 
 def _entries(file: Path, key: str) -> list[Any]:
@@ -219,7 +182,7 @@ def _answers(value: object) -> tuple[str, ...]:
         return answers_of([given["answer"] for given in value])
     except (TypeError, KeyError):
         raise UnusableError(
-            'answers holds something else than objects with "answer"; {"answer": "…"} is needed'
+            'answers holds something other than objects with "answer"; {"answer": "…"} is needed'
         ) from None
 
 

@@ -4,8 +4,12 @@ Source: the kernel's cgroup-v2 and cgroup-v1 documentation (memory.max, cpu.max,
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.pipeline.system.console import size
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -73,3 +77,22 @@ def _words(path: Path) -> list[str]:
 def _table(path: Path) -> dict[str, int]:
     pairs = (line.split() for line in _lines(path))
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdecimal()}
+
+
+def require_free_space(folder: Path, need: int, advice: str) -> None:
+    """Refuse work that the disk of `folder` cannot hold, before the first hour of it.
+
+    Args:
+        folder: An existing folder on the disk.
+        need: Bytes to be written.
+        advice: What the user can do, as sentences.
+
+    Raises:
+        CacheError: if fewer bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise CacheError(
+            f"{folder}: the missing features need {size(need)}, but {size(free)} are free on this "
+            f"disk. {advice}"
+        )

@@ -11,11 +11,11 @@ from frozen_vqa.cache.aside import ASIDE, chunk_key, lay_aside
 from frozen_vqa.cache.shards import image_shard
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
-from frozen_vqa.pipeline.extract.extract import cache_spec, extract
-from frozen_vqa.pipeline.extract.images import encode_images
+from frozen_vqa.pipeline.extract.chunks import find_missing_work
+from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, cache_spec
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.extract.shard_queue import find_work
-from frozen_vqa.pipeline.extract.throughput import Pace
+from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.system.ranks import Ranks
 from tests.support.frozen import BAD, Images, Source, Text, files, picture
@@ -138,10 +138,10 @@ def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None
     source = source_of()
     plan = make_plan(source, splits=["val"], text=Text())
     first = CacheWriter(cache, spec).__enter__()
-    work = find_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
+    work = find_missing_work(plan, cache, first.manifest, shard_bytes=SHARD_BYTES, origin={})
     key, ids = next(iter(work.images.items()))
-    encoding = encode_images(source, [ids], Images(), spec, batch_size=BatchSize(2), pace=Pace())
-    new = next(encoding).new
+    encoder = FeatureEncoder(source, plan, Images(), Text(), "float32")  # type: ignore[arg-type]
+    new = next(encoder.encode_images([ids], BatchSize(2), PhaseTimer())).new
     (cache / ".lock").unlink()  # somebody tidies up
     run(cache)  # and starts another
     first.manifest = load_manifest(cache)

@@ -46,7 +46,7 @@ TRAIN_IDS, VAL_IDS = IMAGE_IDS[:6], IMAGE_IDS[6:]
 def no_spot_checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stored pictures are read again to be compared; tests of what is read leave that out."""
     if "spot_checks" not in request.keywords:
-        monkeypatch.setattr("frozen_vqa.pipeline.extract.images.SPOT_CHECKS", 0)
+        monkeypatch.setattr("frozen_vqa.pipeline.extract.decoder.SPOT_CHECKS", 0)
 
 
 class Extraction(NamedTuple):

@@ -18,10 +18,16 @@ from tests.support.tiny_commands import (
         ("vqav2:/no/where", r"vqav2:/no/where: there is no such folder\. Check the path\."),
         ("jsonl:/no/where.jsonl", r"jsonl:/no/where\.jsonl: .*"),
         ("hub:./no/where", r"hub:\./no/where: there is no such file or folder\. Check the path\."),
-        ("vqa2:/data", r"dataset 'vqa2:/data' is none of .* Did you mean 'vqav2:/data'\?"),
-        ("vqav2", r"dataset 'vqav2': nothing follows 'vqav2'; needed is vqav2:PATH\."),
-        ("shapes:many", r"shapes:many: 'many' is no number of images\. Write shapes:500, say\."),
-        ("", r"dataset '' is none of vqav2:PATH, .*"),
+        (
+            "vqa2:/data",
+            r"dataset 'vqa2:/data' has none of the forms .* Did you mean 'vqav2:/data'\?",
+        ),
+        ("vqav2", r"dataset 'vqav2': nothing follows 'vqav2'; write vqav2:PATH\."),
+        (
+            "shapes:many",
+            r"shapes:many: 'many' is not a number of images\. Write for example shapes:500\.",
+        ),
+        ("", r"dataset '' has none of the forms vqav2:PATH, .*"),
     ],
 )
 def test_a_wrong_data_set(tmp_path: Path, dataset: str, said: str) -> None:

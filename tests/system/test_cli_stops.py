@@ -103,7 +103,7 @@ def test_an_interrupted_extraction_goes_on(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after the pictures and before the questions; then the same bytes as in one go."""
-    from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt

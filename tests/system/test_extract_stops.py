@@ -16,8 +16,8 @@ import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.pipeline.extract.extract import cache_spec, expected_bytes
-from frozen_vqa.pipeline.extract.throughput import logged
+from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
+from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from tests.support.extractions import (
     IMAGE_BYTES,
     STATE_BYTES,
@@ -129,11 +129,13 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(
 ) -> None:
     need = 8 * IMAGE_BYTES + len(prefixes_of(*(e.question for e in TRAIN + VAL))) * STATE_BYTES
     plan = plan_of(source_of())
-    assert expected_bytes(plan, cache_spec(Images(), Text(), "float32")) == need
+    assert plan.feature_bytes(cache_spec(Images(), Text(), "float32")) == need
     images, text = Images(stop_at(0)), Text(stop_at(0))
 
     free_bytes(need - 1, monkeypatch)
-    with pytest.raises(CacheError, match=r"2\.1 kB are needed .* 2\.1 kB are free.*--limit"):
+    with pytest.raises(
+        CacheError, match=r"the missing features need 2\.1 kB, but 2\.1 kB are free.*--limit"
+    ):
         run(tmp_path, images=images, text=text)
     assert set(files(tmp_path)) == {"cache.json", "cache.copy.json"}
     free_bytes(need, monkeypatch)
@@ -148,7 +150,7 @@ def test_only_what_is_missing_needs_room(tmp_path: Path, monkeypatch: pytest.Mon
     need = 2 * IMAGE_BYTES + len("new") * STATE_BYTES
 
     free_bytes(need - 1, monkeypatch)
-    with pytest.raises(CacheError, match=f"{need} B are needed for what is missing"):
+    with pytest.raises(CacheError, match=f"the missing features need {need} B"):
         run(tmp_path, "val", images=Images(stop_at(0)))
     free_bytes(need, monkeypatch)
     run(tmp_path, "val")
@@ -193,9 +195,9 @@ def test_a_stop_loses_no_finished_shard_and_leaves_no_thread(
     with pytest.raises(end):
         run(tmp_path, images=images)
 
-    assert not {"decode", "shelf"} & threads()
+    assert not {"decode", "shards"} & threads()
     assert [record.rows for record in load_manifest(tmp_path).images] == [3]
-    assert [line.pictures for line in logged(tmp_path, 9)] == [3]
+    assert [line.pictures for line in read_throughputs(tmp_path, 9)] == [3]
 
 
 def test_a_stop_does_not_hide_that_a_shard_could_not_be_stored(
@@ -212,7 +214,7 @@ def test_a_stop_does_not_hide_that_a_shard_could_not_be_stored(
     monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", full)
     with pytest.raises(CacheError, match="the disk is full"):
         run(tmp_path, images=images)
-    assert not {"decode", "shelf"} & threads()
+    assert not {"decode", "shards"} & threads()
 
 
 def test_a_second_ctrl_c_does_not_give_the_lock_back_while_a_shard_is_written(
@@ -221,7 +223,7 @@ def test_a_second_ctrl_c_does_not_give_the_lock_back_while_a_shard_is_written(
     pressed, real = count(), ThreadPoolExecutor.shutdown
 
     def shutdown(self: ThreadPoolExecutor, wait: bool = True, **how: bool) -> None:
-        if self._thread_name_prefix == "shelf" and next(pressed) == 0:
+        if self._thread_name_prefix == "shards" and next(pressed) == 0:
             raise KeyboardInterrupt
         real(self, wait, **how)
 
@@ -229,5 +231,5 @@ def test_a_second_ctrl_c_does_not_give_the_lock_back_while_a_shard_is_written(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert next(pressed) == 2
-    assert not {"decode", "shelf"} & threads()
+    assert not {"decode", "shards"} & threads()
     assert len(load_manifest(tmp_path).questions) > 1

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from tests.support import vqav2_data
 from tests.support.command import Finished, run_command
 from tests.support.vqav2_data import (

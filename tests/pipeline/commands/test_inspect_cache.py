@@ -215,7 +215,6 @@ def test_no_cache_is_one_sentence(command: object, tmp_path: Path) -> None:
 
 
 def test_torch_is_not_needed() -> None:
-    code = (
-        "import sys, frozen_vqa.pipeline.commands.inspect_cache; sys.exit('torch' in sys.modules)"
-    )
+    module = "frozen_vqa.pipeline.commands.inspect_cache"
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -11,9 +11,14 @@ import safetensors.torch
 import torch
 from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, loading, weights_digest
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+from frozen_vqa.pipeline.encoders.checkpoint import (
+    Checkpoint,
+    loading,
+    quiet_transformers,
+    weights_digest,
+)
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
@@ -38,7 +43,7 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 def test_a_model_of_another_family(tmp_path: Path) -> None:
     BertConfig(hidden_size=24, num_attention_heads=2).save_pretrained(tmp_path)
     for make, needed in ((ImageEncoder, "dinov2, dinov2_with_registers"), (TextEncoder, "llama")):
-        expected = f"{tmp_path} is a 'bert' model; needed is one of: {needed}"
+        expected = f"{tmp_path} is a 'bert' model; one of these types is needed: {needed}"
         assert message_of(lambda make=make: make(str(tmp_path))) == expected
 
 

@@ -15,7 +15,8 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
 from tests.support.model_folders import edit_weights, message_of
@@ -93,7 +94,7 @@ def test_offline_mode_is_not_mistaken_for_a_lost_network(
 
 def test_offline_mode_set_by_the_environment(tmp_path: Path) -> None:
     """A real process, for the variable is read when the libraries are imported."""
-    script = "from frozen_vqa.pipeline.encoders.encoders import ImageEncoder\n"
+    script = "from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder\n"
     script += "ImageEncoder('facebook/dinov2-base')"
     found = subprocess.run(
         [sys.executable, "-c", script],

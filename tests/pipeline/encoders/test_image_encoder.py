@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from frozen_vqa.pipeline.encoders.encoders import Fit, ImageEncoder, TextEncoder
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
+from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import encoders
 from tests.support.encoders import OWN_SIZE, PATCH, save_dinov2
@@ -198,6 +199,6 @@ def test_an_encoder_of_the_wrong_kind_is_refused(
     folder = llama["3"] if make is ImageEncoder else dinov2["4 registers"]
     found = "llama" if make is ImageEncoder else "dinov2_with_registers"
     needed = "dinov2, dinov2_with_registers" if make is ImageEncoder else "llama"
-    match = rf"{folder} is a '{found}' model; needed is one of: {needed}$"
+    match = rf"{folder} is a '{found}' model; one of these types is needed: {needed}$"
     with pytest.raises(ModelError, match=match):
         make(str(folder))

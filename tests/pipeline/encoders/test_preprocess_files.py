@@ -35,7 +35,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, reason: str
 
 @pytest.mark.parametrize("form", ["PCX", "ICO", "EPS"])
 def test_formats_off_the_list_are_refused(form: str) -> None:
-    with pytest.raises(ImageError, match=r"not an image .*; read are JPEG, PNG"):
+    with pytest.raises(ImageError, match=r"not an image .*; the formats are JPEG, PNG"):
         load_rgb(encoded(noise(32, 32), form))
 
 

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModel
 from transformers.utils import logging
 
-from frozen_vqa.pipeline.encoders.encoders import TextEncoder
-from frozen_vqa.pipeline.encoders.quiet import quiet_transformers
+from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import encoders
 from tests.support.encoders import BOS, EOS, LAYERS, QUESTIONS, TURN, byte_tokenizer, save_llama

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from frozen_vqa.pipeline.encoders import tiny
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import QUESTION_WORDS, tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support.repository import ROOT

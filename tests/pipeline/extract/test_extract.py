@@ -12,13 +12,14 @@ import torch
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.manifest import load_manifest
 from frozen_vqa.cache.quantise import quantise
-from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract import throughput
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.extract.throughput import logged
+from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support.extractions import (
     IMAGE_BYTES,
@@ -66,7 +67,7 @@ def test_everything_is_stored_once_and_comes_back(tmp_path: Path) -> None:
         "seconds": report.to_json()["seconds"],
         "left_out": 0,
         "failures": [],
-        "extraction": logged(tmp_path, 1)[0].to_json(),
+        "extraction": read_throughputs(tmp_path, 1)[0].to_json(),
     }
 
 
@@ -188,8 +189,8 @@ def test_int8_is_quantised_from_what_the_encoder_gives(tmp_path: Path) -> None:
 def test_a_run_that_stores_something_leaves_a_line(tmp_path: Path) -> None:
     report = run(tmp_path, "train").report
     run(tmp_path, "train")  # stores nothing
-    (line,) = logged(tmp_path, 9)
-    assert line == throughput.Extraction(**json.loads((tmp_path / "extractions.jsonl").read_text()))
+    (line,) = read_throughputs(tmp_path, 9)
+    assert line == throughput.Throughput(**json.loads((tmp_path / "extractions.jsonl").read_text()))
     assert (line.pictures, line.questions, line.batch_size) == (6, 6, 2)
     assert (line.device, line.ranks, line.torch) == ("cpu", 1, version("torch"))
     assert line.started.endswith("+00:00")
@@ -211,11 +212,11 @@ def test_a_log_that_is_no_log_is_passed_over(tmp_path: Path) -> None:
     before = files(tmp_path)
     run(tmp_path, "val")
 
-    assert [line.pictures for line in logged(tmp_path, 9)] == [6, 2]
+    assert [line.pictures for line in read_throughputs(tmp_path, 9)] == [6, 2]
     log.unlink()
     log.symlink_to(tmp_path / "elsewhere")
     run(tmp_path, "val", bad=(8,))  # nothing is stored
-    assert logged(tmp_path, 9) == []
+    assert read_throughputs(tmp_path, 9) == []
     assert not (tmp_path / "elsewhere").exists()
     assert before.items() <= {**files(tmp_path), **before}.items()
 

@@ -15,7 +15,8 @@ from frozen_vqa.cache import (
     FeatureCache,
 )
 from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.pipeline.extract.extract import cache_spec, extract
+from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from tests.support.extractions import (
     IMAGE_IDS,

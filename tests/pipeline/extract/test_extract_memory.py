@@ -1,6 +1,9 @@
-"""What stage one holds at once: a batch that fits, one batch read ahead, one shard being stored."""
+"""The memory of stage one: a batch that fits, one batch read ahead, one shard being stored."""
 
 import threading
+import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import pytest
 
 from frozen_vqa.cache.aside import lay_aside
 from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.shards import Shard, image_shard, question_shard
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
 from frozen_vqa.pipeline.extract.extract import extract
@@ -90,3 +94,41 @@ def test_pictures_are_read_one_batch_ahead_and_no_more(tmp_path: Path) -> None:
 
     assert all(n <= 2 * (i + 2) for i, n in enumerate(read_before_batch))
     assert len(read_before_batch) == 4
+
+
+def test_features_are_forgotten_once_their_shard_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shard has a copy of them; with both in memory, a chunk would need it twice."""
+    features: list[weakref.ref[Any]] = []
+    kept: list[bool] = []
+    encoding_may_go_on = threading.Event()
+    encoding_may_go_on.set()
+
+    def before() -> None:
+        assert encoding_may_go_on.wait(60)
+
+    def lay(*words: Any, **more: Any) -> None:
+        encoding_may_go_on.clear()
+        deadline = time.monotonic() + 2  # the main thread may be on its way to the next chunk
+        while features[-1]() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        kept.append(features[-1]() is not None)
+        encoding_may_go_on.set()
+        lay_aside(*words, **more)
+
+    def spy(module: str, make: Callable[..., Shard]) -> None:
+        def build(spec: Any, new: Any, **more: Any) -> Shard:
+            encoding_may_go_on.clear()
+            features.append(weakref.ref(new))
+            return make(spec, new, **more)
+
+        monkeypatch.setattr(f"frozen_vqa.pipeline.extract.{module}.{make.__name__}", build)
+
+    spy("feature_encoder", image_shard)
+    spy("extract", question_shard)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", lay)
+    run(tmp_path, images=Images(before), text=Text(before))
+
+    assert len(kept) > 4
+    assert not any(kept)

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.encoders.encoders import TextEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.sources.example import VqaExample

@@ -10,8 +10,9 @@ import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.extract.extract import cache_spec, extract
-from frozen_vqa.pipeline.extract.origin import origin_of, rebuild_command
+from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+from frozen_vqa.pipeline.extract.origin import describe_origin, rebuild_command
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.extract.rebuild import rebuild
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
@@ -49,8 +50,8 @@ def again(cache: Path, *names: str, source: Source | None = None, **changes: Any
     parts: dict[str, Any] = {"images": Images(), "text": Text(), "batch_size": 2} | changes
     splits = parts.pop("splits", ["train", "val"])
     plan = make_plan(source, splits=splits, text=parts["text"])
-    spec = cache_spec(Images(), Text(), FLOAT32)
-    return rebuild(source, plan, names, cache=cache, spec=spec, **parts)
+    encoder = FeatureEncoder(source, plan, parts["images"], parts["text"], FLOAT32)
+    return rebuild(encoder, names, cache=cache, batch_size=parts["batch_size"])
 
 
 def shards(whole: dict[str, bytes]) -> list[str]:
@@ -153,7 +154,9 @@ def test_a_shard_whose_rows_cannot_be_found_again_is_not_replaced(
     ]
     for name in ("images/00000.h5", "questions/00001.h5"):
         (cache / name).unlink()
-        with pytest.raises(CacheError, match=rf"{name}: which rows it held .*\(train, val\)"):
+        with pytest.raises(
+            CacheError, match=rf"{name}: no other file tells which rows it held, .*\(train, val\)"
+        ):
             again(cache, name, source=changed)
         assert not (cache / name).exists()
         again(cache, name)
@@ -164,7 +167,7 @@ def test_pictures_that_are_gone_are_not_left_out(made: tuple[Path, dict[str, byt
     cache, whole = made
     with pytest.raises(SourceError, match=r"picture 9.png: truncated .*1 pictures of this shard"):
         again(cache, "images/00001.h5", source=source_of(3, 9))
-    with pytest.raises(SourceError, match=r"pictures of this shard are not in the data set and sp"):
+    with pytest.raises(SourceError, match=r"pictures of this shard are not in the given data set"):
         again(cache, "images/00000.h5", splits=["val"])
     assert files(cache) == whole
 
@@ -172,7 +175,7 @@ def test_pictures_that_are_gone_are_not_left_out(made: tuple[Path, dict[str, byt
 @pytest.mark.parametrize("name", ["images/00009.h5", "splits/val.h5", "../secret", "cache.json"])
 def test_what_is_no_shard_is_refused(name: str, made: tuple[Path, dict[str, bytes]]) -> None:
     cache, whole = made
-    with pytest.raises(CacheError, match=r"is no shard of this cache; .*verify-cache"):
+    with pytest.raises(CacheError, match=r"is not a shard of this cache; .*verify-cache"):
         again(cache, name)
     assert files(cache) == whole
 
@@ -190,7 +193,7 @@ def test_the_origin_of_a_cache_is_found_from_anywhere(
         "shapes:20": "shapes:20",
         "shapes": "shapes",
     }.items():
-        found = origin_of(dataset, {"question": "query"}, ["val", "train"], 7, None)
+        found = describe_origin(dataset, {"question": "query"}, ["val", "train"], 7, None)
         assert found == {
             "dataset": expected,
             "columns": {"question": "query"},

@@ -61,7 +61,7 @@ def test_reading_questions_loads_no_picture(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a picture was touched")
 
-    monkeypatch.setattr("frozen_vqa.pipeline.sources.hub._value", fail)
+    monkeypatch.setattr("frozen_vqa.pipeline.sources.hub_rows.PictureColumn.value", fail)
     monkeypatch.setattr(datasets.Image, "decode_example", fail)
     source = HubSource(str(lmms_lab))
 

@@ -175,7 +175,7 @@ def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
     pq.write_table(empty, tmp_path / "train.parquet")
 
     with pytest.raises(
-        SourceError, match=r"a parquet file has no rows, and a split needs one at least\. "
+        SourceError, match=r"a parquet file has no rows, and a split needs at least one\. "
     ):
         HubSource(str(tmp_path)).examples("train")
 

@@ -28,7 +28,7 @@ def test_read_json(tmp_path: Path, name: str, mark: bytes) -> None:
         (b'{"a": "b', r"line 1, column 7: Unterminated string.* It may be cut short"),
         (b'{"a": 1,\n b: 2}', r"line 2, column 2: .* Mend it there"),
         (b"{} {}", r"line 1, column 4: Extra data.* Mend it there"),
-        (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 1}}', "the key 'c' stands twice in one object"),
+        (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 1}}', "the key 'c' occurs twice in one object"),
         (b"[NaN]", "NaN stands where a value is needed"),
         (b"[-Infinity]", "-Infinity stands where a value is needed"),
         (b"[1e999]", "the number 1e999 is too large"),
@@ -100,7 +100,7 @@ def test_the_garbage_collector_is_as_it_was(tmp_path: Path, on: bool, content: s
 
 def test_one_text_is_parsed_as_strictly() -> None:
     assert parse_json('{"a": [1, 2.5]}') == {"a": [1, 2.5]}
-    with pytest.raises(NotJsonError, match="the key 'a' stands twice"):
+    with pytest.raises(NotJsonError, match="the key 'a' occurs twice"):
         parse_json('{"a": 1, "a": 1}')
     with pytest.raises(NotJsonError, match=r"^column 2: Expecting") as caught:
         parse_json("[\n }")

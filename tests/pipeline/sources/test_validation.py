@@ -2,8 +2,6 @@
 
 import pytest
 
-from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
     answers_of,
@@ -11,7 +9,6 @@ from frozen_vqa.pipeline.sources.validation import (
     id_or_none,
     question_of,
     require_fields,
-    require_some,
     shown,
     text_of,
     type_of,
@@ -100,23 +97,10 @@ def test_answers_that_cannot_be_stored_are_refused(value: object) -> None:
 
 def test_what_is_missing_is_named_beside_what_is_there() -> None:
     require_fields({"a": None, "b": 1}, ("a", "b"))
-    with pytest.raises(UnusableError, match=r"^b is missing; found are 'a', 'x'$"):
+    with pytest.raises(UnusableError, match=r"^b is missing; the fields are 'a', 'x'$"):
         require_fields({"a": 1, "x": 2}, ("a", "b"))
-    with pytest.raises(UnusableError, match=r"^a and b are missing; found are nothing$"):
+    with pytest.raises(UnusableError, match=r"^a and b are missing; the fields are nothing$"):
         require_fields({}, ("a", "b"))
-
-
-def test_a_split_needs_one_question() -> None:
-    faults = [LeftOut(n, f"line {n}", f"reason {n}") for n in range(1200)]
-    require_some([VqaExample(1, 1, "q?", ())], faults, "train")
-    with pytest.raises(SourceError) as caught:
-        require_some([], faults, "train")
-    assert str(caught.value) == (
-        "train: none of its 1,200 questions can be used; the first is line 0: reason 0. "
-        "Mend them, or check that this is the right data set."
-    )
-    with pytest.raises(SourceError, match=r"^train: there are no questions; one at least is need"):
-        require_some([], [], "train")
 
 
 def test_values_are_shown_short_and_in_ascii() -> None:

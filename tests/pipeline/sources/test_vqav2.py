@@ -189,9 +189,17 @@ def test_of_two_annotations_of_a_question_the_first_is_kept(root: Path) -> None:
     [
         ("a?", None, "found 'a?'; an object is needed"),
         (None, None, "found null; an object is needed"),
-        ({}, None, "question_id and image_id and question are missing; found are nothing"),
-        ({"question_id": 7, "question": "a?"}, 7, "image_id is missing; found are 'question_id', "),
-        ({"image_id": 2, "question": "a?"}, None, "question_id is missing; found are 'image_id', "),
+        ({}, None, "question_id and image_id and question are missing; the fields are nothing"),
+        (
+            {"question_id": 7, "question": "a?"},
+            7,
+            "image_id is missing; the fields are 'question_id', ",
+        ),
+        (
+            {"image_id": 2, "question": "a?"},
+            None,
+            "question_id is missing; the fields are 'image_id', ",
+        ),
         (question(True, 2), None, "question_id is true; text or a whole number of 64 bits is"),
         (question(2**63, 2), None, "question_id is 9223372036854775808; text or a whole number"),
         (question(7, None), 7, "image_id is null; a whole number is needed"),
@@ -221,8 +229,8 @@ def test_a_faulty_question_is_left_out(
     ("fields", "reason"),
     [
         ({"answers": "dog"}, "answers is 'dog'; a list is needed"),
-        ({"answers": ["dog"]}, 'answers holds something else than objects with "answer"'),
-        ({"answers": [{"text": "a"}]}, 'answers holds something else than objects with "answer"'),
+        ({"answers": ["dog"]}, 'answers holds something other than objects with "answer"'),
+        ({"answers": [{"text": "a"}]}, 'answers holds something other than objects with "answer"'),
         ({"answers": [{"answer": True}]}, "an answer is true; text or a number is needed"),
         ({"answers": [{"answer": "\0"}]}, r"an answer '\x00' holds a NUL"),
         ({"question_type": 3}, "question_type is 3; text is needed"),
@@ -252,7 +260,7 @@ def test_an_annotation_of_no_question_id_is_listed(root: Path) -> None:
     assert [e.answers for e in examples] == [("a",)]
     assert left == [
         (None, f"{ANNOTATIONS} 0", "found 'x'; an object is needed"),
-        (None, f"{ANNOTATIONS} 1", "question_id is missing; found are 'answers'"),
+        (None, f"{ANNOTATIONS} 1", "question_id is missing; the fields are 'answers'"),
         (
             None,
             f"{ANNOTATIONS} 3",
@@ -293,7 +301,7 @@ def test_any_number_of_answers_is_kept_and_numbers_are_texts(
         (b'[{"%s": []}]', r"found list; an object with a list under '{}' is needed"),
         (b'{"%s": [{"question_id": 1', r"line 1, column \d+: .*; valid JSON is needed\. It may be"),
         (b'{"%s": ["\xff"]}', r"byte \d+ is not UTF-8; JSON in UTF-8 is needed\. Save it as UTF-8"),
-        (b'{"%s": [], "a": 1, "a": 2}', "the key 'a' stands twice in one object; valid JSON"),
+        (b'{"%s": [], "a": 1, "a": 2}', "the key 'a' occurs twice in one object; valid JSON"),
     ],
 )
 def test_a_faulty_file_is_refused(root: Path, where: str, content: bytes, reason: str) -> None:
@@ -327,7 +335,8 @@ def test_an_image_id_of_another_folder_is_left_out(root: Path) -> None:
     assert [e.question_id for e in source.examples("val")] == [2]
     file = root / "v2_OpenEnded_mscoco_val2014_questions.json"
     reason = (
-        "image_id 42 is in val2014 here, but was in train2014 before; one id must mean one picture"
+        "image_id 42 is val2014/COCO_val2014_000000000042.jpg here, but was train2014/"
+        "COCO_train2014_000000000042.jpg before; one id must mean one picture in all splits"
     )
     assert source.left_out("val") == [LeftOut(1, f"{file}: entry 0", reason)]
     assert source.left_out("train") == []

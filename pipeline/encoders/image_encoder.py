@@ -1,0 +1,129 @@
+"""DINOv2, with or without registers: pictures to patch embeddings and CLS vectors.
+
+The model comes through transformers and is never trained. Its name and settings are known at once.
+Its weights are loaded with the first batch, so a command that finds nothing to encode loads
+nothing. This module knows nothing of data sets or caches.
+"""
+
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name, loading
+from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole
+from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.errors import ModelError
+
+Fit = Literal["whole", "crop"]
+MODEL_TYPES = ("dinov2", "dinov2_with_registers")
+
+
+class ImageEncoder:
+    """A frozen DINOv2.
+
+    Args:
+        model: A name on the Hub, a local folder, or "tiny".
+        image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
+        device: The device to run on.
+        compute_dtype: The dtype to compute in.
+
+    Raises:
+        ModelError: if the model cannot be loaded, is of another kind, or the size does not fit.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        image_size: int | None = None,
+        fit: Fit = "whole",
+        device: torch.device | str = "cpu",
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        from transformers import AutoImageProcessor
+
+        self.name = model if model == TINY else full_name(model)
+        self.fit = fit
+        self.device = torch.device(device)
+        self.compute_dtype = compute_dtype
+        self.checkpoint = Checkpoint(tiny_checkpoint("vision") if model == TINY else model)
+        self.config = self.checkpoint.config(MODEL_TYPES)
+        with loading(model):
+            # The backend is named because torchvision, if installed, resizes differently.
+            self.processor = AutoImageProcessor.from_pretrained(
+                self.checkpoint.place, revision=self.checkpoint.commit, backend="pil"
+            )
+        self.image_size = self._own_size if image_size is None else image_size
+        patch = self.config.patch_size
+        if self.image_size < patch or self.image_size % patch:
+            near = max(1, round(self.image_size / patch)) * patch
+            raise ModelError(
+                f"image size {self.image_size} is not a multiple of {model}'s patch size {patch}; "
+                f"use --image-size {near}"
+            )
+        side = self.image_size // patch
+        self.grid = (side, side)
+        self.dim: int = self.config.hidden_size
+
+    @property
+    def _own_size(self) -> int:
+        """Side in pixels of the processor's own output."""
+        sizes = self.processor.crop_size, self.processor.size
+        sides = [size["height"] for size in sizes if size and size.get("height")]
+        return sides[0] if sides else self.config.image_size
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that determines this encoder's numbers, for the cache's spec."""
+        return {
+            "model": self.name,
+            "revision": self.checkpoint.revision,
+            "image size": self.image_size,
+            "fit": self.fit,
+            "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+            "mean": list(self.processor.image_mean),
+            "std": list(self.processor.image_std),
+            "resample": int(self.processor.resample),
+        }
+
+    @cached_property
+    def weights(self) -> torch.nn.Module:
+        """The frozen model, loaded on first use."""
+        return self.checkpoint.load(self.config, self.compute_dtype, self.device)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Fit one RGB picture to the model: (image_size, image_size, 3) uint8."""
+        resample = Image.Resampling(self.processor.resample)
+        if self.fit == "whole":
+            return fit_whole(image, self.image_size, resample=resample)
+        own = self.processor.size.get("shortest_edge") or self._own_size
+        edge = round(own * self.image_size / self._own_size)
+        return fit_crop(image, size=self.image_size, shortest_edge=edge, resample=resample)
+
+    @torch.inference_mode()
+    def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            pixels: (images, image_size, image_size, 3) uint8, from `pixels`.
+
+        Returns:
+            Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both
+            after the model's final norm and on the device.
+        """
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.processor.image_mean, self.processor.image_std)
+        )
+        x = (x * self.processor.rescale_factor - mean) / std
+        states = self.weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
+        # CLS comes first, then the registers of models that have them, then the patches.
+        prefix = 1 + getattr(self.config, "num_register_tokens", 0)
+        return states[:, prefix:], states[:, 0]

@@ -1,0 +1,136 @@
+"""The work of an extraction: the rows of a plan that the cache lacks, in chunks of one shard each.
+
+A chunk is named by a digest of everything that determines its content. So every rank finds the
+same chunks under the same names, and a chunk that a dead extraction has finished is recognised.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from frozen_vqa.cache import CacheSpec, Manifest
+from frozen_vqa.cache.aside import chunk_key
+from frozen_vqa.cache.opening import read_names, read_prefixes
+from frozen_vqa.cache.spec import Json
+from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.prefixes import PrefixTable
+from frozen_vqa.pipeline.sources.example import Id
+
+
+@dataclass(frozen=True)
+class QuestionChunk:
+    """The distinct questions of one shard, before they are encoded.
+
+    Attributes:
+        questions: The tokens of these questions, and possibly of others.
+        paths: For each question the cache-wide row of each of its prefixes.
+        first: The first row that this chunk adds.
+        parents: (prefixes,) parents of the rows that it adds.
+        tokens: (prefixes,) last tokens of the rows that it adds.
+    """
+
+    questions: Mapping[str, Sequence[int]]
+    paths: Mapping[str, Sequence[int]]
+    first: int
+    parents: np.ndarray
+    tokens: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.paths)
+
+    def to_json(self) -> Json:
+        """Return the content of the chunk as plain values."""
+        return [dict(self.paths), self.first, self.parents.tolist(), self.tokens.tolist()]
+
+
+@dataclass(frozen=True)
+class MissingWork:
+    """The rows that the cache lacks.
+
+    Attributes:
+        image_rows: Row by image id of the pictures that the cache has.
+        images: Ids of the pictures to encode, by the name of their chunk.
+        questions: Distinct questions to encode, by the name of their chunk.
+    """
+
+    image_rows: Mapping[str, int]
+    images: Mapping[str, Sequence[Id]]
+    questions: Mapping[str, QuestionChunk]
+
+    def feature_bytes(self, spec: CacheSpec) -> int:
+        """Return the bytes of all features to encode."""
+        images = sum(len(chunk) for chunk in self.images.values())
+        prefixes = sum(len(chunk.tokens) for chunk in self.questions.values())
+        return images * spec.image_row_bytes + prefixes * spec.prefix_row_bytes
+
+
+def find_missing_work(
+    plan: Plan, cache: Path, manifest: Manifest, *, shard_bytes: int, origin: Mapping[str, Json]
+) -> MissingWork:
+    """Return the rows of a plan that a cache lacks.
+
+    Args:
+        plan: Names all that the cache shall hold.
+        cache: Folder of the cache.
+        manifest: Of the cache.
+        shard_bytes: Bytes of features per shard.
+        origin: The origin that the records of new shards will carry.
+    """
+    spec = manifest.spec
+    stored = read_names(cache, manifest, "images")
+    images = chunk_images(plan, set(stored), max(1, shard_bytes // spec.image_row_bytes))
+    questions = chunk_questions(
+        plan,
+        set(read_names(cache, manifest, "questions")),
+        PrefixTable(*read_prefixes(cache, manifest)),
+        max(1, shard_bytes // spec.prefix_row_bytes),
+    )
+    return MissingWork(
+        image_rows=index_names(stored),
+        images={chunk_key(spec, origin, list(chunk)): chunk for chunk in images},
+        questions={chunk_key(spec, origin, chunk.to_json()): chunk for chunk in questions},
+    )
+
+
+def index_names(names: Sequence[str]) -> dict[str, int]:
+    """Return the row of each image id or question."""
+    return {name: row for row, name in enumerate(names)}
+
+
+def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id]]:
+    """Return the pictures that the cache lacks, in chunks of at most `rows`.
+
+    The chunk of a picture depends on its place in the plan alone, so it does not matter which
+    pictures were stored or have failed before.
+    """
+    chunks: dict[int, list[Id]] = {}
+    for place, image_id in enumerate(plan.images):
+        if str(image_id) not in stored:
+            chunks.setdefault(place // rows, []).append(image_id)
+    return list(chunks.values())
+
+
+def chunk_questions(
+    plan: Plan, stored: Collection[str], table: PrefixTable, rows: int
+) -> list[QuestionChunk]:
+    """Return the distinct questions that the cache lacks, in chunks of one shard.
+
+    Args:
+        plan: Names the questions and their tokens.
+        stored: Questions that the cache has.
+        table: The prefixes that the cache has; the prefixes of the chunks are added to it.
+        rows: Prefixes per shard; a shard ends with the question that fills it.
+    """
+    missing = [text for text in plan.questions if text not in stored]
+    chunks = []
+    paths: dict[str, Sequence[int]] = {}
+    first = len(table)
+    for text in missing:
+        paths[text] = table.add(plan.questions[text])
+        if len(table) - first >= rows or text is missing[-1]:
+            chunks.append(QuestionChunk(plan.questions, paths, first, *table.since(first)))
+            paths, first = {}, len(table)
+    return chunks

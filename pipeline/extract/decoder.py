@@ -1,0 +1,160 @@
+"""Reads the pictures of a data set and fits them to the image encoder; the only user of `load_rgb`.
+
+Threads decode one batch ahead of the encoder. So the encoder seldom waits, and memory holds two
+batches of pixels at most.
+"""
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from frozen_vqa.cache import CacheMismatchError, Failure, Manifest
+from frozen_vqa.cache.opening import open_shard
+from frozen_vqa.cache.shards import THUMBNAIL
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.errors import ImageError, SourceError
+from frozen_vqa.pipeline.extract.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.sources.example import Id, Source
+
+DECODERS = min(16, max(4, os.cpu_count() or 4))
+"""Threads that read and resize pictures while the encoder works, which a GPU does faster."""
+
+SPOT_CHECKS = 8
+"""Stored pictures that are compared with those of the data set."""
+
+DIFFERENT = 16
+"""Grey levels of 255; decoders of one picture differ by one or two in a thumbnail."""
+
+
+@dataclass(frozen=True)
+class DecodedPicture:
+    """A picture as the encoder takes it.
+
+    Attributes:
+        image_id: The id in the cache.
+        pixels: (side, side, 3) uint8.
+        thumbnail: (THUMBNAIL,) uint8, the mean grey of 8 x 8 fields.
+    """
+
+    image_id: str
+    pixels: np.ndarray
+    thumbnail: np.ndarray
+
+
+class PictureDecoder:
+    """Turns the image ids of a source into pixels for an encoder.
+
+    Args:
+        source: The data set that has the pictures.
+        encoder: The encoder whose size and fit the pixels get.
+    """
+
+    def __init__(self, source: Source, encoder: ImageEncoder) -> None:
+        self._source, self._encoder = source, encoder
+
+    def decode(self, image_id: Id) -> DecodedPicture:
+        """Read one picture.
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
+        pixels = self._encoder.pixels(load_rgb(self._source.picture(image_id)))
+        grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
+        return DecodedPicture(str(image_id), pixels, np.asarray(grey).reshape(THUMBNAIL))
+
+    def decode_first(self, image_ids: Sequence[Id]) -> DecodedPicture:
+        """Return the first picture that can be read.
+
+        Raises:
+            SourceError: if none can be.
+        """
+        reason = ""
+        for image_id in image_ids:
+            try:
+                return self.decode(image_id)
+            except ImageError as error:
+                reason = reason or f"{self._source.where(image_id)}: {error}"
+        raise SourceError(
+            f"none of the {len(image_ids):,} pictures can be read; the first is {reason}. Check "
+            f"the paths of the data set."
+        )
+
+    def decode_batches(
+        self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
+    ) -> Generator[list[DecodedPicture | Failure], None, None]:
+        """Yield pictures in batches, none of them across two chunks; close it to end its threads.
+
+        Args:
+            chunks: Ids of the pictures, in order.
+            batch_size: Pictures per batch; may shrink meanwhile.
+            timer: Counts "reading" and "waiting".
+        """
+
+        def decode(image_id: Id) -> DecodedPicture | Failure:
+            try:
+                with timer.measure("reading"):
+                    return self.decode(image_id)
+            except ImageError as error:
+                return Failure(str(image_id), self._source.where(image_id), str(error))
+
+        def submit() -> Iterator[list[Future[DecodedPicture | Failure]]]:
+            for chunk in chunks:
+                first = 0
+                while first < len(chunk):
+                    ids = chunk[first : first + batch_size.now]
+                    first += len(ids)
+                    yield [threads.submit(decode, image_id) for image_id in ids]
+
+        threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        try:
+            batches = submit()
+            ahead = next(batches, None)
+            while ahead is not None:
+                current, ahead = ahead, next(batches, None)
+                with timer.measure("waiting"):
+                    done = [future.result() for future in current]
+                yield done
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def require_same(
+        self, image_ids: Sequence[Id], rows: Mapping[str, int], cache: Path, manifest: Manifest
+    ) -> None:
+        """Compare a few stored pictures with those that the data set has under their ids.
+
+        Args:
+            image_ids: The pictures of the data set.
+            rows: Row of every stored picture by image id.
+            cache: Folder of the cache.
+            manifest: Of the cache.
+
+        Raises:
+            CacheMismatchError: if one is another picture.
+        """
+        known = [image_id for image_id in image_ids if str(image_id) in rows]
+        first_rows = np.cumsum([0, *(record.rows for record in manifest.images)])
+        count = min(SPOT_CHECKS, len(known))
+        for image_id in (known[i * len(known) // count] for i in range(count)):
+            row = rows[str(image_id)]
+            index = int(np.searchsorted(first_rows, row, side="right")) - 1
+            thumbnails = open_shard(cache, "images", manifest.images[index]).column(
+                "thumbnail", np.uint8
+            )
+            stored = thumbnails.reshape(-1, THUMBNAIL)[row - first_rows[index]]
+            try:
+                now = self.decode(image_id).thumbnail
+            except ImageError:  # the file is gone by now, and its features are still good
+                continue
+            if np.abs(stored.astype(int) - now).max() > DIFFERENT:
+                raise CacheMismatchError(
+                    f"{self._source.where(image_id)}: the cache {cache} holds another picture as "
+                    f"image {str(image_id)!r}. A cache knows pictures by their ids: give this data "
+                    f"set another --cache."
+                )

@@ -1,0 +1,189 @@
+"""Encodes the pictures and questions of one data set, a chunk at a time, into arrays to store.
+
+Pictures are encoded in batches. Questions make a tree of token prefixes, and only its leaves are
+run: a question that is the beginning of another gets its states from the longer one.
+"""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from frozen_vqa.cache import CacheSpec, Failure
+from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard
+from frozen_vqa.cache.spec import SCALE_DTYPE, Json
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.extract.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.chunks import QuestionChunk
+from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
+from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.sources.example import Id, Source
+
+TEXT_BATCH = 64
+"""Questions of equal length per batch; a constant, because it may change the last bit."""
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The features of one chunk of pictures, and the pictures that cannot be read."""
+
+    new: NewImages
+    failures: Sequence[Failure]
+
+    def to_shard(self, spec: CacheSpec, origin: Mapping[str, Json]) -> Shard | None:
+        """Return the features as a shard; None if no picture can be read."""
+        return image_shard(spec, self.new, origin=origin) if self.new.image_ids else None
+
+
+def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec:
+    """Return the spec of a cache made by these encoders."""
+    return CacheSpec(
+        vision=images.settings,
+        text=text.settings,
+        grid=images.grid,
+        vision_dim=images.dim,
+        text_dim=text.dim,
+        dtype=dtype,
+    )
+
+
+class FeatureEncoder:
+    """Both frozen encoders, beside the data set that they encode for one cache.
+
+    Args:
+        source: The data set that has the pictures.
+        plan: From `make_plan` on the same source.
+        images: Encodes pictures.
+        text: Encodes questions.
+        dtype: How the cache stores numbers: "float16", "float32" or "int8" (`CacheSpec`).
+
+    Attributes:
+        spec: Of the cache.
+        decoder: Reads the pictures.
+    """
+
+    def __init__(
+        self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, dtype: str
+    ) -> None:
+        self.source, self.plan = source, plan
+        self.images, self.text = images, text
+        self.spec = cache_spec(images, text, dtype)
+        self.decoder = PictureDecoder(source, images)
+
+    def encode_images(
+        self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
+    ) -> Generator[EncodedImages, None, None]:
+        """Yield the features of each chunk; close the generator to end its threads.
+
+        Args:
+            chunks: Ids of pictures; each chunk has at least one.
+            batch_size: Pictures per batch.
+            timer: Told of every batch.
+        """
+        with closing(self.decoder.decode_batches(chunks, batch_size, timer)) as batches:
+            for chunk in chunks:
+                yield self._encode_chunk(len(chunk), batches, batch_size, timer)
+
+    def _encode_chunk(
+        self,
+        count: int,
+        batches: Iterator[list[DecodedPicture | Failure]],
+        batch_size: BatchSize,
+        timer: PhaseTimer,
+    ) -> EncodedImages:
+        """Encode the next `count` pictures."""
+        spec = self.spec
+        ids: list[str] = []
+        failures: list[Failure] = []
+        thumbnails = np.empty((count, THUMBNAIL), np.uint8)
+        patches = np.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
+        scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
+        cls = np.empty((count, spec.vision_dim), spec.state_dtype)
+        while len(ids) + len(failures) < count:
+            batch = next(batches)
+            good = [one for one in batch if isinstance(one, DecodedPicture)]
+            failures += [one for one in batch if isinstance(one, Failure)]
+            if good:
+                rows = slice(len(ids), len(ids) + len(good))
+                ids += [one.image_id for one in good]
+                thumbnails[rows] = [one.thumbnail for one in good]
+                pixels = np.stack([one.pixels for one in good])
+                with timer.measure("encoding"):
+                    new_patches, new_cls = batch_size.encode(self.images, pixels)
+                    patches[rows], new_scales = patches_to_numpy(new_patches, spec.dtype)
+                    if scales is not None:
+                        scales[rows] = new_scales
+                    cls[rows] = to_numpy(new_cls, spec.state_dtype.name)
+            timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
+        rows = slice(len(ids))
+        scales = None if scales is None else scales[rows]
+        new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales)
+        return EncodedImages(new, failures)
+
+    def encode_questions(self, chunk: QuestionChunk, timer: PhaseTimer) -> NewQuestions:
+        """Encode the new prefixes of one chunk.
+
+        Args:
+            chunk: The questions with their tokens.
+            timer: Told of every batch.
+        """
+        dtype = self.spec.state_dtype
+        states = np.empty((len(chunk.tokens), self.text.dim), dtype)
+        for batch, done in _batch_equal_lengths(chunk):
+            if batch:
+                rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
+                new = rows >= chunk.first
+                with timer.measure("encoding"):
+                    encoded = self.text.encode([chunk.questions[text] for text in batch])
+                    states[rows[new] - chunk.first] = to_numpy(encoded, dtype.name)[new]
+            timer.advance(done)
+        paths = chunk.paths
+        return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
+
+
+def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[tuple[list[str], int]]:
+    """Yield batches of questions of one length, and how many questions each batch completes."""
+    paths, first = chunk.paths, chunk.first
+    known = [text for text, path in paths.items() if path[-1] < first]
+    yield [], len(known)  # the cache has all their prefixes
+    # A question that is a prefix of another gets its states with the longer one.
+    inner = {row for path in paths.values() for row in path[:-1]}
+    leaves = [t for t, path in paths.items() if path[-1] >= first and path[-1] not in inner]
+    yield [], len(paths) - len(known) - len(leaves)
+    by_length: dict[int, list[str]] = {}
+    for text in leaves:
+        by_length.setdefault(len(paths[text]), []).append(text)
+    for length in sorted(by_length):
+        texts = by_length[length]
+        for begin in range(0, len(texts), TEXT_BATCH):
+            batch = texts[begin : begin + TEXT_BATCH]
+            yield batch, len(batch)
+
+
+def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
+    """Copy features from the encoder's device into memory, in `dtype`."""
+    return features.to(getattr(torch, dtype)).cpu().numpy()
+
+
+def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Copy patch embeddings into memory as a cache of this dtype stores them.
+
+    Args:
+        features: (images, patches, vision_dim), on the encoder's device.
+        dtype: Of the cache.
+
+    Returns:
+        The numbers, and for "int8" their scales (images, patches).
+    """
+    if dtype != "int8":
+        return to_numpy(features, dtype), None
+    # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
+    integers, scales = zip(
+        *(quantise(to_numpy(one, "float32")) for one in features.cpu()), strict=True
+    )
+    return np.stack(integers), np.stack(scales)

@@ -1,0 +1,119 @@
+"""Separates the records of a split into usable questions and those that are left out.
+
+All data sets share these rules: the first usable question of an id is kept, one image id means one
+picture in all splits, and a split needs at least one usable question.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.validation import UnusableError, shown
+
+
+class Selection:
+    """The usable questions of one split in their order, and the unusable ones with their reasons.
+
+    Args:
+        unit: The format's name for a record: "line", "entry" or "row".
+        pictures: The picture of each image id in all splits so far; usable questions add theirs.
+        hint: Advice behind the message of a repeated question id.
+
+    Attributes:
+        examples: The usable questions.
+        left_out: The unusable ones.
+        numbers: The number of the record of each usable question, by question id.
+    """
+
+    def __init__(self, unit: str, pictures: dict[Id, str], hint: str = "") -> None:
+        self._unit, self._pictures, self._hint = unit, pictures, hint
+        self.examples: list[VqaExample] = []
+        self.left_out: list[LeftOut] = []
+        self.numbers: dict[Id, int] = {}
+
+    def add(
+        self,
+        number: int,
+        where: str,
+        question_id: Id | None,
+        make: Callable[[], tuple[VqaExample, str]],
+    ) -> None:
+        """Add one record.
+
+        Args:
+            number: Of the record.
+            where: Its place, for messages.
+            question_id: Its question id, if it has a readable one.
+            make: Returns the question and the picture that its image id means, or raises
+                `UnusableError`.
+        """
+        try:
+            example, picture = make()
+            self._require_new(example, picture)
+        except UnusableError as error:
+            self.left_out.append(LeftOut(question_id, error.where or where, str(error)))
+        else:
+            self.numbers[example.question_id] = number
+            self._pictures[example.image_id] = picture
+            self.examples.append(example)
+
+    def _require_new(self, example: VqaExample, picture: str) -> None:
+        if example.question_id in self.numbers:
+            raise UnusableError(
+                f"question_id {shown(example.question_id)} was used before, in {self._unit} "
+                f"{self.numbers[example.question_id]}; the first is kept{self._hint}"
+            )
+        before = self._pictures.get(example.image_id, picture)
+        if before != picture:
+            raise UnusableError(
+                f"image_id {shown(example.image_id)} is {picture} here, but was {before} before; "
+                "one id must mean one picture in all splits"
+            )
+
+    def require_some(self, place: object) -> None:
+        """Refuse a split without any usable question.
+
+        Raises:
+            SourceError: naming the first fault, if there is one.
+        """
+        if not self.examples and not self.left_out:
+            raise SourceError(f"{place}: there are no questions; at least one is needed.")
+        if not self.examples:
+            first = self.left_out[0]
+            raise SourceError(
+                f"{place}: none of its {len(self.left_out):,} questions can be used; the first is "
+                f"{first.where}: {first.reason}. Mend them, or check that this is the right data "
+                "set."
+            )
+
+
+class FileSource:
+    """The part that sources with picture files share.
+
+    Args:
+        root: The folder that the paths of the pictures start from.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._pictures: dict[Id, str] = {}
+        self._left_out: dict[str, list[LeftOut]] = {}
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        """Return the questions that `examples(split)`, called before, could not use."""
+        return self._left_out[split]
+
+    def picture(self, image_id: Id) -> Path:
+        """Return the file of a picture."""
+        return self._root / self._pictures[image_id]
+
+    def where(self, image_id: Id) -> str:
+        """Return the path of a picture."""
+        return str(self.picture(image_id))
+
+    def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:
+        """Return the questions of a split that has been read, and keep those left out."""
+        selection.require_some(file)
+        self._left_out[split] = selection.left_out
+        return selection.examples
