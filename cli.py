@@ -152,7 +152,7 @@ def train_head(
     width: Annotated[int | None, typer.Option(help="Width of the head.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better one that end it; 0 is no such end.")
+        int | None, typer.Option(help="Stop after this many epochs without improvement (0: never).")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per step.")] = None,
@@ -179,12 +179,12 @@ def train_head(
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
     val_split: Annotated[str | None, typer.Option(help="Split that chooses the best.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
+        bool, typer.Option("--resume", help="Continue a training that was stopped or killed.")
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is in the folder.")] = False,
     residency: Annotated[
         Literal["auto", "gpu", "ram", "mapped"],
-        typer.Option(help="Where the features are meanwhile; auto goes by what is free."),
+        typer.Option(help="Where to keep the features; auto picks by free memory."),
     ] = "auto",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run.")
@@ -193,12 +193,12 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train projections, cross-attention and head from the cache."""
-    from frozen_vqa.pipeline.commands.extract_features import sweep_command, train_command
+    from frozen_vqa.pipeline.commands.train_head import TrainRequest, train_command
 
     if sweep and config:
         raise typer.BadParameter("--sweep names a file with all settings; give it or --config")
     if resume and overwrite:
-        raise typer.BadParameter("--resume goes on with a run, --overwrite replaces it; give one")
+        raise typer.BadParameter("--resume continues a run, --overwrite replaces it; give one")
     settings = {
         "preset": preset,
         "fusion": fusion,
@@ -218,21 +218,20 @@ def train_head(
         "train_split": train_split,
         "val_split": val_split,
     }
-    how: dict[str, Any] = {
-        "cache": cache,
-        "run": run,
-        "settings": settings,
-        "overwrite": overwrite,
-        "resume": resume,
-        "residency": residency,
-        "tensorboard": tensorboard,
-        "device": device,
-    }
-    if sweep:
-        result = sweep_command(file=sweep, **how)
-        _finish(result, as_json, left_out=bool(result["failed"]))
-    elif trained := train_command(config=config, **how):  # None from all ranks but the first
-        _finish(trained, as_json)
+    request = TrainRequest(
+        cache=cache,
+        run=run,
+        config=config,
+        sweep=sweep,
+        settings=settings,
+        overwrite=overwrite,
+        resume=resume,
+        residency=residency,
+        tensorboard=tensorboard,
+        device=device,
+    )
+    if result := train_command(request):  # None from all ranks of torchrun but the first
+        _finish(result, as_json, left_out=bool(result.get("failed")))
 
 
 @app.command()
@@ -323,7 +322,7 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer one question about one picture with a trained head."""
-    from frozen_vqa.pipeline.commands.extract_features import ask_command
+    from frozen_vqa.pipeline.commands.ask import ask_command
 
     _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
 

@@ -1,15 +1,15 @@
 """The `convert-cache` command: a cache in fewer bytes, without pictures, models or torch."""
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache import CacheError, CacheSpec, CacheWriter, FeatureCache
+from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache
 from frozen_vqa.cache.convert import convert_shard, converted_spec, copy_splits, shards_left
 from frozen_vqa.cache.manifest import ShardKind, ShardRecord
 from frozen_vqa.pipeline.system.console import console, duration, progress, size
+from frozen_vqa.pipeline.system.disk import require_room
 
 
 def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
@@ -61,16 +61,10 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
 def _require_room(
     cache: Path, left: Sequence[tuple[ShardKind, ShardRecord]], spec: CacheSpec
 ) -> None:
-    """Refuse before the first shard what the disk cannot hold."""
     need = sum(
         record.rows * spec.image_row_bytes
         if kind == "images"
         else record.prefixes * spec.prefix_row_bytes
         for kind, record in left
     )
-    free = shutil.disk_usage(cache).free
-    if need > free:
-        raise CacheError(
-            f"{cache}: {size(need)} are needed for what is missing, but {size(free)} are free on "
-            f"this disk. Free some, or give another --cache."
-        )
+    require_room(cache, need, advice="Free some, or give another --cache.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.commands.tables import probability
 from frozen_vqa.pipeline.errors import ConfigError, RunError
@@ -45,10 +46,8 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """
     require_table_ending(path)
     text = FORMS[path.suffix](cells(rows))
-    try:
+    with explain_write_errors(path, RunError):
         write_atomically(path, text.encode())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError
@@ -26,9 +27,7 @@ def score_command(
     )
     show_accuracy(accuracy, str(predictions))
     if per_question is not None:
-        try:
+        with explain_write_errors(per_question, MetricError):
             write_atomically(per_question, json.dumps(each).encode())
-        except OSError as error:
-            raise MetricError(f"{per_question}: cannot be written ({error.strerror})") from error
         console.print(f"percent of each question: {per_question}", soft_wrap=True)
     return accuracy.to_json()

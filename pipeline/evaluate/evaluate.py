@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -35,8 +36,8 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
-from frozen_vqa.pipeline.runs.run import Run, outcome, require_same_encoders
-from frozen_vqa.pipeline.runs.sealed_json import seal_json
+from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
+from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
 
 
@@ -162,7 +163,7 @@ def evaluate(
         _require_all_answered(cache, split, table)
         evaluation = _scored(evaluation, run.vocabulary, rules)
     _write(folder / "scores.json", seal_json(evaluation.to_json()))
-    if trained := outcome(run.path):
+    if trained := read_outcome(run.path):
         write_card(run.path, trained)
     return evaluation
 
@@ -214,10 +215,8 @@ def ceiling_scores(
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
+    with explain_write_errors(path, RunError):
         write_atomically(path, data)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import SplitTable
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.cache.manifest import Id
 from frozen_vqa.pipeline.batches.plan import plan_batches
@@ -47,10 +48,8 @@ def save_logits(
         RunError: if the file cannot be written.
     """
     record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
-    try:
+    with explain_write_errors(path, RunError):
         write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def load_logits(path: Path) -> tuple[np.ndarray, Sequence[Id], Sequence[str]]:

@@ -1,6 +1,5 @@
 """What stage one would cost, found out without writing anything: `extract-features --dry-run`."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.questions import TEXT_BATCH
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.console import console, duration, size
+from frozen_vqa.pipeline.system.disk import free_bytes
 
 
 def estimate(
@@ -35,8 +35,7 @@ def estimate(
         SourceError: if no picture at all can be read.
     """
     need = expected_bytes(plan, cache_spec(images, text, dtype))
-    there = next(p for p in [cache.absolute(), *cache.absolute().parents] if p.exists())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(cache)
     pixels = np.stack([images.pixels(_first_readable(source, plan))] * batch_size)
     lengths = sorted(plan.questions.values(), key=len)
     tokens = [lengths[len(lengths) // 2]] * min(TEXT_BATCH, len(lengths))

@@ -10,7 +10,6 @@ shard and batch is a function of the data and of what is stored already, never o
 the number of processes, so that an interrupted extraction ends in the same bytes.
 """
 
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -45,8 +44,8 @@ from frozen_vqa.pipeline.extract.questions import encode_questions
 from frozen_vqa.pipeline.extract.shard_queue import Shelf, Work, find_work
 from frozen_vqa.pipeline.extract.throughput import Extraction, log, measured
 from frozen_vqa.pipeline.sources.example import Source
-from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
+from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
@@ -230,15 +229,9 @@ def _image_shard(spec: CacheSpec, new: NewImages, origin: Mapping[str, Json]) ->
 
 
 def _require_room(cache: Path, work: Work, spec: CacheSpec) -> None:
-    """Refuse before the first hour of work what the disk cannot hold."""
     need = sum(len(chunk) for chunk in work.images.values()) * spec.image_row_bytes
     need += sum(len(chunk.tokens) for chunk in work.questions.values()) * spec.prefix_row_bytes
-    free = shutil.disk_usage(cache).free
-    if need > free:
-        raise CacheError(
-            f"{cache}: {size(need)} are needed for what is missing, but {size(free)} "
-            f"are free on this disk. Free some, give another --cache, or try --limit."
-        )
+    require_room(cache, need, advice="Free some, give another --cache, or try --limit.")
 
 
 def _write_splits(plan: Plan, writer: CacheWriter, origin: Mapping[str, Json]) -> None:

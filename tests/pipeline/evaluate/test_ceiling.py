@@ -10,7 +10,7 @@ import torch
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-from frozen_vqa.pipeline.runs.run import finish_run, load_run, outcome
+from frozen_vqa.pipeline.runs.run import finish_run, load_run, read_outcome
 from frozen_vqa.pipeline.train.loop import TrainResult
 from frozen_vqa.pipeline.train.sweep import sweep
 from frozen_vqa.pipeline.train.train import train
@@ -107,7 +107,7 @@ def test_the_command_returns_it(made: Made, tmp_path: Path) -> None:
 def test_a_run_of_before_can_still_be_read(made: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = trained(made, run)
-    old = outcome(run)
+    old = read_outcome(run)
     assert old is not None
     kept = {k: v for k, v in old.items() if k not in ("answers", "train_ceiling", "val_ceiling")}
     finish_run(run, FeatureCache(made.directory), kept)

@@ -122,7 +122,8 @@ def test_patience_ends_a_training(
     assert_weights(run, weights[best - 1])
     assert len(metrics(run)) == epochs
     said = (
-        f"run: ends after epoch 5, for none of the last {patience} was better than epoch {best}\n"
+        f"run: stops early after epoch 5, because none of the last {patience} was better than "
+        f"epoch {best}\n"
     )
     assert (said in capsys.readouterr().err) == (epochs < 6)
 
