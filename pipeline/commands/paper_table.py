@@ -46,7 +46,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """
     require_table_ending(path)
     text = FORMS[path.suffix](cells(rows))
-    with explain_write_errors(path, RunError):
+    with explain_write_errors(path, RunError, "Make room or give another --table."):
         write_atomically(path, text.encode())
 
 

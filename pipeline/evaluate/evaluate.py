@@ -215,7 +215,9 @@ def ceiling_scores(
 
 
 def _write(path: Path, data: bytes) -> None:
-    with explain_write_errors(path, RunError):
+    with explain_write_errors(
+        path, RunError, "Make room on its disk, or make its folder writable."
+    ):
         write_atomically(path, data)
 
 

@@ -48,7 +48,9 @@ def save_logits(
         RunError: if the file cannot be written.
     """
     record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
-    with explain_write_errors(path, RunError):
+    with explain_write_errors(
+        path, RunError, "Make room on its disk, or make its folder writable."
+    ):
         write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
 
 

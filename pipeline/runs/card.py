@@ -104,7 +104,7 @@ them.
 """
 
 
-def without_folders(name: str) -> str:
+def strip_folders(name: str) -> str:
     """Return the name of a model or data set, or only the last part of it if it is a path."""
     kind, colon, rest = name.rpartition(":")
     return kind + colon + (Path(rest).name if Path(rest).is_absolute() else rest)
@@ -142,10 +142,10 @@ def _percent(value: float | None) -> str:
 
 
 def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
-    rows = [("data set", without_folders(outcome.get("dataset") or "unknown"))]
+    rows = [("data set", strip_folders(outcome.get("dataset") or "unknown"))]
     for part, settings in description["encoders"].items():
         rows += [
-            (f"{part} {name}", without_folders(value) if isinstance(value, str) else str(value))
+            (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))
             for name, value in settings.items()
         ]
     rows.append(("features stored as", description["dtype"]))

@@ -4,13 +4,14 @@ RUN/environment.json is a list: the environment in which the training began, the
 in which it was resumed. It is meant for people; no command relies on it.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,10 @@ def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
     """Return the versions that are installed, without importing anything."""
-    found: dict[str, str | None] = {}
+    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 

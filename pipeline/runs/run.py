@@ -32,7 +32,7 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, kept_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, remove_card, without_folders
+from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
@@ -184,7 +184,7 @@ def publish_run(path: Path, target: Path) -> None:
     """
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
-        where[name] = without_folders(where[name] or "")
+        where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
             if (path / name).exists():

@@ -225,7 +225,7 @@ class _Pass:
             for line in head.loop.progress.metrics:
                 self.table.add(head.name, line)
         try:
-            with self.table.shown():
+            with self.table.show_live():
                 while left := self._finish_and_list_left():
                     number = min(head.loop.epochs for head in left)
                     here = [head for head in left if head.loop.epochs == number]
@@ -270,7 +270,7 @@ class _Pass:
                             with head.turn():
                                 head.loop.save()
         for head in heads:
-            with self._left_behind(head):
+            with self._isolate_failure(head):
                 head.loss = head.trainer.mean_loss()
 
     def _score(self, heads: Sequence[Head]) -> None:
@@ -283,14 +283,14 @@ class _Pass:
                 batch_size=self.first.config.batch_size,
             )
         for head, classes in zip(heads, predicted, strict=True):
-            with self._left_behind(head), head.turn():
+            with self._isolate_failure(head), head.turn():
                 head.loop.end_epoch(head.loss, head.trainer.accuracy_of(classes))
                 self.table.add(head.name, head.loop.progress.metrics[-1])
-        self.table.show()
+        self.table.print_lines()
 
     @contextmanager
-    def _left_behind(self, head: Head) -> Iterator[None]:
-        """Let the others continue if the block fails for this head."""
+    def _isolate_failure(self, head: Head) -> Iterator[None]:
+        """Let the other heads continue if the block fails for this one."""
         try:
             yield
         except NotFiniteError as error:

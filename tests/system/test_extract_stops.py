@@ -133,7 +133,7 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(
     images, text = Images(stop_at(0)), Text(stop_at(0))
 
     free_bytes(need - 1, monkeypatch)
-    with pytest.raises(CacheError, match=r"2\.1 kB are needed .* 2\.1 kB are free.*--limit"):
+    with pytest.raises(CacheError, match=r"need 2\.1 kB, but 2\.1 kB are free.*--limit"):
         run(tmp_path, images=images, text=text)
     assert set(files(tmp_path)) == {"cache.json", "cache.copy.json"}
     free_bytes(need, monkeypatch)
@@ -148,7 +148,7 @@ def test_only_what_is_missing_needs_room(tmp_path: Path, monkeypatch: pytest.Mon
     need = 2 * IMAGE_BYTES + len("new") * STATE_BYTES
 
     free_bytes(need - 1, monkeypatch)
-    with pytest.raises(CacheError, match=f"{need} B are needed for what is missing"):
+    with pytest.raises(CacheError, match=f"the missing features need {need} B"):
         run(tmp_path, "val", images=Images(stop_at(0)))
     free_bytes(need, monkeypatch)
     run(tmp_path, "val")

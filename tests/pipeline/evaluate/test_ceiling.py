@@ -61,9 +61,7 @@ def test_it_is_the_best_class_of_each_question(
     card = (run / "README.md").read_text()
     accuracy = f"{result.best_accuracy:.2f}"
     assert f"| val (in training) | {accuracy} |  | 63.33 |  | 2021 |\n" in card
-    assert "what the best of the answers for each question scores; on 'train' that is 70.00 %" in (
-        card
-    )
+    assert "score of the best answer for each question; on 'train' that is 70.00 %." in card
     for split, ceiling in zip(("train", "val"), means, strict=True):
         scored = evaluate(load_run(run, CPU), FeatureCache(made.directory), split)
         assert scored.ceiling == ceiling
@@ -116,4 +114,4 @@ def test_a_run_of_before_can_still_be_read(made: Made, tmp_path: Path) -> None:
     evaluate(load_run(run, CPU), FeatureCache(made.directory), "val")
     card = (run / "README.md").read_text()
     assert f"| val (in training) | {result.best_accuracy:.2f} |  |  |  | 2021 |\n" in card
-    assert "scores.\n" in card
+    assert "score of the best answer for each question.\n" in card

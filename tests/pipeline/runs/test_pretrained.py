@@ -14,7 +14,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig, VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, MARK, without_folders
+from frozen_vqa.pipeline.runs.card import CARD, MARK, strip_folders
 from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.train import train
@@ -186,5 +186,5 @@ def test_a_page_of_someone_else_stays(scenes: Made, tmp_path: Path) -> None:
         ("shapes:40", "shapes:40"),
     ],
 )
-def test_names_without_folders(name: str, shown: str) -> None:
-    assert without_folders(name) == shown
+def test_names_strip_folders(name: str, shown: str) -> None:
+    assert strip_folders(name) == shown
