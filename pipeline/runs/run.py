@@ -123,16 +123,13 @@ def read_digests(path: Path) -> dict[str, str]:
     Raises:
         RunError: if one cannot be read.
     """
-    found = {}
-    for name in MEANING:
-        try:
-            found[name] = digest((path / name).read_bytes())
-        except OSError as error:
-            raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). "
-                f"Restore it from a copy, or train the head again."
-            ) from error
-    return found
+    try:
+        return {name: digest((path / name).read_bytes()) for name in MEANING}
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be read ({error.strerror}). "
+            f"Restore it from a copy, or train the head again."
+        ) from error
 
 
 def encoder_settings(spec: CacheSpec) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def test_a_head_from_a_folder_is_that_of_the_run(
     assert torch.equal(logits(head), logits(load_run(tmp_path / "run", CPU).model))
     assert torch.equal(logits(head), logits(made))
     assert head.config == made.config
+    assert type(head) is VqaHead
+    assert all(p.requires_grad and p.device == CPU for p in head.parameters())
     assert not head.training
     assert capsys.readouterr().out == ""  # stdout is for --json
 
