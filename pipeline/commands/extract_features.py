@@ -41,7 +41,7 @@ def extract_command(
     rebuild: Sequence[str],
     dry_run: bool,
 ) -> dict[str, Any] | None:
-    """Run stage one, or say what it would do; None from all ranks of `torchrun` but the first."""
+    """Run stage one, or estimate it; None from all ranks of `torchrun` but the first."""
     place = choose_device(device)
     source = open_source(dataset, columns=columns or None)
     images = ImageEncoder(
@@ -74,7 +74,7 @@ def extract_command(
 
 
 def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
-    """Print what stage one is about to read."""
+    """Print the counts of pictures, questions and tokens before stage one reads them."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures\n"
@@ -87,7 +87,7 @@ def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
 
 
 def show_report(report: Report, cache: Path) -> None:
-    """Print what stage one has done."""
+    """Print the result of stage one."""
     encoded, total = report.images["encoded"], report.images["total"]
     if report.failures:
         pictures, questions = report.images["skipped"], report.questions["skipped"]

@@ -99,8 +99,7 @@ or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
 
 ## Licences
 
-The encoders and the data set have their own licences, which may also apply to what was trained on
-them.
+The encoders and the data set have their own licences, which may also apply to this head.
 """
 
 

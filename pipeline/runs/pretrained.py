@@ -1,7 +1,7 @@
 """A head from a run folder or from the Hub, and to the Hub: `from_pretrained`, `push_to_hub`.
 
-A repository on the Hub is a run folder without what belongs to this machine, so a downloaded head
-loads, answers and is checked as any run is.
+A repository on the Hub is a run folder without states, evaluations and names of local folders, so a
+downloaded head loads, answers and is checked as any run is.
 """
 
 import os
@@ -67,7 +67,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         return head.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Copy the run that the head was loaded from, without what belongs to this machine.
+        """Copy the run that the head was loaded from; see `publish_run`.
 
         Args:
             save_directory: A folder, made if need be.

@@ -42,7 +42,7 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content is not what was saved; the message continues "FILE: ".
+        ValueError: if its content has changed since; the message continues "FILE: ".
     """
     data = path.read_bytes()
     try:
@@ -161,7 +161,7 @@ class LastTwo:
         sync_directory(self.current.parent)
 
     def remove(self) -> None:
-        """Remove both, and what a killed process left of them."""
+        """Remove both, and leftovers of a killed process."""
         for path in (self.current, self.previous, self.coming):
             path.unlink(missing_ok=True)
             path.with_name(path.name + TEMPORARY).unlink(missing_ok=True)

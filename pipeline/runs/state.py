@@ -117,7 +117,7 @@ def has_state(run: Path) -> bool:
 
 
 def remove_state(run: Path) -> None:
-    """Remove the states of a run, and what a killed process left of them."""
+    """Remove the states of a run, and leftovers of a killed process."""
     files = state_files(run)
     files.remove()
     if files.current.parent.is_dir() and not any(files.current.parent.iterdir()):

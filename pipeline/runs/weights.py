@@ -75,7 +75,7 @@ def save_weights(run: Path, weights: Weights) -> None:
 
 
 def remove_weights(run: Path) -> None:
-    """Remove all weights of a run, and what a killed process left of them."""
+    """Remove all weights of a run, and leftovers of a killed process."""
     weight_files(run).remove()
 
 
@@ -106,7 +106,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content is not what was saved.
+        ValueError: if its content has changed since it was saved.
     """
     tensors, record = read_sealed(path, "weights")
     try:

@@ -86,13 +86,13 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
+def progress(title: str, total: int) -> Iterator[Advance]:
     """Show the progress of a long loop; yields the function to call after each step."""
     if not console.is_terminal:
-        yield _plain_lines(what, total)
+        yield _plain_lines(title, total)
         return
     with progress_bar() as bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(title, total=total, note="")
 
         def advance(count: int = 1, *, note: str = "") -> None:
             bar.update(task, advance=count, note=note)
@@ -100,7 +100,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _plain_lines(what: str, total: int) -> Advance:
+def _plain_lines(title: str, total: int) -> Advance:
     started = last = time.monotonic()
     done = 0
 
@@ -114,6 +114,6 @@ def _plain_lines(what: str, total: int) -> Advance:
         rate = done / max(now - started, 1e-9)
         left = f", {duration((total - done) / rate)} left" if 0 < done < total else ""
         tail = f", {note}" if note else ""
-        console.print(f"{what}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", soft_wrap=True)
+        console.print(f"{title}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", soft_wrap=True)
 
     return advance

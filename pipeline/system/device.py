@@ -83,8 +83,8 @@ def _cpu_has_bfloat16() -> bool:
 def use_cores() -> None:
     """Let torch use as many threads as this process may keep busy.
 
-    By default it counts the machine's cores, of which a container may have few. Threads that share
-    a core wait for each other in every operation.
+    By default it counts the machine's cores, but a container may have only some of them. Threads
+    that share a core wait for each other in every operation.
     """
     if "OMP_NUM_THREADS" not in os.environ and usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())

@@ -1,4 +1,4 @@
-"""Whether a disk has room for what is to be written to it."""
+"""Checks the free room on a disk before anything is written to it."""
 
 import shutil
 from pathlib import Path

@@ -119,7 +119,7 @@ def torchrun_ranks() -> Iterator[Ranks]:
             sys.exit(1)
         if _lost_contact(error):
             raise PipelineError(
-                "another rank was killed, or its machine is gone. To go on, run the same torchrun "
+                "another rank was killed, or its machine is gone. To resume, run the same torchrun "
                 "command again, train-head with --resume."
             ) from error
         raise

@@ -2,10 +2,9 @@
 
 At the end of an epoch the loop writes a state first, then the best weights, then metrics.jsonl,
 each whole or not at all. The state holds the weights of that epoch and every line of metrics.jsonl,
-so it alone decides how far a training is: a resume writes what a kill prevented after the state,
-and takes back what is ahead of it. At most one epoch's weights are saved after a state, so the two
-weight files always include the best weights of both states. The outcome is written last; then the
-states are removed.
+so it alone decides how far a training is: a resume brings the other files to the state, forwards or
+back. At most one epoch's weights are saved after a state, so the two weight files always include
+the best weights of both states. The outcome is written last; then the states are removed.
 """
 
 import textwrap

@@ -1,4 +1,4 @@
-"""Checks that a training resumes as it began, and brings a run to what its state says.
+"""Checks that a training resumes as it began, and makes the files of a run agree with its state.
 
 A cache is known by the parts of it that a training reads: the encoders' settings, the tables of its
 two splits, and the shards up to the last row that these use. A cache that was moved, or extended
@@ -60,7 +60,7 @@ def fingerprint_training(
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
-    """Return what pins every number that a training on these splits reads, by name."""
+    """Return digests of every number that a training on these splits reads, by name."""
     manifest, tables = cache.manifest, splits.values()
     images = max(int(table.image_rows.max()) for table in tables)
     questions = max(int(table.question_rows.max()) for table in tables)
@@ -181,7 +181,7 @@ def require_same_answers(run: Path, asked: Vocabulary, config: TrainConfig) -> N
 
 
 def reconcile_run(run: Path, state: TrainState) -> None:
-    """Bring metrics.jsonl and the best weights to what a state says.
+    """Make metrics.jsonl and the best weights agree with a state.
 
     Raises:
         RunError: if the best weights are lost, or the folder cannot be written.

@@ -41,7 +41,7 @@ SHARED = (
     "group_by_image",
     "order_seed",
 )
-"""Settings that decide which questions make a batch and a step, and what their targets are."""
+"""Settings that decide which questions make a batch and a step, and which targets they have."""
 
 NAME = re.compile(r"\w[\w.,=+-]{0,149}")
 """A head's name is that of its run folder."""

@@ -55,13 +55,13 @@ class SweepTable:
             yield
 
     @contextmanager
-    def progress(self, what: str, order: Order) -> Iterator[Advance]:
+    def progress(self, title: str, order: Order) -> Iterator[Advance]:
         """Show the progress of an epoch; yields the function to call after each batch."""
         if not console.is_terminal:
-            with progress(what, order.questions) as advance:
+            with progress(title, order.questions) as advance:
                 yield advance
             return
-        task = self._bar.add_task(what, total=order.questions, note="")
+        task = self._bar.add_task(title, total=order.questions, note="")
         yield lambda count=1: self._bar.update(task, advance=count)
         self._bar.remove_task(task)
 

@@ -2,7 +2,7 @@
 
 `loss` and `learning_rate` belong to each step, `accuracy` to each epoch; all count steps. Losses
 stay on the device until a state is saved or an epoch ends, so that no step waits for a GPU. After a
-resume TensorBoard hides what a killed process had written after the state. Only the first rank
+resume TensorBoard hides the points that a killed process wrote after the state. Only the first rank
 writes; a step's loss is then that of its own part of the batch.
 """
 

@@ -218,7 +218,7 @@ class Trainer:
         return self.ranks.total(losses)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what `restore` needs beside the counters; see `pipeline/runs/state.py`.
+        """Return the tensors that `restore` needs beside the counters; see `pipeline/runs/state.py`.
 
         All ranks have to call it.
         """
