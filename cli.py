@@ -191,7 +191,7 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
-    from frozen_vqa.pipeline.commands.extract_features import sweep_command, train_command
+    from frozen_vqa.pipeline.commands.train_head import TrainRequest, train_command
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -216,21 +216,20 @@ def train_head(
         "train_split": train_split,
         "val_split": val_split,
     }
-    how: dict[str, Any] = {
-        "cache": cache,
-        "run": run,
-        "settings": settings,
-        "overwrite": overwrite,
-        "resume": resume,
-        "residency": residency,
-        "tensorboard": tensorboard,
-        "device": device,
-    }
-    if sweep:
-        result = sweep_command(file=sweep, **how)
-        _finish(result, as_json, left_out=bool(result["failed"]))
-    elif trained := train_command(config=config, **how):  # None from all ranks but the first
-        _finish(trained, as_json)
+    request = TrainRequest(
+        cache=cache,
+        run=run,
+        config=config,
+        sweep=sweep,
+        settings=settings,
+        overwrite=overwrite,
+        resume=resume,
+        residency=residency,
+        tensorboard=tensorboard,
+        device=device,
+    )
+    if result := train_command(request):  # None from all ranks of torchrun but the first
+        _finish(result, as_json, left_out=bool(result.get("failed")))
 
 
 @app.command()
@@ -321,7 +320,7 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer one question about one picture with a trained head."""
-    from frozen_vqa.pipeline.commands.extract_features import ask_command
+    from frozen_vqa.pipeline.commands.ask import ask_command
 
     _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
 

@@ -26,7 +26,6 @@ from rich.table import Table
 
 from frozen_vqa.cache.memory import aligned_empty
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.machine import usable_cores
 
 Json = dict[str, Any]
 
@@ -41,6 +40,13 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 
 class MeasurementError(Exception):
     """A measurement's process failed or printed no JSON."""
+
+
+def usable_cores() -> int:
+    """Return what `pipeline.system.device` says; imported late, because torch takes memory."""
+    from frozen_vqa.pipeline.system import device
+
+    return device.usable_cores()
 
 
 def machine() -> Json:

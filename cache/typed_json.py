@@ -11,7 +11,7 @@ T = TypeVar("T")
 def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
     """Return `kind(**body)` once each value proved to be of its field's type.
 
-    Items of lists and mappings are not checked.
+    A whole number counts as a float. Items of lists and mappings are not checked.
 
     Raises:
         TypeError: if a field is missing, unknown, or of another type.
@@ -20,6 +20,8 @@ def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
     for entry in fields(kind):  # type: ignore[arg-type]
         origin = get_origin(entry.type)
         needed = entry.type if origin in (None, UnionType) else origin
+        if needed is float:
+            needed = float | int
         if not isinstance(getattr(made, entry.name), needed):  # type: ignore[arg-type]
             raise TypeError(f"{entry.name!r} is {getattr(made, entry.name)!r:.60}")
     return made

@@ -13,7 +13,7 @@ from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.system.device import keep_freed_memory, use_cores
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
-from frozen_vqa.pipeline.train.trainer import Trainer, build_trainer, untrained_head
+from frozen_vqa.pipeline.train.trainer import Trainer, build_untrained_head
 
 EASY_VQA = Path(__file__).parents[2] / "examples" / "easy_vqa.toml"
 
@@ -49,12 +49,12 @@ def new_trainer(data: TrainData, config: TrainConfig, device: torch.device) -> T
     keep_freed_memory()
     use_cores()
     features = Features(data.cache, residency="auto", device=device)
-    return build_trainer(features, data, config=config)
+    return Trainer(features, data, config=config)
 
 
 def first_head(data: TrainData, config: TrainConfig) -> VqaModel:
     """Return the head with the first weights that our trainer has for this seed."""
-    return untrained_head(data.cache.spec, len(data.vocabulary), config)
+    return build_untrained_head(data.cache.spec, len(data.vocabulary), config)
 
 
 def _rows(split: SplitTable, rows: np.ndarray) -> SplitTable:

@@ -64,7 +64,7 @@ class Ours:
         """See `Runner`."""
         trainer = self._trainer
         sizes = [sum(map(len, grid)) for grid in trainer.plan(number)]
-        return trainer.epoch(number, lambda: after_step(sizes[trainer.batch - 1]))
+        return trainer.epoch(number, lambda: after_step(sizes[trainer.counters.batch - 1]))
 
     def accuracy(self) -> float:
         """See `Runner`."""

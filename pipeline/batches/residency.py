@@ -18,7 +18,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.memory import ResidentImages
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
-from frozen_vqa.pipeline.system.machine import free_memory
+from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]

@@ -1,4 +1,4 @@
-"""One picture and one question through the frozen encoders and a trained head."""
+"""The `ask` command: one picture and one question through the encoders and a trained head."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,29 @@ from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
-from frozen_vqa.pipeline.runs.run import Run
-from frozen_vqa.pipeline.system.device import encoder_dtype
+from frozen_vqa.pipeline.runs.run import Run, load_run
+from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+
+
+def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
+    """Answer one question about one picture."""
+    chosen = choose_device(device)
+    answers = ask(load_run(run, chosen), image, question, top=top, device=chosen)
+    for answer, probability in answers:
+        console.print(f"{100 * probability:5.1f} %  {answer}", markup=False)
+    return {
+        "question": question,
+        "image": str(image),
+        "answers": [{"answer": a, "probability": round(p, 6)} for a, p in answers],
+    }
 
 
 def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders whose features the head was trained on.
 
     Raises:
-        ModelError: if one cannot be had.
+        ModelError: if one cannot be loaded.
         RunError: if it is no longer the same checkpoint.
     """
     vision, text = run.encoders["vision"], run.encoders["text"]

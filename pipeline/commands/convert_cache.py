@@ -9,7 +9,7 @@ from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache
 from frozen_vqa.cache.convert import convert_shard, converted_spec, copy_splits, shards_left
 from frozen_vqa.cache.manifest import ShardKind, ShardRecord
 from frozen_vqa.pipeline.system.console import console, duration, progress, size
-from frozen_vqa.pipeline.system.machine import require_free_space
+from frozen_vqa.pipeline.system.disk import require_room
 
 
 def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     with CacheWriter(cache, spec) as writer:
         left = shards_left(features, writer)
         advice = "Free some, or give another --cache."
-        require_free_space(cache, _feature_bytes(left, spec), advice)
+        require_room(cache, _feature_bytes(left, spec), advice=advice)
         if left:
             with progress("convert, bytes", sum(record.bytes for _, record in left)) as advance:
                 for kind, record in left:

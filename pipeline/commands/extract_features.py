@@ -1,16 +1,11 @@
-"""What the commands of `cli.py` do: put the parts together, show people what came out."""
+"""The `extract-features` command: run stage one, and show its plan and its result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.pipeline.batches.residency import Residency
-from frozen_vqa.pipeline.commands.tables import show_sweep
-from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.extract.batch_size import default_batch_size
 from frozen_vqa.pipeline.extract.estimate import estimate
 from frozen_vqa.pipeline.extract.extract import Report, extract
@@ -18,15 +13,10 @@ from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
-from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
-from frozen_vqa.pipeline.train.resume import asked_config
-from frozen_vqa.pipeline.train.sweep import sweep
-from frozen_vqa.pipeline.train.sweep_config import load_sweep
-from frozen_vqa.pipeline.train.train import train
 
 SHOWN_FAILURES = 5
 OTHER_BYTES = (
@@ -136,95 +126,3 @@ def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str,
             f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}", soft_wrap=True
         )
     return {"cache": str(cache), "rebuilt": list(rebuilt)}
-
-
-def train_command(
-    *,
-    cache: Path,
-    run: Path,
-    config: Path | None,
-    settings: Mapping[str, Any],
-    overwrite: bool,
-    resume: bool,
-    residency: Residency,
-    tensorboard: bool,
-    device: str,
-) -> dict[str, Any] | None:
-    """Run stage two, or go on with it; None from all ranks of `torchrun` but the first."""
-    with torchrun_ranks() as ranks:
-        asked = asked_config(run, config, settings) if resume else load_config(config, settings)
-        result = train(
-            cache,
-            run,
-            config=asked,
-            device=choose_device(device),
-            residency=residency,
-            overwrite=overwrite,
-            resume=resume,
-            tensorboard=tensorboard,
-            ranks=ranks,
-        )
-    if not ranks.lead:
-        return None
-    console.print(
-        f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
-        f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
-        f"questions/s, {100 * result.data_wait_fraction:.1f} % of it waiting for data, "
-        f"{duration(result.seconds)}",
-        soft_wrap=True,
-    )
-    return asdict(result)
-
-
-def sweep_command(
-    *,
-    cache: Path,
-    run: Path,
-    file: Path,
-    settings: Mapping[str, Any],
-    overwrite: bool,
-    resume: bool,
-    residency: Residency,
-    tensorboard: bool,
-    device: str,
-) -> dict[str, Any]:
-    """Train the heads of a file in one pass, or go on with them."""
-    with torchrun_ranks() as ranks:
-        if ranks.world > 1:
-            raise ConfigError(
-                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
-                f"leave one of the two out"
-            )
-        result = sweep(
-            cache,
-            run,
-            heads=load_sweep(file, settings),
-            device=choose_device(device),
-            residency=residency,
-            overwrite=overwrite,
-            resume=resume,
-            tensorboard=tensorboard,
-        )
-    show_sweep(result)
-    heads = [{"name": name, **asdict(head)} for name, head in result.heads.items()]
-    return {
-        "run": str(run),
-        "heads": heads,
-        "failed": dict(result.failed),
-        "seconds": result.seconds,
-    }
-
-
-def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
-    """Answer one question about one picture."""
-    from frozen_vqa.pipeline.commands.ask import ask
-
-    place = choose_device(device)
-    answers = ask(load_run(run, place), image, question, top=top, device=place)
-    for answer, probability in answers:
-        console.print(f"{100 * probability:5.1f} %  {answer}", markup=False)
-    return {
-        "question": question,
-        "image": str(image),
-        "answers": [{"answer": a, "probability": round(p, 6)} for a, p in answers],
-    }

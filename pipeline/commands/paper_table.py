@@ -45,7 +45,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """
     require_table_ending(path)
     text = FORMS[path.suffix](fill_cells(rows))
-    with explain_write_errors(path, RunError, "Give another --table."):
+    with explain_write_errors(path, RunError, "Make room or give another --table."):
         write_atomically(path, text.encode())
 
 

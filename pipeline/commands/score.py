@@ -27,7 +27,8 @@ def score_command(
     )
     show_accuracy(accuracy, str(predictions))
     if per_question is not None:
-        with explain_write_errors(per_question, MetricError, "Give another --per-question."):
+        advice = "Make room or give another --per-question."
+        with explain_write_errors(per_question, MetricError, advice):
             write_atomically(per_question, json.dumps(each).encode())
         console.print(f"percent of each question: {per_question}", soft_wrap=True)
     return accuracy.to_json()

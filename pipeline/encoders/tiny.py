@@ -14,6 +14,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ModelError
 
 NAME = "tiny"
@@ -50,14 +51,10 @@ def tiny_checkpoint(part: str) -> Path:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = caches / "frozen-vqa" / f"{NAME}-{RECIPE}"
     if not folder.exists():
-        try:
+        advice = "Set XDG_CACHE_HOME to a folder that you can write, for the tiny encoders."
+        with explain_write_errors(folder.parent, ModelError, advice):
             folder.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        except OSError as error:
-            raise ModelError(
-                f"{folder.parent}: the tiny encoders cannot be written there ({error.strerror}); "
-                f"set XDG_CACHE_HOME to a folder that you may write to"
-            ) from error
         try:
             _build(scratch)
             with suppress(OSError):  # another process was faster; its folder holds the same files

@@ -35,8 +35,8 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
-from frozen_vqa.pipeline.runs.run import Run, outcome, require_same_encoders
-from frozen_vqa.pipeline.runs.sealed_json import seal_json
+from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
+from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
 
 
@@ -155,7 +155,7 @@ def evaluate(
         _require_all_answered(cache, split, table)
         evaluation = _score(evaluation, run.vocabulary, rules)
     _write(folder / "scores.json", seal_json(evaluation.to_json()))
-    if trained := outcome(run.path):
+    if trained := read_outcome(run.path):
         write_card(run.path, trained)
     return evaluation
 

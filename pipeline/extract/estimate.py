@@ -1,6 +1,5 @@
 """The cost of an extraction, found without writing anything: `extract-features --dry-run`."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
 from frozen_vqa.pipeline.system.console import console, duration, size
+from frozen_vqa.pipeline.system.disk import free_bytes
 
 
 def estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[str, Any]:
@@ -20,8 +20,7 @@ def estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[s
     """
     plan, images, text = encoder.plan, encoder.images, encoder.text
     need = plan.feature_bytes(encoder.spec)
-    folder = next(p for p in [cache.absolute(), *cache.absolute().parents] if p.exists())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(cache)
     pixels = np.stack([encoder.decoder.decode_first(plan.images).pixels] * batch_size)
     questions = sorted(plan.questions.values(), key=len)
     tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))

@@ -50,7 +50,7 @@ from frozen_vqa.pipeline.extract.throughput import (
 )
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
-from frozen_vqa.pipeline.system.machine import require_free_space
+from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
@@ -175,7 +175,7 @@ class _Extraction:
         self.ranks.wait()  # until all have read the cache, because the first rank will change it
         if self.writer:
             advice = "Free some, give another --cache, or try --limit."
-            require_free_space(self.cache, work.feature_bytes(self.encoder.spec), advice)
+            require_room(self.cache, work.feature_bytes(self.encoder.spec), advice=advice)
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.images, work.image_rows, self.cache, self.before)
         throughput = self._encode(work)

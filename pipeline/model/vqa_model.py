@@ -20,7 +20,6 @@ from frozen_vqa.pipeline.model.layers import MERGES, CoAttentionLayer, Merge
 from frozen_vqa.pipeline.model.patch_features import Patches, normalised
 from frozen_vqa.pipeline.model.pooling import POOLINGS, Pooling, PoolingKind
 from frozen_vqa.pipeline.model.prefix_index import Words
-from frozen_vqa.pipeline.runs.pretrained import Pretrained
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -162,7 +161,7 @@ class Place(nn.Module):
         return patches + (self.rows[:, None] + self.columns[None]).flatten(0, 1)
 
 
-class VqaModel(Pretrained):
+class VqaModel(nn.Module):
     """Projections, fusion and answer head.
 
     Args:

@@ -1,6 +1,6 @@
 """The model card of a run: README.md, from the run's own settings and figures.
 
-`train-head` writes it when a training is finished, `evaluate` writes it again. It names no folder
+`train-head` writes it at the end of a training, and `evaluate` writes it again. It names no folder
 of this machine and no time, so that the same training leaves the same card.
 """
 
@@ -11,30 +11,30 @@ from typing import Any
 
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.config import kept_config
-from frozen_vqa.pipeline.runs.sealed_json import unseal_json
-from frozen_vqa.pipeline.runs.weights import writing
+from frozen_vqa.pipeline.runs.sealed import unseal_json
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 
 CARD = "README.md"
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
 
 
 def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
-    """Write the card of a trained head, unless a README.md of someone else is there.
+    """Write the card of a trained head, unless the folder has a README.md of someone else.
 
     Args:
         run: The run folder.
-        outcome: What is recorded of the training; see `pipeline.runs.run.finish_run`.
+        outcome: The recorded outcome of the training; see `pipeline.runs.run.finish_run`.
 
     Raises:
         RunError: if it cannot be written.
     """
     if _ours(run / CARD):
-        with writing(run):
-            write_atomically(run / CARD, card(run, outcome).encode())
+        with explain_run_write_errors(run):
+            write_atomically(run / CARD, render_card(run, outcome).encode())
 
 
 def remove_card(run: Path) -> None:
-    """Remove the card of a run that is to be replaced."""
+    """Remove the card of a run before the run is replaced."""
     if _ours(run / CARD):
         (run / CARD).unlink(missing_ok=True)
 
@@ -47,7 +47,7 @@ def _ours(path: Path) -> bool:
     return MARK.encode() in found or not found.strip()
 
 
-def card(run: Path, outcome: Mapping[str, Any]) -> str:
+def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     description = json.loads((run / "config.json").read_bytes())
     config = kept_config(run)
@@ -61,28 +61,28 @@ pipeline_tag: visual-question-answering
 
 {outcome["trainable_parameters"]:,} trained parameters choose among \
 {description["model"]["answers"]:,} answers. They read features of two frozen encoders, which are
-not part of this.
+not in this folder.
 
 ## Accuracy
 
 {_accuracies(run, config.val_split, outcome)}
 
-The split {config.val_split!r} chose the epoch that is kept: {outcome["best_epoch"]} of \
-{outcome["epochs"]}. The ceiling is what the best of the answers for each question scores\
+These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
+{config.val_split!r}. The ceiling is the score of the best answer for each question\
 {_on_training(config.train_split, outcome)}.
 
 ## Trained on
 
 {_encoders(description, outcome)}
 
-From a cache of these features (`frozen-vqa extract-features`), this trains it again:
+This command trains it again from a cache of these features (`frozen-vqa extract-features`):
 
 ```
 frozen-vqa train-head --cache CACHE --run RUN --config config.toml
 ```
 
-`config.toml` holds every setting; versions, device and digests of the cache are in
-`environment.json`.
+`config.toml` holds every setting; `environment.json` holds versions, device and digests of the
+cache.
 
 ```toml
 {config.to_toml()}```
@@ -90,28 +90,27 @@ frozen-vqa train-head --cache CACHE --run RUN --config config.toml
 ## Use
 
 ```python
-from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa import VqaHead
 
-head = VqaModel.from_pretrained("FOLDER OR REPOSITORY")
+head = VqaHead.from_pretrained("FOLDER OR REPOSITORY")
 ```
 
 or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
 
 ## Licences
 
-The encoders and the data set have licences of their own, which may bind what was trained on them.
+The encoders and the data set have their own licences, which may also apply to this head.
 """
 
 
-def without_folders(name: str) -> str:
-    """Return the name of a model or data set, and of a path its last part alone."""
+def strip_folders(name: str) -> str:
+    """Return the name of a model or data set, or only the last part of it if it is a path."""
     kind, colon, rest = name.rpartition(":")
     return kind + colon + (Path(rest).name if Path(rest).is_absolute() else rest)
 
 
 def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
-    in_training = f"{outcome['best_accuracy']:.2f}"
-    ceiling = _percent(outcome.get("val_ceiling"))
+    in_training, ceiling = f"{outcome['best_accuracy']:.2f}", _percent(outcome.get("val_ceiling"))
     rows = [(f"{val_split} (in training)", in_training, "", ceiling, "", outcome["metric"])]
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
@@ -142,10 +141,10 @@ def _percent(value: float | None) -> str:
 
 
 def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
-    rows = [("data set", without_folders(outcome.get("dataset") or "unknown"))]
+    rows = [("data set", strip_folders(outcome.get("dataset") or "unknown"))]
     for part, settings in description["encoders"].items():
         rows += [
-            (f"{part} {name}", without_folders(value) if isinstance(value, str) else str(value))
+            (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))
             for name, value in settings.items()
         ]
     rows.append(("features stored as", description["dtype"]))

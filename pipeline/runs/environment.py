@@ -1,23 +1,24 @@
-"""What a training ran with: versions, machine, revision of the code around it, and the cache.
+"""The environment of a training: versions, machine, revision of the code around it, and the cache.
 
-RUN/environment.json is a list: the environment in which the training began, and after it each other
-one in which it was resumed. Nothing reads it but people.
+RUN/environment.json is a list: the environment in which the training began, then each different one
+in which it was resumed. It is meant for people; no command relies on it.
 """
 
-import importlib.metadata
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from frozen_vqa.cache.files import write_atomically
-from frozen_vqa.pipeline.runs.weights import writing
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 
 ENVIRONMENT = "environment.json"
 PACKAGES = ("frozen-vqa", "torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
@@ -29,24 +30,26 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
 
     Args:
         run: The run folder.
-        device: On which it trains.
-        cache: What pins the numbers that it reads; see `pipeline.train.resume.fingerprint`.
+        device: The device that trains.
+        cache: Pins the numbers that it reads; see `pipeline.train.resume.fingerprint_cache`.
+
+    Raises:
+        RunError: if the file cannot be written.
     """
-    now = environment(device, cache)
+    now = describe_environment(device, cache)
     try:
         noted = json.loads((run / ENVIRONMENT).read_bytes())
     except (OSError, ValueError, RecursionError):
         noted = []
-    if not isinstance(noted, list):
-        noted = []
+    noted = noted if isinstance(noted, list) else []
     if noted[-1:] != [now]:
-        with writing(run):
+        with explain_run_write_errors(run):
             text = json.dumps([*noted, now], indent=1, ensure_ascii=False)
             write_atomically(run / ENVIRONMENT, text.encode())
 
 
-def environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values for JSON; what cannot be found out is None."""
+def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values for JSON; an unknown value is None."""
     on_gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),
@@ -63,18 +66,16 @@ def environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
     """Return the versions that are installed, without importing anything."""
-    found: dict[str, str | None] = {}
+    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 
 @lru_cache(maxsize=1)
 def git_revision(folder: Path) -> str | None:
-    """Return the commit of the checkout that a folder is in, with "-dirty" if files differ from it.
+    """Return the commit of a folder's checkout, with "-dirty" if files differ from it.
 
     None if there is none, or git is missing or takes longer than `GIT_SECONDS`.
     """
@@ -83,7 +84,7 @@ def git_revision(folder: Path) -> str | None:
         found = subprocess.run(
             command,
             cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it only looks
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it writes nothing
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,23 +1,24 @@
 """A head from a run folder or from the Hub, and to the Hub: `from_pretrained`, `push_to_hub`.
 
-A repository on the Hub is a run folder without what belongs to this machine, so that what is
-downloaded loads, answers and is checked as any run is.
+A repository on the Hub is a run folder without states, evaluations and names of local folders, so a
+downloaded head loads, answers and is checked as any run is.
 """
 
 import os
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
-from torch import nn
 
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.runs.run import load_run, publish_run
 from frozen_vqa.pipeline.runs.weights import load_weights
 
 
-class Pretrained(PyTorchModelHubMixin, nn.Module):
-    """What a head gets from the Hub's library.
+class VqaHead(PyTorchModelHubMixin, VqaModel):
+    """A head that the Hub's library can load, save and push.
 
     Attributes:
         folder: The run that it was loaded from; None for a new head.
@@ -37,7 +38,7 @@ class Pretrained(PyTorchModelHubMixin, nn.Module):
         revision: str | None = None,
         map_location: str = "cpu",
     ) -> Self:
-        """Return the head of a run, in eval mode: the one that `load_run` returns.
+        """Return the head of a run, in eval mode, with the weights that `load_run` loads.
 
         Args:
             pretrained_model_name_or_path: A run folder, or the name of a repository on the Hub.
@@ -45,50 +46,49 @@ class Pretrained(PyTorchModelHubMixin, nn.Module):
             map_location: The device to load it to.
 
         Raises:
-            RunError: if the folder is no run, or a file is not what was saved.
+            RunError: if the folder is no run, or a file is not the one that was saved.
             huggingface_hub.errors.HfHubHTTPError: if there is no such repository.
         """
-        from frozen_vqa.pipeline.runs.run import load_run  # which imports the model
-
-        place = str(pretrained_model_name_or_path)
-        if not os.path.isdir(place):
-            place = snapshot_download(
-                place,
+        folder = str(pretrained_model_name_or_path)
+        if not os.path.isdir(folder):
+            folder = snapshot_download(
+                folder,
                 force_download=force_download,
                 token=token,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
                 revision=revision,
             )
-        model = load_run(Path(place), torch.device(map_location)).model
-        model.folder = Path(place)
-        return cast(Self, model)
+        loaded = load_run(Path(folder), torch.device(map_location)).model
+        with torch.device("meta"):  # the loaded tensors become its own
+            head = cls(loaded.config)
+        head.load_state_dict(loaded.state_dict(), assign=True)
+        head.folder = Path(folder)
+        return head.eval()
 
-    def save_pretrained(self, save_directory: str | Path, **how: Any) -> str | None:
-        """Copy the run that the head was loaded from, without what belongs to this machine.
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Copy the run that the head was loaded from; see `publish_run`.
 
         Args:
             save_directory: A folder, made if need be.
-            how: As in `huggingface_hub`.
+            options: As in `huggingface_hub`.
 
         Raises:
-            RunError: if it was loaded from none, was changed since, or is to be saved over it.
+            RunError: if it was not loaded from a run, was changed since, or would replace its run.
         """
-        if self.folder is None or not self._is_that_of(self.folder):
+        if self.folder is None or not self._has_weights_of(self.folder):
             raise RunError(
                 "this head is not that of a run, so nothing says what its answers mean; load one "
-                "with VqaModel.from_pretrained(RUN) and save that"
+                "with VqaHead.from_pretrained(RUN) and save that"
             )
         if Path(save_directory).resolve() == self.folder.resolve():
             raise RunError(f"{self.folder}: the head was loaded from here; save it elsewhere")
-        return super().save_pretrained(save_directory, **how)
+        return super().save_pretrained(save_directory, **options)
 
-    def _is_that_of(self, run: Path) -> bool:
+    def _has_weights_of(self, run: Path) -> bool:
         saved, mine = load_weights(run).tensors, self.state_dict()
         return all(torch.equal(mine[name].cpu(), tensor) for name, tensor in saved.items())
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from frozen_vqa.pipeline.runs.run import publish_run
-
-        assert self.folder is not None  # save_pretrained has seen to it
+        assert self.folder is not None  # save_pretrained makes sure of it
         publish_run(self.folder, save_directory)

@@ -3,15 +3,15 @@
     RUN/config.toml     every setting, resolved     RUN/model.safetensors   the best weights
     RUN/config.json     shapes and encoders         RUN/answers.json        the vocabulary
     RUN/metrics.jsonl   one line per epoch          RUN/run.json            cache and outcome
-    RUN/environment.json   what it ran with (`pipeline/runs/environment.py`)
+    RUN/environment.json   versions and machine (`pipeline/runs/environment.py`)
     RUN/tensorboard/    on request (`pipeline/train/tensorboard.py`)
-    RUN/state/          while it trains: where to go on (`pipeline/runs/state.py`)
-    RUN/evaluation/     what `evaluate` wrote
+    RUN/state/          during training: where to resume (`pipeline/runs/state.py`)
+    RUN/evaluation/     results of `evaluate`
     RUN/README.md       the model card (`pipeline/runs/card.py`)
 
-Nothing here is a pickle, and nothing that is loaded can run code. Nothing that is loaded can have
-changed either: the weights carry a digest of themselves and of the three files that say what they
-mean (`pipeline/runs/weights.py`), and run.json, which is written last, carries its own.
+No file is a pickle, and no file that is loaded can run code. Every file of a run that a command
+relies on is checked against a digest: the weights carry a digest of themselves and of the three
+files that say what they mean (`pipeline/runs/weights.py`); run.json, written last, carries its own.
 """
 
 import json
@@ -32,15 +32,21 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, kept_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, remove_card, without_folders
+from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
-from frozen_vqa.pipeline.runs.sealed_json import json_bytes, seal_json, unseal_json
+from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
-from frozen_vqa.pipeline.runs.weights import CURRENT, Weights, load_weights, remove_weights, writing
+from frozen_vqa.pipeline.runs.weights import (
+    CURRENT,
+    Weights,
+    explain_run_write_errors,
+    load_weights,
+    remove_weights,
+)
 
 FORMAT = 5
 MEANING = ("config.toml", "config.json", ANSWERS)
-"""Files without which the weights are only numbers."""
+"""The files that say what the weights mean."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,11 @@ class Run:
     Attributes:
         path: The run folder.
         config: Settings of the training.
-        model: The best weights, on the device, in eval mode.
+        model: The head with its best weights, on the device, in eval mode.
         vocabulary: The answers of its classes.
         encoders: Settings of the encoders whose features it was trained on.
         dtype: How the cache stored these features.
-        cache: The cache it was trained from.
+        cache: The cache from which it was trained.
     """
 
     path: Path
@@ -75,16 +81,17 @@ def start_run(
     cache: FeatureCache,
     overwrite: bool,
 ) -> dict[str, str]:
-    """Make a run folder, write everything but weights, and return the digests to save with those.
+    """Make a run folder with everything but weights; return the digests to save with the weights.
 
     Raises:
-        RunError: if the folder holds a run already and `overwrite` was not asked for.
+        RunError: if the folder holds a run already and `overwrite` is not set, or if the folder
+            cannot be written.
     """
     if not overwrite:
         require_free(path)
-    with writing(path):
+    with explain_run_write_errors(path):
         make_directory(path)
-        remove_state(path)  # first, for it must not outlive what belongs to it
+        remove_state(path)  # first, because it must not outlive the files that belong to it
         remove_weights(path)
         remove_card(path)
         for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
@@ -94,49 +101,46 @@ def start_run(
         write_atomically(path / "config.toml", config.kept().to_toml().encode())
         vocabulary.save(path / ANSWERS)
         description: dict[str, Any] = {"format": FORMAT, "model": model.to_dict()}
-        description |= {"encoders": encoders(cache.spec), "dtype": cache.spec.dtype}
+        description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
         where = {"cache": str(cache.directory.resolve())}
         write_atomically(path / "run.json", seal_json(where))
-        return digests(path)
+        return read_digests(path)
 
 
 def require_free(path: Path) -> None:
     """Raise `RunError` if there is a run in a folder."""
     if (path / "config.json").exists():
         raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, --resume to go on "
-            f"with this one, or --overwrite to train it anew."
+            f"{path}: there is a run in this folder already. Give another --run, --resume to "
+            f"continue this one, or --overwrite to replace it."
         )
 
 
-def digests(path: Path) -> dict[str, str]:
+def read_digests(path: Path) -> dict[str, str]:
     """Return the digests of the files of a run that say what its weights mean.
 
     Raises:
         RunError: if one cannot be read.
     """
-    found = {}
-    for name in MEANING:
-        try:
-            found[name] = digest((path / name).read_bytes())
-        except OSError as error:
-            raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). "
-                f"Restore it from a copy, or train the head again."
-            ) from error
-    return found
+    try:
+        return {name: digest((path / name).read_bytes()) for name in MEANING}
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be read ({error.strerror}). "
+            f"Restore it from a copy, or train the head again."
+        ) from error
 
 
-def encoders(spec: CacheSpec) -> dict[str, Any]:
-    """Return the settings of both encoders, without how the cache stores what they said."""
+def encoder_settings(spec: CacheSpec) -> dict[str, Any]:
+    """Return the settings of both encoders, without how the cache stores their features."""
     return {"vision": dict(spec.vision), "text": dict(spec.text)}
 
 
 def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Let metrics.jsonl hold these lines, whole or as it was before."""
+    """Write metrics.jsonl with these lines; a failure leaves it as it was."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    with writing(path):
+    with explain_run_write_errors(path):
         if text:
             write_atomically(path / "metrics.jsonl", text.encode())
         else:
@@ -144,15 +148,19 @@ def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
-    """Record what came out; then there is nothing to go on with."""
-    with writing(path):
+    """Record the outcome of a training and remove its states.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    with explain_run_write_errors(path):
         found = {"cache": str(cache.directory.resolve()), **summary}
         write_atomically(path / "run.json", seal_json(found))
         remove_state(path)
 
 
-def outcome(path: Path) -> dict[str, Any] | None:
-    """Return what `finish_run` recorded; None for a run that is not finished.
+def read_outcome(path: Path) -> dict[str, Any] | None:
+    """Return the outcome that `finish_run` recorded; None for an unfinished run.
 
     Raises:
         RunError: if the record is damaged.
@@ -164,17 +172,17 @@ def outcome(path: Path) -> dict[str, Any] | None:
 
 
 def publish_run(path: Path, target: Path) -> None:
-    """Copy a run, without states and evaluations, and without folders of this machine.
+    """Copy a run without states and evaluations, and without names of folders of this machine.
 
-    The names of encoders are part of what the weights mean: those of local folders stay.
+    The names of encoders belong to the meaning of the weights, so they stay even for local folders.
 
     Raises:
         RunError: if it cannot be read or written.
     """
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
-        where[name] = without_folders(where[name] or "")
-    with writing(target):
+        where[name] = strip_folders(where[name] or "")
+    with explain_run_write_errors(target):
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
             if (path / name).exists():
                 shutil.copyfile(path / name, target / name)
@@ -185,7 +193,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head.
 
     Raises:
-        RunError: if the folder is no run, has no weights yet, or a file is not what was saved.
+        RunError: if the folder is no run, has no weights yet, or a file is not the one that was
+            saved.
     """
     description = _read_json(path / "config.json")
     if description.get("format") != FORMAT:
@@ -200,7 +209,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         config = ModelConfig(**description["model"])
         cache, settings = Path(where["cache"]), description["encoders"]
         dtype = description["dtype"]
-        model = _head(config, weights.tensors, device)
+        model = _load_head(config, weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     except RuntimeError as error:
@@ -214,31 +223,32 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    trained = kept_config(path)
-    return Run(path, trained, model.eval(), vocabulary, settings, dtype, cache)
+    return Run(path, kept_config(path), model.eval(), vocabulary, settings, dtype, cache)
 
 
-def _head(config: ModelConfig, tensors: Mapping[str, Tensor], device: torch.device) -> VqaModel:
+def _load_head(
+    config: ModelConfig, tensors: Mapping[str, Tensor], device: torch.device
+) -> VqaModel:
     """Return the head of these weights.
 
-    A run may come from elsewhere: its config takes no memory until it fits its weights.
+    A run may come from elsewhere, so its config allocates no memory until it fits the weights.
 
     Raises:
-        ConfigError, TypeError, RuntimeError: if it does not.
+        ConfigError, TypeError, RuntimeError: if it does not fit them.
     """
     if config.layers > len(tensors):
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
     model.load_state_dict(tensors, strict=True, assign=True)
-    model.to_empty(device=device)  # memory of its own, aligned as that of any tensor
+    model.to_empty(device=device)  # its own memory, aligned as that of any tensor
     model.load_state_dict(tensors, strict=True)
     return model
 
 
 def _require_meaning(path: Path, weights: Weights) -> None:
-    """Raise unless the files beside the weights are those that they were saved with."""
-    for name, found in digests(path).items():
+    """Raise unless the files beside the weights are those with which they were saved."""
+    for name, found in read_digests(path).items():
         if found != weights.files.get(name):
             raise RunError(
                 f"{path / name}: not the file that the weights were saved with; it was changed or "
@@ -252,14 +262,14 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
     Raises:
         CacheError: with both values named.
     """
-    mine, theirs = run.encoders, encoders(cache.spec)
+    mine, theirs = run.encoders, encoder_settings(cache.spec)
     for part in ("vision", "text"):
         for name, value in mine[part].items():
             if theirs[part].get(name) != value:
                 raise CacheError(
                     f"{cache.directory}: {part} {name} is {theirs[part].get(name)!r}, but the run "
                     f"{run.path} was trained with {value!r}. Give the cache it was trained from, "
-                    f"or one made alike."
+                    f"or one made with the same settings."
                 )
 
 

@@ -1,9 +1,9 @@
-"""Tensors and what is to be known of them in one safetensors file that carries its own digest.
+"""Files that carry their own digest: tensors with a record, and JSON objects.
 
-safetensors itself knows no checksum: a flipped bit loads as another number. So each file holds in
-its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of the name,
-type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one step, and
-any reader of safetensors loads it. Never a pickle. The last two of a kind are kept.
+safetensors itself has no checksum: a flipped bit loads as another number. So each file of tensors
+holds in its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of
+the name, type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one
+step, and any reader of safetensors loads it. Never a pickle. `LastTwo` keeps the file before it.
 """
 
 import json
@@ -20,13 +20,13 @@ import xxhash
 from safetensors import SafetensorError
 from torch import Tensor
 
-from frozen_vqa.cache.files import TEMPORARY, sync_directory, write_atomically
+from frozen_vqa.cache.files import TEMPORARY, digest, sync_directory, write_atomically
 
 SUFFIX = ".safetensors"
 
 
 def seal(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file that holds both, and their digest."""
+    """Return the bytes of a file that holds tensors, their record, and the digest of both."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sealed = {**record, "xxh3": tensors_digest(tensors, record)}
     # One key, because safetensors writes several in an order that changes from time to time.
@@ -38,11 +38,11 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
 
     Args:
         path: The file.
-        kind: What it holds, for messages: "weights".
+        kind: A word for its content in messages: "weights".
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content is not what was saved; the text goes on after "FILE: ".
+        ValueError: if its content has changed since; the message continues "FILE: ".
     """
     data = path.read_bytes()
     try:
@@ -78,9 +78,37 @@ def tensors_digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> 
     return found.hexdigest()
 
 
+def seal_json(value: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file that holds a JSON object, and its digest under "xxh3"."""
+    return json_bytes({**value, "xxh3": _digest_json(value)})
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file that holds a JSON object."""
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+
+
+def unseal_json(value: Any) -> dict[str, Any]:
+    """Return the object that was sealed.
+
+    Raises:
+        ValueError: if it is not an object, or does not fit its digest.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object is needed")
+    content = {name: part for name, part in value.items() if name != "xxh3"}
+    if value.get("xxh3") != _digest_json(content):
+        raise ValueError("does not fit its digest; it was changed or damaged")
+    return content
+
+
+def _digest_json(value: Mapping[str, Any]) -> str:
+    return digest(json.dumps(value, sort_keys=True).encode())
+
+
 @dataclass(frozen=True)
 class LastTwo:
-    """A file and the one that was there before it.
+    """The paths of a file and of the version of it before.
 
     Attributes:
         current: Path of the file; it ends in .safetensors.
@@ -90,16 +118,16 @@ class LastTwo:
 
     @property
     def previous(self) -> Path:
-        """The one before."""
+        """Path of the version before."""
         return self.current.with_suffix(".previous" + SUFFIX)
 
     @property
     def coming(self) -> Path:
-        """Whole, but not yet named; only a killed process leaves it."""
+        """Path of a whole new version without its name; only a killed process leaves it."""
         return self.current.with_suffix(".next" + SUFFIX)
 
     def replace(self, data: bytes) -> None:
-        """Put a new file in place; whenever the process dies, there is a whole one under a name.
+        """Put a new version in place. A kill at any instant leaves a whole one under a name.
 
         Raises:
             OSError: from the operating system; nothing has changed then.
@@ -116,7 +144,7 @@ class LastTwo:
 
     def _keep(self) -> None:
         aside = self.previous.with_name(self.previous.name + TEMPORARY)
-        aside.unlink(missing_ok=True)  # may be a name of the current file: never write into that
+        aside.unlink(missing_ok=True)  # it may be a link to the current file: never write into it
         try:
             os.link(self.current, aside)
         except OSError:  # not every file system has hard links
@@ -125,15 +153,15 @@ class LastTwo:
         try:
             aside.replace(self.previous)
         finally:
-            aside.unlink(missing_ok=True)  # a rename does nothing if both are names of one file
+            aside.unlink(missing_ok=True)  # a rename does nothing if both names link to one file
 
     def go_back(self) -> None:
-        """Let the one before take the place of the current one."""
+        """Put the version before in the place of the current one."""
         self.previous.replace(self.current)
         sync_directory(self.current.parent)
 
     def remove(self) -> None:
-        """Remove both, and what a killed process left of some."""
+        """Remove both, and leftovers of a killed process."""
         for path in (self.current, self.previous, self.coming):
             path.unlink(missing_ok=True)
             path.with_name(path.name + TEMPORARY).unlink(missing_ok=True)

@@ -1,70 +1,78 @@
-"""The state of a training in mid-course: all that it takes to go on, and end as if undisturbed.
+"""The state of an unfinished training: everything needed to continue and end as if undisturbed.
 
     RUN/state/state.safetensors            the last state
     RUN/state/state.previous.safetensors   the one before
 
 Tensors: `model.NAME`; `average.NAME` where the weights are averaged; `optimizer.NAME.KEY`, AdamW's
-moments and step count of each parameter; `epoch.loss`, the running epoch's sum on each rank;
-`rng.cpu`, and `rng.cuda` where a GPU is used. The record holds `Progress` and `Began`. Batches are
-a function of seed and epoch, so their place is a number.
-A state before the last leads to the same end, so that a damaged one costs minutes and no more.
+moments and step count of each parameter; `epoch.loss`, the sum of the current epoch on each rank;
+`rng.cpu`, and `rng.cuda` where a GPU is used. The record holds `Counters`, `Progress` and
+`TrainingFingerprint`. Batches are a function of seed and epoch, so a number is enough for them.
+Both states lead to the same end, so a damaged last one costs minutes and no more.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
+from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal
-from frozen_vqa.pipeline.runs.weights import writing
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.system.console import console
 
-FORMAT = 5
-"""Raised whenever a training that goes on would take other steps: other batches, other sums."""
+FORMAT = 6
+"""Raised when the record changes, or when a resumed training would take other steps."""
 STATE = "state/state.safetensors"
 
-T = TypeVar("T")
+
+@dataclass
+class Counters:
+    """How far a trainer is. The trainer itself advances, saves and restores them.
+
+    Attributes:
+        epoch: The epoch of `batch`, from 0: the last one that began.
+        batch: Batches of its plan that are done, up to the last step.
+        step: Steps of the optimizer so far.
+        epoch_seconds: Training time of that epoch.
+        waited: Seconds in which steps waited for features, in all epochs.
+    """
+
+    epoch: int
+    batch: int
+    step: int
+    epoch_seconds: float
+    waited: float
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """What the complete epochs of a training came to.
 
     Attributes:
         metrics: The lines of metrics.jsonl: one for each epoch that was trained and scored.
         best_accuracy: In percent; -1 before the first.
         best_epoch: From 1; 0 before the first.
-        epoch: The epoch of `batch`, from 0; the last that was begun.
-        batch: How many batches of its plan are done; a border of two steps.
-        step: Steps of the optimizer so far.
-        epoch_seconds: Training time of that epoch.
-        training_seconds: Training time of the epochs before it.
-        waited: Seconds in which steps waited for features.
-        seconds: Wall time of all processes together.
+        training_seconds: Training time of these epochs.
+        seconds: Wall time of all processes together, up to this state.
     """
 
-    metrics: Sequence[Mapping[str, Any]]
+    metrics: list[Mapping[str, Any]]
     best_accuracy: float
     best_epoch: int
-    epoch: int
-    batch: int
-    step: int
-    epoch_seconds: float
     training_seconds: float
-    waited: float
     seconds: float
 
 
 @dataclass(frozen=True)
-class Began:
-    """What has to be as it was when the training began, or the end would be another.
+class TrainingFingerprint:
+    """Everything that must not change in mid-training, or the end would be another.
 
     Attributes:
         config: Every setting.
-        cache: Digests of what is read of the cache; see `pipeline/train/resume.py`.
+        cache: Digests of the parts of the cache that it reads; see `pipeline/train/resume.py`.
         files: Digests of the run's files that say what the weights mean.
         machine: What decides how numbers are rounded.
     """
@@ -77,38 +85,39 @@ class Began:
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a training goes on from; the tensors by the names above."""
+    """Everything that a resumed training needs; the tensors by the names above."""
 
     tensors: Mapping[str, Tensor]
+    counters: Counters
     progress: Progress
-    began: Began
+    fingerprint: TrainingFingerprint
 
 
 def state_files(run: Path) -> LastTwo:
-    """Return where the states of a run lie."""
+    """Return the paths of the states of a run."""
     return LastTwo(run / STATE)
 
 
 def save_state(run: Path, state: TrainState) -> None:
-    """Write a state, whole or not at all; the one that was there becomes the previous one.
+    """Write a state, whole or not at all; the last one becomes the previous one.
 
     Raises:
         RunError: if the disk is full; nothing has changed then.
     """
-    record = {"format": FORMAT, "progress": asdict(state.progress), "began": asdict(state.began)}
-    data = seal(state.tensors, record)
-    with writing(run):
+    record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
+    data = seal(state.tensors, {"format": FORMAT, **record})
+    with explain_run_write_errors(run):
         state_files(run).replace(data)
 
 
 def has_state(run: Path) -> bool:
-    """Whether there is something to go on from, whole or not."""
+    """Whether there is a state to continue from, whole or not."""
     files = state_files(run)
     return files.current.exists() or files.previous.exists()
 
 
 def remove_state(run: Path) -> None:
-    """Remove the states of a run, and what a killed process left of some."""
+    """Remove the states of a run, and leftovers of a killed process."""
     files = state_files(run)
     files.remove()
     if files.current.parent.is_dir() and not any(files.current.parent.iterdir()):
@@ -116,7 +125,7 @@ def remove_state(run: Path) -> None:
 
 
 def recover_state(run: Path) -> TrainState:
-    """Return the last state; from a damaged one go back to the one before, for good, and say so.
+    """Return the last state; if it is damaged, go back to the one before for good, and say so.
 
     Raises:
         RunError: if there is none, or none is whole.
@@ -135,22 +144,22 @@ def recover_state(run: Path) -> TrainState:
             f"{files.current}: {reason}, and {files.previous.name} {_reason(error)}. Restore one "
             f"from a copy, or train the head again with --overwrite in place of --resume."
         ) from error
-    # At once: the next save would put the damaged one in the place of the whole one.
-    with writing(run):
+    # At once: the next save would replace the whole one by the damaged one.
+    with explain_run_write_errors(run):
         files.go_back()
     console.print(
-        f"{files.current}: {reason}; going on from the state before it, of epoch "
-        f"{state.progress.epoch + 1}, batch {state.progress.batch}, which ends the same",
+        f"{files.current}: {reason}; continuing from the state before it, of epoch "
+        f"{state.counters.epoch + 1}, batch {state.counters.batch}, which leads to the same end",
         soft_wrap=True,
     )
     return state
 
 
 def no_state(run: Path) -> RunError:
-    """Say that there is nothing to go on from."""
+    """Say that there is nothing to continue from."""
     overwrite = ", and with --overwrite" if (run / "config.json").exists() else ""
     return RunError(
-        f"{run}: there is no training here to go on with (state/ is empty). "
+        f"{run}: there is no training here to resume (state/ is empty). "
         f"Train without --resume{overwrite}."
     )
 
@@ -167,18 +176,10 @@ def _read(path: Path) -> TrainState:
         raise ValueError(f"has format {record.get('format')!r}, this version reads {FORMAT}")
     try:
         return TrainState(
-            tensors, _made(Progress, record["progress"]), _made(Began, record["began"])
+            tensors,
+            make_dataclass(Counters, record["counters"]),
+            make_dataclass(Progress, record["progress"]),
+            make_dataclass(TrainingFingerprint, record["fingerprint"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"does not fit the format of a training state ({error})") from error
-
-
-def _made(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Make a dataclass; a file from elsewhere may hold anything anywhere."""
-    made = kind(**body)
-    for field in fields(kind):  # type: ignore[arg-type]
-        value = getattr(made, field.name)
-        needed: Any = {float: (int, float), int: int}.get(field.type, (list, dict))  # type: ignore
-        if not isinstance(value, needed):
-            raise TypeError(f"{field.name!r} is {value!r:.60}")
-    return made

@@ -7,20 +7,20 @@ Their record holds epoch and accuracy, and the digests of the run's files that s
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
-COMING = "model.next.safetensors"
-"""Whole, but not yet named; only a killed process leaves it."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,14 @@ class Weights:
     files: Mapping[str, str]
 
 
-@contextmanager
-def writing(run: Path) -> Iterator[None]:
-    """Turn what the operating system says against writing into a `RunError`."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{run}: cannot be written ({error.strerror}). Make room or give another --run; "
-            f"what was saved before is whole."
-        ) from error
+def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
+    """Turn an `OSError` of a block that writes to a run into a `RunError`."""
+    advice = "Make room or give another --run; earlier files of the run are whole."
+    return explain_write_errors(run, RunError, advice)
 
 
 def weight_files(run: Path) -> LastTwo:
-    """Return where the weights of a run lie."""
+    """Return the paths of the weights of a run."""
     return LastTwo(run / CURRENT)
 
 
@@ -63,12 +57,12 @@ def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> N
     if bad:
         raise NotFiniteError(
             f"{run}: after epoch {epoch} the weights {', '.join(bad[:5])} are not finite; "
-            f"they were not saved, and what was saved before is whole. Lower --lr or --clip."
+            f"they were not saved, and earlier files of the run are whole. Lower --lr or --clip."
         )
 
 
 def save_weights(run: Path, weights: Weights) -> None:
-    """Write weights, whole or not at all; those that were there become the previous ones.
+    """Write weights, whole or not at all; the best ones so far become the previous ones.
 
     Raises:
         RunError: if a weight is not finite, or the disk is full; nothing has changed then.
@@ -76,12 +70,12 @@ def save_weights(run: Path, weights: Weights) -> None:
     require_finite(run, weights.tensors, epoch=weights.epoch)
     record = {"epoch": weights.epoch, "accuracy": weights.accuracy, "files": dict(weights.files)}
     data = seal(weights.tensors, record)
-    with writing(run):
+    with explain_run_write_errors(run):
         weight_files(run).replace(data)
 
 
 def remove_weights(run: Path) -> None:
-    """Remove all weights of a run, and what a killed process left of some."""
+    """Remove all weights of a run, and leftovers of a killed process."""
     weight_files(run).remove()
 
 
@@ -89,7 +83,7 @@ def load_weights(run: Path) -> Weights:
     """Read the best weights and check their digest.
 
     Raises:
-        RunError: if there are none, or they are not what was saved.
+        RunError: if there are none, or they are not the ones that were saved.
     """
     current = run / CURRENT
     try:
@@ -104,7 +98,7 @@ def load_weights(run: Path) -> Weights:
         reason = f"cannot be read ({error.strerror})"
     except ValueError as error:
         reason = str(error)
-    raise RunError(f"{current}: {reason}. {_way_on(run)}")
+    raise RunError(f"{current}: {reason}. {_advise_repair(run)}")
 
 
 def read_weights(path: Path) -> Weights:
@@ -112,17 +106,16 @@ def read_weights(path: Path) -> Weights:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content is not what was saved.
+        ValueError: if its content has changed since it was saved.
     """
     tensors, record = read_sealed(path, "weights")
     try:
-        files = {str(name): str(digest) for name, digest in record["files"].items()}
-        return Weights(tensors, int(record["epoch"]), float(record["accuracy"]), files)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        return make_dataclass(Weights, {**record, "tensors": tensors})
+    except TypeError as error:
         raise ValueError(f"does not fit the format of weights ({error})") from error
 
 
-def _way_on(run: Path) -> str:
+def _advise_repair(run: Path) -> str:
     try:
         previous = read_weights(run / PREVIOUS)
     except (OSError, ValueError):

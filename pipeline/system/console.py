@@ -1,6 +1,6 @@
-"""What people see while something runs: one console on stderr, progress, plain lines in a log.
+"""Output for people: one console on stderr, with progress bars, or plain lines in a log.
 
-stdout is left to results, so that `--json` prints one object there and nothing else.
+stdout is for results alone, so that `--json` prints one object there and nothing else.
 """
 
 import time
@@ -25,7 +25,7 @@ LINE_SECONDS = 10.0
 
 
 def printable(text: str) -> str:
-    """Return text in which control characters, such as a terminal's escapes, are spelled out."""
+    """Return text with control characters, such as a terminal's escapes, spelled out."""
     return "".join(
         c if c in "\n\t" or (c.isprintable() and not "\ud800" <= c <= "\udfff") else ascii(c)[1:-1]
         for c in text
@@ -33,17 +33,17 @@ def printable(text: str) -> str:
 
 
 class _Console(Console):
-    """Prints what a file or somebody's cache holds without obeying it."""
+    """Prints text from foreign files without obeying its control characters."""
 
     def print(self, *objects: Any, **how: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
 
 
-# Brackets and colons in a path or a question are themselves, no markup and no emoji.
+# Brackets and colons in a path or a question are no markup and no emoji.
 console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Advance = Callable[..., None]
-"""advance(n, note="..."): n more are done; the note is shown behind the rate."""
+"""advance(n, note="..."): n more are done; the bar shows the note behind the rate."""
 
 
 def size(count: float) -> str:
@@ -66,14 +66,14 @@ def duration(seconds: float) -> str:
 
 
 class _Rate(ProgressColumn):
-    """Rate over the last moments, as in '1,234/s'."""
+    """Recent rate, as in '1,234/s'."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="cyan")
 
 
 def progress_bar() -> Progress:
-    """Return a bar that shows nothing until it is started or put into something that is shown."""
+    """Return a bar that is not shown yet: start it, or put it into a live display."""
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
@@ -86,13 +86,13 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
+def progress(title: str, total: int) -> Iterator[Advance]:
     """Show the progress of a long loop; yields the function to call after each step."""
     if not console.is_terminal:
-        yield _plain_lines(what, total)
+        yield _plain_lines(title, total)
         return
     with progress_bar() as bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(title, total=total, note="")
 
         def advance(count: int = 1, *, note: str = "") -> None:
             bar.update(task, advance=count, note=note)
@@ -100,7 +100,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _plain_lines(what: str, total: int) -> Advance:
+def _plain_lines(title: str, total: int) -> Advance:
     started = last = time.monotonic()
     done = 0
 
@@ -114,8 +114,6 @@ def _plain_lines(what: str, total: int) -> Advance:
         rate = done / max(now - started, 1e-9)
         left = f", {duration((total - done) / rate)} left" if 0 < done < total else ""
         tail = f", {note}" if note else ""
-        console.print(
-            f"{what}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", markup=False, soft_wrap=True
-        )
+        console.print(f"{title}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", soft_wrap=True)
 
     return advance

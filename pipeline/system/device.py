@@ -1,8 +1,13 @@
-"""Where and in what to compute, and one habit of the C library that is worth changing."""
+"""The device and precision of a computation, and the memory and cores that this process may use.
+
+Limits of a container count. Source: the kernel's cgroup-v2 and cgroup-v1 documentation (memory.max,
+cpu.max, cpu.cfs_quota_us).
+"""
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,16 +15,16 @@ from typing import Literal, get_args
 import torch
 
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.system.machine import usable_cores
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""What the kernel calls it on x86 and ARM."""
+"""The kernel's names for it on x86 and ARM."""
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is this rank's GPU, or the CPU, "cuda" its GPU.
+    """Return a device by its name: "cuda" is this rank's GPU, "auto" that or the CPU.
 
     Raises:
         ConfigError: if there is no such device.
@@ -31,7 +36,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" can hold a tensor, but no number
+        torch.zeros(1, device=device).item()  # "meta" can hold a tensor, but not its numbers
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             f"device {name!r} cannot be used ({str(error).splitlines()[0][:200]}); "
@@ -41,7 +46,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device | str) -> str:
-    """Return how a device is called: "cpu", or a GPU's number and model."""
+    """Return the name of a device for people: "cpu", or a GPU's number and model."""
     device = torch.device(device)
     if device.type != "cuda":
         return str(device)
@@ -56,7 +61,7 @@ def encoder_dtype(device: torch.device) -> torch.dtype:
 
 
 def training_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """Return in what matrices are multiplied in training: "auto" is bfloat16 where it is native.
+    """Return the dtype of matrix products in training: "auto" is bfloat16 where it is native.
 
     Measured on an AMD EPYC with avx512_bf16: twice the arithmetic of float32.
     """
@@ -71,29 +76,25 @@ def training_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 @cache
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 by itself; in emulation it is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return not NATIVE_BFLOAT16.isdisjoint(flags)
+    """Whether the CPU multiplies bfloat16 natively; emulation is slower than float32."""
+    return not NATIVE_BFLOAT16.isdisjoint(_words(PROC / "cpuinfo"))
 
 
 def use_cores() -> None:
     """Let torch use as many threads as this process may keep busy.
 
-    By itself it counts the machine's cores, of which a container may have few, and threads that
-    share a core wait for each other in every operation.
+    By default it counts the machine's cores, but a container may have only some of them. Threads
+    that share a core wait for each other in every operation.
     """
     if "OMP_NUM_THREADS" not in os.environ and usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what a step frees, for the next step takes the same sizes again.
+    """Let glibc keep the memory that a step frees, because the next step takes the same sizes.
 
-    By default each large tensor is mapped anew and its pages are cleared by the kernel: measured, a
-    quarter of a training step on the CPU, and a seventh of DINOv2-small's forward in batches of 32.
+    By default the kernel maps and clears new pages for each large tensor: measured, a quarter of a
+    training step on the CPU, and a seventh of DINOv2-small's forward in batches of 32.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -102,3 +103,68 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def free_memory() -> int | None:
+    """Return the bytes that are free without swapping, or None where the system does not say."""
+    found = [free for free in (_free_of_machine(), *_free_of_groups()) if free is not None]
+    return max(0, min(found)) if found else None
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may keep busy, at least one."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for group in _groups("cpu"):
+        quota = _words(group / "cpu.max")
+        if not quota:
+            quota = _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+        if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal() and int(quota[1]):
+            own = min(own, max(1, int(quota[0]) // int(quota[1])))
+    return own
+
+
+def _free_of_machine() -> int | None:
+    available = _table(PROC / "meminfo").get("MemAvailable:")
+    return None if available is None else available * 1024
+
+
+def _free_of_groups() -> Iterator[int]:
+    for group in _groups("memory"):
+        for limit, used, inactive in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            numbers = _words(group / limit) + _words(group / used)
+            if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
+                # The kernel gives back pages of files that were not used lately.
+                reclaimable = _table(group / "memory.stat").get(inactive, 0)
+                yield int(numbers[0]) - int(numbers[1]) + reclaimable
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Yield this process's control group and those above it, whose limits all hold."""
+    for line in _lines(PROC / "self" / "cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = CGROUP / controller if controllers else CGROUP
+        place = root / path.strip("/")
+        # Inside a container the path may be that of the host; the container's root is its own.
+        yield from (p for p in (place, *place.parents) if p == root or root in p.parents)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _table(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in _lines(path))
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdecimal()}

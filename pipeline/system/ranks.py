@@ -1,9 +1,9 @@
 """The processes of one `torchrun`, or this one alone.
 
-In stage one each rank takes every N-th piece of work and tells the others nothing until all are
-done; in stage two all take every step together (`pipeline/train/parallel.py`). Only the first rank
-writes what there is one of, and only it prints. Of several ranks that fail, one says why: the first
-to, for what becomes of the others follows from that.
+In stage one each rank takes every N-th piece of work, without messages until all are done; in stage
+two all take every step together (`pipeline/train/parallel.py`). Only the first rank prints and
+writes shared files. If several ranks fail, only the first one to fail says why, because the other
+failures follow from it.
 """
 
 import gc
@@ -26,15 +26,15 @@ from frozen_vqa.pipeline.system.console import console
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""How long a rank waits for the others. One that has died is noticed by whoever waits for it."""
+"""How long a rank waits for the others. A waiting rank notices one that has died."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this one is.
+    """The rank of this process, and the number of processes.
 
-    What all have to call raises RuntimeError where another rank is gone; `torchrun_ranks` turns
-    that into words.
+    All ranks have to call `wait`, `agree`, `largest` and `total` together. They raise RuntimeError
+    if another rank is gone; `torchrun_ranks` explains it.
     """
 
     rank: int = 0
@@ -42,11 +42,11 @@ class Ranks:
 
     @property
     def lead(self) -> bool:
-        """Whether this process writes what there is one of."""
+        """Whether this process writes shared files."""
         return self.rank == 0
 
     def mine(self, items: Sequence[T]) -> list[tuple[int, T]]:
-        """Return this rank's share of `items`, each with its place among all."""
+        """Return this rank's share of `items`, each with its index."""
         return [(i, items[i]) for i in range(self.rank, len(items), self.world)]
 
     def wait(self) -> None:
@@ -62,7 +62,7 @@ class Ranks:
         return int(said)
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
-        """Return of each number the largest that a rank has."""
+        """Return the maximum over the ranks of each number."""
         if self.world == 1:
             return numbers
         said = torch.tensor(numbers)
@@ -70,7 +70,7 @@ class Ranks:
         return tuple(said.tolist())
 
     def total(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the sum of all ranks' numbers, on the CPU; exact where all but one have zeros."""
+        """Return the sum of a CPU tensor over the ranks; exact where all but one have zeros."""
         if self.world > 1:
             dist.all_reduce(numbers)
         return numbers
@@ -80,7 +80,7 @@ ALONE = Ranks()
 
 
 def local_ranks() -> int:
-    """Return how many ranks share this machine's memory."""
+    """Return how many ranks share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
@@ -93,11 +93,11 @@ def torchrun_ranks() -> Iterator[Ranks]:
         SystemExit: with 1, if another rank failed before and says why.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1 or "RANK" not in os.environ:  # some schedulers set WORLD_SIZE for other ends
+    if world == 1 or "RANK" not in os.environ:  # some schedulers set WORLD_SIZE for themselves
         yield ALONE
         return
     store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
-    # What ranks agree on lies on the CPU: a GPU has only gradients to sum, and is not waited for.
+    # Ranks agree on the CPU; a GPU only sums gradients, so that no agreement waits for it.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if gpus else "gloo",
@@ -113,20 +113,20 @@ def torchrun_ranks() -> Iterator[Ranks]:
     except BaseException as error:
         failed = True
         if isinstance(error, Exception):
-            # torchrun soon ends all; what this rank has to say must not be lost over that.
+            # torchrun soon ends all ranks; the message of this one must come first.
             before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if _failed_before(store, isinstance(error, Exception)):
             sys.exit(1)
         if _lost_contact(error):
             raise PipelineError(
-                "another rank was killed, or its machine is gone. To go on, run the same torchrun "
+                "another rank was killed, or its machine is gone. To resume, run the same torchrun "
                 "command again, train-head with --resume."
             ) from error
         raise
     finally:
         console.quiet = False
-        if not (failed and gpus):  # NCCL might wait for who is gone
-            gc.collect()  # a head that lives on would keep gloo's threads, which must end before us
+        if not (failed and gpus):  # NCCL might wait for a rank that is gone
+            gc.collect()  # a head still in memory would keep gloo's threads, which must end now
             dist.destroy_process_group()
         signal.signal(signal.SIGTERM, before)
 
@@ -140,7 +140,7 @@ def _failed_before(store: Any, fails: bool) -> bool:
 
 
 def _lost_contact(error: BaseException) -> bool:
-    """Whether an error is what torch says of a rank that is gone."""
+    """Whether torch raises this error because another rank is gone."""
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     )

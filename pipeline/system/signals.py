@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: obeyed where the training can go on from later."""
+"""Ctrl-C and SIGTERM during a training: obeyed where the training can resume later."""
 
 import signal
 import sys
@@ -12,15 +12,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal asked for an end; no `except Exception` may swallow it."""
+    """A signal asked for an end; `except Exception` does not catch it."""
 
 
 class Stop:
-    """Notes a signal, to be raised as `Stopped` by the next `check`; a second one acts at once.
+    """Notes a signal, which the next `check` raises as `Stopped`; a second one acts at once.
 
     Attributes:
         number: The signal; None before one has come.
-        obeyed: What another rank has had.
+        obeyed: The signal of another rank.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Stop:
             raise Stopped
 
     def obey(self, number: int) -> None:
-        """Raise `Stopped` for a signal that all ranks know of; 0 is none."""
+        """Raise `Stopped` for a signal that all ranks agree on; 0 is none."""
         if number:
             self.obeyed = number
             raise Stopped
 
     @contextmanager
     def anywhere(self) -> Iterator[None]:
-        """Let a signal raise `Stopped` wherever the block is: for what changes nothing."""
+        """Let a signal raise `Stopped` anywhere in the block, which must change nothing."""
         self._anywhere = True
         try:
             self.check()
@@ -61,18 +61,18 @@ class Stop:
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():  # only there it is allowed
             for number in SIGNALS:
-                # What is ignored stays so, as under nohup.
+                # An ignored signal stays ignored, as under nohup.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back, and send the one that came to whom it would have reached."""
+        """Restore the handlers before, and send them the signal that came."""
         self._restore()
         number = self.number or self.obeyed
         if number is not None:
             signal.raise_signal(number)
-            sys.exit(128 + number)  # it reached nobody who cared
+            sys.exit(128 + number)  # the handler before did not end the process
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

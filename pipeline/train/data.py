@@ -1,4 +1,4 @@
-"""What a training takes from a cache: two splits, what counts as right, and the answer classes."""
+"""The training data of a cache: two splits, the scores of their answers, and the classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
 
 @dataclass(frozen=True)
 class TrainData:
-    """All of it but the features; the same for trainings with the same splits and answers.
+    """Everything but the features; trainings with the same splits and answers can share it.
 
     Attributes:
         cache: The cache.
-        splits: Those that are trained and validated on, by name.
+        splits: The training and the validation split, by name.
         vocabulary: The answers that are classes.
-        rules: By which answers are scored.
+        rules: The rules by which answers are scored.
     """
 
     cache: FeatureCache
@@ -31,7 +31,7 @@ class TrainData:
 
     @cached_property
     def scores(self) -> dict[str, ClassScores]:
-        """What each class scores on each question, by split."""
+        """The score of each class on each question, by split."""
         return {
             name: class_scores(split.answers, self.vocabulary, rules=self.rules)
             for name, split in self.splits.items()
@@ -39,14 +39,14 @@ class TrainData:
 
     @cached_property
     def ceilings(self) -> dict[str, float]:
-        """Percent that a head would score that always picks the best class, by split."""
+        """Percent that the best class for each question scores, by split."""
         return {
             name: percent(float(scores.best().mean()), self.rules)
             for name, scores in self.scores.items()
         }
 
     def describe(self) -> str:
-        """Return for people how many classes there are, and how far one can come with them."""
+        """Return for people how many classes there are, and the most that a head can score."""
         where = " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
         return (
             f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "
@@ -55,7 +55,7 @@ class TrainData:
 
 
 def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
-    """Read the splits that the settings name; read or build the vocabulary.
+    """Read the splits of the settings; read or build the vocabulary.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or has no answers.
@@ -85,11 +85,11 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
 
 
 def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
-    unanswered = sum(1 for answers in split.answers if not answers)
-    if unanswered:
+    if unanswered := sum(1 for answers in split.answers if not answers):
         raise CacheError(
             f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
-            f"no answers, so it can be neither trained nor validated on; name another split"
+            f"no answers, so it can be used neither for training nor for validation; name another "
+            f"split"
         )
     if not len(split):
-        raise CacheError(f"{cache.directory}: split {name!r} has no questions")
+        raise CacheError(f"{cache.directory}: split {name!r} has no questions; name another split")

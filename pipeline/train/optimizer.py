@@ -1,16 +1,19 @@
-"""How a head is optimised: the loss, AdamW, and the learning rate over time."""
+"""How a head is optimised: the loss, AdamW, the learning rate over time, and averaged weights."""
 
+import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone: norms, biases and places keep their size."""
+    """AdamW that decays matrices alone: norms, biases and position embeddings keep their size."""
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "place" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim <= 1 or "place" in name]
     groups = [
@@ -30,5 +33,36 @@ def learning_rate(step: int, *, steps: int, config: TrainConfig) -> float:
 
 
 def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, summed over answers and averaged over questions."""
+    """Binary cross-entropy, summed over answers and averaged over questions.
+
+    Args:
+        logits: (questions, answers).
+        targets: (questions, answers), from 0 to 1.
+    """
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
+
+
+class WeightAverage:
+    """An exponential moving average of a head's weights: steadier than those of any one step.
+
+    Args:
+        model: The head before its first step, on its device.
+        decay: Share of the average that a late step keeps, 0 to below 1.
+
+    Attributes:
+        model: A copy of the head that holds the average; it has no gradients.
+    """
+
+    def __init__(self, model: VqaModel, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+
+    def update(self, model: VqaModel, step: int) -> None:
+        """Move towards the weights after a step, counted from 1.
+
+        Step n keeps min(decay, (1 + n) / (10 + n)) of the average, so that it soon forgets the
+        first weights, which are random. Source: `num_updates` of TensorFlow's
+        `tf.train.ExponentialMovingAverage`.
+        """
+        lerp = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        lerp(list(self.model.parameters()), list(model.parameters()), step)

@@ -1,11 +1,11 @@
 """One head trained by several ranks, with the steps that one process would take.
 
-Every batch of the plan is split over the ranks by its pictures, so a step has the same questions
-whatever the number of ranks. DistributedDataParallel averages the gradients of the parts; each is
-weighted so that the average is the gradient of the whole batch. So all ranks have the same gradient
-and norm, make the same step, and have the same weights; only sums are rounded otherwise than in one
-process. What dropout draws is a function of seed, place and rank: a training that goes on needs
-nobody's generator, but the same number of ranks.
+Each batch of the plan is split over the ranks by its pictures, so a step has the same questions for
+any number of ranks. DistributedDataParallel averages the gradients of the parts; each part is
+weighted so that the average is the gradient of the whole batch. All ranks therefore make the same
+step and have the same weights; only sums are rounded differently than in one process. Dropout is a
+function of seed, batch and rank: a resumed training needs no generator states of other ranks, but
+it needs the same number of ranks.
 """
 
 import math
@@ -22,7 +22,7 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks
 
 
-def parallel(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:
+def distribute(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:
     """Return what to call in place of a head, so that backward passes leave the same gradients.
 
     For one process it is the head itself. All ranks have to call it.
@@ -36,15 +36,15 @@ def parallel(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:
         if local_ranks() > torch.cuda.device_count():
             raise ConfigError(
                 f"{local_ranks()} ranks on a machine with {torch.cuda.device_count()} GPUs; each "
-                f"needs one of its own. Give --nproc-per-node {torch.cuda.device_count()}."
+                f"needs its own GPU. Give --nproc-per-node {torch.cuda.device_count()}."
             )
         torch.cuda.set_device(device)
-    # A group of its own, because torch never gives it back. Threads of a group that lives on may
-    # still have to do with its last sum when Python ends, and abort the process then.
+    # The head has its own group, because torch never frees one. Threads of a group that still
+    # exists may be busy with its last sum when Python ends, and then abort the process.
     wrapped = DistributedDataParallel(model, process_group=dist.new_group())
-    # After its first backward pass it arranges gradients anew, in the order in which they came.
-    # Sums over three or more ranks are rounded by where they lie, so that pass has to be over
-    # before the first step, or a training that goes on would differ from an undisturbed one.
+    # After its first backward pass it rearranges gradients in the order in which they came. The
+    # rounding of sums over three or more ranks depends on that arrangement, so this pass has to
+    # be over before the first step, or a resumed training would differ from an undisturbed one.
     shapes = model.config
     nothing = wrapped(
         torch.zeros(1, math.prod(shapes.grid), shapes.vision_dim, device=device),
@@ -56,7 +56,7 @@ def parallel(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:
     return wrapped
 
 
-def summed(model: nn.Module, now: bool) -> AbstractContextManager[None]:
+def sync_gradients(model: nn.Module, now: bool) -> AbstractContextManager[None]:
     """Let passes in the block sum gradients over the ranks, or leave that to a later block."""
     if isinstance(model, DistributedDataParallel) and not now:
         return model.no_sync()
@@ -64,6 +64,6 @@ def summed(model: nn.Module, now: bool) -> AbstractContextManager[None]:
 
 
 def seed_draws(*numbers: int) -> None:
-    """Let what is drawn from here on be a function of these numbers."""
+    """Make all later random draws a function of these numbers."""
     seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     torch.manual_seed(int(seed[0]))

@@ -1,10 +1,9 @@
-"""Many heads in one pass: each batch is read once, and every head makes its step with it.
+"""Many heads in one pass: each batch is read once, and every head takes its step with it.
 
-A head of a sweep ends as a run of its own, in RUN/NAME, with the weights that it would have had if
-it had been trained alone: it takes the same steps (`trainer.py`) on the same batches, and
-draws from generators that are its own. States are saved as a single training saves them, each
-head's by itself, so that after a kill some may be ahead of others: what was ahead then waits until
-the others have come to its place.
+Each head of a sweep ends as a run of its own, in RUN/NAME, with exactly the weights that a single
+training would give it: it takes the same steps (`trainer.py`) on the same batches, and draws from
+its own random generators. Each head saves states as a single training does, independently of the
+others. After a kill some heads may therefore be ahead; they wait until the others have caught up.
 """
 
 import time
@@ -26,20 +25,25 @@ from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import use_cores
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
-from frozen_vqa.pipeline.train.loop import Training, TrainResult
+from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
-from frozen_vqa.pipeline.train.train import begin, finished, last_state, require_same_data
-from frozen_vqa.pipeline.train.trainer import Trainer, untrained_head
+from frozen_vqa.pipeline.train.train import (
+    begin,
+    find_result,
+    recover_own_state,
+    require_same_data,
+)
+from frozen_vqa.pipeline.train.trainer import Trainer, build_untrained_head
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to.
+    """The outcome of a sweep.
 
     Attributes:
-        heads: What each training did, by name, the most accurate one first.
-        failed: Why others did not come to an end, by name.
+        heads: The result of each training by name, the most accurate one first.
+        failed: Why other heads failed, by name.
         seconds: Wall time of this process.
     """
 
@@ -56,47 +60,41 @@ class Head:
         device: Where it trains.
     """
 
-    training: Training
-    """Set by whoever makes it, in the head's own turn."""
-    loss: float
-    """Mean of the last epoch that was trained."""
+    loop: TrainingLoop  # made later, because that draws the first weights in the head's turn
+    loss: float  # mean of the last complete epoch
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
         self.error: str | None = None
         self._gpus = [device] if device.type == "cuda" else []
-        self._states = self._drawn()
+        self._states = self._generator_states()
 
     @property
     def trainer(self) -> Trainer:
-        """The trainer of the training."""
-        return self.training.trainer
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that comes next or is running, from 0."""
-        return len(self.training.metrics)
+        """The trainer of the loop."""
+        return self.loop.trainer
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Let what is drawn in the block, and restored of it, be the head's own."""
+        """Let the block draw from the head's own generators, and restore their states."""
         with torch.random.fork_rng(devices=self._gpus):
             torch.set_rng_state(self._states[0])
             for gpu, state in zip(self._gpus, self._states[1:], strict=True):
                 torch.cuda.set_rng_state(state, gpu)
             yield
-            self._states = self._drawn()
+            self._states = self._generator_states()
 
-    def _drawn(self) -> list[torch.Tensor]:
+    def _generator_states(self) -> list[torch.Tensor]:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in self._gpus)]
 
     def learn(self, batch: FeatureBatch, waited: float) -> None:
-        """Take a batch for which all heads have waited so many seconds together."""
-        clock = time.perf_counter()
+        """Train on a batch for which all heads have waited this many seconds together."""
+        clock, counters = time.perf_counter(), self.trainer.counters
         with self.turn():
             if self.trainer.learn(batch):
-                self.training.note_step()
-            self.trainer.epoch_seconds += waited + time.perf_counter() - clock
+                self.loop.note_step()
+        counters.waited += waited
+        counters.epoch_seconds += waited + time.perf_counter() - clock
 
 
 def sweep(
@@ -112,95 +110,102 @@ def sweep(
 ) -> SweepResult:
     """Train heads on the same batches and leave a run folder for each.
 
-    Ctrl-C and SIGTERM end it after the current step and once all states are saved. A head whose
-    loss is not finite any more is left behind; the others go on.
+    Ctrl-C and SIGTERM end it after the current step, once all states are saved. If the loss of one
+    head is no longer finite, the others continue without it.
 
     Args:
         cache_path: A cache that holds both splits.
         run: Folder of the run folders.
         heads: Every setting of each, by name; see `pipeline/train/sweep_config.py`.
         device: Where to train.
-        residency: Where the features are meanwhile.
-        overwrite: Whether runs that are there may be replaced.
-        resume: Whether to go on with what is there.
+        residency: Where to keep the features during training.
+        overwrite: Whether existing runs may be replaced.
+        resume: Whether to continue the trainings in the folder.
         tensorboard: Whether to write curves of each for TensorBoard.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
         ConfigError: if settings and data do not fit together, or changed since.
-        RunError: if a folder is taken, there is nothing to go on with, or all heads have failed.
+        RunError: if a folder is taken, there is nothing to resume, or all heads have failed.
     """
     started = time.monotonic()
     if tensorboard:
-        summary_writer()  # or it would be missed when all is ready
-    paths = {name: run / name for name in heads}
-    results: dict[str, TrainResult] = {}
-    states: dict[str, TrainState] = {}
-    for name, path in paths.items():
-        if not resume:
-            if not overwrite:
-                require_free(path)
-        elif result := finished(path, heads[name]):
-            results[name] = result
-        elif has_state(path):
-            states[name] = last_state(path, heads[name])
-    if resume and not results and not states:
-        raise RunError(f"{run}: none of these heads has begun here; train them without --resume")
+        summary_writer()  # before hours of work, not after
+    results, states = _find_begun(run, heads) if resume else ({}, {})
+    if not (resume or overwrite):
+        for name in heads:
+            require_free(run / name)
     left = {name: config for name, config in heads.items() if name not in results}
     failed: dict[str, str] = {}
     if left:
         use_cores()
         data = load_train_data(cache_path, next(iter(left.values())))
         for name, config in left.items():
-            _require_shape(name, config, data)
+            _require_fit(name, config, data)
         for name, state in states.items():
-            require_same_data(paths[name], state, data, left[name], device)
+            require_same_data(run / name, state, data, left[name], device)
         features = Features(data.cache, residency=residency, device=device)
         console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
-        made = [Head(name, device) for name in left]
-        for head in made:
+        begun = [Head(name, device) for name in left]
+        for head in begun:
             with head.turn():
-                head.training = begin(
-                    paths[head.name],
+                head.loop = begin(
+                    run / head.name,
                     data,
                     features,
                     left[head.name],
                     states.get(head.name),
                     started=started,
-                    overwrite=overwrite or resume,  # what has no state has trained nothing
+                    overwrite=overwrite or resume,  # a run without a state has trained nothing
                     tensorboard=tensorboard,
                 )
-            _share_readers(head.trainer, made[0].trainer)
+            _share_readers(head.trainer, begun[0].trainer)
         with Stop() as stop:
-            results |= _Pass(made, data, stop).run_to_end()
-        failed = {head.name: head.error for head in made if head.error is not None}
+            results |= _Pass(begun, data, stop).run_to_end()
+        failed = {head.name: head.error for head in begun if head.error}
     if not results:
         raise RunError(f"{run}: every head has failed. {next(iter(failed.values()))}")
     ranked = sorted(results.items(), key=lambda item: -item[1].best_accuracy)
     return SweepResult(dict(ranked), failed, round(time.monotonic() - started, 3))
 
 
-def _require_shape(name: str, config: TrainConfig, data: TrainData) -> None:
-    """Raise `ConfigError` for a head that cannot be built, before any folder is made."""
+def _find_begun(
+    run: Path, heads: Mapping[str, TrainConfig]
+) -> tuple[dict[str, TrainResult], dict[str, TrainState]]:
+    """Return the results of the finished heads and the states of the unfinished ones."""
+    results: dict[str, TrainResult] = {}
+    states: dict[str, TrainState] = {}
+    for name, config in heads.items():
+        if result := find_result(run / name, config):
+            results[name] = result
+        elif has_state(run / name):
+            states[name] = recover_own_state(run / name, config)
+    if not results and not states:
+        raise RunError(f"{run}: none of these heads has begun here; train them without --resume")
+    return results, states
+
+
+def _require_fit(name: str, config: TrainConfig, data: TrainData) -> None:
+    """Raise `ConfigError` if a head cannot be built, before any folder is made."""
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            untrained_head(data.cache.spec, len(data.vocabulary), config)
+            build_untrained_head(data.cache.spec, len(data.vocabulary), config)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
 
 
 def _share_readers(trainer: Trainer, other: Trainer) -> None:
-    """Let one read what another does: their own readers hold the same targets once more."""
+    """Give a trainer the readers of another; its own would hold the same targets once more."""
     trainer.train_reader, trainer.val_reader = other.train_reader, other.val_reader
     trainer.val_scores = other.val_scores
 
 
 class _Pass:
-    """Heads that go over the same batches together.
+    """Heads that train on the same batches together.
 
     Args:
         heads: Each with a training that has begun.
-        data: Of all.
+        data: Shared by all.
         stop: Ends it.
     """
 
@@ -211,65 +216,62 @@ class _Pass:
         self.results: dict[str, TrainResult] = {}
 
     def run_to_end(self) -> dict[str, TrainResult]:
-        """Train and score what is left; save all states when a signal ends that.
+        """Train and score the remaining epochs; if a signal ends that, save all states.
 
         Raises:
-            Stopped: then.
+            Stopped: after a signal.
         """
         for head in self.heads:
-            for line in head.training.metrics:
+            for line in head.loop.progress.metrics:
                 self.table.add(head.name, line)
         try:
-            with self.table.shown():
-                while left := self._left():
-                    number = min(head.epoch for head in left)
-                    here = [head for head in left if head.epoch == number]
+            with self.table.show_live():
+                while left := self._finish_and_list_left():
+                    number = min(head.loop.epochs for head in left)
+                    here = [head for head in left if head.loop.epochs == number]
                     self._train(number, here)
                     self._score([head for head in here if head.error is None])
         except Stopped:
-            for head in self._left():
+            for head in self._finish_and_list_left():
                 with head.turn():
-                    head.training.save()
+                    head.loop.save()
             raise
         finally:
             for head in self.heads:
-                if head.training.events:
-                    head.training.events.close()
+                if head.loop.curves:
+                    head.loop.curves.close()
         return self.results
 
-    def _left(self) -> list[Head]:
-        """Return the heads that go on; those that are over have a result."""
+    def _finish_and_list_left(self) -> list[Head]:
+        """Return the heads that continue, once those that are over have a result."""
         for head in self.heads:
-            if head.training.over and head.name not in self.results:
-                self.results[head.name] = head.training.finish(self.data)
+            if head.loop.over and head.name not in self.results:
+                self.results[head.name] = head.loop.finish(self.data)
         return [h for h in self.heads if h.error is None and h.name not in self.results]
 
     def _train(self, number: int, heads: Sequence[Head]) -> None:
-        """Train for what is left of one epoch."""
+        """Train the rest of one epoch."""
         for head in heads:
             plan = head.trainer.begin(number)
-        first = min(head.trainer.batch for head in heads)
-        left = plan[first:]
-        reader, before = self.first.train_reader, self.first.train_reader.waited
-        what = f"epoch {number + 1}/{self.first.config.epochs}"
-        with self.table.progress(what, left) as advance:
+        first = min(head.trainer.counters.batch for head in heads)
+        left, reader = plan[first:], self.first.train_reader
+        before = reader.waited
+        with self.table.progress(f"epoch {number + 1}/{self.first.config.epochs}", left) as advance:
             for done, batch in enumerate(reader.batches(left), start=first):
                 waited, before = reader.waited - before, reader.waited
                 for head in heads:
                     if head.trainer.seen == done:  # others are ahead
                         head.learn(batch, waited)
                 advance(len(batch.questions))
-                if all(head.trainer.seen == head.trainer.batch for head in heads):
-                    self._between_steps(heads)
+                if all(head.trainer.seen == head.trainer.counters.batch for head in heads):
+                    self.stop.check()  # all heads are between two steps
+                    for head in heads:
+                        if head.loop.save_is_due:
+                            with head.turn():
+                                head.loop.save()
         for head in heads:
-            with self._left_behind(head):
+            with self._isolate_failure(head):
                 head.loss = head.trainer.mean_loss()
-
-    def _between_steps(self, heads: Sequence[Head]) -> None:
-        self.stop.check()
-        for head in heads:
-            with head.turn():
-                head.training.save_in_time()
 
     def _score(self, heads: Sequence[Head]) -> None:
         """Score all heads on the validation split, which is read once."""
@@ -281,14 +283,14 @@ class _Pass:
                 batch_size=self.first.config.batch_size,
             )
         for head, classes in zip(heads, predicted, strict=True):
-            with self._left_behind(head), head.turn():
-                head.training.end_epoch(head.loss, head.trainer.accuracy_of(classes))
-                self.table.add(head.name, head.training.metrics[-1])
-        self.table.show()
+            with self._isolate_failure(head), head.turn():
+                head.loop.end_epoch(head.loss, head.trainer.accuracy_of(classes))
+                self.table.add(head.name, head.loop.progress.metrics[-1])
+        self.table.print_lines()
 
     @contextmanager
-    def _left_behind(self, head: Head) -> Iterator[None]:
-        """Let a head that has failed not stop the others."""
+    def _isolate_failure(self, head: Head) -> Iterator[None]:
+        """Let the other heads continue if the block fails for this one."""
         try:
             yield
         except NotFiniteError as error:

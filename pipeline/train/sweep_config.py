@@ -1,14 +1,14 @@
 """The heads of a sweep: a TOML file of settings, some of which have several values.
 
-    epochs = 10                     what all heads have in common
+    epochs = 10                     shared by all heads
     lr = [0.001, 0.0005]            a list: one head for each value
     seed = [0, 1, 2]                several lists: one head for each combination
 
-    [[head]]                        a head that is told by itself; lists above and within are
-    name = "wide"                   combined with it as well
+    [[head]]                        a separate head, or several: lists in it, and those above,
+    name = "wide"                   are combined
     width = 512
 
-Heads train on the same batches, so that what decides these is the same for all: see `SHARED`.
+Heads train on the same batches, so all have the same settings that decide these: see `SHARED`.
 """
 
 import itertools
@@ -41,7 +41,7 @@ SHARED = (
     "group_by_image",
     "order_seed",
 )
-"""Settings that decide which questions make a batch and a step, and what their targets are."""
+"""Settings that decide which questions make a batch and a step, and which targets they have."""
 
 NAME = re.compile(r"\w[\w.,=+-]{0,149}")
 """A head's name is that of its run folder."""
@@ -49,7 +49,7 @@ NAME = re.compile(r"\w[\w.,=+-]{0,149}")
 
 @dataclass(frozen=True)
 class _Asked:
-    """A head as the file tells it: its name there, and what lists gave it."""
+    """A head of the file: its name there, the values it has from lists, and all its settings."""
 
     name: str | None
     chosen: Mapping[str, Any]
@@ -59,28 +59,28 @@ class _Asked:
 def load_sweep(path: Path, overrides: Mapping[str, Any]) -> dict[str, TrainConfig]:
     """Return the settings of each head by its name.
 
-    A head is named after the settings that tell it from others, as in "lr=0.001,seed=0", and where
-    the file names it, after that and what it has from lists.
+    The name of a head lists the settings that differ from other heads, as in "lr=0.001,seed=0". If
+    the file gives it a name, that comes first, and only values from lists follow.
 
     Args:
         path: The TOML file.
-        overrides: Settings that win for all heads; those that are None are as if not given.
+        overrides: Settings that win for all heads; None is not given.
 
     Raises:
-        ConfigError: if the file cannot be read, a name or value is not known, two heads are the
-            same, or they cannot train on the same batches.
+        ConfigError: if the file cannot be read, a name or value is not known, two heads have the
+            same name, or they cannot train on the same batches.
     """
     settings = read_settings(path, also=("head",))
     tables = settings.pop("head", [{}])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path}: head has to be tables, each beginning with [[head]]")
     given = {name: value for name, value in overrides.items() if value is not None}
-    asked = [head for table in tables for head in _heads(path, settings, table, given)]
+    asked = [head for table in tables for head in _expand_table(path, settings, table, given)]
     _require_shared(path, [head.config for head in asked])
-    return _named(path, asked)
+    return _name_heads(path, asked)
 
 
-def _heads(
+def _expand_table(
     path: Path, settings: Mapping[str, Any], table: Mapping[str, Any], given: Mapping[str, Any]
 ) -> list[_Asked]:
     """Return the heads of one table: one for each combination of values."""
@@ -93,34 +93,31 @@ def _heads(
     merged = {**settings, **table, **given}
     merged.pop("name", None)
     lists = {key: value for key, value in merged.items() if isinstance(value, list)}
-    for key, values in lists.items():
-        if not values:
-            raise ConfigError(f"{path}: {key} is an empty list; give it a value")
+    if empty := [key for key, values in lists.items() if not values]:
+        raise ConfigError(f"{path}: {empty[0]} is an empty list; give it a value")
     heads = []
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         try:
             config = make_config({**beside(path, {**merged, **chosen}), **given})
             require_one_rule(given, config)
-            heads.append(_Asked(name, chosen, config))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
+        heads.append(_Asked(name, chosen, config))
     return heads
 
 
 def _require_shared(path: Path, configs: Sequence[TrainConfig]) -> None:
-    for name in SHARED:
-        one = getattr(configs[0], name)
-        for config in configs[1:]:
-            other = getattr(config, name)
-            if other != one:
-                raise ConfigError(
-                    f"{path}: {name} is {one!r} for one head and {other!r} for another, and heads "
-                    f"of a sweep train on the same batches. Give it one value, or make two sweeps."
-                )
+    for name, other in itertools.product(SHARED, configs[1:]):
+        one, two = getattr(configs[0], name), getattr(other, name)
+        if one != two:
+            raise ConfigError(
+                f"{path}: {name} is {one!r} for one head and {two!r} for another, but heads of a "
+                f"sweep train on the same batches. Give it one value, or make two sweeps."
+            )
 
 
-def _named(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
+def _name_heads(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
     settings = [asdict(head.config) for head in asked]
     differing = [
         field.name
@@ -130,13 +127,13 @@ def _named(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
     found: dict[str, TrainConfig] = {}
     for head in asked:
         keys = differing if head.name is None else [key for key in differing if key in head.chosen]
-        parts = [f"{key}={_spelled(getattr(head.config, key))}" for key in keys]
+        parts = [f"{key}={_spell(getattr(head.config, key))}" for key in keys]
         name = ",".join([head.name, *parts] if head.name else parts) or "head"
         if name in found:
-            raise ConfigError(f"{path}: two heads are called {name!r}; give each a name of its own")
+            raise ConfigError(f"{path}: two heads have the name {name!r}; give each its own name")
         found[name] = head.config
     return found
 
 
-def _spelled(value: Any) -> str:
+def _spell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

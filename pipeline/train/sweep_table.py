@@ -15,11 +15,11 @@ from frozen_vqa.pipeline.system.console import Advance, console, progress, progr
 
 
 class SweepTable:
-    """What each head has come to.
+    """The latest figures of each head.
 
     Args:
         names: Of the heads.
-        config: What they have in common.
+        config: The settings of one of them; the table uses only shared ones.
     """
 
     def __init__(self, names: Sequence[str], config: TrainConfig) -> None:
@@ -35,15 +35,16 @@ class SweepTable:
         self._best[name] = max(self._best[name], line["accuracy"])
 
     def fail(self, name: str) -> None:
-        """Note that a head does not go on."""
+        """Note that a head has failed."""
         self._failed.add(name)
 
-    def ranked(self) -> list[str]:
-        """Return the names, the one with the best epoch so far first."""
-        return sorted(self._best, key=lambda name: (name in self._failed, -self._best[name]))
+    def rank(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return names and last lines, the head with the best epoch so far first."""
+        order = sorted(self._best, key=lambda name: (name in self._failed, -self._best[name]))
+        return [(name, self._last[name]) for name in order]
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def show_live(self) -> Iterator[None]:
         """Show table and progress while the block runs, if there is a terminal."""
         if not console.is_terminal:
             yield
@@ -54,22 +55,22 @@ class SweepTable:
             yield
 
     @contextmanager
-    def progress(self, what: str, order: Order) -> Iterator[Advance]:
+    def progress(self, title: str, order: Order) -> Iterator[Advance]:
         """Show the progress of an epoch; yields the function to call after each batch."""
         if not console.is_terminal:
-            with progress(what, order.questions) as advance:
+            with progress(title, order.questions) as advance:
                 yield advance
             return
-        task = self._bar.add_task(what, total=order.questions, note="")
+        task = self._bar.add_task(title, total=order.questions, note="")
         yield lambda count=1: self._bar.update(task, advance=count)
         self._bar.remove_task(task)
 
-    def show(self) -> None:
-        """Print the ranks, one line a head, where there is no live table."""
+    def print_lines(self) -> None:
+        """Print one line for each head, where there is no live table."""
         if console.is_terminal:
             return
-        for rank, name in enumerate(self.ranked(), start=1):
-            if line := self._last[name]:
+        for rank, (name, line) in enumerate(self.rank(), start=1):
+            if line:
                 console.print(
                     f"{rank}. {name}: epoch {line['epoch']}/{self._config.epochs}, loss "
                     f"{line['loss']:.4f}, accuracy {line['accuracy']:.2f} % on "
@@ -82,17 +83,9 @@ class SweepTable:
         table = Table(box=SIMPLE_HEAD)
         for title in ("", "head", "epoch", "loss", "accuracy", "best"):
             table.add_column(title, justify="left" if title == "head" else "right")
-        for rank, name in enumerate(self.ranked(), start=1):
-            line = self._last[name]
-            cells = ["", "", "", ""]
-            if line:
-                cells = [
-                    f"{line['epoch']}/{self._config.epochs}",
-                    f"{line['loss']:.4f}",
-                    f"{line['accuracy']:.2f}",
-                    f"{self._best[name]:.2f}",
-                ]
-            if name in self._failed:
-                cells[0] = "failed"
-            table.add_row(str(rank), name, *cells)
+        for rank, (name, line) in enumerate(self.rank(), start=1):
+            epoch = f"{line['epoch']}/{self._config.epochs}" if line else ""
+            figures = [line["loss"], line["accuracy"], self._best[name]] if line else []
+            cells = [f"{value:.{4 if i == 0 else 2}f}" for i, value in enumerate(figures)]
+            table.add_row(str(rank), name, "failed" if name in self._failed else epoch, *cells)
         return table

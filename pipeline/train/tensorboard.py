@@ -1,9 +1,9 @@
 """Curves of a training for TensorBoard, in RUN/tensorboard.
 
-`loss` and `learning_rate` are of each step, `accuracy` of each epoch; all count steps. Losses stay
-on the device until a state is saved or an epoch ends, so that no step waits for a GPU. After a
-resume TensorBoard hides what a killed process had written beyond the state. Of several ranks the
-first one writes: a step's loss is then that of its own part of the batch.
+`loss` and `learning_rate` belong to each step, `accuracy` to each epoch; all count steps. Losses
+stay on the device until a state is saved or an epoch ends, so that no step waits for a GPU. After a
+resume TensorBoard hides the points that a killed process wrote after the state. Only the first rank
+writes; a step's loss is then that of its own part of the batch.
 """
 
 import threading
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.runs.weights import writing
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.trainer import Trainer
 
@@ -36,72 +36,73 @@ def summary_writer() -> type[Any]:
             "--tensorboard needs TensorBoard, which is not installed: "
             "pip install 'frozen-vqa[tensorboard]'"
         ) from error
-    if getattr(threading.excepthook, "func", None) is not _leave_to_the_caller:
-        threading.excepthook = partial(_leave_to_the_caller, threading.excepthook)
+    if getattr(threading.excepthook, "func", None) is not _hide_write_errors:
+        threading.excepthook = partial(_hide_write_errors, threading.excepthook)
     return SummaryWriter
 
 
-def _leave_to_the_caller(
+def _hide_write_errors(
     before: Callable[[threading.ExceptHookArgs], object], args: threading.ExceptHookArgs
 ) -> None:
     """Show no traceback of a full disk in TensorBoard's thread: its next call raises the same."""
-    if type(args.thread).__module__.split(".")[0] != "tensorboard" or not isinstance(
-        args.exc_value, OSError
-    ):
+    of_tensorboard = type(args.thread).__module__.split(".")[0] == "tensorboard"
+    if not (of_tensorboard and isinstance(args.exc_value, OSError)):
         before(args)
 
 
-class Events:
-    """Writes the curves of one training, from where it stands.
+class Curves:
+    """Writes the curves of one training, from its current step.
 
     Args:
         run: The run folder.
         trainer: Between two steps.
+
+    Raises:
+        RunError: if the files cannot be written.
     """
 
     def __init__(self, run: Path, trainer: Trainer) -> None:
         self.run, self.trainer = run, trainer
-        self.noted: list[tuple[int, int, Tensor]] = []  # step, questions and loss up to it
-        self.before = (trainer.questions, trainer.loss.item())
-        with writing(run):
-            self.writer = summary_writer()(
-                str(run / EVENTS), purge_step=trainer.step + 1 if trainer.step else None
-            )
+        self._noted: list[tuple[int, int, Tensor]] = []  # step, questions and loss up to it
+        self._before = (trainer.questions, trainer.loss.item())
+        step = trainer.counters.step
+        with explain_run_write_errors(run):
+            self.writer = summary_writer()(str(run / EVENTS), purge_step=step + 1 if step else None)
 
-    def step(self) -> None:
-        """Note the step that was made."""
+    def note_step(self) -> None:
+        """Note the last step."""
         trainer = self.trainer
-        seen = self.noted[-1][1] if self.noted else self.before[0]
-        if trainer.questions == seen:
-            return  # a rank may have no question of a small batch
-        self.noted.append((trainer.step, trainer.questions, trainer.loss.clone()))
+        seen = self._noted[-1][1] if self._noted else self._before[0]
+        if trainer.questions > seen:  # a rank may have no question of a small batch
+            noted = (trainer.counters.step, trainer.questions, trainer.loss.clone())
+            self._noted.append(noted)
 
     def write(self) -> None:
-        """Write what was noted; here a GPU is waited for."""
-        if not self.noted:
+        """Write the noted steps; this waits for a GPU."""
+        if not self._noted:
             return
-        totals = torch.stack([loss for *_, loss in self.noted]).tolist()
+        totals = torch.stack([loss for *_, loss in self._noted]).tolist()
         trainer = self.trainer
-        with writing(self.run):
-            for (step, questions, _), total in zip(self.noted, totals, strict=True):
-                loss = (total - self.before[1]) / (questions - self.before[0])
+        with explain_run_write_errors(self.run):
+            for (step, questions, _), total in zip(self._noted, totals, strict=True):
+                loss = (total - self._before[1]) / (questions - self._before[0])
                 rate = learning_rate(step - 1, steps=trainer.steps, config=trainer.config)
                 self.writer.add_scalar("loss", loss, step)
                 self.writer.add_scalar("learning_rate", rate, step)
-                self.before = (questions, total)
+                self._before = (questions, total)
             self.writer.flush()
-        self.noted = []
+        self._noted = []
 
-    def epoch(self, accuracy: float) -> None:
-        """Write the end of an epoch; the next one's loss is summed from zero."""
+    def end_epoch(self, accuracy: float) -> None:
+        """Write the end of an epoch; the sum of losses of the next one begins at zero."""
         self.write()
-        self.before = (self.trainer.questions, 0.0)
-        with writing(self.run):
-            self.writer.add_scalar("accuracy", accuracy, self.trainer.step)
+        self._before = (self.trainer.questions, 0.0)
+        with explain_run_write_errors(self.run):
+            self.writer.add_scalar("accuracy", accuracy, self.trainer.counters.step)
             self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write the remaining steps and close the file."""
         self.write()
-        with writing(self.run):
+        with explain_run_write_errors(self.run):
             self.writer.close()

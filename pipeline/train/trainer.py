@@ -1,22 +1,21 @@
-"""One training in memory: the model, its optimizer, and a place in an epoch's plan of batches.
+"""One training in memory: the model, its optimizer, and a position in an epoch's batches.
 
-Nothing here writes a file. Between two steps a trainer can be taken apart into tensors and put
-together again (`tensors`, `restore`), and goes on as if nothing had happened: there are no
-gradients then, and whatever is drawn comes from generators whose states are among the tensors.
+A trainer writes no file. Between two steps it can be taken apart into tensors and counters and put
+together again (`tensors`, `restore`); it then continues as if nothing had happened, because there
+are no gradients between steps and the tensors include the states of the random generators.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frozen_vqa.cache import CacheSpec, SplitTable
-from frozen_vqa.pipeline.answers.targets import ClassScores
+from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import Order, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -25,56 +24,62 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
+from frozen_vqa.pipeline.runs.state import Counters
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
-from frozen_vqa.pipeline.train.average import Average
 from frozen_vqa.pipeline.train.data import TrainData
-from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss
-from frozen_vqa.pipeline.train.parallel import parallel, seed_draws, summed
+from frozen_vqa.pipeline.train.optimizer import (
+    WeightAverage,
+    build_optimizer,
+    learning_rate,
+    soft_target_loss,
+)
+from frozen_vqa.pipeline.train.parallel import distribute, seed_draws, sync_gradients
 
 
-@dataclass
 class Trainer:
-    """One training run in memory: everything that `train` needs between its steps.
+    """One training run in memory. All ranks have to make theirs together.
+
+    Args:
+        features: Of the cache, on the device that trains.
+        data: The splits, their scores and the vocabulary.
+        config: Every setting.
+        ranks: The processes that train the head together.
 
     Attributes:
-        average: Of the weights, or None; what is scored and kept then.
-        steps: Of the whole training; the learning rate depends on it.
-        step: Steps so far.
-        running: The epoch that is running or was the last to, from 0.
-        planned: Batches of its plan,
-        batch: and those of them that are done: up to the last step,
-        seen: or up to now.
-        loss: Sum over its questions so far, of this rank's part.
-        questions: That this process has trained on.
-        epoch_seconds: What it has taken so far.
+        average: The averaged weights, which are then scored and kept; or None.
+        steps: Steps of the whole training; the learning rate depends on it.
+        counters: How far the training is: all that a state holds beside tensors.
+        planned: Batches in the plan of the current epoch.
+        seen: Batches of it that are done, including those after the last step.
+        loss: Sum over the questions of the epoch so far, of this rank's part; a scalar tensor.
+        questions: How many questions this process has trained on.
+
+    Raises:
+        ConfigError: if settings and data do not fit together.
     """
 
-    config: TrainConfig
-    device: torch.device
-    model: VqaModel
-    optimizer: torch.optim.AdamW
-    train_split: SplitTable
-    val_split: SplitTable
-    train_reader: BatchReader
-    val_reader: BatchReader
-    val_scores: ClassScores
-    average: Average | None
-    steps: int
-    ranks: Ranks = ALONE
-    step: int = 0
-    running: int = 0
-    planned: int = 0
-    batch: int = 0
-    seen: int = 0
-    loss: Tensor = field(init=False)
-    epoch_seconds: float = 0.0
-    questions: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, features: Features, data: TrainData, *, config: TrainConfig, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.ranks, self.device = config, ranks, features.device
+        self.train_split = data.splits[config.train_split]
+        self.val_split = data.splits[config.val_split]
+        model = build_untrained_head(features.cache.spec, len(data.vocabulary), config)
+        self.model = model.to(self.device)
+        self.optimizer = build_optimizer(self.model, config)
+        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+        self.val_scores = data.scores[config.val_split]
+        scores = data.scores[config.train_split]
+        self.train_reader = BatchReader(features, self.train_split, scores=scores)
+        self.val_reader = BatchReader(features, self.val_split)
+        # Epochs may differ by a batch; the schedule need not end exactly at the last step.
+        self.steps = config.epochs * math.ceil(len(self.plan(0)) / config.accumulate)
+        self.counters = Counters(epoch=0, batch=0, step=0, epoch_seconds=0.0, waited=0.0)
+        self.planned = self.seen = self.questions = 0
         self.loss = torch.zeros((), device=self.device)
-        self._parallel = parallel(self.model, self.ranks, self.device)
+        self._distributed = distribute(self.model, ranks, self.device)
 
     def plan(self, number: int) -> Order:
         """Return the batches of an epoch."""
@@ -86,51 +91,53 @@ class Trainer:
         )
 
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
-        """Train for what is left of one epoch and return its mean loss.
+        """Train the rest of one epoch and return its mean loss.
 
         Args:
-            number: From 0. The running one goes on, any other begins.
-            after_step: Called between two steps; what it raises leaves a trainer that can go on.
+            number: From 0. The current epoch continues; any other one begins.
+            after_step: Called between two steps; if it raises, the trainer can still continue.
 
         Raises:
             NotFiniteError: if the loss is not finite.
         """
-        plan = self.begin(number)
-        left = plan[self.batch :]
+        left = self.begin(number)[self.counters.batch :]
         mine = left.part(self.ranks.rank, self.ranks.world)
-        clock = time.perf_counter()
+        reader, counters = self.train_reader, self.counters
+        clock, waited = time.perf_counter(), reader.waited
         with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
-            # All ranks take part in every batch: one that has no question of it reads another's,
-            # and counts none.
-            batches = self.train_reader.batches(mine.filled(left))
+            # All ranks take part in every batch: a rank without a question of it reads another
+            # rank's question, and does not count it.
+            batches = reader.batches(mine.filled(left))
             sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
             for batch, (own, everyones) in zip(batches, sizes, strict=True):
                 ends_step = self.learn(batch, own)
                 advance(everyones)
                 if ends_step:
-                    self.epoch_seconds += time.perf_counter() - clock
+                    counters.epoch_seconds += time.perf_counter() - clock
+                    counters.waited += reader.waited - waited
                     after_step()
-                    clock = time.perf_counter()
+                    clock, waited = time.perf_counter(), reader.waited
         return self.mean_loss()
 
     def begin(self, number: int) -> Order:
-        """Begin an epoch, or go on with it if it is the running one; return its batches."""
-        if number != self.running:
-            self.running, self.batch, self.epoch_seconds = number, 0, 0.0
+        """Begin an epoch, or continue it if it is the current one; return its batches."""
+        counters = self.counters
+        if number != counters.epoch:
+            counters.epoch, counters.batch, counters.epoch_seconds = number, 0, 0.0
             self.loss.zero_()
         plan = self.plan(number)
-        self.seen, self.planned = self.batch, len(plan)
+        self.seen, self.planned = counters.batch, len(plan)
         self.model.train()
         return plan
 
     def learn(self, batch: FeatureBatch, own: int | None = None) -> bool:
-        """Take the next batch of the epoch; return whether a step ended with it.
+        """Train on the next batch of the epoch; return whether a step ended with it.
 
-        Only then can the trainer be taken apart.
+        Only after the end of a step can the trainer be taken apart.
 
         Args:
             batch: This rank's part of it.
-            own: How many of its questions count: all (None), or 0 where it is another's.
+            own: How many of its questions count: all (None), or 0 where they are another rank's.
         """
         config, ranks = self.config, self.ranks
         own = len(batch.questions) if own is None else own
@@ -138,9 +145,9 @@ class Trainer:
         self.seen += 1
         ends_step = self.seen % config.accumulate == 0 or self.seen == self.planned
         if ranks.world > 1:
-            seed_draws(config.seed, self.running, self.seen, ranks.rank)
-        with summed(self._parallel, now=ends_step):
-            logits = batch_logits(self._parallel, batch, dtype)
+            seed_draws(config.seed, self.counters.epoch, self.seen, ranks.rank)
+        with sync_gradients(self._distributed, now=ends_step):
+            logits = batch_logits(self._distributed, batch, dtype)
             loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
             # Batches differ a little in size; each question counts the same.
             share = ranks.world * own / (config.batch_size * config.accumulate)
@@ -150,38 +157,38 @@ class Trainer:
         if not ends_step:
             return False
         self._update()
-        self.batch = self.seen
+        self.counters.batch = self.seen
         return True
 
     def mean_loss(self) -> float:
-        """Return the mean loss of an epoch that is over. All ranks have to call it.
+        """Return the mean loss of a complete epoch. All ranks have to call it.
 
         Raises:
             NotFiniteError: if it is not finite.
         """
         mean = self._losses().sum().item() / len(self.train_split)
-        epoch = self.running + 1
+        epoch = self.counters.epoch
         if not math.isfinite(mean):
-            kept = "the best weights so far are kept" if self.running else "no weights were kept"
+            kept = "the best weights so far are kept" if epoch else "no weights were kept"
             raise NotFiniteError(
-                f"the loss of epoch {epoch} is {mean}; {kept}. "
+                f"the loss of epoch {epoch + 1} is {mean}; {kept}. "
                 f"Lower --lr (it is {self.config.lr:g}) or --clip (it is {self.config.clip:g})."
             )
         return mean
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, steps=self.steps, config=self.config)
+            group["lr"] = learning_rate(self.counters.step, steps=self.steps, config=self.config)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
+        self.counters.step += 1
         if self.average is not None:
-            self.average.update(self.model, self.step)
+            self.average.update(self.model, self.counters.step)
 
     @property
     def scored(self) -> VqaModel:
-        """The head that is validated and kept: of the averaged weights where there are any."""
+        """The head that is validated and kept: with averaged weights if the settings ask for it."""
         return self.model if self.average is None else self.average.model
 
     def accuracy(self, after_batch: Callable[[], object] = lambda: None) -> float:
@@ -197,7 +204,11 @@ class Trainer:
         return self.accuracy_of(predicted)
 
     def accuracy_of(self, predicted: np.ndarray) -> float:
-        """Return the accuracy of the classes predicted for the validation split, in percent."""
+        """Return the accuracy of predicted classes in percent.
+
+        Args:
+            predicted: (questions,) int64, one class for each question of the validation split.
+        """
         return 100 * float(self.val_scores.score(predicted).mean())
 
     def _losses(self) -> Tensor:
@@ -207,7 +218,7 @@ class Trainer:
         return self.ranks.total(losses)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what `restore` needs beside the numbers above; see `pipeline/runs/state.py`.
+        """Return the tensors that `restore` needs beside the counters; see `runs/state.py`.
 
         All ranks have to call it.
         """
@@ -223,30 +234,30 @@ class Trainer:
             found["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         return found
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the place of the trainer whose tensors these are.
+    def restore(self, tensors: Mapping[str, Tensor], counters: Counters) -> None:
+        """Continue where another trainer was when it returned these tensors and counters.
 
         Raises:
-            KeyError, RuntimeError: if they are those of another model.
+            KeyError, IndexError, RuntimeError: if they are those of another model.
         """
-        tensors = dict(tensors)
-        torch.set_rng_state(tensors.pop("rng.cpu"))
+        torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors.pop("rng.cuda"), self.device)
-        self.loss.copy_(tensors.pop("epoch.loss")[self.ranks.rank])
-        self.model.load_state_dict(_below("model", tensors))
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        self.loss.copy_(tensors["epoch.loss"][self.ranks.rank])
+        self.model.load_state_dict(_select("model", tensors))
         if self.average is not None:
-            self.average.model.load_state_dict(_below("average", tensors))
+            self.average.model.load_state_dict(_select("average", tensors))
         for name, parameter in self.model.named_parameters():
-            # Copies, because arithmetic may round otherwise on memory that begins elsewhere than
-            # where an allocation does.
+            # Copies, because arithmetic may round differently on memory with another alignment
+            # than an allocation has.
             self.optimizer.state[parameter] = {
                 key: torch.empty_like(tensor, device=self.device).copy_(tensor)
-                for key, tensor in _below(f"optimizer.{name}", tensors).items()
+                for key, tensor in _select(f"optimizer.{name}", tensors).items()
             }
+        self.counters = replace(counters)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _select(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors PREFIX.NAME by their names."""
     start = prefix + "."
     return {
@@ -256,8 +267,12 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
-    """Return the head with which a training begins: a function of its settings and its seed."""
+def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
+    """Return the head with which a training begins: a function of its settings and its seed.
+
+    Raises:
+        ConfigError: if the settings do not fit together.
+    """
     torch.manual_seed(config.seed)
     shapes: dict[str, Any] = {
         "vision_dim": spec.vision_dim,
@@ -268,41 +283,3 @@ def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaMod
     settings = {name: getattr(config, name) for name in names}
     settings["width"] = config.width or spec.text_dim
     return VqaModel(ModelConfig(**shapes, answers=answers, **settings))
-
-
-def build_trainer(
-    features: Features,
-    data: TrainData,
-    *,
-    config: TrainConfig,
-    ranks: Ranks = ALONE,
-) -> Trainer:
-    """Return a trainer before its first step. All ranks have to call it.
-
-    Raises:
-        ConfigError: if settings and data do not fit together.
-    """
-    device = features.device
-    train_split, val_split = data.splits[config.train_split], data.splits[config.val_split]
-    model = untrained_head(features.cache.spec, len(data.vocabulary), config).to(device)
-    plan = plan_batches(
-        train_split.image_rows,
-        batch_size=config.batch_size,
-        grouped=config.group_by_image,
-        shuffle=(config.order_seed, 0),
-    )
-    return Trainer(
-        config=config,
-        device=device,
-        model=model,
-        optimizer=build_optimizer(model, config),
-        train_split=train_split,
-        val_split=val_split,
-        train_reader=BatchReader(features, train_split, scores=data.scores[config.train_split]),
-        val_reader=BatchReader(features, val_split),
-        val_scores=data.scores[config.val_split],
-        average=Average(model, config.ema) if config.ema else None,
-        # Epochs may differ by a batch; the schedule only needs to be about right at its end.
-        steps=config.epochs * math.ceil(len(plan) / config.accumulate),
-        ranks=ranks,
-    )

@@ -11,7 +11,7 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.pooling import Pooling
 from frozen_vqa.pipeline.model.vqa_model import Fusion, ModelConfig, VqaModel
-from frozen_vqa.pipeline.runs.run import digests, start_run
+from frozen_vqa.pipeline.runs.run import read_digests, start_run
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights, save_weights
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made
 
@@ -62,7 +62,7 @@ def make_run(
 
 def seal(path: Path) -> None:
     """Save a run's weights anew, with the digests of its files as they are now."""
-    save_weights(path, replace(load_weights(path), files=digests(path)))
+    save_weights(path, replace(load_weights(path), files=read_digests(path)))
 
 
 def with_scores(model: VqaModel) -> VqaModel:

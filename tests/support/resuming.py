@@ -83,7 +83,7 @@ def kill_before_step(number: int, patch: pytest.MonkeyPatch) -> None:
     real = Trainer._update
 
     def update(self: Trainer) -> None:
-        if self.step == number:
+        if self.counters.step == number:
             raise Killed
         real(self)
 
@@ -91,7 +91,7 @@ def kill_before_step(number: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def score_by_epoch(accuracies: list[float], patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Trainer, "accuracy", lambda self: accuracies[self.running])
+    patch.setattr(Trainer, "accuracy", lambda self: accuracies[self.counters.epoch])
 
 
 def lay_out(found: dict[str, bytes], run: Path) -> None:

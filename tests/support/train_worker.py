@@ -22,7 +22,7 @@ def main() -> None:
     real = Trainer._update
 
     def update(self: Trainer) -> None:
-        if self.step == int(step) and rank in ("all", os.environ["RANK"]):
+        if self.counters.step == int(step) and rank in ("all", os.environ["RANK"]):
             if event == "fails":
                 raise RunError("made to fail")
             os.kill(os.getpid(), getattr(signal, event))

@@ -15,7 +15,7 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loop import TrainResult
 from frozen_vqa.pipeline.train.train import train
-from frozen_vqa.pipeline.train.trainer import Trainer, build_trainer
+from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def make_trainer(made: Made, **changes: object) -> Trainer:
     vocabulary = build_vocabulary(splits["train"].answers, min_count=1)
     features = Features(cache, device=CPU)
     data = TrainData(cache, splits, vocabulary, "2021")
-    return build_trainer(features, data, config=small(**changes))
+    return Trainer(features, data, config=small(**changes))
 
 
 def metrics(run: Path) -> list[dict]:

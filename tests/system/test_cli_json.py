@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from frozen_vqa.pipeline.runs.sealed_json import unseal_json
+from frozen_vqa.pipeline.runs.sealed import unseal_json
 from tests.support.command import run_command
 from tests.support.tiny_commands import (
     _home,  # noqa: F401  (a fixture)

@@ -22,7 +22,7 @@ from tests.support.tiny_commands import _home  # noqa: F401  (a fixture)
         ),
         (
             ("--per-question", "p.json/each.json"),
-            r"p\.json/each\.json: cannot be written \(.*\)\. Give another .*",
+            r"p\.json/each\.json: cannot be written \(.*\)\. Make room or give another --per-.*",
         ),
     ],
 )

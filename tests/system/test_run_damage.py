@@ -27,7 +27,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.logits import load_logits, save_logits
 from frozen_vqa.pipeline.runs.card import CARD, MARK, write_card
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, note_environment
-from frozen_vqa.pipeline.runs.run import load_run, outcome
+from frozen_vqa.pipeline.runs.run import load_run, read_outcome
 from frozen_vqa.pipeline.train.tensorboard import EVENTS
 from frozen_vqa.pipeline.train.train import train
 from tests.support import finished_runs
@@ -104,7 +104,7 @@ def test_damaged_scores_are_left_out_of_the_card(scenes: Made, trained: Path) ->
     whole, data = (trained / CARD).read_text().splitlines(), path.read_bytes()
     (row,) = [line for line in whole if line.startswith("| val (32 questions)")]
     without = [line for line in whole if line != row]
-    found = outcome(trained)
+    found = read_outcome(trained)
     assert found is not None
     left_out = 0
     for content in damaged(data):

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.evaluate.logits import save_logits
 from frozen_vqa.pipeline.runs.card import CARD
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, note_environment
 from frozen_vqa.pipeline.runs.run import load_run
-from frozen_vqa.pipeline.runs.weights import writing
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
 from frozen_vqa.pipeline.train.train import train
 from tests.support import finished_runs
@@ -107,7 +107,7 @@ def test_a_full_disk(
         elif what == "table":
             write_table(path, rows)
         else:
-            with writing(path.parent):
+            with explain_run_write_errors(path.parent):
                 ANSWERS.save(path)
 
     said = list(at_every_write(tmp_path, work, monkeypatch))

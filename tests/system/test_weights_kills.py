@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs import weights as module
-from frozen_vqa.pipeline.runs.weights import CURRENT, PREVIOUS, save_weights
+from frozen_vqa.pipeline.runs.weights import CURRENT, PREVIOUS, save_weights, weight_files
 from tests.support import weights
 from tests.support.disk_calls import watch
 from tests.support.repository import ROOT
@@ -46,7 +45,7 @@ LINK = os.link
 def leave(run: Path, what: str) -> None:
     """Leave what a process leaves that is killed at some step."""
     if what == "coming":
-        (run / module.COMING).write_text("whole, or not")
+        weight_files(run).coming.write_text("whole, or not")
     elif what == "half":
         (run / f"{PREVIOUS}.partial").write_text("half")
     elif what == "link":
@@ -101,7 +100,7 @@ def test_a_failed_save_leaves_what_was_there(
 ) -> None:
     """Not a kill: the process lives on, and cleans up."""
     real = os.replace
-    for failing in (module.COMING, PREVIOUS, CURRENT):
+    for failing in (weight_files(tmp_path).coming.name, PREVIOUS, CURRENT):
         run = tmp_path / failing
         run.mkdir()
         for epoch in (1, 2):
@@ -119,7 +118,7 @@ def test_a_failed_save_leaves_what_was_there(
                 save_weights(run, made(3))
         if isinstance(error, OSError):
             assert "No space left" in str(caught.value)
-            assert "what was saved before is whole" in str(caught.value)
+            assert "earlier files of the run are whole" in str(caught.value)
         assert epochs(run)[0] == 2
         assert names(run) == {CURRENT, PREVIOUS}
         save_weights(run, made(4))

@@ -19,7 +19,7 @@ from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.evaluate.seed_groups import group_runs, require_one_group
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
-from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
@@ -199,7 +199,7 @@ def test_a_run_stands_on_its_own(scenes: Made, tmp_path: Path) -> None:
     path.unlink()
     assert 'answers_file = "answers.json"\n' in (run / "config.toml").read_text()
     assert all(b"answers.txt" not in file.read_bytes() for file in run.iterdir())
-    assert VqaModel.from_pretrained(run).config.answers == 2
+    assert VqaHead.from_pretrained(run).config.answers == 2
 
     shutil.move(run, tmp_path / "moved")
     again = ("--run", tmp_path / "again", "--config", tmp_path / "moved/config.toml")

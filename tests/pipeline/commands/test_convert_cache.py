@@ -285,7 +285,7 @@ def test_a_disk_that_is_too_small_is_refused_before_any_work(
 ) -> None:
     usage: Any = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(CacheError, match=r"new: the missing features need .* but 100 B are free"):
+    with pytest.raises(CacheError, match=r"new: the missing features need .*, but 100 B are free"):
         convert_command(wide.source, cache=tmp_path / "new", dtype="int8")
     assert set(files(tmp_path / "new")) == {"cache.json", "cache.copy.json"}
 

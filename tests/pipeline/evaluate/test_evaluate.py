@@ -16,7 +16,7 @@ from frozen_vqa.pipeline.evaluate.statistics import mean_interval
 from frozen_vqa.pipeline.metrics.official_files import read_predictions, score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
 from frozen_vqa.pipeline.runs.run import Run, load_run
-from frozen_vqa.pipeline.runs.sealed_json import unseal_json
+from frozen_vqa.pipeline.runs.sealed import unseal_json
 from tests.support.caches import Made, Row, make_cache, make_spec
 from tests.support.heads import make_run
 

@@ -10,7 +10,7 @@ import torch
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-from frozen_vqa.pipeline.runs.run import finish_run, load_run, outcome
+from frozen_vqa.pipeline.runs.run import finish_run, load_run, read_outcome
 from frozen_vqa.pipeline.train.loop import TrainResult
 from frozen_vqa.pipeline.train.sweep import sweep
 from frozen_vqa.pipeline.train.train import train
@@ -61,9 +61,7 @@ def test_it_is_the_best_class_of_each_question(
     card = (run / "README.md").read_text()
     accuracy = f"{result.best_accuracy:.2f}"
     assert f"| val (in training) | {accuracy} |  | 63.33 |  | 2021 |\n" in card
-    assert "what the best of the answers for each question scores; on 'train' that is 70.00 %" in (
-        card
-    )
+    assert "score of the best answer for each question; on 'train' that is 70.00 %." in card
     for split, ceiling in zip(("train", "val"), means, strict=True):
         scored = evaluate(load_run(run, CPU), FeatureCache(made.directory), split)
         assert scored.ceiling == ceiling
@@ -107,7 +105,7 @@ def test_the_command_returns_it(made: Made, tmp_path: Path) -> None:
 def test_a_run_of_before_can_still_be_read(made: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = trained(made, run)
-    old = outcome(run)
+    old = read_outcome(run)
     assert old is not None
     kept = {k: v for k, v in old.items() if k not in ("answers", "train_ceiling", "val_ceiling")}
     finish_run(run, FeatureCache(made.directory), kept)
@@ -116,4 +114,4 @@ def test_a_run_of_before_can_still_be_read(made: Made, tmp_path: Path) -> None:
     evaluate(load_run(run, CPU), FeatureCache(made.directory), "val")
     card = (run / "README.md").read_text()
     assert f"| val (in training) | {result.best_accuracy:.2f} |  |  |  | 2021 |\n" in card
-    assert "scores.\n" in card
+    assert "score of the best answer for each question.\n" in card

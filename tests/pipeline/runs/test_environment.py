@@ -13,7 +13,7 @@ import torch
 import frozen_vqa.pipeline.runs.environment
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, git_revision, note_environment
-from frozen_vqa.pipeline.train.resume import fingerprint
+from frozen_vqa.pipeline.train.resume import fingerprint_cache
 from tests.support.caches import Made
 from tests.support.trainings import run_training
 
@@ -31,7 +31,7 @@ def test_a_run_knows_what_it_was_trained_with(
     packages = found.pop("packages")
     assert packages.items() >= {n: version(n) for n in ("torch", "numpy", "h5py")}.items()
     cache = FeatureCache(scenes.directory)
-    pinned = fingerprint(cache, {name: cache.split(name) for name in ("train", "val")})
+    pinned = fingerprint_cache(cache, {name: cache.split(name) for name in ("train", "val")})
     assert found == {
         "python": platform.python_version(),
         "platform": platform.platform(),

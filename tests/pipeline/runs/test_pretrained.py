@@ -14,7 +14,8 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig, VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, MARK, without_folders
+from frozen_vqa.pipeline.runs.card import CARD, MARK, strip_folders
+from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.train import train
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made
@@ -45,10 +46,12 @@ def test_a_head_from_a_folder_is_that_of_the_run(
     fusion: Fusion, scenes: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = make_run(scenes, tmp_path / "run", fusion=fusion)
-    head = VqaModel.from_pretrained(str(tmp_path / "run"))
+    head = VqaHead.from_pretrained(str(tmp_path / "run"))
     assert torch.equal(logits(head), logits(load_run(tmp_path / "run", CPU).model))
     assert torch.equal(logits(head), logits(made))
     assert head.config == made.config
+    assert type(head) is VqaHead
+    assert all(p.requires_grad and p.device == CPU for p in head.parameters())
     assert not head.training
     assert capsys.readouterr().out == ""  # stdout is for --json
 
@@ -65,12 +68,12 @@ def test_a_file_that_is_missing(gone: str, message: str, scenes: Made, tmp_path:
     make_run(scenes, tmp_path / "run")
     (tmp_path / "run" / gone).unlink()
     with pytest.raises(RunError, match=message):
-        VqaModel.from_pretrained(tmp_path / "run")
+        VqaHead.from_pretrained(tmp_path / "run")
 
 
 def test_a_repository_that_is_not_at_hand(tmp_path: Path) -> None:
     with pytest.raises(LocalEntryNotFoundError):
-        VqaModel.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
+        VqaHead.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def pushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 def test_what_is_pushed_is_a_run_without_this_machine(
     trained: Path, scenes: Made, pushed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    VqaModel.from_pretrained(trained).push_to_hub("someone/head")
+    VqaHead.from_pretrained(trained).push_to_hub("someone/head")
     (one,) = pushed
     assert one["repo"] == "someone/head"
     names = {"config.toml", "config.json", "answers.json", "model.safetensors", "run.json"}
@@ -112,12 +115,12 @@ def test_what_is_pushed_is_a_run_without_this_machine(
 
 def test_only_the_head_of_a_run_is_saved(trained: Path, tmp_path: Path) -> None:
     shapes = {"vision_dim": VISION_DIM, "text_dim": TEXT_DIM, "grid": GRID, "answers": 3}
-    head = VqaModel.from_pretrained(trained)
+    head = VqaHead.from_pretrained(trained)
     with pytest.raises(RunError, match="the head was loaded from here; save it elsewhere"):
         head.save_pretrained(trained)
     with torch.no_grad():
         head.head.bias[0] += 1
-    for other in (head, VqaModel(ModelConfig(**shapes, width=8, heads=2))):
+    for other in (head, VqaHead(ModelConfig(**shapes, width=8, heads=2))):
         with pytest.raises(RunError, match="this head is not that of a run"):
             other.save_pretrained(tmp_path / "elsewhere")
     assert load_run(trained, CPU)
@@ -138,7 +141,7 @@ def test_the_card_holds_the_figures_of_its_run(scenes: Made, tmp_path: Path) -> 
     ]
     text = (run / CARD).read_text()
     assert f"\n{result.trainable_parameters:,} trained parameters choose among 2 answers." in text
-    assert f"chose the epoch that is kept: {result.best_epoch} of 3." in text
+    assert f"These are the weights of epoch {result.best_epoch} of 3, the best on split" in text
     assert "| vision model | made-up-vision |" in text
     assert f"```toml\n{small().to_toml()}```" in text
     assert "train-head --cache CACHE --run RUN --config config.toml\n" in text
@@ -185,5 +188,5 @@ def test_a_page_of_someone_else_stays(scenes: Made, tmp_path: Path) -> None:
         ("shapes:40", "shapes:40"),
     ],
 )
-def test_names_without_folders(name: str, shown: str) -> None:
-    assert without_folders(name) == shown
+def test_names_strip_folders(name: str, shown: str) -> None:
+    assert strip_folders(name) == shown

@@ -19,9 +19,9 @@ from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.runs.run import (
     MEANING,
     Run,
-    digests,
     finish_run,
     load_run,
+    read_digests,
     require_same_encoders,
     start_run,
 )
@@ -264,7 +264,7 @@ def test_a_new_run_keeps_nothing_of_the_old_one(run: Path, made: Made) -> None:
     files = start_over(run, made)
 
     assert sorted(path.name for path in run.iterdir()) == sorted([*MEANING, "run.json"])
-    assert files == digests(run)
+    assert files == read_digests(run)
     assert files.keys() == set(MEANING)
     with pytest.raises(RunError, match="there are no weights yet"):
         load_run(run, CPU)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs import sealed
-from frozen_vqa.pipeline.runs import weights as module
 from frozen_vqa.pipeline.runs.weights import (
     CURRENT,
     PREVIOUS,
@@ -27,6 +26,7 @@ from frozen_vqa.pipeline.runs.weights import (
     load_weights,
     remove_weights,
     save_weights,
+    weight_files,
 )
 from tests.support import weights
 from tests.support.weights import epochs, made, names, same
@@ -238,9 +238,9 @@ def test_weights_that_are_not_finite_are_not_saved(value: float, tmp_path: Path)
 def test_all_weights_are_removed(links: None, tmp_path: Path) -> None:
     for epoch in (1, 2):
         save_weights(tmp_path, made(epoch))
-    for name in (CURRENT, PREVIOUS, module.COMING):
+    for name in (CURRENT, PREVIOUS, weight_files(tmp_path).coming.name):
         (tmp_path / f"{name}.partial").write_text("")
-    (tmp_path / module.COMING).write_text("")
+    (tmp_path / weight_files(tmp_path).coming.name).write_text("")
     (tmp_path / "mine.safetensors").write_text("")
     remove_weights(tmp_path)
     assert names(tmp_path) == {"mine.safetensors"}

@@ -63,7 +63,7 @@ def test_the_schedule_is_that_of_the_steps(scenes: Made, monkeypatch: pytest.Mon
     for number in range(2):
         trainer.epoch(number)
 
-    assert trainer.steps == trainer.step == 6  # 8 batches an epoch, three to a step
+    assert trainer.steps == trainer.counters.step == 6  # 8 batches an epoch, three to a step
     assert rates == [learning_rate(i, steps=6, config=trainer.config) for i in range(6)]
 
 

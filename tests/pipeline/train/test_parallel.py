@@ -22,13 +22,13 @@ from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.residency import Features
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.predict import predict
-from frozen_vqa.pipeline.runs.state import Began
+from frozen_vqa.pipeline.runs.state import TrainingFingerprint
 from frozen_vqa.pipeline.runs.weights import read_weights
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import Ranks
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
-from frozen_vqa.pipeline.train.parallel import parallel
-from frozen_vqa.pipeline.train.resume import require_same
+from frozen_vqa.pipeline.train.parallel import distribute
+from frozen_vqa.pipeline.train.resume import require_same_fingerprint
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made
 from tests.support.command import run_command
@@ -109,7 +109,7 @@ def test_gradients_of_parts_average_to_those_of_the_batch(
     world: int, scenes: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five ranks: the last batch has four pictures."""
-    monkeypatch.setattr(frozen_vqa.pipeline.train.trainer, "parallel", lambda model, *_: model)
+    monkeypatch.setattr(frozen_vqa.pipeline.train.trainer, "distribute", lambda model, *_: model)
     how = {"dropout": 0.0, "precision": "float32", "accumulate": 2}
     whole = make_trainer(scenes, **how)
     assert min(map(len, whole.plan(0))) == 4
@@ -203,7 +203,7 @@ def test_killed_and_resumed_ranks_end_as_undisturbed_ones(
     again = train_worker(ranks, NEVER, [*words, "--resume"])
 
     assert again.returncode == 0, again.stderr
-    assert "going on after 1 of 3 epochs, 4 of 9 steps" in again.stderr
+    assert "continuing after 1 of 3 epochs, 4 of 9 steps" in again.stderr
     assert curve(tmp_path / "whole") == curve(tmp_path / "killed")
     weights = [
         read_weights(tmp_path / run / "model.safetensors").tensors for run in ("whole", "killed")
@@ -237,16 +237,20 @@ def test_what_ends_one_rank_ends_all(
     for ranks, refused in ((3, True), (2, False)):
         again = train_worker(ranks, NEVER, [*words, "--resume"])
         assert (again.returncode != 0) == refused
-        assert again.stderr.count("began on 2 ranks of torchrun, and would go on on 3") == refused
-    assert f"going on after 1 of 3 epochs, {steps} of 9 steps" in again.stderr
+        assert (
+            again.stderr.count("began on 2 ranks of torchrun, and cannot continue on 3") == refused
+        )
+    assert f"continuing after 1 of 3 epochs, {steps} of 9 steps" in again.stderr
 
 
 def test_another_number_of_ranks_is_refused(tmp_path: Path) -> None:
     machine = {"device": "cpu", "ranks": 2}
-    was = Began({}, {}, {}, machine)
-    require_same(tmp_path, was, replace(was), cache=tmp_path)
-    with pytest.raises(RunError, match=r"began on 2 ranks of torchrun, and would go on on 1"):
-        require_same(tmp_path, was, replace(was, machine={**machine, "ranks": 1}), cache=tmp_path)
+    was = TrainingFingerprint({}, {}, {}, machine)
+    require_same_fingerprint(tmp_path, was, replace(was), cache=tmp_path)
+    with pytest.raises(RunError, match=r"began on 2 ranks of torchrun, and cannot continue on 1"):
+        require_same_fingerprint(
+            tmp_path, was, replace(was, machine={**machine, "ranks": 1}), cache=tmp_path
+        )
 
 
 def obeying(heard: list[int]) -> None:
@@ -289,4 +293,4 @@ def test_each_rank_has_its_gpu_and_its_share_of_the_memory(
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 1)
     model = make_trainer(scenes).model
     with pytest.raises(ConfigError, match=r"4 ranks on a machine with 2 GPUs.*--nproc-per-node 2"):
-        parallel(model, Ranks(1, 4), torch.device("cuda", 1))
+        distribute(model, Ranks(1, 4), torch.device("cuda", 1))

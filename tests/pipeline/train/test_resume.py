@@ -20,7 +20,7 @@ from frozen_vqa.pipeline.runs import sealed
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.state import TrainState, recover_state, save_state, state_files
 from frozen_vqa.pipeline.runs.weights import CURRENT, read_weights
-from frozen_vqa.pipeline.train.resume import fingerprint
+from frozen_vqa.pipeline.train.resume import fingerprint_cache
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import resuming
 from tests.support.caches import (
@@ -113,7 +113,7 @@ def test_killed_before_any_step(
             else:
                 break
         if every == ALWAYS:
-            assert kept_states[-1].progress.step == number
+            assert kept_states[-1].counters.step == number
         torch.rand(5)
         result = go_on(scenes, run, config)
         assert without_times(run) == undisturbed[name][0], number
@@ -153,7 +153,7 @@ def test_averaged_weights_go_on_in_mid_epoch(
     with monkeypatch.context() as patch, suppress(Killed):
         kill_before_step(4, patch)
         begin(scenes, run, AVERAGED)
-    assert kept_states[-1].progress.batch == 2
+    assert kept_states[-1].counters.batch == 2
     go_on(scenes, run, AVERAGED)
     assert without_times(run) == undisturbed["averaged"][0]
     assert bits(kept_states[-1].tensors) == undisturbed["averaged"][1]
@@ -165,13 +165,13 @@ def test_what_a_state_is_made_of(
     """A state that lacked one of these could still pass where it happens not to matter."""
     begin(scenes, tmp_path / "run", GROUPED)
     first, last = kept_states[0], kept_states[-1]
-    assert [state.progress.epoch for state in kept_states] == [0, 0, 1]
+    assert [state.counters.epoch for state in kept_states] == [0, 0, 1]
     weights = read_weights(tmp_path / "run" / CURRENT).tensors.keys()
     assert first.tensors.keys() == {f"model.{n}" for n in weights} | {"epoch.loss", "rng.cpu"}
     moments = {f"optimizer.{n}.{k}" for n in weights for k in ("step", "exp_avg", "exp_avg_sq")}
     assert last.tensors.keys() == first.tensors.keys() | moments
-    assert float(last.tensors["optimizer.head.bias.step"]) == last.progress.step == 6
-    assert last.progress.batch == 6
+    assert float(last.tensors["optimizer.head.bias.step"]) == last.counters.step == 6
+    assert last.counters.batch == 6
     assert not (tmp_path / "run" / "state").exists()  # of no use any more
 
 
@@ -218,9 +218,9 @@ def test_a_damaged_state_gives_way_to_the_one_before(stopped: Path, tmp_path: Pa
         flip(state_files(stopped).current, place)
         state = recover_state(stopped)
         assert bits(state.tensors) in (last, previous), place
-        assert state.progress.step == (5 if bits(state.tensors) == last else 4)
-        fell_back += state.progress.step == 4
-        assert state_files(stopped).previous.exists() == (state.progress.step == 5)
+        assert state.counters.step == (5 if bits(state.tensors) == last else 4)
+        fell_back += state.counters.step == 4
+        assert state_files(stopped).previous.exists() == (state.counters.step == 5)
     assert fell_back > 0.97 * len(places)
 
 
@@ -242,11 +242,11 @@ def test_going_on_from_the_state_before(
 ) -> None:
     damage(state_files(stopped).current)
     go_on(scenes, stopped, GROUPED)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "going on from" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "continuing from" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"{state_files(stopped).current}: {said}")
     assert lines[0].endswith(
-        "; going on from the state before it, of epoch 2, batch 2, which ends the same"
+        "; continuing from the state before it, of epoch 2, batch 2, which leads to the same end"
     )
     assert without_times(stopped) == undisturbed["grouped"][0]
 
@@ -270,7 +270,7 @@ def test_a_cache_that_was_moved_or_extended_is_the_same(
 ) -> None:
     shutil.copytree(scenes.directory, tmp_path / "moved")
     splits = {name: FeatureCache(scenes.directory).split(name) for name in ("train", "val")}
-    before = fingerprint(FeatureCache(scenes.directory), splits)
+    before = fingerprint_cache(FeatureCache(scenes.directory), splits)
     with CacheWriter(tmp_path / "moved", make_spec()) as writer:
         features = np.ones((3, PATCHES, VISION_DIM), np.float16)
         add_images(writer, new_images(["x", "y", "z"], features, features.mean(1)))
@@ -287,8 +287,8 @@ def test_a_cache_that_was_moved_or_extended_is_the_same(
         table = FeatureCache(scenes.directory).split("test")
         writer.set_split("more", replace(table, image_rows=table.image_rows + 80), left_out=0)
     extended = FeatureCache(tmp_path / "moved")
-    assert fingerprint(extended, {n: extended.split(n) for n in ("train", "val")}) == before
-    assert fingerprint(extended, {n: extended.split(n) for n in ("train", "more")}) != before
+    assert fingerprint_cache(extended, {n: extended.split(n) for n in ("train", "val")}) == before
+    assert fingerprint_cache(extended, {n: extended.split(n) for n in ("train", "more")}) != before
     go_on(replace(scenes, directory=tmp_path / "moved"), stopped, GROUPED)
     whole = dict(undisturbed["grouped"][0])
     whole["run.json"] = {**whole["run.json"], "cache": str(tmp_path / "moved")}

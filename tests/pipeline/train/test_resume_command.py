@@ -63,7 +63,7 @@ def pause(count):
 update, predict = Trainer._update, frozen_vqa.pipeline.train.trainer.predict
 
 def slow_update(self):
-    if self.step == 4:
+    if self.counters.step == 4:
         pause({"step": 1, "twice": 2}.get(WHERE, 0))
     update(self)
 
@@ -125,13 +125,17 @@ def test_a_stopped_training_says_how_to_go_on(
     line = f"stopped; to go on: {shlex.join(['frozen-vqa', *words, '--resume'])}\n"
     assert said.endswith(line)
     assert not list(run.rglob("*.partial"))
-    progress = recover_state(run).progress
+    state = recover_state(run)
     steps, batches, lines = {"step": (5, 4, 1), "scoring": (3, 6, 0), "twice": (3, 6, 1)}[where]
-    assert (progress.step, progress.batch, len(progress.metrics)) == (steps, batches, lines)
+    assert (state.counters.step, state.counters.batch, len(state.progress.metrics)) == (
+        steps,
+        batches,
+        lines,
+    )
 
     again = run_command(*shlex.split(line.partition("frozen-vqa ")[2]))
     assert again.code == 0
-    assert f"{run}: going on after {lines} of 2 epochs, {steps} of 6 steps" in again.err
+    assert f"{run}: continuing after {lines} of 2 epochs, {steps} of 6 steps" in again.err
     assert without_times(run) == commanded
 
 
@@ -149,7 +153,7 @@ def test_resuming_what_is_finished(scenes: Made, tmp_path: Path) -> None:
     before = files(run)
     again = resume_command(scenes, run, "--json")
     assert (again.code, again.json()) == (0, first)
-    assert f"{run}: this training is finished; there is nothing to go on with" in again.err
+    assert f"{run}: this training is finished; nothing is left to train" in again.err
     moved = run.rename(tmp_path / "moved")
     assert resume_command(scenes, moved, "--json").json() == {**first, "run": str(moved)}
     assert files(moved) == before
@@ -158,7 +162,7 @@ def test_resuming_what_is_finished(scenes: Made, tmp_path: Path) -> None:
 def test_resuming_what_never_began(scenes: Made, tmp_path: Path) -> None:
     for run in (tmp_path / "nowhere", tmp_path / "empty"):
         found = resume_command(scenes, run)
-        said = "there is no training here to go on with (state/ is empty). Train without --resume."
+        said = "there is no training here to resume (state/ is empty). Train without --resume."
         assert (found.code, found.err) == (1, f"error: {run}: {said}\n")
         assert not run.exists()
     run = tmp_path / "run"

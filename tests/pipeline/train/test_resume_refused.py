@@ -47,9 +47,12 @@ def test_a_state_is_no_pickle_and_of_no_other_form(stopped: Path) -> None:
     changed: list[dict[str, Any]] = [
         {**record, "format": 99},
         {**record, "progress": {}},
-        {**record, "progress": {**record["progress"], "step": "5"}},
+        {**record, "progress": {**record["progress"], "metrics": "none"}},
         {**record, "progress": {**record["progress"], "more": 5}},
-        {**record, "began": {**record["began"], "config": 3}},
+        {**record, "counters": {}},
+        {**record, "counters": {**record["counters"], "step": "5"}},
+        {**record, "counters": 5},
+        {**record, "fingerprint": {**record["fingerprint"], "config": 3}},
         {"format": record["format"]},
     ]
     for other in changed:
@@ -59,14 +62,14 @@ def test_a_state_is_no_pickle_and_of_no_other_form(stopped: Path) -> None:
         ):
             recover_state(stopped)
     path.write_bytes(sealed.seal(tensors, record))
-    assert recover_state(stopped).progress.step == 5
+    assert recover_state(stopped).counters.step == 5
 
 
 def test_the_state_of_another_head(stopped: Path, scenes: Made) -> None:
     tensors, record = sealed.read_sealed(state_files(stopped).current, "")
     del tensors["model.head.bias"]
     state_files(stopped).current.write_bytes(sealed.seal(tensors, record))
-    with pytest.raises(RunError, match=r"its state is that of another head \(.*head\.bias"):
+    with pytest.raises(RunError, match=r"its state belongs to another head \(.*head\.bias"):
         go_on(scenes, stopped, GROUPED)
 
 
@@ -157,7 +160,7 @@ def test_a_changed_file_of_the_run_is_refused(name: str, stopped: Path, scenes: 
 def with_machine(run: Path, **changes: Any) -> None:
     path = state_files(run).current
     tensors, record = sealed.read_sealed(path, "")
-    record["began"]["machine"] |= changes
+    record["fingerprint"]["machine"] |= changes
     path.write_bytes(sealed.seal(tensors, record))
 
 
@@ -173,5 +176,5 @@ def test_another_device_is_refused_and_other_rounding_is_said(
     capsys.readouterr()
     go_on(scenes, stopped, GROUPED)
     said = capsys.readouterr().err
-    assert f"began with 0.1 as torch, goes on with {torch.__version__}; numbers may be" in said
+    assert f"began with 0.1 as torch, continues with {torch.__version__}; numbers may be" in said
     assert "as threads" not in said

@@ -67,7 +67,7 @@ def end_well(made: Made, run: Path, config: TrainConfig) -> bool:
     if has_state(run):
         go_on(made, run, config)
         return True
-    with pytest.raises(RunError, match=r"no training here to go on with .*Train without --resume"):
+    with pytest.raises(RunError, match=r"no training here to resume .*Train without --resume"):
         go_on(made, run, config)
     begin(made, run, config, overwrite=True)
     return False

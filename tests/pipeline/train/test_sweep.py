@@ -139,7 +139,7 @@ def test_a_signal_saves_all_heads(
         heads.append(self)
 
     def check(self: Stop) -> None:
-        checks.append([head.trainer.step for head in heads])
+        checks.append([head.trainer.counters.step for head in heads])
         if len(checks) == 2:
             raise Stopped
 
@@ -167,7 +167,7 @@ def test_a_head_that_fails_does_not_stop_the_others(
     real = Trainer.learn
 
     def learn(self: Trainer, batch: FeatureBatch) -> bool:
-        if self.config == HEADS["concat"] and self.step == 3:
+        if self.config == HEADS["concat"] and self.counters.step == 3:
             self.loss.fill_(float("nan"))
         return real(self, batch)
 

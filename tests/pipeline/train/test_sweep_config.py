@@ -68,14 +68,14 @@ def test_one_head_has_a_name_too(tmp_path: Path) -> None:
         ("[[head]]\n[[head]]\norder_seed = 1", r"order_seed is 0 for one head and 1 for another"),
         ("lr = []", r"lr is an empty list"),
         ("lr = [0.1, 'much']", r"lr is 'much'; a number is needed"),
-        ("lr = [0.1, 0.1]", r"two heads are called 'head'"),
+        ("lr = [0.1, 0.1]", r"two heads have the name 'head'"),
         ("head = 3", r"head has to be tables"),
         ("[[head]]\nwidht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("widht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("name = 'a'", r"unknown key 'name'"),
         ("[[head]]\nname = '../a'", r"name is '\.\./a'; needed is the name of a folder"),
         ("[[head]]\nname = 3", r"name is 3; needed is the name of a folder"),
-        ("[[head]]\nname = 'a'\n[[head]]\nname = 'a'\nlr = 0.1", r"two heads are called 'a'"),
+        ("[[head]]\nname = 'a'\n[[head]]\nname = 'a'\nlr = 0.1", r"two heads have the name 'a'"),
     ],
 )
 def test_what_is_refused(text: str, message: str, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def filled() -> SweepTable:
 
 def test_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     table = filled()
-    with table.shown():
-        table.show()
+    with table.show_live():
+        table.print_lines()
     assert capsys.readouterr().err.splitlines() == [
         "1. high: epoch 2/3, loss 0.6000, accuracy 60.00 % on val, best 61.00 %",
         "2. low: epoch 2/3, loss 0.8000, accuracy 50.00 % on val, best 50.00 %",
@@ -47,7 +47,7 @@ def test_a_live_table_on_a_terminal(
     table = filled()
     order = plan_batches(np.zeros(7, dtype=int), batch_size=7, grouped=False, shuffle=None)
     shown, deadline = "", time.monotonic() + 10
-    with table.shown(), table.progress("epoch 3/3", order) as advance:
+    with table.show_live(), table.progress("epoch 3/3", order) as advance:
         advance(7)
         while "7/7" not in shown and time.monotonic() < deadline:
             time.sleep(0.01)  # it is drawn by a thread, a few times a second

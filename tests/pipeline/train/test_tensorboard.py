@@ -43,7 +43,7 @@ def test_each_step_and_epoch_is_written_once(
         return found
 
     monkeypatch.setattr(frozen_vqa.pipeline.train.trainer, "soft_target_loss", loss)
-    monkeypatch.setattr(Trainer, "accuracy", lambda self: 10.0 * (1 + self.running))
+    monkeypatch.setattr(Trainer, "accuracy", lambda self: 10.0 * (1 + self.counters.epoch))
     train(scenes.directory, tmp_path / "run", config=GROUPED, device=CPU, tensorboard=True)
 
     (writer,) = writers

@@ -122,7 +122,8 @@ def test_patience_ends_a_training(
     assert_weights(run, weights[best - 1])
     assert len(metrics(run)) == epochs
     said = (
-        f"run: ends after epoch 5, for none of the last {patience} was better than epoch {best}\n"
+        f"run: stops early after epoch 5, because none of the last {patience} was better than "
+        f"epoch {best}\n"
     )
     assert (said in capsys.readouterr().err) == (epochs < 6)
 
@@ -264,6 +265,8 @@ def test_metrics_and_result(scenes: Made, tmp_path: Path) -> None:
     parameters = load_file(run / "model.safetensors").values()
     assert result.trainable_parameters == sum(tensor.numel() for tensor in parameters)
     assert 0 <= result.data_wait_fraction <= 1
+    waited, seconds = (sum(line[name] for line in lines) for name in ("waited", "seconds"))
+    assert result.data_wait_fraction == pytest.approx(waited / seconds, abs=0.01)
 
 
 def test_the_best_accuracy_is_that_of_the_kept_weights(scenes: Made, tmp_path: Path) -> None:

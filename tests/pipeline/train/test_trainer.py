@@ -1,6 +1,7 @@
 """What a trainer computes in an epoch, and in scoring after it, whatever the batches."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,25 @@ def test_integers_train_as_the_floats_that_they_stand_for(tmp_path: Path) -> Non
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert accuracies[0] == accuracies[1]
     assert_close(*logits, atol=1e-5, rtol=0)
+
+
+def test_a_restored_trainer_continues_from_tensors_and_counters(scenes: Made) -> None:
+    """With dropout and an average, as often as it is restored; what it takes does not change."""
+    one, other = (make_trainer(scenes, dropout=0.5, ema=0.9, seed=seed) for seed in (0, 1))
+    one.epoch(0)
+    tensors, counters = {name: t.clone() for name, t in one.tensors().items()}, one.counters
+    before = replace(counters)
+    assert (before.epoch, before.batch, before.step) == (0, 6, 6)
+    assert before.epoch_seconds >= before.waited > 0
+    losses = []
+    for _ in range(2):
+        other.restore(tensors, counters)
+        losses.append(other.epoch(1))
+        assert (other.counters.epoch, other.counters.batch, other.counters.step) == (1, 6, 12)
+        assert other.counters.waited > before.waited
+        assert counters == before
+    torch.set_rng_state(tensors["rng.cpu"])
+    assert losses[0] == losses[1] == one.epoch(1)
 
 
 def test_an_untrained_model_depends_on_the_seed_alone(scenes: Made) -> None:

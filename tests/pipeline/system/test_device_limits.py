@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.pipeline.system import machine
+from frozen_vqa.pipeline.system import device
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -17,21 +17,21 @@ def write(root: Path, files: dict[str, str]) -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with 1,000 KiB to spare, and no control groups yet."""
-    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(machine, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(device, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(device, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     write(tmp_path, {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable: 1000 kB\n"})
     return tmp_path
 
 
 def test_without_control_groups_the_machine_is_free(root: Path) -> None:
-    assert machine.free_memory() == 1000 * 1024
-    assert machine.usable_cores() == 8
+    assert device.free_memory() == 1000 * 1024
+    assert device.usable_cores() == 8
 
 
 def test_where_nobody_tells_nothing_is_known(root: Path) -> None:
     (root / "proc/meminfo").unlink()
-    assert machine.free_memory() is None
+    assert device.free_memory() is None
 
 
 def test_a_limit_of_a_group_above_holds(root: Path) -> None:
@@ -49,8 +49,8 @@ def test_a_limit_of_a_group_above_holds(root: Path) -> None:
             "cgroup/jobs/mine/cpu.max": "max 100000\n",
         },
     )
-    assert machine.free_memory() == 170000
-    assert machine.usable_cores() == 3
+    assert device.free_memory() == 170000
+    assert device.usable_cores() == 3
 
 
 def test_limits_of_version_1(root: Path) -> None:
@@ -67,8 +67,8 @@ def test_limits_of_version_1(root: Path) -> None:
             "cgroup/cpu/mine/cpu.cfs_period_us": "100000",
         },
     )
-    assert machine.free_memory() == 3500
-    assert machine.usable_cores() == 1  # half a core is still one
+    assert device.free_memory() == 3500
+    assert device.usable_cores() == 1  # half a core is still one
 
 
 def test_a_quota_of_minus_one_is_none(root: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_quota_of_minus_one_is_none(root: Path) -> None:
             "cgroup/cpu/cpu.cfs_period_us": "100000",
         },
     )
-    assert machine.usable_cores() == 8
+    assert device.usable_cores() == 8
 
 
 def test_used_beyond_the_limit_is_nothing_free(root: Path) -> None:
@@ -92,10 +92,10 @@ def test_used_beyond_the_limit_is_nothing_free(root: Path) -> None:
             "cgroup/memory.current": "200",
         },
     )
-    assert machine.free_memory() == 0
+    assert device.free_memory() == 0
 
 
 def test_a_broken_table_is_passed_over(root: Path) -> None:
     write(root, {"proc/self/cgroup": "\nnonsense\n", "proc/meminfo": "\nMemAvailable:\n"})
-    assert machine.free_memory() is None
-    assert machine.usable_cores() == 8
+    assert device.free_memory() is None
+    assert device.usable_cores() == 8

@@ -22,7 +22,7 @@ def test_the_average_follows_the_weights(scenes: Made) -> None:
     decays = []
 
     def after_step() -> None:
-        decays.append(min(0.4, (1 + trainer.step) / (10 + trainer.step)))
+        decays.append(min(0.4, (1 + trainer.counters.step) / (10 + trainer.counters.step)))
         for name, weight in trainer.model.named_parameters():
             expected[name] = decays[-1] * expected[name] + (1 - decays[-1]) * weight.detach()
 
