@@ -91,12 +91,12 @@ def test_files_that_pyproject_names_are_there(project: dict[str, Any]) -> None:
         assert (ROOT / name).is_file(), name
 
 
-def test_contributing_leads_to_every_room() -> None:
+def test_contributing_leads_to_every_package() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     paths = [word for word in re.findall(r"`([\w./]+)`", text) if "/" in word]
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    rooms = [path.parent for path in (ROOT / "pipeline").glob("*/__init__.py")]
-    assert [room for room in rooms if f"`pipeline/{room.name}/" not in text] == []
+    packages = [path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")]
+    assert [name for name in packages if f"`pipeline/{name}/" not in text] == []
     assert text.count("\n") < 50
 
 
