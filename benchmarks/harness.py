@@ -1,8 +1,8 @@
-"""What every benchmark here needs: fresh processes, rounds in random order, tables and JSON.
+"""The parts that all benchmarks share: fresh processes, rounds in random order, tables and JSON.
 
-A measurement is a script that prints one JSON object on its last line of stdout. It runs in a
-process of its own, so that no allocator, cache or thread pool of another one is in it; and once
-a round, in an order drawn anew, so that what the machine does meanwhile falls on all alike.
+A measurement is a module that prints one JSON object as its last line of stdout. It runs in a
+process of its own, so that it shares no allocator, cache or thread pool with another one. It runs
+once a round, in an order drawn anew, so that other work on the machine affects all alike.
 """
 
 import json

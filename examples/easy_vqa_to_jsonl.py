@@ -7,7 +7,7 @@
     OUT/train.jsonl, OUT/test.jsonl
     OUT/images/train/0.png        hard links to SOURCE where the disk allows, else copies
 
-Image ids start anew in `test`, so the records name none: the path tells the pictures apart.
+Image ids start again at 0 in `test`, so the records hold none: each picture is known by its path.
 easy-VQA: https://github.com/vzhou842/easy-VQA (MIT).
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 SPLITS = ("train", "test")
 
-# A question has the first type that it starts with, so that longer ones stand first.
+# A question gets the first type that it starts with, so longer types come first.
 QUESTION_TYPES = (
     "what is the color",
     "what is the",
@@ -37,7 +37,7 @@ QUESTION_TYPES = (
 
 
 def convert(source: Path, out: Path) -> str:
-    """Write `out` and return one line about what it holds.
+    """Write `out` and return one line that describes it.
 
     Raises:
         ValueError: if `source` is not an easy-VQA folder.
@@ -45,7 +45,7 @@ def convert(source: Path, out: Path) -> str:
     """
     if not source.is_dir():
         raise ValueError(f"{source}: there is no such folder")
-    # All is read before anything is written, so that a wrong SOURCE leaves no half of an OUT.
+    # Everything is read before anything is written, so that a wrong SOURCE leaves no partial OUT.
     splits = {split: read_questions(source / split / "questions.json") for split in SPLITS}
     written, first_id = [], 1
     for split, questions in splits.items():
@@ -76,13 +76,13 @@ def read_questions(file: Path) -> list[tuple[str, str, int]]:
     except ValueError as error:
         raise ValueError(f"{file}: is not JSON ({error})") from error
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{file}: needed is a list of [question, answer, image id]")
+        raise ValueError(f"{file}: it must be a list of [question, answer, image id]")
     for number, entry in enumerate(entries):
         match entry:
             case [str(), str(), int()]:
                 continue
         raise ValueError(
-            f"{file}: entry {number} is {entry!r:.60}, needed is [question, answer, image id]"
+            f"{file}: entry {number} is {entry!r:.60}, but must be [question, answer, image id]"
         )
     return [(question, answer, image_id) for question, answer, image_id in entries]
 
@@ -102,7 +102,7 @@ def record(
 
 
 def question_type(question: str) -> str:
-    """Return how the question starts: one of `QUESTION_TYPES`, else its first two words."""
+    """Return the start of the question: one of `QUESTION_TYPES`, or else its first two words."""
     for start in QUESTION_TYPES:
         if question.startswith(f"{start} "):
             return start
@@ -113,7 +113,7 @@ def place_pictures(source: Path, out: Path, image_ids: Sequence[int]) -> None:
     """Put `<id>.png` of each image into `out`.
 
     Raises:
-        ValueError: if pictures are missing; nothing is placed then.
+        ValueError: if pictures are missing; then nothing is placed.
     """
     missing = [image_id for image_id in image_ids if not (source / f"{image_id}.png").is_file()]
     if missing:

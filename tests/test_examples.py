@@ -95,8 +95,8 @@ def test_a_second_run_ends_in_the_same_files(easy_vqa: Path, tmp_path: Path) -> 
     [
         ("questions.json", None, "questions.json: there is no such file; SOURCE must be"),
         ("questions.json", "{", "questions.json: is not JSON"),
-        ("questions.json", "{}", "questions.json: needed is a list"),
-        ("questions.json", '[["q?", "a", "0"]]', "entry 0 is ['q?', 'a', '0'], needed is"),
+        ("questions.json", "{}", "questions.json: it must be a list"),
+        ("questions.json", '[["q?", "a", "0"]]', "entry 0 is ['q?', 'a', '0'], but must be"),
         ("images/0.png", None, "1 of 1 pictures missing (0.png)"),
     ],
 )
@@ -143,9 +143,10 @@ def test_the_real_easy_vqa(tmp_path: Path) -> None:
 
 
 def test_settings_can_be_read() -> None:
-    """Those of a single head, and those of a sweep: one seed each, or three."""
+    """Those of a single head, and those of two sweeps."""
     easy_vqa = load_config(ROOT / "examples" / "easy_vqa.toml", {})
     assert (easy_vqa.val_split, easy_vqa.dropout) == ("test", 0.0)
+    assert len(load_sweep(ROOT / "examples" / "depth.toml", {})) == 6
     heads = load_sweep(ROOT / "examples" / "scenes.toml", {}).values()
     assert sorted((head.fusion, head.seed) for head in heads) == [
         *(("co-attention", seed) for seed in range(3)),

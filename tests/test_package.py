@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from frozen_vqa import __version__
 from tests.support.repository import ROOT
 
 
@@ -39,11 +40,11 @@ def requirements(project: dict[str, Any]) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def test_the_version_is_the_newest_of_the_changelog(project: dict[str, Any]) -> None:
+def test_the_version_is_the_newest_of_the_changelog() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## +\[?v?(\d+\.\d+\.\d+\S*?)\]?(?:\s|$)", text, re.MULTILINE)
     assert versions, "CHANGELOG.md has no heading such as '## 0.1.0'"
-    assert versions[0] == project["project"]["version"]
+    assert versions[0] == __version__
     assert len(set(versions)) == len(versions)
     numbers = [tuple(map(int, v.split("."))) for v in versions]
     assert numbers == sorted(numbers, reverse=True)
@@ -88,6 +89,15 @@ def test_the_command_leads_to_a_function(project: dict[str, Any]) -> None:
 def test_files_that_pyproject_names_are_there(project: dict[str, Any]) -> None:
     for name in (project["project"]["readme"], *project["project"]["license-files"]):
         assert (ROOT / name).is_file(), name
+
+
+def test_contributing_leads_to_every_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = [word for word in re.findall(r"`([\w./]+)`", text) if "/" in word]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    packages = [path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")]
+    assert [name for name in packages if f"`pipeline/{name}/" not in text] == []
+    assert text.count("\n") < 50
 
 
 def ignored(*paths: str) -> set[str]:

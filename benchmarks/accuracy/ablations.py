@@ -1,13 +1,13 @@
 """One setting changed at a time, each trained with several seeds.
 
-    python -m benchmarks.accuracy.ablations [--scenes 1500] [--cache DIR --config FILE] [--epochs N]
-                                   [--seeds 3] [--quick] [--json] [--out FILE] [--table FILE]
+    python -m benchmarks.accuracy.ablations [--scenes 1500] [--cache DIR --config FILE]
+        [--epochs N] [--seeds 3] [--quick] [--json] [--out FILE] [--table FILE]
 
-Trains on generated scenes with the tiny encoders, or on --cache with the settings of --config. What
-FILE of --out holds already of the same settings is not trained again, and
---table is a page in Markdown with all that it holds. Speed is in questions per second of the
-processor's time, so that whatever else the machine does meanwhile falls on none.
---quick takes less of everything: it shows that the benchmark works, and its numbers mean little.
+Trains on generated scenes with the tiny encoders, or on --cache with the settings of --config. A
+training whose settings the FILE of --out already holds is not repeated. --table writes all
+trainings in that file as a page in Markdown. Speed is in questions per second of processor time, so
+that other work on the machine does not change it. --quick does less of everything: it shows that
+the benchmark works, but its numbers mean little.
 """
 
 import argparse
@@ -144,12 +144,11 @@ def page(result: Mapping[str, Json]) -> str:
     lines = [
         "# What each choice brings",
         "",
-        "One setting changed at a time; mean ± standard deviation over seeds of the accuracy in "
-        "percent after the last epoch. `relations` is that of questions about two objects at once "
-        "(half are yes). Questions per second of one core's time. A difference that is no larger "
-        "than the spread of seeds, or of one seed, decides nothing, and a larger one decides for "
-        "these pictures: [heads.md](heads.md) has what easy-VQA says. Made by "
-        "`benchmarks/ablations.py`.",
+        "One setting changes at a time. Accuracy is that of the last epoch in percent, as mean ± "
+        "standard deviation over seeds. `relations` are questions about two objects at once (half "
+        "of the answers are yes). Questions per second are of one core's processor time. A "
+        "difference within the spread of seeds decides nothing. Made by "
+        "`python -m benchmarks.accuracy.ablations`.",
     ]
     for name, found in result.items():
         usual = asdict(TrainConfig())
@@ -157,7 +156,7 @@ def page(result: Mapping[str, Json]) -> str:
         rows = summary(found["trainings"])
         lines += ["", f"## {name}", "", *(f"    {command}" for command in found["commands"]), ""]
         lines += [
-            "Settings that are no defaults: "
+            "Settings other than the defaults: "
             + (", ".join(f"`{k} = {json.dumps(v)}`" for k, v in settings.items()) or "none")
             + ".",
             "",

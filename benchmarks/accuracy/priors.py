@@ -1,13 +1,13 @@
-"""How far one comes on generated scenes without the picture, or without the question.
+"""The accuracy on generated scenes without the picture, or without the question.
 
-    python -m benchmarks.accuracy.priors [--scenes 8000] [--seed 0] [--split test] [--quick]
-                                [--json] [--out FILE]
+    python -m benchmarks.accuracy.priors [--scenes 8000] [--seed 0] [--split test]
+        [--quick] [--json] [--out FILE]
 
-The scenes are those of `--dataset shapes:SCENES:SEED`. Nothing is trained: what is counted is how
-they are made. `question-only` gives each text the answer that it has most often in 40,000 other
-scenes; `image-only` knows all objects of a scene and gives the answer that is right most often when
-it is asked about 40 times more. A head without picture or question should come to the same, give or
-take a point: less is a poor head, more is a leak in the data set.
+The scenes are those of `--dataset shapes:SCENES:SEED`. Nothing is trained: answers are counted.
+`question-only` gives each text its most frequent answer in 40,000 other scenes. `image-only` knows
+all objects of a scene and gives the answer that is right most often over 40 more rounds of
+questions about it. A head without picture or question should reach the same accuracy within a
+point: less means a poor head, and more means a leak in the data set.
 """
 
 import argparse

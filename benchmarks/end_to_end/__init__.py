@@ -1,0 +1,1 @@
+"""Time, memory and growth of both stages, each run as a user runs it."""

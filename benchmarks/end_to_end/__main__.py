@@ -2,14 +2,13 @@
 
     python -m benchmarks.end_to_end [--data DIR] [--quick] [--json] [--out FILE]
 
-1. Everything: extract-features, train-head and evaluate, each a fresh process, on generated scenes
-   or on a folder that examples/easy_vqa_to_jsonl.py has made.
-2. Extraction against the bare forward of its encoder (bare_encoder.py).
-3. Growth: both stages with 1,000 to 64,000 pictures whose rows are small (growth.py,
-   growth_turns.py).
+1. Everything: extract-features, train-head and evaluate, each in a fresh process, on generated
+   scenes or on a folder that examples/easy_vqa_to_jsonl.py made.
+2. Extraction beside the bare forward pass of its encoder (bare_encoder.py).
+3. Growth: both stages with 1,000 to 64,000 pictures of small rows (growth.py, growth_turns.py).
 
-Memory is that of the process: the most that it held ("resident"), and, looked at every 20 ms, the
-most of it that no file backs ("anonymous").
+"resident" is the most memory that the process held. "anonymous" is the most of it that no file
+backs, sampled every 20 ms.
 """
 
 import argparse

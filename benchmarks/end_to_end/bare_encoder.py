@@ -1,12 +1,12 @@
-"""Extraction against the bare forward of its encoder, on the same pictures in the same batches.
+"""Extraction beside the bare forward pass of its encoder: the same pictures in the same batches.
 
     python -m benchmarks.end_to_end.bare_encoder [--quick]
 
 The encoder is DINOv2-small with random weights at 224 pixels; the pictures are JPEG files of
-640 x 480. "bare" calls the model on batches that lie normalised in memory, and nothing else;
-"extraction" is all of `extract`: files read, decoded and resized, features made float16, digested,
-built into shards and synced to the disk, with a question for each picture. Both in one process, in
-turns, in an order drawn for each round. Prints one JSON object.
+640 x 480. "bare" only calls the model on normalised batches in memory. "extraction" is all of
+`extract`: it reads, decodes and resizes files, converts features to float16, digests them, builds
+shards and syncs them to the disk, with one question for each picture. Both take turns in one
+process, in an order drawn for each round. Prints one JSON object.
 """
 
 import argparse

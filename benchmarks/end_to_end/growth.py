@@ -1,10 +1,11 @@
-"""Both stages over any number of pictures with small rows, each in the process of this script.
+"""One stage over any number of pictures with small rows, in the process of this script.
 
-    python -m ….growth extract CACHE PICTURES            what stage one costs
-    python -m ….growth write CACHE PICTURES              a cache of made-up features
-    python -m ….growth train CACHE RUN STARTED           how stage two begins
+    python -m benchmarks.end_to_end.growth extract CACHE PICTURES    measure stage one
+    python -m benchmarks.end_to_end.growth write CACHE PICTURES      write made-up features
+    python -m benchmarks.end_to_end.growth train CACHE RUN STARTED   measure the start of stage two
 
 STARTED is the monotonic clock just before this process began. Prints one JSON object.
+`python -m benchmarks.end_to_end` starts this.
 """
 
 import io

@@ -2,12 +2,12 @@
 
     python -m benchmarks.end_to_end.growth_turns EPOCHS CACHE...
 
-CACHE... are caches of `growth.py`, the largest last. Each has a training of its own; these take
-turns of a second until the largest has trained EPOCHS epochs and every other one as many questions.
-So minutes in which the machine is slower fall on all of them alike, which they do not when one
-training follows the other. Everything that belongs to an epoch counts: its plan, its reader, its
-steps. One epoch of each, in which rows are checked as they are touched first, comes before and is
-told by itself. Prints one JSON object, whose seconds are those of a thousand pictures.
+CACHE... are caches of `growth.py`, the largest last. Each has a training of its own. The trainings
+take turns of a second until the largest has trained EPOCHS epochs and each other one as many
+questions, so that a slow minute of the machine affects all of them alike. An epoch counts as a
+whole: its plan, its reader and its steps. The first epoch of each, in which every row is checked,
+is measured apart. Prints one JSON object with seconds per thousand pictures.
+`python -m benchmarks.end_to_end` starts this.
 """
 
 import json

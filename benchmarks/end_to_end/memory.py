@@ -1,12 +1,12 @@
-"""How much memory of its own a training over a mapped cache takes, however large the cache.
+"""How much memory of its own a training takes over a mapped cache of any size.
 
     python -m benchmarks.end_to_end.memory [--gigabytes 8] [--width 256] [--quick]
                                            [--json] [--out FILE]
 
 Writes a cache of that size: rows of 256 x 768 float16, five questions a picture. Then `train-head`
-for one epoch, mapped, in a fresh process for each kind. `anonymous` is the most that the process
-held and no file backs, looked at every 20 ms; `resident` counts what it has mapped as well, which
-the system takes back when memory is short.
+trains each fusion kind for one epoch in a fresh process. `anonymous` is the most memory that no
+file backs, sampled every 20 ms. `resident` also counts mapped pages, which the system takes back
+when memory is short.
 """
 
 import argparse

@@ -1,19 +1,20 @@
-"""How fast batches of cached features come, against what people use for that.
+"""How fast batches of cached features are read, beside formats and libraries that people use.
 
-    python -m benchmarks.loader [--images 2048] [--rounds 7] [--dtype int8] [--quick] [--json]
+    python -m benchmarks.loader [--images 2048] [--rounds 7] [--dtype int8] [--quick]
+                                [--json] [--out FILE]
 
-Rows of 256 x 768 float16, hot in the page cache, in batches of 64 random pictures. Each line is
-measured once a round in a process of its own, with an order of its own; the order of the lines is
-drawn for each round. Every batch's bytes were compared with ours before the clock started.
+Rows of 256 x 768 float16, hot in the page cache, in batches of 64 random pictures. Each contender
+is measured once a round in a process of its own, with its own order of rows; the order of the
+contenders is drawn for each round. All bytes are compared with ours before the clock starts.
 
-    C1   copy of the same rows out of anonymous memory into a page-aligned buffer used again
-    C2   the same out of a mapped flat file
-    ours / X   medians, over the rounds, of the ratio within a round; of C1 and C2 they are those
-               of `ceilings.py`, side by side in one process
-    limits     those of the h5py loaders if we read the same rows and wrote them nowhere, which
-               `ceilings.py` measures beside our copy
+    C1         a copy of the same rows from anonymous memory into a page-aligned buffer
+    C2         a copy of the same rows from a mapped flat file
+    ours / X   the median over the rounds of the ratio within a round; for C1 and C2 the ratio of
+               `ceilings.py`, which copies side by side in one process
+    limits     the ratios to the h5py loaders if ours read the same rows but wrote them nowhere,
+               as `ceilings.py` measures
 
-With another dtype than float16 only our own lines are measured, in both dtypes.
+With another dtype than float16 only our own contenders are measured, in both dtypes.
 """
 
 import argparse

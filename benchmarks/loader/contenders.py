@@ -1,4 +1,4 @@
-"""What a line of the comparison is, and how rows become batches in the usual ways."""
+"""What a contender of the comparison is, and how rows become batches in the usual ways."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,11 +1,11 @@
-"""What the digests cost a reader, and how long a cache of many shards takes to open.
+"""What the digests cost a reader, and how long it takes to open a cache of many shards.
 
     python -m benchmarks.loader.first_touch [--images 4000] [--shards 1000] [--rounds 9] [--json]
 
-One epoch in random order over a mapped cache of 256 x 768 float16 rows, hot in the page cache, in
-batches of 64, into one aligned buffer. Each round opens the cache anew and measures, in random
-order: `unchecked`, every row taken as checked before; `first`, every row checked at its first
-touch; `later`, the epoch after that. Medians; ratios within one run.
+An epoch reads a mapped cache of 256 x 768 float16 rows, hot in the page cache, in random order, in
+batches of 64, into one aligned buffer. Each round opens the cache anew and measures in random
+order: `unchecked`, where every row counts as checked already; `first`, where every row is checked
+at its first touch; `later`, the epoch after `first`. Prints medians, and ratios within one run.
 """
 
 import argparse

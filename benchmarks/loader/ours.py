@@ -1,4 +1,4 @@
-"""Our own lines, and the ceilings: copies of the same rows that no reader can beat."""
+"""Our own contenders, and the ceilings: copies of the same rows that no reader can beat."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

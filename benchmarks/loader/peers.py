@@ -1,7 +1,7 @@
-"""What people use to read features of one row a picture: how each is written, and how read.
+"""How other formats and libraries write and read features with one row per picture.
 
-Each is read as its own documentation advises for speed, and as it usually is. Every line ends in
-one contiguous float16 batch in memory, so every byte has been read.
+Each is read as its own documentation advises for speed, and as people usually read it. Every
+contender ends with one contiguous float16 batch in memory, so that every byte has been read.
 """
 
 from collections.abc import Callable

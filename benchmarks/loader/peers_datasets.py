@@ -1,4 +1,4 @@
-"""Peers that bring a whole library of data sets: Hugging Face, WebDataset, MosaicML, zarr."""
+"""Peers that are libraries of data sets: Hugging Face, WebDataset, MosaicML, zarr."""
 
 import os
 import sys

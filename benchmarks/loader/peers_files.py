@@ -1,4 +1,4 @@
-"""Peers that are a file format: h5py, .npy, tensors in memory, tensordict, safetensors, LMDB."""
+"""Peers that are file formats: h5py, .npy, tensors in memory, tensordict, safetensors, LMDB."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""Measure one line of loader.py in this process, and print what was found as JSON.
+"""Measure one contender of the loader benchmark in this process, and print a JSON object.
 
     python -m benchmarks.loader.reading FOLDER KEY --seed 3 --seconds 1
 
-The file is read once before, so that it is hot; a few batches are taken before and compared with
-the rows that they should be, so that workers run and code is loaded. Then whole epochs, each in an
-order of its own, until the time is up; a slow line ends with the batch in which it is.
+First the file is read once, so that it is hot, and a few batches are compared with the rows that
+they should hold, so that workers run and code is loaded. Then whole epochs are read, each in its
+own order, until the time is up; a slow contender stops after its current batch.
+`python -m benchmarks.loader` starts this.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What loader.py makes of its rounds: a table, and our speed over the others'."""
+"""What the loader benchmark makes of its rounds: a table, and the ratios of speeds."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,1 @@
+"""The training step, compared with a usual trainer, plain order, and no cache at all."""

@@ -1,22 +1,22 @@
-"""Our training step against a trainer of the usual kind, plain order, and no cache at all.
+"""Our training step beside a usual trainer, plain order, and no cache at all.
 
     python -m benchmarks.step [--cache DIR] [--rounds 5] [--seconds 10] [--quick]
                               [--json] [--out FILE]
     python -m benchmarks.step --accuracy --cache DIR --out FILE [--seeds 3] [--epochs N] [--json]
 
-Speed, in questions per second of training, on two caches: small rows, from --cache (made from
-easy-VQA as the README says; otherwise generated scenes and the tiny encoders), and real rows,
-generated features of 256 x 768 and 2048 numbers with 5.4 questions a picture. `step_variant.py`
-tells the trainers. Every one runs in a fresh process once a round, in random order, each round with
-its own order of questions; a first round is not counted. Medians; a ratio is ours over the other.
+Measures questions per second of training on two caches. Small rows are those of --cache, made from
+easy-VQA as the README says, or of generated scenes and the tiny encoders. Real rows are generated
+features of 256 x 768 and 2048 numbers with 5.4 questions a picture. `variant.py` lists the
+trainers. Each runs in a fresh process once a round, in random order, and each round has its own
+order of questions; the first round does not count. Prints medians; a ratio is ours over the other.
 
     usual_trainer      ours over h5py with one-row chunks and a DataLoader of 2 workers, small rows
     plain_order        grouped over plain, small rows; with _float32 where neither is in bfloat16
     encoders_in_loop   ours over `encoders_in_loop.py` (a sample of a few steps), real rows
 
---accuracy trains ours, ours in plain order and the usual trainer to the end, once a seed, and
-compares accuracies and losses. What FILE holds already of the same settings is not trained again.
---quick takes less of everything: it shows that the benchmark works, and its numbers mean little.
+--accuracy trains ours, ours in plain order and the usual trainer to the end with each seed, and
+compares accuracies and losses. A training whose settings FILE already holds is not repeated.
+--quick does less of everything: it shows that the benchmark works, but its numbers mean little.
 """
 
 import argparse

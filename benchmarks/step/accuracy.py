@@ -1,4 +1,4 @@
-"""Accuracy and loss of the trainers that `step.py` compares, trained to the end; called by it."""
+"""Accuracy and loss after full trainings, for `python -m benchmarks.step --accuracy`."""
 
 import json
 import statistics

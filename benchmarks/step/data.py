@@ -1,4 +1,4 @@
-"""The caches that `step.py` trains on, and what a training takes from one."""
+"""The caches of the step benchmark, and what a training takes from one."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -8,7 +8,7 @@ as long as the real ones. Batches are those of our grouped order over CACHE, of 
 is read. In the encoders' favour: each picture is encoded once for all its questions of the batch,
 pictures lie ready as tensors of 224 x 224 pixels, every question has 8 tokens and none is padding,
 and the faster of float32 and bfloat16 is taken. With --quick both encoders have one layer, and
-Llama a small vocabulary. One JSON object, on stdout; `step.py` starts this.
+Llama a small vocabulary. Prints one JSON object. `python -m benchmarks.step` starts this.
 """
 
 import argparse

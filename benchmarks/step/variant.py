@@ -1,4 +1,4 @@
-"""One trainer on one cache, in a process of its own; `step.py` starts it.
+"""One trainer on one cache, in a process of its own. `python -m benchmarks.step` starts this.
 
     python -m benchmarks.step.variant VARIANT CACHE --config JSON --scratch DIR [--kept SHARE]
         (--seconds S --warmup STEPS --steps N | --to-the-end)

@@ -1,0 +1,1 @@
+"""A sweep of eight heads, compared with eight single trainings."""

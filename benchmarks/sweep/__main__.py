@@ -1,14 +1,14 @@
-"""Eight heads in one pass against eight trainings, on rows of real size.
+"""Eight heads in one pass beside eight single trainings, on rows of real size.
 
     python -m benchmarks.sweep [--cache DIR] [--pictures 5000] [--epochs 2] [--set NAME ...]
                                [--quick] [--json] [--out FILE]
 
-The questions are those of --cache (of easy-VQA, made as the README says) or generated, and each
-picture has 256 x 768 generated numbers. For each set of eight heads, one sweep and each head alone
-run in a fresh process, in random order. Of every process: seconds from its start on, imports
-included; processor seconds, which are less troubled by what else runs; and the most memory. A ratio
-is the sweep's over the sum of the eight, in memory over the largest of them. Weights of both ways
-are compared: `same_weights` has to be true.
+The questions are those of --cache, made from easy-VQA as the README says, or generated; each
+picture has 256 x 768 generated numbers. For each set of eight heads, the sweep and each single
+training run in fresh processes, in random order. Each process reports its seconds with imports, its
+processor seconds, which other work on the machine affects less, and its peak memory. A ratio of
+times is the sweep over the sum of the eight; a ratio of memory is the sweep over the largest of the
+eight. `same_weights` must be true: the weights of both ways are compared.
 
     rates    co-attention of width 128: four learning rates, two seeds
     kinds    all fusion kinds, several widths

@@ -1,4 +1,4 @@
-"""The questions of a cache about pictures whose rows are as large as DINOv2-base's."""
+"""The questions of a cache, about pictures with rows as large as those of DINOv2-base."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""One sweep, or one training, in a process of its own; `sweep.py` starts it.
+"""One sweep, or one training, in a process of its own. `python -m benchmarks.sweep` starts this.
 
     python -m benchmarks.sweep.variant CACHE RUN --heads JSON
 
-One head is trained as `train-head` does it, several as `train-head --sweep`.
+One head is trained as by `train-head`, several as by `train-head --sweep`.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""What the cache and a training promise, under kills, full disks and flipped bits.
+"""The promises of the cache and of a training under kills, full disks and flipped bits.
 
     python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
                                  [--seed N] [--json]
@@ -6,11 +6,11 @@
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
              for byte.
---full-disk  Every n-th write fails with "no space left", for all n until none is left to fail;
-             where a small file system can be mounted, that is filled up as well. No shard that the
-             manifest names may differ, and a resume must end in the same bytes.
---flips      One bit of one file is flipped, half of them anywhere, half in what is no feature. A
-             reader then reads all there is: it must report the file, or find what it found
+--full-disk  The n-th write fails with "no space left", for each n. A small file system is also
+             filled up where one can be mounted. No shard that the manifest names may differ, and a
+             resume must end in the same bytes.
+--flips      One bit of one file is flipped: half of the flips anywhere, half outside the features.
+             A reader then reads everything: it must report the file, or find the same values as
              before. verify-cache must find every flip.
 --train-kills  A child process trains a head, with dropout, accumulation and a state every
              TRAIN_CHECKPOINT seconds, and is killed (SIGKILL) at a random instant, once to three

@@ -1,4 +1,4 @@
-"""Extractions whose disk runs full: at each write in turn, and for real on a small one."""
+"""Extractions whose disk runs full: at each write in turn, and on a real small disk."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""Extractions in children that can be killed, and what an undisturbed one leaves.
+"""Extractions in child processes that can be killed, and the result of an undisturbed one.
 
 Children are forked from a process that has loaded everything, so that a trial takes a second.
 """

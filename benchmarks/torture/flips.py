@@ -1,4 +1,4 @@
-"""Single bits of a cache that are flipped, and what readers make of it."""
+"""Flips single bits of a cache, and sees whether readers report them."""
 
 import os
 import random

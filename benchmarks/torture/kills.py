@@ -1,4 +1,4 @@
-"""Extractions and trainings that are killed at random instants, and go on."""
+"""Extractions and trainings that are killed at random instants and then resumed."""
 
 import json
 import os

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from frozen_vqa import __version__
 from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 
 ENVIRONMENT = "environment.json"
-PACKAGES = ("frozen-vqa", "torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
+PACKAGES = ("torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
 GIT_SECONDS = 2.0
 
 
@@ -65,8 +66,9 @@ def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
-    """Return the versions that are installed, without importing anything."""
-    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    """Return the version of this copy, and those that are installed, without importing them."""
+    found: dict[str, str | None] = {"frozen-vqa": __version__}
+    found |= dict.fromkeys(PACKAGES)
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

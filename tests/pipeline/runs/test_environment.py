@@ -29,6 +29,7 @@ def test_a_run_knows_what_it_was_trained_with(
     run_training(scenes, tmp_path / "run", epochs=1)
     (found,) = json.loads((tmp_path / "run" / ENVIRONMENT).read_text())
     packages = found.pop("packages")
+    assert packages["frozen-vqa"] == frozen_vqa.__version__  # of this copy, installed or not
     assert packages.items() >= {n: version(n) for n in ("torch", "numpy", "h5py")}.items()
     cache = FeatureCache(scenes.directory)
     pinned = fingerprint_cache(cache, {name: cache.split(name) for name in ("train", "val")})
