@@ -3,7 +3,7 @@
     stage one   open_source, ImageEncoder, TextEncoder, make_plan, extract
     the cache   FeatureCache
     stage two   TrainConfig, train
-    a head      VqaModel, load_run, evaluate
+    a head      VqaHead, load_run, evaluate
     the metric  question_score, accuracy
     the rest    Source and VqaExample, what a data source is; CacheError and PipelineError, the
                 bases of all errors that a user or a file can cause
@@ -26,7 +26,7 @@ __all__ = [
     "TextEncoder",
     "TrainConfig",
     "VqaExample",
-    "VqaModel",
+    "VqaHead",
     "__version__",
     "accuracy",
     "evaluate",
@@ -41,13 +41,14 @@ __all__ = [
 if TYPE_CHECKING:
     from frozen_vqa.cache import CacheError, FeatureCache
     from frozen_vqa.pipeline.config import TrainConfig
-    from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.errors import PipelineError
     from frozen_vqa.pipeline.evaluate.evaluate import evaluate
     from frozen_vqa.pipeline.extract.extract import extract
     from frozen_vqa.pipeline.extract.plan import make_plan
     from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy, question_score
-    from frozen_vqa.pipeline.model.vqa_model import VqaModel
+    from frozen_vqa.pipeline.runs.pretrained import VqaHead
     from frozen_vqa.pipeline.runs.run import load_run
     from frozen_vqa.pipeline.sources.example import Source, VqaExample
     from frozen_vqa.pipeline.sources.open_source import open_source
@@ -56,13 +57,13 @@ else:  # hidden from type checkers, which would take any misspelt name to exist
     _HOMES = {
         "CacheError": "cache",
         "FeatureCache": "cache",
-        "ImageEncoder": "pipeline.encoders.encoders",
+        "ImageEncoder": "pipeline.encoders.image_encoder",
         "PipelineError": "pipeline.errors",
         "Source": "pipeline.sources.example",
-        "TextEncoder": "pipeline.encoders.encoders",
+        "TextEncoder": "pipeline.encoders.text_encoder",
         "TrainConfig": "pipeline.config",
         "VqaExample": "pipeline.sources.example",
-        "VqaModel": "pipeline.model.vqa_model",
+        "VqaHead": "pipeline.runs.pretrained",
         "accuracy": "pipeline.metrics.vqa_accuracy",
         "evaluate": "pipeline.evaluate.evaluate",
         "extract": "pipeline.extract.extract",

@@ -20,7 +20,7 @@ PUBLIC = {
     "TextEncoder",
     "TrainConfig",
     "VqaExample",
-    "VqaModel",
+    "VqaHead",
     "__version__",
     "accuracy",
     "evaluate",
