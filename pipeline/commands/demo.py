@@ -124,7 +124,7 @@ def _show_next_steps(sheet: Path, seconds: float) -> None:
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"
     program = "frozen-vqa" if shutil.which("frozen-vqa") else program
     console.print(
-        "\nTo use your own data, write one line for each question beside its pictures:\n"
+        "\nTo use your own data, put a file beside the pictures, with one line for each question:\n"
         '  {"image": "cat.jpg", "question": "what color is the cat?", "answer": "black"}\n\n'
         f"  {program} extract-features --dataset jsonl:DATA --split train --split val "
         "--cache features\n"
