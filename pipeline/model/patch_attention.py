@@ -19,7 +19,7 @@ PART = 2 * 2**20
 
 
 @dataclass(frozen=True)
-class Looked:
+class PatchAttention:
     """For every patch and question a weighted sum of the question's values, and something added.
 
     Attributes:
@@ -54,7 +54,7 @@ class Looked:
 
 
 class _PoolOfRelu(torch.autograd.Function):
-    """The positive parts of `Looked.sums`, summed over the patches, or averaged by their scores."""
+    """The sum of the positive parts over the patches, or their average by scores."""
 
     @staticmethod
     def forward(

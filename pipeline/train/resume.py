@@ -55,7 +55,7 @@ def began_with(
         "threads": torch.get_num_threads(),
         "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
     }
-    return Began(asdict(config.kept()), fingerprint(cache, splits), files, machine)
+    return Began(asdict(config.without_folders()), fingerprint(cache, splits), files, machine)
 
 
 def fingerprint(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
@@ -100,7 +100,9 @@ def asked_config(run: Path, config: Path | None, overrides: Mapping[str, Any]) -
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:
     """Raise `ConfigError`, both values named, unless a training goes on as it began."""
-    changed = [name for name, value in asdict(asked.kept()).items() if was.get(name) != value]
+    changed = [
+        name for name, value in asdict(asked.without_folders()).items() if was.get(name) != value
+    ]
     if changed:
         found = "; ".join(
             f"{name} was {was.get(name)!r} when it began, and {getattr(asked, name)!r} is asked for"

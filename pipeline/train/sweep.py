@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.residency import Features, Residency
+from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError, RunError
 from frozen_vqa.pipeline.predict import predict_several
@@ -155,7 +155,7 @@ def sweep(
             _require_shape(name, config, data)
         for name, state in states.items():
             require_same_data(paths[name], state, data, left[name], device)
-        features = Features(data.cache, residency=residency, device=device)
+        features = ResidentFeatures(data.cache, residency=residency, device=device)
         console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
         made = [Head(name, device) for name in left]
         for head in made:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from frozen_vqa.pipeline.batches.residency import Features, Residency
-from frozen_vqa.pipeline.config import TrainConfig, kept_config
+from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
+from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.runs.environment import note_environment
 from frozen_vqa.pipeline.runs.run import digests, outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, recover_state, remove_state
@@ -78,7 +78,7 @@ def train(
     data = load_train_data(cache_path, config)
     if state is not None:
         require_same_data(run, state, data, config, device, ranks)
-    features = Features(data.cache, residency=residency, device=device)
+    features = ResidentFeatures(data.cache, residency=residency, device=device)
     how: dict[str, Any] = {"overwrite": overwrite, "tensorboard": tensorboard, "ranks": ranks}
     training = begin(run, data, features, config, state, started=started, **how)
     console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
@@ -113,7 +113,7 @@ def require_same_data(
 def begin(
     run: Path,
     data: TrainData,
-    features: Features,
+    features: ResidentFeatures,
     config: TrainConfig,
     state: TrainState | None,
     *,
@@ -155,7 +155,7 @@ def finished(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResul
     found = outcome(run)
     if found is None:
         return None
-    require_same_settings(run, asdict(kept_config(run)), config)
+    require_same_settings(run, asdict(load_run_config(run)), config)
     if ranks.lead:
         remove_state(run)
     console.print(

@@ -8,8 +8,7 @@ gradients then, and whatever is drawn comes from generators whose states are amo
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ from torch import Tensor, nn
 from frozen_vqa.cache import CacheSpec, SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import Order, plan_batches
+from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import NotFiniteError
-from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.device import training_dtype
@@ -76,7 +75,7 @@ class Trainer:
         self.loss = torch.zeros((), device=self.device)
         self._parallel = parallel(self.model, self.ranks, self.device)
 
-    def plan(self, number: int) -> Order:
+    def plan(self, number: int) -> BatchPlan:
         """Return the batches of an epoch."""
         return plan_batches(
             self.train_split.image_rows,
@@ -102,7 +101,7 @@ class Trainer:
         with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
             # All ranks take part in every batch: one that has no question of it reads another's,
             # and counts none.
-            batches = self.train_reader.batches(mine.filled(left))
+            batches = self.train_reader.batches(mine.fill_empty(left))
             sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
             for batch, (own, everyones) in zip(batches, sizes, strict=True):
                 ends_step = self.learn(batch, own)
@@ -113,7 +112,7 @@ class Trainer:
                     clock = time.perf_counter()
         return self.mean_loss()
 
-    def begin(self, number: int) -> Order:
+    def begin(self, number: int) -> BatchPlan:
         """Begin an epoch, or go on with it if it is the running one; return its batches."""
         if number != self.running:
             self.running, self.batch, self.epoch_seconds = number, 0, 0.0
@@ -259,19 +258,14 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
     """Return the head with which a training begins: a function of its settings and its seed."""
     torch.manual_seed(config.seed)
-    shapes: dict[str, Any] = {
-        "vision_dim": spec.vision_dim,
-        "text_dim": spec.text_dim,
-        "grid": spec.grid,
-    }
-    names = {field.name for field in fields(ModelConfig)} - {*shapes, "answers"}
-    settings = {name: getattr(config, name) for name in names}
-    settings["width"] = config.width or spec.text_dim
-    return VqaModel(ModelConfig(**shapes, answers=answers, **settings))
+    shapes = config.with_shapes(
+        vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
+    )
+    return VqaModel(shapes)
 
 
 def build_trainer(
-    features: Features,
+    features: ResidentFeatures,
     data: TrainData,
     *,
     config: TrainConfig,

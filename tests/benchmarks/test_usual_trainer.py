@@ -16,7 +16,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.model.pooling import POOLINGS
+from frozen_vqa.pipeline.model.config import POOLINGS
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.train.optimizer import soft_target_loss
 from tests.support.caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
