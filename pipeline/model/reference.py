@@ -6,6 +6,7 @@ patches, and nothing is shared, folded or reordered: x is (questions, length, wi
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -21,30 +22,35 @@ class QuestionDropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """(questions, length, features) -> the same."""
-        return x * super().forward(torch.ones_like(x[:, :1])) if self.training else x
+        if not (self.training and self.p):
+            return x
+        return x * super().forward(torch.ones_like(x[:, :1]))
 
 
 class ReferenceMlp(nn.Module):
-    """An MLP that reads original and attended features."""
+    """An MLP that reads original and attended features side by side, or mixes them by a gate."""
 
     def __init__(self, hidden: int, config: ModelConfig) -> None:
         super().__init__()
-        width = config.width
         self.gated = config.merge == "gated"
-        if self.gated:
-            self.original = nn.Linear(width, hidden)
-            self.attended = nn.Linear(width, hidden, bias=False)
-        # Of both side by side: the first layer, or the gate.
-        self.both = nn.Linear(2 * width, hidden)
-        self.output = nn.Sequential(QuestionDropout(config.dropout), nn.Linear(hidden, width))
+        size = 2 * hidden if self.gated else hidden
+        # The two halves of one matrix: W [x; a] = W_original x + W_attended a.
+        self.original = nn.Linear(config.width, size)
+        self.attended = nn.Linear(config.width, size, bias=False)
+        self.dropout, self.output = QuestionDropout(config.dropout), nn.Linear(hidden, config.width)
 
     def activate(self, x: Tensor, attended: Tensor) -> Tensor:
         """Return the hidden features: (questions, length, width) each -> (.., length, hidden)."""
-        both = self.both(torch.cat([x, attended], dim=-1))
+        original, attended = self.original(x), self.attended(attended)
         if not self.gated:
-            return F.relu(both)
-        gate = both.sigmoid()
-        return F.relu(gate * self.original(x) + (1 - gate) * self.attended(attended))
+            return F.relu(original + attended)
+        (original, to_gate), (attended, also_to_gate) = original.chunk(2, -1), attended.chunk(2, -1)
+        gate = (to_gate + also_to_gate).sigmoid()
+        return F.relu(gate * original + (1 - gate) * attended)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Finish from the hidden features: (questions, length, hidden) -> (.., length, width)."""
+        return self.output(self.dropout(hidden))
 
 
 class ReferenceLayer(nn.Module):
@@ -88,12 +94,12 @@ class ReferenceLayer(nn.Module):
             else (self.text_norm(text), self.patches_norm(patches))
         )
         text_scored = self.text_mlp.activate(t, self.text_to_image(t, p, p, need_weights=False)[0])
-        text = text + self.text_mlp.output(text_scored)
+        text = text + self.text_mlp(text_scored)
         patches_scored = p
         if self.both:
             read, _ = self.image_to_text(p, t, t, key_padding_mask=padding, need_weights=False)
             patches_scored = self.patches_mlp.activate(p, read)
-            patches = patches + self.patches_mlp.output(patches_scored)
+            patches = patches + self.patches_mlp(patches_scored)
         if self.post_norm:
             text = text_scored = self.text_norm(text)
             if self.both:
@@ -129,9 +135,12 @@ class ReferenceModel(nn.Module):
         attends = fusion in ("co-attention", "text-to-image")
 
         def projection(features: int) -> nn.Sequential:
-            norm = nn.LayerNorm(features, elementwise_affine=False)
-            dropout = QuestionDropout(config.feature_dropout)
-            return nn.Sequential(norm, dropout, nn.Linear(features, width))
+            parts = {
+                "norm": nn.LayerNorm(features, elementwise_affine=False),
+                "dropout": QuestionDropout(config.feature_dropout),
+                "linear": nn.Linear(features, width),
+            }
+            return nn.Sequential(OrderedDict(parts))
 
         def score(features: int) -> nn.Linear | None:
             return nn.Linear(features, 1, bias=False) if config.pooling == "attention" else None
@@ -192,26 +201,14 @@ def translate_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     found = {}
     for name, tensor in ours.items():
-        start, part, kind = name.rsplit(".", 2) if name.count(".") > 1 else ("", "", name)
-        if start.endswith("_mlp") and part in ("original", "attended"):
-            # The last rows are those of the first layer, or of the gate; others belong to it alone.
-            cut = len(tensor) - ours[f"{start}.output.weight"].shape[1]
-            if cut:
-                found[f"{start}.{part}.{kind}"] = tensor[:cut]
-            if part == "original":
-                halves = (
-                    [tensor, ours[f"{start}.attended.weight"]] if kind == "weight" else [tensor]
-                )
-                found[f"{start}.both.{kind}"] = torch.cat([half[cut:] for half in halves], dim=-1)
-        elif part == "query":
+        if attention := re.fullmatch(r"(.*)\.query\.(.*)", name):
+            start, kind = attention.groups()
             # Ours has no bias of the keys, because softmax ignores it.
             key = ours.get(f"{start}.key.{kind}", torch.zeros_like(tensor))
             found[f"{start}.in_proj_{kind}"] = torch.cat(
                 [tensor, key, ours[f"{start}.value.{kind}"]]
             )
-        elif part not in ("key", "value"):
-            name = name.replace("_projection.linear.", "_projection.2.")
-            name = name.replace("_mlp.output.", "_mlp.output.1.")
+        elif not re.search(r"\.(key|value)\.", name):
             name = re.sub(r"(_to_\w+|self_attention)\.output\.", r"\1.out_proj.", name)
             found[re.sub(r"(?:layers\.\d+\.)?(\w+)_pooling\.score", r"\1_score", name)] = tensor
     return found
