@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.patch_attention import PatchAttention
-from frozen_vqa.pipeline.model.prefix_index import PerPicture, PerToken, Text, hide
+from frozen_vqa.pipeline.model.prefix_index import Text, hide
 
 
 class Attention(nn.Module):
@@ -46,9 +46,7 @@ class Attention(nn.Module):
         """Split the last axis: (..., width) -> (..., heads, head_dim)."""
         return x.unflatten(-1, (self.heads, -1))
 
-    def text_to_patches(
-        self, text: Text, patches: Tensor, next_linear: nn.Linear
-    ) -> PerPicture | PerToken:
+    def text_to_patches(self, text: Text, patches: Tensor, next_linear: nn.Linear) -> Text:
         """Let every token attend to the patches of its picture, and apply `next_linear`.
 
         Equals `next_linear(text_to_image(...))` of `reference.ReferenceLayer`.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frozen_vqa.pipeline.model.attention import Attention, cast_for_autocast
 from frozen_vqa.pipeline.model.config import Merge, ModelConfig
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.prefix_index import PerToken, Pool, Text
+from frozen_vqa.pipeline.model.prefix_index import Pool, Text
 
 
 class Mlp(nn.Module):
@@ -123,7 +123,7 @@ class CoAttentionLayer(nn.Module):
         new_text = self._update_text(text, t, p)
         return new_text, self._update_patches(patches, p, t)
 
-    def _attend_to_self(self, text: Text, attention: Attention) -> PerToken:
+    def _attend_to_self(self, text: Text, attention: Attention) -> Text:
         assert self.self_norm is not None
         attended = attention.text_to_text(self._before(text, self.self_norm))
         tokens = text.per_token()

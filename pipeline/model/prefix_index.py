@@ -4,18 +4,17 @@ A frozen causal encoder gives a token the same hidden state wherever the same te
 so questions that begin alike share the states of their common prefixes. A head computes what
 depends on
 
-    the text alone           once per distinct prefix of the batch          (`PerPrefix`)
-    the text and a picture   once per distinct prefix of the picture        (`PerPicture`)
-    the whole question       for each of its tokens                         (`PerToken`)
+    the text alone           once per distinct prefix of the batch
+    the text and a picture   once per distinct prefix of the picture
+    the whole question       for each of its tokens
 
-Each class holds features in one of these layouts, and gathers them into the later ones.
+`Text` says which of these layouts its features have, and gathers them into the later ones.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -72,35 +71,49 @@ class PrefixIndex:
 
 
 @dataclass(frozen=True)
-class Text(ABC):
-    """Features of the text of a batch, in the layout that the class names.
+class Text:
+    """Features of the text of a batch, in one of three layouts.
 
     Attributes:
-        x: The features; the last axis is their size.
+        x: "prefix": (prefixes, features). "picture": (images, picture prefixes, features).
+            "token": (images, slots, tokens, features), where padding holds anything finite.
+        layout: Which of them.
         index: Of the batch.
     """
 
     x: Tensor
+    layout: Literal["prefix", "picture", "token"]
     index: PrefixIndex
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Text":
         """Apply a function of each row of features."""
         return replace(self, x=function(self.x))
 
-    @abstractmethod
-    def per_token(self) -> "PerToken":
-        """Return the features of each token of each question."""
+    def per_picture(self) -> "Text":
+        """Gather the features of each picture's prefixes; those of tokens stay as they are."""
+        if self.layout != "prefix":
+            return self
+        assert self.index.picture_prefixes is not None
+        return Text(gather_rows(self.x, self.index.picture_prefixes), "picture", self.index)
 
-    @abstractmethod
-    def meet_patches(self, groups: int) -> "PerPicture | PerToken":
+    def per_token(self) -> "Text":
+        """Gather the features of each token of each question."""
+        if self.layout == "token":
+            return self
+        if self.index.token_prefixes is None:
+            return Text(self.per_picture().x.unsqueeze(1), "token", self.index)
+        rows = self.index.token_rows if self.layout == "prefix" else self.index.token_entries
+        return Text(gather_rows(self.x.flatten(0, -2), rows), "token", self.index)
+
+    def meet_patches(self, groups: int) -> "Text":
         """Return the features in the layout in which they meet patches.
 
         Args:
             groups: 1 while the questions of a picture share its patches, so that one result per
                 prefix of the picture is enough; else the number of slots.
         """
+        return self.per_picture() if groups == 1 else self.per_token()
 
-    @abstractmethod
     def pool(self, weights: Tensor) -> Pool:
         """Return a weighted sum over the tokens of each question.
 
@@ -110,65 +123,10 @@ class Text(ABC):
         Returns:
             Takes features in this layout and returns (images, slots, features).
         """
-
-
-class PerToken(Text):
-    """`x` is (images, slots, tokens, features); padding holds anything finite."""
-
-    def per_token(self) -> "PerToken":
-        """See `Text`."""
-        return self
-
-    def meet_patches(self, groups: int) -> "PerToken":
-        """See `Text`."""
-        return self
-
-    def pool(self, weights: Tensor) -> Pool:
-        """See `Text`."""
-        return lambda x: (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)
-
-
-class PerPicture(Text):
-    """`x` is (images, picture prefixes, features)."""
-
-    def per_token(self) -> PerToken:
-        """See `Text`."""
-        if self.index.token_prefixes is None:
-            return PerToken(self.x.unsqueeze(1), self.index)
-        return PerToken(gather_rows(self.x.flatten(0, 1), self.index.token_entries), self.index)
-
-    def meet_patches(self, groups: int) -> "PerPicture | PerToken":
-        """See `Text`."""
-        return self if groups == 1 else self.per_token()
-
-    def pool(self, weights: Tensor) -> Pool:
-        """See `Text`."""
+        if self.layout == "token":
+            return lambda x: (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)
         sums = self.index.sum_by_prefix(weights)
-        return lambda x: sums.to(x.dtype) @ x
-
-
-class PerPrefix(Text):
-    """`x` is (prefixes, features)."""
-
-    def per_picture(self) -> PerPicture:
-        """Return the features of each picture's prefixes."""
-        assert self.index.picture_prefixes is not None
-        return PerPicture(gather_rows(self.x, self.index.picture_prefixes), self.index)
-
-    def per_token(self) -> PerToken:
-        """See `Text`."""
-        if self.index.token_prefixes is None:
-            return self.per_picture().per_token()
-        return PerToken(gather_rows(self.x, self.index.token_rows), self.index)
-
-    def meet_patches(self, groups: int) -> PerPicture | PerToken:
-        """See `Text`."""
-        return self.per_picture() if groups == 1 else self.per_token()
-
-    def pool(self, weights: Tensor) -> Pool:
-        """See `Text`."""
-        pool = self.per_picture().pool(weights)
-        return lambda x: pool(replace(self, x=x).per_picture().x)
+        return lambda x: sums.to(x.dtype) @ replace(self, x=x).per_picture().x
 
 
 def gather_rows(x: Tensor, rows: Tensor) -> Tensor:

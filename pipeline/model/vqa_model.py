@@ -19,7 +19,7 @@ from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.patch_features import Patches, normalise
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PerToken, PrefixIndex, Text
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.runs.pretrained import Pretrained
 
 
@@ -204,11 +204,11 @@ class VqaModel(Pretrained):
         """Return the projected hidden states, if the head reads the question."""
         if self.text_projection is None:
             return None
-        text: Text = PerPrefix(hidden_states, index)
+        text = Text(hidden_states, "prefix", index)
         if index.picture_prefixes is None:
             # Zeros in place of padding: NaN times a weight of zero would still be NaN.
             hidden_states = hidden_states.masked_fill(~index.attention_mask[..., None], 0)
-            text = PerToken(hidden_states, index)
+            text = Text(hidden_states, "token", index)
         text = text.map(lambda x: normalise(cast_for_autocast(x, self.dtype)))
         return text.map(self.text_projection)
 

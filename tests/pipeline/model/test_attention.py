@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from frozen_vqa.pipeline.model.attention import Attention
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PerToken, PrefixIndex, Text
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 
 IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
 NOTHING = torch.zeros(())
@@ -27,7 +27,7 @@ class Inputs:
         lengths = torch.tensor([[1, 4, 2], [3, 1, 4]])
         self.attention_mask = torch.arange(TOKENS) < lengths[..., None]
         self.index = PrefixIndex(self.attention_mask)
-        self.text = PerToken(self.words, self.index)
+        self.text = Text(self.words, "token", self.index)
         self.upstream = random(IMAGES, SLOTS, max(TOKENS, PATCHES), max(WIDTH, OUT))
 
 
@@ -160,8 +160,8 @@ def test_distinct_prefixes_and_tokens_in_full_agree(groups: int) -> None:
     paths[1] %= 2
     shared = PrefixIndex(inputs.attention_mask, of_images, paths)
     results = []
-    once = PerPrefix(rows, shared)
-    everywhere = PerToken(once.per_token().x, inputs.index)
+    once = Text(rows, "prefix", shared)
+    everywhere = Text(once.per_token().x, "token", inputs.index)
     layouts: tuple[Text, ...] = (once, everywhere)
     for text in layouts:
         attended = ours.text_to_patches(text, inputs.patches, next_linear).map(torch.sin)
@@ -184,7 +184,7 @@ def test_patches_never_see_padding(groups: int, hidden: float) -> None:
     filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
 
     got = ours.patches_to_text(
-        inputs.patches, PerToken(filled, inputs.index), next_linear, NOTHING
+        inputs.patches, Text(filled, "token", inputs.index), next_linear, NOTHING
     ).sums()
 
     expected = ours.patches_to_text(inputs.patches, inputs.text, next_linear, NOTHING).sums()
@@ -208,11 +208,11 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
     mask[0, 1] = False
 
     got = ours.patches_to_text(
-        patches, PerToken(words, PrefixIndex(mask)), next_linear, NOTHING
+        patches, Text(words, "token", PrefixIndex(mask)), next_linear, NOTHING
     ).sums()
 
     expected = ours.patches_to_text(
-        patches, PerToken(words, inputs.index), next_linear, NOTHING
+        patches, Text(words, "token", inputs.index), next_linear, NOTHING
     ).sums()
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
@@ -251,7 +251,7 @@ def test_tokens_of_an_empty_slot_are_finite() -> None:
     mask[0, 1] = False
     ours, _ = ours_and_torchs()
 
-    got = ours.text_to_text(PerToken(inputs.words, PrefixIndex(mask)))
+    got = ours.text_to_text(Text(inputs.words, "token", PrefixIndex(mask)))
 
     assert got.isfinite().all()
     there = inputs.attention_mask & mask
@@ -265,7 +265,7 @@ def test_attention_keeps_nothing_in_more_than_its_own_precision(direction: str) 
     words, patches = (
         x.detach().bfloat16().requires_grad_() for x in (inputs.words, inputs.patches)
     )
-    text = PerToken(words, inputs.index)
+    text = Text(words, "token", inputs.index)
     attention = Attention(width=WIDTH, heads=HEADS)
     kept: list[Tensor] = []
 

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from frozen_vqa.pipeline.model.layers import Mlp
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PrefixIndex, Text
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.vqa_model import Projection
 
 WIDTH = 6
@@ -46,7 +46,7 @@ def test_attention_pooling_equals_a_loop() -> None:
     index = PrefixIndex(MASK, torch.tensor([[3, 0, 1]]), paths)
     questions = [[1, 3], [0]]  # rows of the real tokens, as the paths say
 
-    scored, pooled = PerPrefix(rows, index), PerPrefix(other, index)
+    scored, pooled = Text(rows, "prefix", index), Text(other, "prefix", index)
     layouts: list[tuple[Text, Text]] = [
         (scored, pooled),
         (scored.per_picture(), pooled.per_picture()),

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PrefixIndex, Text, gather_rows
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text, gather_rows
 
 ROWS = torch.arange(12.0).reshape(6, 2) ** 1.5
 """Six distinct prefixes of a batch, of width 2."""
@@ -20,7 +20,7 @@ MASK = torch.tensor(
 QUESTIONS = [[[5, 3], [5, 0, 3]], [[2], []]]
 """The rows of each question's tokens, as OF_TOKENS and MASK say."""
 
-PREFIXES = PerPrefix(ROWS, PrefixIndex(MASK, OF_PICTURES, OF_TOKENS))
+PREFIXES = Text(ROWS, "prefix", PrefixIndex(MASK, OF_PICTURES, OF_TOKENS))
 
 
 def test_prefixes_come_to_their_pictures() -> None:
@@ -47,7 +47,7 @@ def test_text_meets_patches_per_picture_only_while_its_questions_share_them() ->
 
 def test_prefixes_of_one_slot_are_its_tokens() -> None:
     mask = torch.tensor([[[True, True, True]], [[True, False, False]]])
-    single = PerPrefix(ROWS, PrefixIndex(mask, OF_PICTURES))
+    single = Text(ROWS, "prefix", PrefixIndex(mask, OF_PICTURES))
     tokens = single.per_token()
     assert torch.equal(tokens.x, ROWS[OF_PICTURES][:, None])
     assert_close(mean(single), mean(tokens))
@@ -60,7 +60,7 @@ def mean(text: Text) -> torch.Tensor:
 @pytest.mark.parametrize(
     "text",
     [PREFIXES, PREFIXES.per_picture(), PREFIXES.per_token()],
-    ids=lambda text: type(text).__name__,
+    ids=lambda text: text.layout,
 )
 def test_the_mean_of_a_question_equals_a_loop(text: Text) -> None:
     """An empty slot averages to zero."""

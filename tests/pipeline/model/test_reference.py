@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from frozen_vqa.pipeline.config import PRESETS, make_config
 from frozen_vqa.pipeline.model.config import FUSIONS, POOLINGS, HeadSettings, Merge
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PrefixIndex
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.reference import (
     QuestionDropout,
     reference_twin,
@@ -84,7 +84,7 @@ def test_logits_and_gradients_are_those_of_the_reference(
     of_pictures = torch.tensor([[4, 5, 0, 2], [3, 2, 0, 0], [0, 0, 0, 0]])
     of_tokens = torch.randint(0, 4, mask.shape) if slots > 1 else None
     there = mask.any(-1)
-    tokens = PerPrefix(prefixes, PrefixIndex(mask, of_pictures, of_tokens)).per_token().x
+    tokens = Text(prefixes, "prefix", PrefixIndex(mask, of_pictures, of_tokens)).per_token().x
     upstream = torch.randn(int(there.sum()), 9, dtype=torch.float64)
 
     logits = head(patches, prefixes, mask, picture_prefixes=of_pictures, token_prefixes=of_tokens)

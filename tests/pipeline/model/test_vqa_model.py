@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from frozen_vqa.cache.quantise import dequantise, quantise
 from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
-from frozen_vqa.pipeline.model.prefix_index import PerPrefix, PerToken, PrefixIndex
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from tests.support.heads import with_scores
 
@@ -236,7 +236,7 @@ def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: B
     words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
     patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
 
-    text = PerToken(words, PrefixIndex(mask))
+    text = Text(words, "token", PrefixIndex(mask))
 
     early = layer(text, patches)
     layer.last = False
@@ -273,7 +273,7 @@ def test_distinct_prefixes_and_questions_in_full_agree(head: dict, batch: Batch)
     parameters = list(model.parameters())
 
     index = PrefixIndex(mask, words, paths)
-    full = model(patches, PerPrefix(rows, index).per_token().x, mask)
+    full = model(patches, Text(rows, "prefix", index).per_token().x, mask)
     shared = model(
         patches,
         rows,
