@@ -1,139 +1,119 @@
-"""The settings of a training run: defaults, a TOML file, flags, in that order."""
+"""The settings of a training run: defaults, a preset, a TOML file, flags, in that order."""
 
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.model.layers import Merge
-from frozen_vqa.pipeline.model.pooling import PoolingKind
-from frozen_vqa.pipeline.model.vqa_model import CHOICES, AnswerHead, Fusion
-from frozen_vqa.pipeline.presets import PRESETS
-from frozen_vqa.pipeline.system.device import PRECISIONS, Precision
-
-KINDS: dict[type, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-}
-"""How a setting's type is called in a message."""
+from frozen_vqa.pipeline.model.config import AT_LEAST_0, AT_LEAST_1, SHARE, HeadSettings, Limit
+from frozen_vqa.pipeline.system.device import Precision
 
 ANSWERS = "answers.json"
 """Where a run keeps its answers."""
 
-COUNTS = ("layers", "heads", "epochs", "batch_size", "accumulate", "min_answer_count")
 SEEDS = ("seed", "order_seed")
-LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **{name: (lambda count: count >= 1, "at least 1") for name in COUNTS},
-    "width": (lambda width: width >= 0, "at least 0"),
-    "top_answers": (lambda count: count >= 0, "at least 0"),
-    "patience": (lambda epochs: epochs >= 0, "at least 0"),
-    **{name: (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63") for name in SEEDS},
-    "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
-    "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
-    "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
-    "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
-    "dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
-    "ema": (lambda decay: 0 <= decay < 1, "at least 0 and below 1"),
-    "feature_dropout": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
-    "precision": (lambda kind: kind in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-    **{name: (kinds.__contains__, f"one of {', '.join(kinds)}") for name, kinds in CHOICES.items()},
+
+PRESETS: dict[str, Mapping[str, Any]] = {
+    "basic": {
+        "layers": 1,
+        "width": 0,
+        "heads": 8,
+        "position_embedding": False,
+        "text_self_attention": False,
+        "merge": "concat",
+        "pooling": "mean",
+        "post_norm": True,
+        "answer_head": "linear",
+    },
+    "small": {
+        "layers": 6,
+        "width": 512,
+        "heads": 8,
+        "text_self_attention": True,
+        "dropout": 0.1,
+        "lr": 2e-4,
+    },
+    "large": {
+        "layers": 6,
+        "width": 1024,
+        "heads": 16,
+        "text_self_attention": True,
+        "dropout": 0.1,
+        "lr": 1e-4,
+    },
 }
-"""What a value has to satisfy, and how that is said."""
+"""Named sets of settings, which a TOML file and flags override.
+
+`basic` is the plainest form: as wide as the hidden states, post-norm, one layer, a ReLU MLP on
+original and attended features, masked means, a linear head. `small` and `large` have the depth and
+widths of MCAN (Yu et al., 2019)."""
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Every setting of stage two. Names are those of the TOML file and of the flags."""
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(HeadSettings):
+    """Every setting of stage two. Names are those of the TOML file and of the flags.
 
-    fusion: Fusion = "co-attention"
-    """How pictures and questions meet."""
-    layers: int = 1
-    """Cross-attention layers."""
-    width: int = 256
-    """Size of everything between the projections and the head; 0 is that of a hidden state."""
-    heads: int = 4
-    """Attention heads."""
-    dropout: float = 0.0
-    """Share of activations dropped in training."""
-    feature_dropout: float = 0.0
-    """Share of the encoders' channels dropped in training."""
-    place: bool = True
-    """Whether patches are told where they are."""
-    text_self_attention: bool = False
-    """Whether the words of a question look at each other before each layer."""
-    merge: Merge = "concat"
-    """How original and attended features come together."""
-    pooling: PoolingKind = "attention"
-    """How words and patches become one vector each."""
-    post_norm: bool = False
-    """Whether norms come after each residual sum, and not before each look."""
-    answer_head: AnswerHead = "mlp"
-    """What makes logits of the pooled vectors."""
+    Raises:
+        ConfigError: if a value is not allowed; it names every such setting.
+    """
+
+    LIMITS: ClassVar[Mapping[str, Limit]] = {
+        **HeadSettings.LIMITS,
+        **dict.fromkeys(("epochs", "batch_size", "accumulate", "min_answer_count"), AT_LEAST_1),
+        **dict.fromkeys(("top_answers", "patience"), AT_LEAST_0),
+        **dict.fromkeys(SEEDS, (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63")),
+        "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
+        "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
+        "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
+        "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
+        "ema": SHARE,
+    }
+
     epochs: int = 15
     """Passes over the training split."""
     patience: int = 0
-    """Epochs without a better validation accuracy that end a training early; 0 is no such end."""
+    """Stop after this many epochs without a better validation accuracy; 0: never."""
     batch_size: int = 256
     """Questions per step, before accumulation."""
     accumulate: int = 1
-    """Batches whose gradients make one step."""
+    """Batches whose gradients one step adds up."""
     lr: float = 1e-3
     """Peak learning rate."""
     weight_decay: float = 0.01
-    """AdamW's decay of matrices; norms, biases and places have none."""
+    """AdamW's decay of matrices; norms, biases and position embeddings have none."""
     warmup: float = 0.05
-    """Share of all steps in which the learning rate rises linearly; then a cosine to zero."""
+    """Share of all steps in which the learning rate rises linearly; a cosine to zero follows."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.0
-    """Decay of a moving average of the weights, which is scored and kept; 0 is none."""
+    """Decay of a moving average of the weights, which is validated and kept; 0: no average."""
     group_by_image: bool = True
-    """Whether a batch takes pictures with all their questions, or questions one by one."""
+    """Whether a batch takes pictures with all their questions, or single questions."""
     precision: Precision = "auto"
-    """In what matrices are multiplied: bfloat16 where the device has it, or float32."""
+    """Type of matrix products in training; auto: bfloat16 where the device has it, else float32."""
     seed: int = 0
-    """Of initial weights and dropout."""
+    """Seed of initial weights and dropout."""
     order_seed: int = 0
-    """Of the order of the batches; heads with the same one see the same batches."""
+    """Seed of the order of batches; heads with the same one see the same batches."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
-    """Split that is scored after every epoch and chooses the best weights."""
+    """Split that validates each epoch and chooses the best weights."""
     min_answer_count: int = 9
-    """Training questions that must have an answer as majority for it to be a class."""
+    """An answer is a class if it is the majority of at least this many training questions."""
     top_answers: int = 0
-    """Keep at most so many classes; 0 keeps all."""
+    """Keep at most this many classes; 0: all."""
     answers_file: str = ""
-    """File of the answers that are classes, in place of both counts; empty is none."""
+    """File of the answers that are classes, in place of both counts; empty: none."""
 
-    def __post_init__(self) -> None:
-        needed = {}
-        for field in fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            if kind is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not kind:
-                needed[field.name] = f"{KINDS[kind]} is needed"
-        for name, (holds, limits) in LIMITS.items():
-            if name not in needed and not holds(getattr(self, name)):
-                needed[name] = f"it must be {limits}"
-        if needed:
-            raise ConfigError(
-                "; ".join(
-                    f"{name} is {getattr(self, name)!r}; {what}" for name, what in needed.items()
-                )
-            )
+    def without_folders(self) -> "TrainConfig":
+        """Return the settings as a run keeps them: with its own file of the answers.
 
-    def kept(self) -> "TrainConfig":
-        """Return the settings as a run keeps them: with its own file of the answers it was given.
-
-        So no folder of this machine is among them, and the run needs no file but its own.
+        So they name no folder of this machine, and the run needs no file but its own.
         """
         return replace(self, answers_file=ANSWERS if self.answers_file else "")
 
@@ -152,14 +132,14 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
 
     Args:
         path: A TOML file, or None. A relative path in it begins at its folder.
-        overrides: Settings that win; those that are None are as if not given. Here as in the file,
-            `preset` is a name of `pipeline/presets.py`, over whose settings all others win.
+        overrides: Settings that win, except where they are None. Here as in the file, `preset` is
+            a name in `PRESETS`, and all other settings win over those of the preset.
 
     Raises:
-        ConfigError: if the file cannot be read, a name or value is not known, or two that win
-            exclude each other.
+        ConfigError: if the file cannot be read, a name or value is not known, or two of the
+            overrides exclude each other.
     """
-    settings = beside(path, read_settings(path)) if path is not None else {}
+    settings = resolve_paths(path, read_settings(path)) if path is not None else {}
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         config = make_config(settings | given)
@@ -169,17 +149,17 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
 
 
-def kept_config(run: Path) -> TrainConfig:
-    """Return the settings that a run keeps."""
-    return load_config(run / "config.toml", {}).kept()
+def load_run_config(run: Path) -> TrainConfig:
+    """Return the settings of a run folder."""
+    return load_config(run / "config.toml", {}).without_folders()
 
 
 def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a TOML file sets; the values are not checked.
+    """Return the settings in a TOML file, with unchecked values.
 
     Args:
         path: The file.
-        also: Keys that may be there beside the settings.
+        also: Keys that the file may have beside the settings.
 
     Raises:
         ConfigError: if the file cannot be read, or a name is not known.
@@ -194,8 +174,8 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
     return settings
 
 
-def beside(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a file, of which a relative path begins at its folder."""
+def resolve_paths(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file, with its relative paths resolved against its folder."""
     answers = settings.get("answers_file")
     if not isinstance(answers, str) or not answers:
         return dict(settings)
@@ -203,9 +183,9 @@ def beside(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
-    """Raise `ConfigError` if a count is given where a file says which answers are classes.
+    """Raise `ConfigError` if a count is given and a file already names the answers.
 
-    In a TOML file both may stand, for that of a run has every setting.
+    A TOML file may have both, because that of a run has every setting.
     """
     for name in ("min_answer_count", "top_answers"):
         if name in given and config.answers_file:
@@ -216,7 +196,7 @@ def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
 
 
 def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) -> None:
-    """Raise `ConfigError` unless all names are those of settings, or among the others."""
+    """Raise `ConfigError` unless each name is a setting or in `also`."""
     known = [*(field.name for field in fields(TrainConfig)), "preset", *also]
     for name in names:
         if name not in known:
@@ -226,7 +206,7 @@ def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) ->
 
 
 def make_config(settings: Mapping[str, Any]) -> TrainConfig:
-    """Return the settings that are given, over those of a `preset` among them, over the defaults.
+    """Return the given settings, which win over those of a `preset` and over the defaults.
 
     Raises:
         ConfigError: if a value is not allowed.
@@ -241,6 +221,8 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: if there is no such preset.
     """
-    if name is not None and name not in list(PRESETS):
+    if name is None:
+        return {}
+    if name not in list(PRESETS):  # a list, because a value from a file may be unhashable
         raise ConfigError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
-    return dict(PRESETS[name]) if name is not None else {}
+    return dict(PRESETS[name])

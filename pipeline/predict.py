@@ -21,10 +21,10 @@ def batch_logits(
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
     Args:
-        model: The head, or what stands in for it (`pipeline/train/parallel.py`).
+        model: The head, or its parallel wrapper (`pipeline/train/parallel.py`).
         batch: On the head's device.
-        dtype: In what matrices are multiplied. Answers come from float32, so that they do not
-            depend on the other questions of the batch; training may take bfloat16.
+        dtype: Type of the matrix products. Answers come from float32, so that they do not depend
+            on the other questions of the batch; training may take bfloat16.
     """
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -32,9 +32,9 @@ def batch_logits(
             batch.patches,
             batch.hidden_states,
             batch.attention_mask,
-            words=batch.words,
-            paths=batch.paths,
-            places=batch.places,
+            picture_prefixes=batch.picture_prefixes,
+            token_prefixes=batch.token_prefixes,
+            question_slots=batch.question_slots,
         )
     return logits[: len(batch.questions)]
 
@@ -55,9 +55,9 @@ def predict(
         reader: Of the split.
         split: The questions.
         batch_size: Most questions in a batch.
-        ranks: Who shares the work; each takes whole batches, the same as one process would make,
-            and all return all answers.
-        after_batch: Called by each rank equally often.
+        ranks: The processes that share the work. Each takes whole batches, the same as one process
+            would make, and all return all answers.
+        after_batch: Each rank calls it equally often.
     """
     (predicted,) = predict_several(
         [model], reader, split, batch_size=batch_size, ranks=ranks, after_batch=after_batch
@@ -75,14 +75,14 @@ def predict_several(
     ranks: Ranks = ALONE,
     after_batch: Callable[[], object] = lambda: None,
 ) -> list[np.ndarray]:
-    """Return what `predict` returns for each of several heads, from one reading of the split."""
+    """Do as `predict` for several heads, with one reading of the split; return a list."""
     for model in models:
         model.eval()
-    order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
-    rounds = range(0, len(order), ranks.world)
+    plan = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    rounds = range(0, len(plan), ranks.world)
     classes = []
-    # In the last round some ranks may have no batch.
-    for _, batch in zip_longest(rounds, reader.batches(order[ranks.rank :: ranks.world])):
+    # Some ranks may have no batch in the last round.
+    for _, batch in zip_longest(rounds, reader.batches(plan[ranks.rank :: ranks.world])):
         if batch is not None:
             found = [batch_logits(model, batch).argmax(-1) for model in models]
             classes.append((batch.questions, found))

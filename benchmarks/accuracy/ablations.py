@@ -44,7 +44,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     'pooling = "mean"': {"pooling": "mean"},
     "feature_dropout = 0.1": {"feature_dropout": 0.1},
     "dropout = 0.1": {"dropout": 0.1},
-    "place = false": {"place": False},
+    "position_embedding = false": {"position_embedding": False},
     "post_norm = true": {"post_norm": True},
     "group_by_image = false": {"group_by_image": False},
 }

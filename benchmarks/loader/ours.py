@@ -63,13 +63,13 @@ def ours_batches(path: Path) -> Read:
     """Read whole training batches, questions included, made ahead by the background thread."""
     import torch
 
-    from frozen_vqa.pipeline.batches.plan import Order
+    from frozen_vqa.pipeline.batches.plan import BatchPlan
     from frozen_vqa.pipeline.batches.reader import BatchReader
-    from frozen_vqa.pipeline.batches.residency import Features
+    from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 
     cache, _ = _read_once(path)
     split = cache.split("train")
-    reader = BatchReader(Features(cache, device=torch.device("cpu")), split)
+    reader = BatchReader(ResidentFeatures(cache, device=torch.device("cpu")), split)
     place = np.full(cache.manifest.image_rows, -1)
     place[split.image_rows] = np.arange(len(split))  # there is one question to a picture
 
@@ -79,7 +79,7 @@ def ours_batches(path: Path) -> Read:
         each = np.arange(len(questions))
         edges = np.append(each[::BATCH], len(questions))
         cut = np.stack([edges[:-1], edges[1:]], axis=1)
-        for batch in reader.batches(Order(questions, each, np.ones_like(each), cut)):
+        for batch in reader.batches(BatchPlan(questions, each, np.ones_like(each), cut)):
             assert batch.patch_embeddings is not None
             yield batch.patch_embeddings[: len(batch.questions)]
 

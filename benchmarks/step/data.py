@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.generated import write_cache
 from frozen_vqa.cache import CacheSpec, SplitTable
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.system.device import keep_freed_memory, use_cores
@@ -48,7 +48,7 @@ def new_trainer(data: TrainData, config: TrainConfig, device: torch.device) -> T
     """Return a trainer of ours before its first step, and set this process up for it."""
     keep_freed_memory()
     use_cores()
-    features = Features(data.cache, residency="auto", device=device)
+    features = ResidentFeatures(data.cache, residency="auto", device=device)
     return Trainer(features, data, config=config)
 
 

@@ -1,10 +1,11 @@
 """A trainer of the usual kind for the features of a cache: what it is compared with.
 
 A `Dataset` over an HDF5 file of its own, read through h5py one question at a time; a `DataLoader`
-with worker processes, shuffling, a collate function that pads to the longest question; the model of
-`usual_model.py`; AdamW. It is meant to be written well: files are opened once a worker, rows travel
-as float16, gradients are set to None, nothing waits for the device within an epoch, and workers
-outlive it. Loss, optimizer groups, schedule, clipping and first weights are those of our trainer.
+with worker processes, shuffling, a collate function that pads to the longest question; the head of
+`pipeline/model/reference.py`; AdamW. It is meant to be written well: files are opened once a
+worker, rows travel as float16, gradients are set to None, nothing waits for the device within an
+epoch, and workers outlive it. Loss, optimizer groups, schedule, clipping and first weights are
+those of our trainer.
 
     features        (pictures, patches, vision_dim), in chunks of one row or contiguous
     hidden_states   (all tokens, text_dim), question after question
@@ -23,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.step.usual_model import UsualModel, usual_twin
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.model.reference import ReferenceModel, reference_twin
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss
 
@@ -138,12 +139,12 @@ class UsualTrainer:
     device: torch.device
     first: VqaModel
     loader: DataLoader[Item]
-    model: UsualModel = field(init=False)
+    model: ReferenceModel = field(init=False)
     optimizer: torch.optim.AdamW = field(init=False)
     step: int = 0
 
     def __post_init__(self) -> None:
-        self.model = usual_twin(self.first).to(self.device)
+        self.model = reference_twin(self.first).to(self.device)
         self.optimizer = build_optimizer(self.model, self.config)
 
     def epoch(self, after_step: Callable[[int], None] = lambda _: None) -> float:

@@ -1,7 +1,7 @@
 """One batch of cached features.
 
-It holds each picture once for all questions about it that are in the batch, and each distinct
-prefix once for all questions that begin with it: what is cached once is read and projected once.
+It has each picture once for all its questions in the batch, and each distinct prefix once for all
+questions that begin with it, so each is read and projected once.
 """
 
 from dataclasses import dataclass, fields
@@ -19,19 +19,20 @@ class FeatureBatch:
 
     Attributes:
         image_rows: (images,) rows of the pictures in the cache; the last ones may be padding.
-        patch_embeddings: (images, patches, vision_dim); None until they are gathered on the GPU.
+        patch_embeddings: (images, patches, vision_dim); None until the GPU gathers them.
         patch_scales: (images, patches) of an int8 cache, else None.
         hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
-        words: (images, words) rows of `hidden_states`: the distinct prefixes of each picture's
-            questions, then padding.
-        paths: (images, slots, tokens) which of its picture's words; 0 where there is padding. None
-            where each picture has one slot, whose tokens its words are then.
+        picture_prefixes: (images, picture prefixes) rows of `hidden_states`: the distinct prefixes
+            of each picture's questions, then padding.
+        token_prefixes: (images, slots, tokens) which of its picture's prefixes ends at each token;
+            0 where there is padding. None where each picture has one slot: its prefixes are the
+            tokens of that question.
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
-        places: (questions and padding,) which of the images * slots hold a question, rising; the
-            padding repeats the first.
-        questions: (questions,) rows of the split, in the order of `places`.
-        target_places: (2, entries) question of the batch and class of each soft target that is not
-            zero; None where none were asked for.
+        question_slots: (questions and padding,) which of the images * slots hold a question,
+            rising; the padding repeats the first.
+        questions: (questions,) rows of the split, in the order of `question_slots`.
+        target_indices: (2, entries) question of the batch and class of each soft target that is
+            not zero; None without targets.
         target_values: (entries,) those soft targets.
     """
 
@@ -39,26 +40,26 @@ class FeatureBatch:
     patch_embeddings: Tensor | None
     patch_scales: Tensor | None
     hidden_states: Tensor
-    words: Tensor
-    paths: Tensor | None
+    picture_prefixes: Tensor
+    token_prefixes: Tensor | None
     attention_mask: Tensor
-    places: Tensor
+    question_slots: Tensor
     questions: np.ndarray
-    target_places: Tensor | None = None
+    target_indices: Tensor | None = None
     target_values: Tensor | None = None
 
     @cached_property
     def patches(self) -> Patches:
-        """The patch embeddings, and what all heads make of them alike."""
+        """The patch embeddings, with what all heads compute of them alike."""
         assert self.patch_embeddings is not None
         return Patches(self.patch_embeddings, self.patch_scales)
 
     def soft_targets(self, answers: int) -> Tensor:
         """Return all soft targets, on the device: (questions, answers)."""
-        assert self.target_places is not None
+        assert self.target_indices is not None
         assert self.target_values is not None
         zeros = self.target_values.new_zeros(len(self.questions), answers)
-        return zeros.index_put_((self.target_places[0], self.target_places[1]), self.target_values)
+        return zeros.index_put_(tuple(self.target_indices), self.target_values)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name."""

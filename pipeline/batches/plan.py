@@ -1,8 +1,8 @@
-"""Which questions make a batch, in an order that is a function of seed and epoch.
+"""Which questions make a batch, in an order that depends on seed and epoch alone.
 
-A batch is a grid of pictures and of the questions asked about each ("slots"). Grouped order puts
-all questions of a picture beside it, so that the picture is read, projected and turned into keys
-and values once for them; plain order is the same grid with one slot.
+A batch is a grid of pictures and the questions about each of them ("slots"). Grouped order puts all
+questions of a picture beside it, so that they share its reading, its projection and its keys and
+values. Plain order is the same grid with one slot.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,23 +14,23 @@ MAX_SLOTS = 16
 """Questions of one picture in a batch; a picture with more comes several times."""
 
 IMAGES = 4
-"""A batch is padded to a multiple of so many pictures, so that few shapes occur in a training;
-one of many pictures is cut at such a multiple."""
+"""A batch is padded to a multiple of this many pictures, so that few shapes occur in a training;
+a batch of many pictures is cut at such a multiple."""
 
 BUCKET = 16
-"""Batches among which pictures are sorted by their number of questions, to pad less."""
+"""Pictures of this many batches are sorted by their number of questions, to pad less."""
 
 Grid = list[np.ndarray]
 """A batch before it is read: for each picture the rows of its questions in the split."""
 
 
-class Order(Sequence[Grid]):
-    """The batches of an epoch; what makes one is looked up when it is asked for.
+class BatchPlan(Sequence[Grid]):
+    """The batches of an epoch; a grid is made when it is asked for.
 
     Args:
         rows: (questions,) rows of the split; those of one entry of a grid are neighbours.
-        starts: (entries,) where each entry begins among them.
-        lengths: (entries,) its number of questions.
+        starts: (entries,) where each entry begins in `rows`.
+        lengths: (entries,) number of questions of each entry.
         batches: (batches, 2) the first and one past the last entry of each batch.
     """
 
@@ -45,10 +45,10 @@ class Order(Sequence[Grid]):
     @overload
     def __getitem__(self, index: int) -> Grid: ...
     @overload
-    def __getitem__(self, index: slice) -> "Order": ...
-    def __getitem__(self, index: int | slice) -> "Grid | Order":
+    def __getitem__(self, index: slice) -> "BatchPlan": ...
+    def __getitem__(self, index: int | slice) -> "Grid | BatchPlan":
         if isinstance(index, slice):
-            return Order(self._rows, self._starts, self._lengths, self._batches[index])
+            return BatchPlan(self._rows, self._starts, self._lengths, self._batches[index])
         first, end = self._batches[index]
         ends = self._starts[first:end] + self._lengths[first:end]
         return [self._rows[a:b] for a, b in zip(self._starts[first:end], ends, strict=True)]
@@ -64,30 +64,30 @@ class Order(Sequence[Grid]):
 
     @property
     def questions(self) -> int:
-        """In all batches together."""
+        """Questions of all batches."""
         return int(self.sizes.sum())
 
     @property
     def most_images(self) -> int:
-        """In any batch."""
+        """Most pictures of any batch."""
         return int((self._batches[:, 1] - self._batches[:, 0]).max(initial=0))
 
     @property
     def _questions_before(self) -> np.ndarray:
         return np.concatenate([[0], np.cumsum(self._lengths)])
 
-    def part(self, rank: int, world: int) -> "Order":
+    def part(self, rank: int, world: int) -> "BatchPlan":
         """Return one rank's part of every batch.
 
-        A part is a run of neighbouring entries, which are about equally long, so that it needs
-        little padding. It has world-th of the batch's questions, give or take the longest entry,
-        and none where the batch has fewer entries than ranks.
+        A part is a run of neighbouring entries, which are about equally long, so it needs little
+        padding. It has a fraction 1 / world of the batch's questions, give or take the longest
+        entry, and none where the batch has fewer entries than ranks.
         """
         first, end = self._cut(rank, world), self._cut(rank + 1, world)
-        return Order(self._rows, self._starts, self._lengths, np.stack([first, end], axis=1))
+        return BatchPlan(self._rows, self._starts, self._lengths, np.stack([first, end], axis=1))
 
     def _cut(self, rank: int, world: int) -> np.ndarray:
-        """Return before which entry of each batch the parts of lower ranks end: (batches,)."""
+        """Return the entry of each batch at which the rank's part begins: (batches,)."""
         before = self._questions_before
         first, end = before[self._batches.T]
         target = first + (end - first) * rank / world
@@ -95,17 +95,17 @@ class Order(Sequence[Grid]):
         below = np.maximum(above - 1, self._batches[:, 0])
         return np.where(target - before[below] <= before[above] - target, below, above)
 
-    def filled(self, whole: "Order") -> "Order":
-        """Return this order with the first entry of `whole` in each batch that has none."""
+    def fill_empty(self, whole: "BatchPlan") -> "BatchPlan":
+        """Return this plan with the first entry of `whole` in each batch that has none."""
         batches, first = self._batches, whole._batches[:, 0]
         empty = batches[:, 0] == batches[:, 1]
         batches = np.where(empty[:, None], np.stack([first, first + 1], axis=1), batches)
-        return Order(self._rows, self._starts, self._lengths, batches)
+        return BatchPlan(self._rows, self._starts, self._lengths, batches)
 
 
 def plan_batches(
     image_rows: np.ndarray, *, batch_size: int, grouped: bool, shuffle: tuple[int, int] | None
-) -> Order:
+) -> BatchPlan:
     """Put the questions of a split into batches, each exactly once.
 
     Args:
@@ -121,19 +121,19 @@ def plan_batches(
     starts, lengths = np.arange(len(rows)), np.ones(len(rows), dtype=np.int64)
     if grouped:
         rows = rows[np.argsort(image_rows[rows], kind="stable")]
-        starts, lengths = _entries(image_rows[rows], min(MAX_SLOTS, batch_size))
+        starts, lengths = _cut_entries(image_rows[rows], min(MAX_SLOTS, batch_size))
         if rng is not None:
             order = rng.permutation(len(starts))
-            order = order[_by_length_in_buckets(lengths[order], batch_size * BUCKET)]
+            order = order[_sort_in_buckets(lengths[order], batch_size * BUCKET)]
             starts, lengths = starts[order], lengths[order]
-    batches = _cut(lengths, batch_size, multiple=IMAGES if grouped else 1)
+    batches = _cut_batches(lengths, batch_size, multiple=IMAGES if grouped else 1)
     if rng is not None:
         batches = rng.permutation(batches)
-    return Order(rows, starts, lengths, batches)
+    return BatchPlan(rows, starts, lengths, batches)
 
 
-def _entries(images: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut runs of equal values into pieces of at most `slots`: where each begins, its length."""
+def _cut_entries(images: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut runs of equal values into pieces of at most `slots`; return their starts and lengths."""
     new = np.ones(len(images), dtype=bool)
     new[1:] = images[1:] != images[:-1]
     run_starts = np.flatnonzero(new)
@@ -142,21 +142,21 @@ def _entries(images: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
     return starts, np.diff(starts, append=len(images))
 
 
-def _by_length_in_buckets(lengths: np.ndarray, questions: int) -> np.ndarray:
-    """Order entries by their length within stretches of about so many questions.
+def _sort_in_buckets(lengths: np.ndarray, questions: int) -> np.ndarray:
+    """Order entries by their length within buckets of about so many questions.
 
-    Every other stretch goes backwards: a batch over the edge of two would otherwise put pictures
+    Every other bucket goes backwards. Otherwise a batch across the edge of two would put pictures
     with the most questions beside those with the fewest, and be mostly padding.
     """
     bucket = (np.cumsum(lengths) - 1) // questions
     return np.lexsort((np.where(bucket % 2, -lengths, lengths), bucket))
 
 
-def _cut(lengths: np.ndarray, batch_size: int, *, multiple: int) -> np.ndarray:
+def _cut_batches(lengths: np.ndarray, batch_size: int, *, multiple: int) -> np.ndarray:
     """Fill batches one after the other: (batches, 2) first and one past the last entry.
 
-    A batch that has many entries has a multiple of so many of them, the last batch aside: leaving
-    a few questions to the next one costs less than padding.
+    A batch of many entries has a multiple of `multiple`, except the last one: to leave a few
+    questions to the next batch costs less than padding.
     """
     before = np.concatenate([[0], np.cumsum(lengths)])
     edges = [0]

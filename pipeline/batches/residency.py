@@ -1,13 +1,12 @@
 """Where the features of a cache are while a head trains: on the GPU, in memory, or mapped.
 
-    gpu      uploaded once, gathered there
+    gpu      uploaded once; each batch gathers its rows there
     ram      copied into this process's memory once
-    mapped   left to the page cache of the operating system, read when a batch needs them
+    mapped   left to the operating system's page cache, and read when a batch needs them
 
 Hidden states are few after prefix sharing, and always in memory.
 """
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.memory import ResidentImages
+from frozen_vqa.pipeline.batches.buffers import BufferPool
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
@@ -23,32 +23,32 @@ from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
 RESIDENCIES: tuple[Residency, ...] = get_args(Residency)
-Place = Literal["gpu", "ram", "mapped"]
+Location = Literal["gpu", "ram", "mapped"]
 
 GPU_SHARE = 0.7
-"""Of a GPU's free memory that features may take; the rest is for training."""
+"""Share of a GPU's free memory that features may take; the rest is for training."""
 
 WORTH_A_COPY = 1 << 30
-"""Bytes up to which pictures are copied into memory unasked. Rows of a small cache are small, and
-one gather of all is faster than a copy for each. Larger rows are read at the same speed from the
-page cache, which holds them anyway and gives them back when memory is short."""
+"""Bytes up to which "auto" copies the pictures into memory. Rows of a small cache are small, and
+one gather of all is faster than a copy of each. Larger rows are as fast from the page cache, which
+holds them anyway and gives them back when memory is short."""
 
 UPLOADED_AT_ONCE = 256
 
 
-def choose_place(
+def choose_location(
     asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None
-) -> Place:
+) -> Location:
     """Return where patch embeddings go.
 
     Args:
-        asked: By the user.
-        need: Their bytes.
-        free: Bytes of memory that are free, None where that is not known.
-        free_on_gpu: Bytes of the GPU's memory that are free, None without a GPU.
+        asked: The user's choice.
+        need: Bytes of the patch embeddings.
+        free: Free bytes of memory; None where that is not known.
+        free_on_gpu: Free bytes of the GPU's memory; None without a GPU.
 
     Raises:
-        ConfigError: if they do not fit where they were asked for.
+        ConfigError: if they do not fit where the user wants them.
     """
     fits_gpu = free_on_gpu is not None and need <= GPU_SHARE * free_on_gpu
     if asked == "auto":
@@ -69,26 +69,17 @@ def choose_place(
     return asked
 
 
-@dataclass
-class Buffer:
-    """Room for the pictures of one batch; `copied` tells when a GPU has them."""
-
-    patches: Tensor
-    scales: Tensor | None
-    copied: torch.cuda.Event | None = None
-
-
-class Features:
-    """A cache's features, where batches are made from them.
+class ResidentFeatures:
+    """A cache's features, where batches are read from.
 
     Args:
         cache: The cache.
         residency: Where patch embeddings shall be.
-        device: Where the head is.
+        device: Of the head.
 
     Raises:
-        CacheDamagedError: if a row is not what was written; from "mapped" when it is read.
-        ConfigError: if they do not fit.
+        CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
+        ConfigError: if the features do not fit there.
     """
 
     def __init__(
@@ -97,34 +88,32 @@ class Features:
         self.cache = cache
         self.device = device
         self.questions = cache.questions
-        self.states = torch.from_numpy(self.questions.hidden_states)
         self.images: FeatureCache | ResidentImages = cache
         self.on_gpu: Tensor | None = None
         self.scales_on_gpu: Tensor | None = None
-        self.buffers: list[Buffer] = []
-        """Those in which nobody makes batches now (`pipeline/batches/reader.py`)."""
         spec = cache.spec
         row = spec.patches * spec.vision_dim * spec.image_dtype.itemsize
         self.need, self.free = cache.manifest.image_rows * row, free_memory()
         if self.free is not None:
             self.free //= local_ranks()  # each may want a copy
         self.free_on_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-        self.place = choose_place(
+        self.location = choose_location(
             residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu
         )
-        if self.place == "ram":
+        self.buffers = BufferPool(spec, device, holds_patches=self.location != "gpu")
+        if self.location == "ram":
             self.images = ResidentImages(cache)
-        elif self.place == "gpu":
+        elif self.location == "gpu":
             self._upload()
 
     def describe(self) -> str:
-        """Return one line: what is where, and how much room there was."""
-        where = {"gpu": f"on {self.device}", "ram": "in memory", "mapped": "mapped"}[self.place]
+        """Return one line: where the features are, and how much room there was."""
+        where = {"gpu": f"on {self.device}", "ram": "in memory", "mapped": "mapped"}[self.location]
         room = [] if self.free is None else [f"{size(self.free)} of memory"]
         room += [] if self.free_on_gpu is None else [f"{size(self.free_on_gpu)} of the GPU's"]
         return (
             f"features: {size(self.need)} of pictures {where}, "
-            f"{size(self.states.nbytes)} of hidden states in memory"
+            f"{size(self.questions.hidden_states.nbytes)} of hidden states in memory"
             + (f" ({' and '.join(room)} were free)" if room else "")
         )
 

@@ -25,7 +25,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.model.vqa_model import Fusion
+from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.system.console import console, duration

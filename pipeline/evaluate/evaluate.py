@@ -21,7 +21,7 @@ from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE, save_logits, split_logits
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
@@ -165,7 +165,7 @@ def _predict_classes(
 ) -> np.ndarray:
     """Return the predicted class of each question, (questions,); write or remove the logits."""
     use_cores()
-    features = Features(cache, device=next(run.model.parameters()).device)
+    features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
     reader, size = BatchReader(features, asked), run.config.batch_size
     if keep_logits:
         known = run.vocabulary.answers

@@ -1,29 +1,32 @@
-"""Multi-head attention among the words of many questions and the patches of one picture.
+"""Multi-head attention between the text of many questions and the patches of one picture.
 
 Axis legend, used in every comment of the trainable half:
 
-    images   pictures in the batch          slots   questions of one picture (padded)
-    tokens   words of one question (padded) patches patch embeddings of one picture
+    images   pictures in the batch           slots    questions of one picture (padded)
+    tokens   tokens of one question (padded) patches  patch embeddings of one picture
     groups   1 where all questions of a picture still share its patches, else `slots`
-    rows     distinct words of the batch    words   distinct words of one picture (padded)
+    prefixes distinct prefixes of the batch, or of one picture (`prefix_index.py`)
     heads, head_dim, width = heads * head_dim
 
-The arithmetic is that of `torch.nn.MultiheadAttention`; only the order of the work differs. What a
-picture needs is made once for all its questions, what a word needs once for all questions that
-begin alike (`prefix_index.py`), and the linear map that follows the attention is folded into the
-output projection.
+Each direction equals `nn.MultiheadAttention` in `reference.py`, followed by a linear map; only the
+order of the work differs. Keys and values of a picture are computed once for all its questions,
+those of a prefix once for all questions that begin with it, and the linear map that follows is
+folded into the output projection.
 """
+
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frozen_vqa.pipeline.model.patch_attention import Looked
-from frozen_vqa.pipeline.model.prefix_index import Words, hide
+from frozen_vqa.pipeline.model.patch_attention import PatchAttention
+from frozen_vqa.pipeline.model.prefix_index import Text, hide
 
 
 class Attention(nn.Module):
-    """Projections of one direction of attention; see the three functions for the directions.
+    """The projections of one direction of attention; three functions compute three directions.
 
     Args:
         width: Size of queries, keys, values and output.
@@ -34,7 +37,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(width, width)
-        # A bias of the keys would add the same to every score of a query, which softmax ignores.
+        # A bias of the keys would add the same to every score of a query, and softmax ignores that.
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
@@ -43,121 +46,108 @@ class Attention(nn.Module):
         """Split the last axis: (..., width) -> (..., heads, head_dim)."""
         return x.unflatten(-1, (self.heads, -1))
 
-    def words_to_patches(
-        self, words: Tensor, patches: Tensor, then: nn.Linear, places: Words
-    ) -> Tensor:
-        """Let every word look at the patches of its picture, and apply `then`.
+    def text_to_patches(self, text: Text, patches: Tensor, next_linear: nn.Linear) -> Text:
+        """Let every token attend to the patches of its picture, and apply `next_linear`.
+
+        Equals `next_linear(text_to_image(...))` of `reference.ReferenceLayer`.
 
         Args:
-            words: The queries, at any of the places of `prefix_index.py`. Padded words may hold
-                anything finite; what they attend to is for the caller to leave out.
+            text: The queries. Padding may hold anything finite; the caller leaves its results out.
             patches: (images, groups, patches, width), keys and values; none is padding.
-            then: The linear map that follows.
-            places: Of the words.
-
-        Returns:
-            (images, words, then.out_features) if all questions of a picture still share its
-            patches and words, else (images, slots, tokens, then.out_features).
+            next_linear: The linear map that follows.
         """
         images, groups = patches.shape[:2]
-        queries = self.query(words)
-        # A group's queries are all words that share its patches: one call, no copied keys.
-        queries = places.at_images(queries) if groups == 1 else places.at_slots(queries)
+        # A group's queries are all tokens that share its patches: one call, no copied keys.
+        queries = text.map(self.query).meet_patches(groups)
         patches = patches.flatten(0, 1)
         q, k, v = (
             self.split(x).transpose(1, 2)  # (images * groups, heads, length, head_dim)
             for x in (
-                queries.reshape(images * groups, -1, queries.shape[-1]),
+                queries.x.reshape(images * groups, -1, queries.x.shape[-1]),
                 self.key(patches),
                 self.value(patches),
             )
         )
-        attended = _attend(q, k, v).transpose(1, 2).reshape(queries.shape)
-        return F.linear(attended, then.weight @ self.output.weight, self._bias(then))
+        attended = _attend(q, k, v).transpose(1, 2).reshape(queries.x.shape)
+        weight, bias = self._fold(next_linear)
+        return replace(queries, x=F.linear(attended, weight, bias))
 
-    def words_to_words(self, words: Tensor, places: Words) -> Tensor:
-        """Let every word look at all words of its question, in both directions.
+    def text_to_text(self, text: Text) -> Tensor:
+        """Let every token attend to all tokens of its question, in both directions.
 
-        Args:
-            words: At any of the places of `prefix_index.py`. Where a slot has no real token the
-                result is finite and means nothing.
-            places: Of the words.
+        Equals `self_attention` of `reference.ReferenceLayer`.
 
         Returns:
-            (images, slots, tokens, width).
+            (images, slots, tokens, width); finite and without meaning where a slot is empty.
         """
         q, k, v = (
-            self.split(places.at_slots(x)).transpose(2, 3)  # (images, slots, heads, tokens, ..)
-            for x in (self.query(words), self.key(words), self.value(words))
-        )
-        attended = _attend(q, k, v, places.attention_mask[:, :, None, None])
+            self.split(text.map(linear).per_token().x).transpose(2, 3)
+            for linear in (self.query, self.key, self.value)
+        )  # (images, slots, heads, tokens, head_dim)
+        attended = _attend(q, k, v, text.index.attention_mask[:, :, None, None])
         return self.output(attended.transpose(2, 3).flatten(-2))
 
-    def patches_to_words(
-        self,
-        patches: Tensor,
-        words: Tensor,
-        then: nn.Linear,
-        plus: Tensor | None,
-        places: Words,
-    ) -> Looked:
-        """Let every patch look at the words of each question, and apply `then` to the result.
+    def patches_to_text(
+        self, patches: Tensor, text: Text, next_linear: nn.Linear, plus: Tensor | None
+    ) -> PatchAttention:
+        """Let every patch attend to the tokens of each question, and apply `next_linear`.
+
+        Equals `next_linear(image_to_text(...))` of `reference.ReferenceLayer`.
 
         Args:
             patches: (images, groups, patches, width), the queries.
-            words: Keys and values, at any of the places of `prefix_index.py`. Where a slot has
-                no real token the result is finite and means nothing.
-            then: The linear map that follows. It is applied to the values before they are
+            text: Keys and values. The result is finite and without meaning where a slot is empty.
+            next_linear: The linear map that follows. It is applied to the values before they are
                 averaged, which is the same sum in another order and spares two matrix products
                 for every patch of every question.
-            plus: (images, groups, patches, then.out_features), added to the result, or None.
-            places: Of the words.
+            plus: (images, groups, patches, next_linear.out_features), added to the result, or None.
 
         Returns:
-            The sums to be made, (images, slots, patches, then.out_features).
+            The result before it is summed, (images, slots, patches, next_linear.out_features).
         """
-        scores = self._scores(patches, words, places)
-        scores = hide(scores, places.attention_mask[..., None])
+        scores = self._score(patches, text)
+        scores = hide(scores, text.index.attention_mask[..., None])
         # A softmax over an axis with a long one behind it runs three times faster on a CPU than
         # one over a short last axis.
         weights = _softmax(scores, 2)
         weights = weights.reshape(*scores.shape[:2], -1, patches.shape[2])  # .., tokens * heads, ..
-        values = places.at_slots(self._folded_values(words, then)).reshape(*weights.shape[:3], -1)
-        bias = self._bias(then)
+        folded, bias = self._fold(next_linear)
+        values = text.map(partial(self._fold_values, folded=folded)).per_token().x
         plus = bias.expand(1, 1, 1, -1) if plus is None else plus + bias
-        return Looked(weights, values, plus)
+        return PatchAttention(weights, values.reshape(*weights.shape[:3], -1), plus)
 
-    def _scores(self, patches: Tensor, words: Tensor, places: Words) -> Tensor:
-        """Return what every patch thinks of every word: (images, slots, tokens, heads * patches).
+    def _score(self, patches: Tensor, text: Text) -> Tensor:
+        """Return each patch's scores of each token: (images, slots, tokens, heads * patches).
 
-        A word of a picture gets its scores once for all questions that it occurs in.
+        A prefix of a picture gets its scores once for all questions that begin with it.
         """
         images, groups = patches.shape[:2]
         q = self.split(self.query(patches)) * (patches.shape[-1] // self.heads) ** -0.5
-        k = self.key(words)
-        k = places.at_images(k) if groups == 1 else places.at_slots(k)
-        by_group = self.split(k).reshape(images * groups, -1, *q.shape[-2:])
+        keys = text.map(self.key).meet_patches(groups)
+        by_group = self.split(keys.x).reshape(images * groups, -1, *q.shape[-2:])
         q = q.flatten(0, 1).permute(0, 2, 3, 1)  # (images * groups, heads, head_dim, patches)
-        scores = by_group.transpose(1, 2) @ q  # (images * groups, heads, words, patches)
-        return places.at_slots(scores.transpose(1, 2).reshape(*k.shape[:-1], -1))
+        scores = by_group.transpose(1, 2) @ q  # (images * groups, heads, tokens, patches)
+        scores = scores.transpose(1, 2).reshape(*keys.x.shape[:-1], -1)
+        return replace(keys, x=scores).per_token().x
 
-    def _folded_values(self, words: Tensor, then: nn.Linear) -> Tensor:
-        """Return what each head adds to `then`'s result for each word it looks at.
+    def _fold_values(self, text: Tensor, folded: Tensor) -> Tensor:
+        """Return what each head adds to the folded map's result for each token it attends to.
 
-        (..., width) -> (..., heads * then.out_features).
+        (..., width) -> (..., heads * out_features).
         """
-        folded = self.split(then.weight @ self.output.weight).permute(1, 2, 0)
-        values = self.split(self.value(words))
-        return torch.einsum("...hd,hdo->...ho", values, folded).flatten(-2)
+        by_head = self.split(folded).permute(1, 2, 0)
+        return torch.einsum("...hd,hdo->...ho", self.split(self.value(text)), by_head).flatten(-2)
 
-    def _bias(self, then: nn.Linear) -> Tensor:
-        return F.linear(self.output.bias, then.weight, then.bias)
+    def _fold(self, next_linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the output projection followed by a linear map."""
+        weight = next_linear.weight @ self.output.weight
+        return weight, F.linear(self.output.bias, next_linear.weight, next_linear.bias)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(head_dim)) v; all (..., length, head_dim), True in `mask` = seen."""
+    """softmax(q k' / sqrt(head_dim)) v; all (..., length, head_dim), True in `mask` = attended."""
     if q.device.type != "cpu":
-        # A row of -inf alone would be NaN, so the mask is of numbers.
+        # A row of -inf alone would become NaN, so the mask holds finite numbers.
         bias = hide(torch.zeros_like(mask, dtype=q.dtype), mask) if mask is not None else None
         return F.scaled_dot_product_attention(q, k, v, bias)
     # On a CPU the fused kernel is no faster in float32, and its backward pass in bfloat16 takes
@@ -175,13 +165,13 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
         return scores.softmax(dim)
 
 
-def lowered(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Return `x` as autocast would multiply it, once for all the matrices that it goes through.
+def cast_for_autocast(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Cast `x` as autocast would, once for all the matrices that it is multiplied with.
 
     Args:
-        x: Any type. It is converted in one step: an array of single precision in between would be
-            the largest of a training.
-        dtype: What it becomes without autocast; None is its own.
+        x: Any type. One step converts it: an array of single precision in between would be the
+            largest of a training.
+        dtype: Its type without autocast; None keeps its own.
     """
     device = x.device.type
     if torch.is_autocast_enabled(device):

@@ -1,36 +1,33 @@
-"""A layer of the head: words and patches look at each other, and an MLP makes something of it.
+"""A layer of the head: tokens and patches attend to each other, then each goes through an MLP.
 
 Axis names are those of `pipeline/model/attention.py`.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Literal, get_args
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from frozen_vqa.pipeline.model.attention import Attention, lowered
-from frozen_vqa.pipeline.model.pooling import Pool, Pooling, PoolingKind
-from frozen_vqa.pipeline.model.prefix_index import Words
-
-Merge = Literal["concat", "gated"]
-MERGES: tuple[Merge, ...] = get_args(Merge)
+from frozen_vqa.pipeline.model.attention import Attention, cast_for_autocast
+from frozen_vqa.pipeline.model.config import Merge, ModelConfig
+from frozen_vqa.pipeline.model.pooling import Pooling
+from frozen_vqa.pipeline.model.prefix_index import Pool, Text
 
 
 class Mlp(nn.Module):
-    """Two-layer MLP on original and attended features.
+    """Two-layer MLP on original and attended features; equals `reference.ReferenceMlp`.
 
     `original` and `attended` are the two halves of the first layer's input matrix, kept apart so
     that the half that reads the original features runs once where questions share them.
 
     Args:
-        width: Of the features.
+        width: Size of the features.
         hidden: Size between the two layers.
-        dropout: Share of it that is dropped.
+        dropout: Share of the hidden features that training drops.
         merge: "concat": the first layer reads both side by side, so the halves are added. "gated":
-            they are mixed, number by number, by a sigmoid that reads both (the gated unit of
-            Arevalo et al., 2017, without its tanh).
+            a sigmoid that reads both mixes them number by number (the gated unit of Arevalo et
+            al., 2017, without its tanh).
     """
 
     def __init__(self, width: int, hidden: int, dropout: float, merge: Merge = "concat") -> None:
@@ -44,10 +41,15 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, width)
 
-    def mix(self, original: Tensor, attended: Tensor) -> Tensor:
-        """Mix what the two halves of a gated MLP give: (..., 2 hidden) each -> (..., hidden)."""
-        (own, own_gate), (seen, seen_gate) = original.chunk(2, -1), attended.chunk(2, -1)
-        return seen + (own_gate + seen_gate).sigmoid() * (own - seen)
+    def merge(self, original: Tensor, attended: Tensor) -> Tensor:
+        """Merge the two halves and activate: (..., size) each -> (..., hidden)."""
+        if not self.gated:
+            return self.activation(attended + original)
+        (original, original_gate), (attended, attended_gate) = (
+            half.chunk(2, -1) for half in (original, attended)
+        )
+        gate = (original_gate + attended_gate).sigmoid()
+        return self.activation(attended + gate * (original - attended))
 
     def forward(self, hidden: Tensor, pool: Pool | None) -> Tensor:
         """Finish from the activated first layer.
@@ -57,131 +59,124 @@ class Mlp(nn.Module):
             pool: Averages over the length. It commutes with the last matrix, and comes before it.
 
         Returns:
-            (..., length, width), or what pooling makes of that.
+            (..., length, width), or its pooling.
         """
         if pool is not None:
-            return self.pooled(pool(hidden))
+            return self.finish_pooled(pool(hidden))
         if self.training:
-            # One draw for all words or patches that lie together: drawing for each takes longer
-            # than all else that is done to them.
+            # One draw for all tokens or patches of a row: a draw for each takes longer than all
+            # else that is done to them.
             hidden = hidden * self.dropout(torch.ones_like(hidden[..., :1, :]))
         return self.output(hidden)
 
-    def pooled(self, hidden: Tensor) -> Tensor:
-        """Finish from what pooling made of the activated first layer: (..., hidden)."""
+    def finish_pooled(self, hidden: Tensor) -> Tensor:
+        """Finish from the pooled first layer: (..., hidden) -> (..., width)."""
         return self.output(self.dropout(hidden))
 
 
 class CoAttentionLayer(nn.Module):
-    """Words look at patches, patches look at words; each side keeps what it was (residual).
+    """Tokens attend to patches and patches to tokens, each with a residual connection.
+
+    Equals `reference.ReferenceLayer`; the last layer also pools.
 
     Args:
-        width: Of words and patches.
-        heads: Of every attention.
-        dropout: Share of the MLPs' hidden features that is dropped.
-        both: Whether patches look at words too; otherwise only words change.
-        last: Whether words and patches are averaged at the end.
-        self_attention: Whether the words of a question look at each other first.
-        merge: How an MLP reads original and attended features.
-        pooling: How the last layer averages.
-        post_norm: Whether norms come after each residual sum, and not before each look.
+        config: Of the head; with fusion "text-to-image" only the text changes.
+        last: Whether the layer averages tokens and patches at its end.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        heads: int,
-        dropout: float,
-        both: bool,
-        last: bool = False,
-        self_attention: bool = False,
-        merge: Merge = "concat",
-        pooling: PoolingKind = "attention",
-        post_norm: bool = False,
-    ) -> None:
+    def __init__(self, config: ModelConfig, *, last: bool = False) -> None:
         super().__init__()
-        self.last, self.post_norm = last, post_norm
-        self.self_norm = nn.LayerNorm(width) if self_attention else None
-        self.self_attention = Attention(width=width, heads=heads) if self_attention else None
-        self.words_norm = nn.LayerNorm(width)
-        self.patches_norm = nn.LayerNorm(width) if both or not post_norm else nn.Identity()
+        width, heads = config.width, config.heads
+        both = config.fusion == "co-attention"
+        self.last, self.post_norm = last, config.post_norm
+        self.self_norm = nn.LayerNorm(width) if config.text_self_attention else None
+        self.self_attention = (
+            Attention(width=width, heads=heads) if config.text_self_attention else None
+        )
+        self.text_norm = nn.LayerNorm(width)
+        self.patches_norm = nn.LayerNorm(width) if both or not self.post_norm else nn.Identity()
         self.text_to_image = Attention(width=width, heads=heads)
-        self.words_mlp = Mlp(width, 2 * width, dropout, merge)
+        self.text_mlp = Mlp(width, 2 * width, config.dropout, config.merge)
         self.image_to_text = Attention(width=width, heads=heads) if both else None
         # Patches of all questions are by far the most that a step computes; half the size was as
         # accurate here (docs/speed.md).
-        self.patches_mlp = Mlp(width, width, dropout, merge) if both else None
+        self.patches_mlp = Mlp(width, width, config.dropout, config.merge) if both else None
         if last:
-            # Weights come from where they are free: before the MLP's last matrix, or after norm.
-            self.words_pooling = Pooling(pooling, width if post_norm else 2 * width)
-            self.patches_pooling = Pooling(pooling, width)
+            # Scores come from where they are free: before the MLP's last matrix, or after a norm.
+            self.text_pooling = Pooling(config.pooling, width if self.post_norm else 2 * width)
+            self.patches_pooling = Pooling(config.pooling, width)
 
-    def forward(self, words: Tensor, patches: Tensor, places: Words) -> tuple[Tensor, Tensor]:
-        """Return updated words and patches.
+    def forward(self, text: Text, patches: Tensor) -> tuple[Text | Tensor, Tensor]:
+        """Return updated text and patches.
 
         Args:
-            words: At any of the places of `prefix_index.py`.
+            text: Features of size width.
             patches: (images, groups, patches, width).
-            places: Of the words.
 
         Returns:
-            Words, (images, words, width) while questions share them, else (images, slots, tokens,
-            width), and patches, (images, groups or slots, patches, width); of the last layer
+            The text, and patches, (images, groups or slots, patches, width); from the last layer
             (images, slots, width) and (images, groups or slots, width).
         """
         if self.self_attention is not None:
-            words = self._look_around(words, places)
-        w, p = self._before(words, self.words_norm), self._before(patches, self.patches_norm)
-        new_words = self._words(words, w, p, places)
-        return new_words, self._patches(patches, p, w, places)
+            text = self._attend_to_self(text, self.self_attention)
+        t, p = self._before(text, self.text_norm), self._normalise(patches, self.patches_norm)
+        new_text = self._update_text(text, t, p)
+        return new_text, self._update_patches(patches, p, t)
 
-    def _look_around(self, words: Tensor, places: Words) -> Tensor:
-        assert self.self_attention is not None
+    def _attend_to_self(self, text: Text, attention: Attention) -> Text:
         assert self.self_norm is not None
-        w = self._before(words, self.self_norm)
-        words = places.at_slots(words) + self.self_attention.words_to_words(w, places)
-        return self.self_norm(words) if self.post_norm else words
+        attended = attention.text_to_text(self._before(text, self.self_norm))
+        tokens = text.per_token()
+        tokens = replace(tokens, x=tokens.x + attended)
+        return tokens.map(self.self_norm) if self.post_norm else tokens
 
-    def _words(self, words: Tensor, w: Tensor, p: Tensor, places: Words) -> Tensor:
-        mlp = self.words_mlp
-        seen = self.text_to_image.words_to_patches(w, p, mlp.attended, places)
-        spread = places.at_images if seen.dim() == 3 else places.at_slots
-        own = spread(mlp.original(w))
-        hidden = mlp.activation(mlp.mix(own, seen) if mlp.gated else seen + own)
-        over = partial(self.words_pooling.over_words, places=places) if self.last else None
-        return self._after(spread(words), hidden, mlp, self.words_norm, over)
+    def _update_text(self, text: Text, t: Text, p: Tensor) -> Text | Tensor:
+        mlp, groups = self.text_mlp, p.shape[1]
+        attended = self.text_to_image.text_to_patches(t, p, mlp.attended)
+        original = t.map(mlp.original).meet_patches(groups)
+        hidden = mlp.merge(original.x, attended.x)
 
-    def _patches(self, patches: Tensor, p: Tensor, w: Tensor, places: Words) -> Tensor:
-        over = self.patches_pooling.over_patches if self.last else None
+        def pool_by(scored: Tensor) -> Pool:
+            return self.text_pooling.over_text(replace(attended, x=scored))
+
+        x = self._finish(
+            text.meet_patches(groups).x, hidden, mlp, self.text_norm, pool_by if self.last else None
+        )
+        return x if self.last else replace(attended, x=x)
+
+    def _update_patches(self, patches: Tensor, p: Tensor, t: Text) -> Tensor:
+        pool_by = self.patches_pooling.over_patches if self.last else None
         if self.image_to_text is None or self.patches_mlp is None:
-            return over(p)(patches) if over else patches
-        mlp, look = self.patches_mlp, self.image_to_text.patches_to_words
-        own = mlp.original(p)
+            return pool_by(p)(patches) if pool_by else patches
+        mlp, attend = self.patches_mlp, self.image_to_text.patches_to_text
+        original = mlp.original(p)
         if mlp.gated:
-            hidden = mlp.activation(mlp.mix(own, look(p, w, mlp.attended, None, places).sums()))
+            hidden = mlp.merge(original, attend(p, t, mlp.attended, None).sums())
         else:
-            looked = look(p, w, mlp.attended, own, places)
+            attention = attend(p, t, mlp.attended, original)
             if self.last and not self.post_norm:
-                pooled, pool = self.patches_pooling.over_looked(looked)
-                return pool(patches) + mlp.pooled(pooled)
-            hidden = mlp.activation(looked.sums())
-        return self._after(patches, hidden, mlp, self.patches_norm, over)
+                pooled, pool = self.patches_pooling.over_attention(attention)
+                return pool(patches) + mlp.finish_pooled(pooled)
+            hidden = mlp.activation(attention.sums())
+        return self._finish(patches, hidden, mlp, self.patches_norm, pool_by)
 
-    def _before(self, x: Tensor, norm: nn.Module) -> Tensor:
-        return lowered(x if self.post_norm else norm(x))
+    def _before(self, text: Text, norm: nn.Module) -> Text:
+        return text.map(lambda x: self._normalise(x, norm))
 
-    def _after(
+    def _normalise(self, x: Tensor, norm: nn.Module) -> Tensor:
+        return cast_for_autocast(x if self.post_norm else norm(x))
+
+    def _finish(
         self,
         x: Tensor,
         hidden: Tensor,
         mlp: Mlp,
         norm: nn.Module,
-        over: Callable[[Tensor], Pool] | None,
+        pool_by: Callable[[Tensor], Pool] | None,
     ) -> Tensor:
-        """Add what the MLP makes of `hidden` to `x`, and pool if `over` says how."""
+        """Finish the MLP, add it to `x`, and pool with scores of what `pool_by` is called with."""
         if self.post_norm:
             x = norm(x + mlp(hidden, None))
-            return over(x)(x) if over else x
-        pool = over(hidden) if over else None
+            return pool_by(x)(x) if pool_by else x
+        pool = pool_by(hidden) if pool_by else None
         return (pool(x) if pool else x) + mlp(hidden, pool)

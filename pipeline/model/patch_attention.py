@@ -1,9 +1,15 @@
-"""What patches see in the words of each question, and the largest sum of a training step.
+"""Attention of patches to text, pooled: the largest sum of a training step.
 
-Each patch gets, for each question, a vector of its own: with ten questions a picture these are ten
-times the patches, and on a CPU it is memory that limits what is done to them. Where only their
-average is wanted, they are made, activated and averaged for a few pictures at a time, so that a
-part is still in the processor's cache when it is used again, on the way back too.
+Each patch gets a vector for each question: with ten questions a picture, ten times as many as there
+are patches, and on a CPU memory limits what is done to them. Where only their average is wanted,
+`_PoolOfRelu` computes, activates and averages them for a few pictures at a time, so that each part
+is still in the processor's cache when it is used again, backward too. It equals the end of
+`reference.ReferenceMlp.activate` and `reference.pool`.
+
+Its hand-written gradient earns its lines. Without it, on 64 x 192 patches (easy-VQA, batches of
+512, float32) a step took 1.09 to 1.11 times as long on one thread and 1.08 to 1.10 times on two; on
+256 x 768 patches (batches of 256, one thread) 1.04 to 1.06 times. PyTorch's own gradient over the
+same parts took 1.03 to 1.04 and 1.01 times as long. Each pair ran in turn in one process.
 """
 
 from collections.abc import Iterator
@@ -15,16 +21,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PART = 2 * 2**20
-"""Bytes of a part: of several sizes about this one was the fastest, for 1 MiB of cache a core."""
+"""Bytes of a part; the fastest of several sizes with 1 MiB of cache a core."""
 
 
 @dataclass(frozen=True)
-class Looked:
-    """For every patch and question a weighted sum of the question's values, and something added.
+class PatchAttention:
+    """For each patch and question a sum of the question's values, weighted by attention.
 
     Attributes:
-        weights: (images, slots, tokens * heads, patches), the attention of each head.
-        values: (images, slots, tokens * heads, features), what each word adds by each head.
+        weights: (images, slots, tokens * heads, patches), the attention weights of each head.
+        values: (images, slots, tokens * heads, features), the values of each token in each head.
         plus: (images, groups, patches, features), added to the sums.
     """
 
@@ -42,10 +48,10 @@ class Looked:
         return total / self.weights.shape[-1]
 
     def average_of_relu(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """Average `sums().relu()` over the patches with a softmax of scores as weights.
+        """Average `sums().relu()` over the patches, weighted by a softmax of scores.
 
         Args:
-            score: (features,), by which a patch's positive parts are multiplied for its score.
+            score: (features,), the vector that turns the positive parts of a patch into its score.
 
         Returns:
             The average, (images, slots, features), and the weights, (images, slots, patches).
@@ -54,7 +60,7 @@ class Looked:
 
 
 class _PoolOfRelu(torch.autograd.Function):
-    """The positive parts of `Looked.sums`, summed over the patches, or averaged by their scores."""
+    """The sum of the positive parts over the patches, or their average by scores."""
 
     @staticmethod
     def forward(
@@ -62,8 +68,8 @@ class _PoolOfRelu(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         images, slots, _, patches = weights.shape
         features = values.shape[-1]
-        parts = _parts(weights, features)
-        # For the way back what was positive is kept; without one a part's room is used again.
+        parts = _choose_parts(weights, features)
+        # The backward pass needs all positive parts; without one, all parts share their memory.
         room = images if any(ctx.needs_input_grad) else parts.step
         relu = weights.new_empty(room, slots, patches, features)
         total = weights.new_empty(images, slots, features)
@@ -94,17 +100,17 @@ class _PoolOfRelu(torch.autograd.Function):
         weights, values, relu, score, average = ctx.saved_tensors
         shape, dtype = ctx.plus
         of_score = None if score is None else torch.zeros_like(score)
-        # Contiguous whatever those are, so that a part of them is a view that can be written to.
+        # Contiguous even if the inputs are not, so that each part is a view to write to.
         of_weights, of_values = (x.new_empty(x.shape) for x in (weights, values))
         of_plus = weights.new_empty(shape, dtype=dtype)
-        parts = _parts(weights, values.shape[-1])
+        parts = _choose_parts(weights, values.shape[-1])
         scratch = torch.empty_like(relu[: parts.step])
         for part, w, v in _cut(parts, weights, values):
             own = scratch[: len(relu[part])]
             above = grad[part].unsqueeze(2).expand_as(own)
             if of_score is not None and of_average is not None:
                 above = own
-                of_score += _before_average(
+                of_score += _backward_average(
                     grad[part], of_average[part], relu[part], average[part], score, out=own
                 )
             torch.ops.aten.threshold_backward.grad_input(above, relu[part], 0, grad_input=own)
@@ -118,18 +124,18 @@ class _PoolOfRelu(torch.autograd.Function):
         return of_weights, of_values, of_plus, of_score
 
 
-def _before_average(
+def _backward_average(
     grad: Tensor, of_average: Tensor, x: Tensor, average: Tensor, score: Tensor, *, out: Tensor
 ) -> Tensor:
-    """Go back through an average whose weights are the softmax of `x @ score`.
+    """Compute the gradients of an average whose weights are the softmax of `x @ score`.
 
     Args:
-        grad: (images, slots, features), of the average.
-        of_average: (images, slots, patches), of its weights.
-        x: (images, slots, patches, features), what was averaged.
+        grad: (images, slots, features), gradient of the average.
+        of_average: (images, slots, patches), gradient of the weights.
+        x: (images, slots, patches, features), the averaged features.
         average: (images, slots, patches), the weights.
         score: (features,).
-        out: Like `x`; its gradient is written there.
+        out: Like `x`; receives its gradient.
 
     Returns:
         The gradient of `score`.
@@ -144,8 +150,8 @@ def _before_average(
     return (left[:, 1].flatten() @ x.flatten(0, 2)).to(score.dtype)
 
 
-def _parts(weights: Tensor, features: int) -> range:
-    """Return the first pictures of parts that a processor's cache holds; one part on a GPU."""
+def _choose_parts(weights: Tensor, features: int) -> range:
+    """Return the first picture of each part that fits the processor's cache; one part on a GPU."""
     images, slots, _, patches = weights.shape
     if weights.device.type != "cpu":
         return range(0, images, max(1, images))

@@ -1,18 +1,18 @@
-"""What heads make of the patch embeddings of a batch before any of their weights has a part in it.
+"""What a head computes from the patch embeddings of a batch without any of its weights.
 
-All heads of a sweep make the same of them. So it is made when the first one asks for it, and kept
-for the others as long as the batch is.
+It is the same for all heads of a sweep, so the first head that asks computes it, and the batch
+keeps it for the others.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frozen_vqa.pipeline.model.attention import lowered
+from frozen_vqa.pipeline.model.attention import cast_for_autocast
 from frozen_vqa.pipeline.model.pooling import mean
 
 TOGETHER = 1 << 20
-"""Numbers that a CPU normalises and averages at a time."""
+"""Numbers that a CPU normalises and averages together."""
 
 
 class Patches:
@@ -20,7 +20,7 @@ class Patches:
 
     Args:
         embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
-        scales: (images, patches), by what each patch embedding is multiplied.
+        scales: (images, patches), the factor of each patch embedding.
     """
 
     def __init__(self, embeddings: Tensor, scales: Tensor | None = None) -> None:
@@ -31,33 +31,30 @@ class Patches:
         self._averages: dict[torch.dtype, Tensor] = {}
 
     def each(self, dtype: torch.dtype) -> Tensor:
-        """Return what is to be projected: (images, patches, vision_dim).
+        """Return the normalised patches: (images, patches, vision_dim).
 
         Args:
-            dtype: Of the head's weights. Under autocast the result is what that multiplies.
+            dtype: Of the head's weights. Under autocast the result has autocast's type.
         """
         key = dtype, torch.is_autocast_enabled(self._embeddings.device.type)
         if key not in self._each:
-            x = lowered(self._embeddings, dtype)
+            x = cast_for_autocast(self._embeddings, dtype)
             if self._scales is not None:
-                x = x * lowered(self._scales, dtype)[..., None]
-            self._each[key] = normalised(x)
+                x = x * cast_for_autocast(self._scales, dtype)[..., None]
+            self._each[key] = normalise(x)
         return self._each[key]
 
     def average(self, dtype: torch.dtype) -> Tensor:
-        """Return the average over each picture's patches of what is to be projected.
+        """Return the average of each picture's normalised patches: (images, 1, vision_dim).
 
         Args:
             dtype: Of the head's weights and of the result, under autocast too.
-
-        Returns:
-            (images, 1, vision_dim).
         """
         if dtype not in self._averages:
             images, patches, features = self._embeddings.shape
             part = images
             if self._embeddings.device.type == "cpu":
-                # What lies between stays in the processor's cache: about a quarter less time.
+                # Intermediate results stay in the processor's cache: about a quarter less time.
                 part = max(1, TOGETHER // (patches * features))
             parts = [self._average(slice(i, i + part), dtype) for i in range(0, images, part)]
             self._averages[dtype] = torch.cat(parts).unsqueeze(1)
@@ -67,13 +64,13 @@ class Patches:
         x = self._embeddings[part].to(dtype)
         if self._scales is not None:
             x = x * self._scales[part].to(dtype)[..., None]
-        return mean(normalised(x))
+        return mean(normalise(x))
 
 
-def normalised(x: Tensor) -> Tensor:
-    """Return features of an encoder as a projection takes them: LayerNorm over the last axis.
+def normalise(x: Tensor) -> Tensor:
+    """Apply LayerNorm without scale and shift to the features of an encoder.
 
-    A scale and a shift of its own would be those of the linear map twice over, and to train them a
-    gradient would have to go through every feature.
+    The linear map that follows already has both, and to train them a gradient would have to go
+    through every feature.
     """
     return F.layer_norm(x, x.shape[-1:])

@@ -1,31 +1,25 @@
-"""From the words or patches of a question to one vector.
+"""From the tokens or patches of a question to one vector.
 
 Axis names are those of `pipeline/model/attention.py`.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from frozen_vqa.pipeline.model.patch_attention import Looked
-from frozen_vqa.pipeline.model.prefix_index import Words
-
-PoolingKind = Literal["mean", "attention"]
-POOLINGS: tuple[PoolingKind, ...] = get_args(PoolingKind)
-Pool = Callable[[Tensor], Tensor]
-"""Averages over the length of a tensor; for each question the weights add up to one."""
+from frozen_vqa.pipeline.model.config import PoolingKind
+from frozen_vqa.pipeline.model.patch_attention import PatchAttention
+from frozen_vqa.pipeline.model.prefix_index import Pool, Text, hide
 
 
 class Pooling(nn.Module):
-    """An average over real words or over patches, with equal or with learned weights.
+    """An average over real tokens or over patches; equals `pool` of `reference.py`.
 
     Args:
-        kind: "mean" or "attention": softmax over a linear score of each word or patch.
-        features: Of what the score is computed from.
+        kind: "mean": equal weights. "attention": softmax over a linear score of each.
+        features: Size of the features that are scored.
     """
 
     def __init__(self, kind: PoolingKind, features: int) -> None:
@@ -34,61 +28,63 @@ class Pooling(nn.Module):
         self.score = nn.Linear(features, 1, bias=False) if kind == "attention" else None
 
     @property
-    def by(self) -> Tensor | None:
-        """By what features are multiplied for their score: (features,); None with equal weights.
+    def score_vector(self) -> Tensor | None:
+        """The vector that turns features into a score: (features,); None with equal weights.
 
-        Divided by the root of their number, as scores of attention are: a step of Adam moves every
-        weight, and so a score by that many times as much (docs/heads.md).
+        It is divided by the root of its size, as scores of attention are: a step of Adam moves
+        every weight, and so a score by that many times as much (docs/heads.md).
         """
         if self.score is None:
             return None
         return self.score.weight.squeeze(0) * self.score.in_features**-0.5
 
-    def over_words(self, by: Tensor, places: Words) -> Pool:
-        """Return what averages words.
+    def over_text(self, text: Text) -> Pool:
+        """Return the pooling of tokens.
 
         Args:
-            by: (..., features) of the words, at any of the places of `prefix_index.py`.
-            places: Of the words.
+            text: The features that are scored.
 
         Returns:
-            Takes words at any place and returns (images, slots, width); zeros in an empty slot.
+            Takes features in the layout of `text` and returns (images, slots, width), zeros in an
+            empty slot.
         """
-        scores = self._scores(by)
-        return places.mean if scores is None else places.average(scores)
+        mask, vector = text.index.attention_mask, self.score_vector
+        if vector is None:
+            total = text.pool(mask.float())
+            count = mask.sum(-1, keepdim=True).clamp(min=1)
+            return lambda x: total(x) / count.to(x.dtype)
+        scores = text.map(partial(F.linear, weight=vector[None])).per_token().x.squeeze(-1)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return text.pool(hide(scores, mask).softmax(-1) * mask)
 
-    def over_patches(self, by: Tensor) -> Pool:
-        """Return what averages patches.
+    def over_patches(self, patches: Tensor) -> Pool:
+        """Return the pooling of patches.
 
         Args:
-            by: (images, groups, patches, features).
+            patches: (images, groups, patches, features), the features that are scored.
 
         Returns:
             Takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
-            (images, 1, width) where patches and weights are those of the picture.
+            (images, 1, width) where neither patches nor scores depend on the question.
         """
-        scores = self._scores(by)
-        if scores is None:
+        vector = self.score_vector
+        if vector is None:
             return mean
+        scores = F.linear(patches, vector[None]).squeeze(-1)
         at_least_single = torch.promote_types(scores.dtype, torch.float32)
-        return partial(_weighted, scores.squeeze(-1).softmax(dim=-1, dtype=at_least_single))
+        return partial(_weighted, scores.softmax(dim=-1, dtype=at_least_single))
 
-    def over_looked(self, looked: Looked) -> tuple[Tensor, Pool]:
-        """Average the positive parts of `looked.sums()`, by which the weights go too.
+    def over_attention(self, attention: PatchAttention) -> tuple[Tensor, Pool]:
+        """Average the positive parts of `attention.sums()`, and score them for it.
 
         Returns:
-            The average, (images, slots, features), and what averages patches in the same way.
+            The average, (images, slots, features), and the same pooling of other patches.
         """
-        by = self.by
-        if by is None:
-            return looked.mean_of_relu(), mean
-        average, weights = looked.average_of_relu(by)
+        vector = self.score_vector
+        if vector is None:
+            return attention.mean_of_relu(), mean
+        average, weights = attention.average_of_relu(vector)
         return average, partial(_weighted, weights)
-
-    def _scores(self, x: Tensor) -> Tensor | None:
-        """(..., features) -> (..., 1), or None with equal weights."""
-        by = self.by
-        return None if by is None else F.linear(x, by[None])
 
 
 def mean(x: Tensor) -> Tensor:

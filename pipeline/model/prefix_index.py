@@ -1,140 +1,150 @@
-"""Where the words of a batch lie, and how what is made once for a word comes to its places.
+"""The text of a batch, with each distinct prefix computed once.
 
-A frozen causal encoder gives words the same state wherever the same text stands before them, so
-questions share the words with which they begin. What a head makes of a word alone is made once per
-distinct prefix of the batch; what it makes of a word and a picture once per distinct prefix of the
-picture's questions; only what depends on a whole question is made for each of its words. A tensor
-tells by its axes how far it has come:
+A frozen causal encoder gives a token the same hidden state wherever the same text stands before it,
+so questions that begin alike share the states of their common prefixes. A head computes what
+depends on
 
-    (rows, width)                    one row a distinct prefix of the batch
-    (images, words, width)           the distinct prefixes of each picture's questions (padded)
-    (images, slots, tokens, width)   every word of every question (padded)
+    the text alone           once per distinct prefix of the batch
+    the text and a picture   once per distinct prefix of the picture
+    the whole question       for each of its tokens
+
+`Text` says which of these layouts its features have, and gathers them into the later ones.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Pool = Callable[[Tensor], Tensor]
+"""Averages a tensor over its tokens or patches; for each question the weights add up to one."""
+
 
 @dataclass(frozen=True)
-class Words:
-    """Places of the words of a batch.
+class PrefixIndex:
+    """Maps the tokens of a batch to its distinct prefixes.
 
     Attributes:
         attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
-        rows: (images, words) rows of the distinct prefixes; None where every word comes at its
-            own place already.
-        paths: (images, slots, tokens) which of its picture's words stands there, any where there
-            is padding. None where each picture has one slot: its words are that question's tokens.
+        picture_prefixes: (images, picture prefixes) rows among the prefixes of the batch: the
+            distinct ones of each picture's questions, then padding. None if features come per
+            token from the start.
+        token_prefixes: (images, slots, tokens) which of its picture's prefixes ends at each token;
+            anything where there is padding. None where each picture has one slot: its prefixes are
+            the tokens of that question.
     """
 
     attention_mask: Tensor
-    rows: Tensor | None = None
-    paths: Tensor | None = None
+    picture_prefixes: Tensor | None = None
+    token_prefixes: Tensor | None = None
 
-    def at_images(self, x: Tensor) -> Tensor:
-        """(rows, width) -> (images, words, width); what has come further stays as it is."""
-        if x.dim() > 2:
-            return x
-        assert self.rows is not None
-        return gathered(x, self.rows)
+    @cached_property
+    def token_rows(self) -> Tensor:
+        """`token_prefixes` as rows among the prefixes of the batch."""
+        assert self.picture_prefixes is not None
+        return self.picture_prefixes.flatten()[self.token_entries]
 
-    def at_slots(self, x: Tensor) -> Tensor:
-        """Any -> (images, slots, tokens, width)."""
-        if x.dim() == 4:
-            return x
-        if self.paths is None:
-            return self.at_images(x).unsqueeze(1)
-        return gathered(x.flatten(0, -2), self._row_paths if x.dim() == 2 else self._paths)
+    @cached_property
+    def token_entries(self) -> Tensor:
+        """`token_prefixes` as indices into the flattened `picture_prefixes`."""
+        assert self.picture_prefixes is not None
+        assert self.token_prefixes is not None
+        images, prefixes = self.picture_prefixes.shape
+        first = torch.arange(images, device=self.token_prefixes.device) * prefixes
+        return self.token_prefixes + first[:, None, None]
 
-    def mean(self, x: Tensor) -> Tensor:
-        """Average over the real tokens of each question: any -> (images, slots, width).
+    def sum_by_prefix(self, weights: Tensor) -> Tensor:
+        """Add up the weights of equal prefixes within a question.
 
-        An empty slot averages to zero.
+        (images, slots, tokens) -> (images, slots, picture prefixes).
         """
-        if x.dim() < 4 and self.paths is not None:
-            counts = self._counts.to(x.dtype)  # (images, slots, words)
-            return (counts @ self.at_images(x)) / counts.sum(-1, keepdim=True).clamp(min=1)
-        return masked_mean(self.at_slots(x), self.attention_mask)
+        if self.token_prefixes is None:
+            return weights
+        assert self.picture_prefixes is not None
+        images, slots = self.token_prefixes.shape[:2]
+        sums = weights.new_zeros((images, slots, self.picture_prefixes.shape[1]))
+        return sums.scatter_add(2, self.token_prefixes, weights)
 
-    def average(self, scores: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return what averages over the real tokens of each question by the softmax of `scores`.
+
+@dataclass(frozen=True)
+class Text:
+    """Features of the text of a batch, in one of three layouts.
+
+    Attributes:
+        x: "prefix": (prefixes, features). "picture": (images, picture prefixes, features).
+            "token": (images, slots, tokens, features), where padding holds anything finite.
+        layout: Which of them.
+        index: Of the batch.
+    """
+
+    x: Tensor
+    layout: Literal["prefix", "picture", "token"]
+    index: PrefixIndex
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Text":
+        """Apply a function of each row of features."""
+        return replace(self, x=function(self.x))
+
+    def per_picture(self) -> "Text":
+        """Gather the features of each picture's prefixes; those of tokens stay as they are."""
+        if self.layout != "prefix":
+            return self
+        assert self.index.picture_prefixes is not None
+        return Text(gather_rows(self.x, self.index.picture_prefixes), "picture", self.index)
+
+    def per_token(self) -> "Text":
+        """Gather the features of each token of each question."""
+        if self.layout == "token":
+            return self
+        if self.index.token_prefixes is None:
+            return Text(self.per_picture().x.unsqueeze(1), "token", self.index)
+        rows = self.index.token_rows if self.layout == "prefix" else self.index.token_entries
+        return Text(gather_rows(self.x.flatten(0, -2), rows), "token", self.index)
+
+    def meet_patches(self, groups: int) -> "Text":
+        """Return the features in the layout in which they meet patches.
 
         Args:
-            scores: At any place, with one number a word.
+            groups: 1 while the questions of a picture share its patches, so that one result per
+                prefix of the picture is enough; else the number of slots.
+        """
+        return self.per_picture() if groups == 1 else self.per_token()
+
+    def pool(self, weights: Tensor) -> Pool:
+        """Return a weighted sum over the tokens of each question.
+
+        Args:
+            weights: (images, slots, tokens).
 
         Returns:
-            Takes words at any place and returns (images, slots, width), zeros in an empty slot.
+            Takes features in this layout and returns (images, slots, features).
         """
-        scores = self.at_slots(scores).squeeze(-1)  # (images, slots, tokens)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        weights = hide(scores, self.attention_mask).softmax(-1) * self.attention_mask
-        by_word = None if self.paths is None else self._by_word(weights)
-
-        def averaged(x: Tensor) -> Tensor:
-            if x.dim() < 4 and by_word is not None:
-                return by_word.to(x.dtype) @ self.at_images(x)
-            return (weights.to(x.dtype).unsqueeze(-2) @ self.at_slots(x)).squeeze(-2)
-
-        return averaged
-
-    @cached_property
-    def _paths(self) -> Tensor:
-        """`paths` as places in (images * words)."""
-        assert self.rows is not None
-        assert self.paths is not None
-        images, words = self.rows.shape
-        first = torch.arange(images, device=self.paths.device) * words
-        return self.paths + first[:, None, None]
-
-    @cached_property
-    def _row_paths(self) -> Tensor:
-        """`paths` as rows of the distinct prefixes."""
-        assert self.rows is not None
-        return self.rows.flatten()[self._paths]
-
-    @cached_property
-    def _counts(self) -> Tensor:
-        """(images, slots, words) how often a question has a word."""
-        return self._by_word(self.attention_mask.float())
-
-    def _by_word(self, x: Tensor) -> Tensor:
-        """Sum over the places of each word: (images, slots, tokens) -> (images, slots, words)."""
-        assert self.rows is not None
-        assert self.paths is not None
-        sums = x.new_zeros((*self.paths.shape[:2], self.rows.shape[1]))
-        return sums.scatter_add(2, self.paths, x)
+        if self.layout == "token":
+            return lambda x: (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)
+        sums = self.index.sum_by_prefix(weights)
+        return lambda x: sums.to(x.dtype) @ replace(self, x=x).per_picture().x
 
 
-def gathered(x: Tensor, rows: Tensor) -> Tensor:
-    """(n, features), (...) -> (..., features): the rows that are asked for.
+def gather_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows asked for: (n, features), (...) -> (..., features).
 
-    The two functions below are one. On a CPU the gradient of `index_select` takes half the time; on
-    a GPU it adds rows in any order, and two trainings would not end in the same weights.
+    Both functions below do the same. On a CPU the gradient of `index_select` takes half the time.
+    On a GPU it adds rows in any order, and two trainings would not end in the same weights.
     """
     if x.device.type != "cpu":
         return F.embedding(rows, x)
     return x.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
-def masked_mean(x: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average over real tokens: (..., tokens, width), (..., tokens) -> (..., width).
-
-    A row without a real token (an empty slot) averages to zero.
-    """
-    weights = attention_mask.to(x.dtype).unsqueeze(-2)  # (..., 1, tokens)
-    return (weights @ x).squeeze(-2) / weights.sum(-1).clamp(min=1)
-
-
 def hide(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return scores that softmax turns to zero where `mask` is False and something is not hidden.
+    """Return scores that a softmax turns to zero where `mask` is False, unless all are hidden.
 
-    Half of the lowest finite number is added, not -inf: an empty slot must not turn into NaN. On a
-    CPU that takes a quarter of the time of filling it in, and its gradient is that of the scores.
+    It adds half of the lowest finite number, not -inf: an empty slot must not turn into NaN. On a
+    CPU that takes a quarter of the time of `masked_fill`, and the gradient passes unchanged.
     """
     lowest = torch.finfo(scores.dtype).min / 2
     return scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, lowest)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.files import write_atomically
-from frozen_vqa.pipeline.config import kept_config
+from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 
@@ -50,7 +50,7 @@ def _ours(path: Path) -> bool:
 def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     description = json.loads((run / "config.json").read_bytes())
-    config = kept_config(run)
+    config = load_run_config(run)
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering

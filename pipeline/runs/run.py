@@ -29,9 +29,10 @@ from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.files import digest, make_directory, write_atomically
 from frozen_vqa.cache.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
-from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, kept_config
+from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
-from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
@@ -44,7 +45,7 @@ from frozen_vqa.pipeline.runs.weights import (
     remove_weights,
 )
 
-FORMAT = 5
+FORMAT = 6
 MEANING = ("config.toml", "config.json", ANSWERS)
 """The files that say what the weights mean."""
 
@@ -98,7 +99,7 @@ def start_run(
             (path / old).unlink(missing_ok=True)
         for folder in ("evaluation", "tensorboard"):  # of weights that are gone
             shutil.rmtree(path / folder, ignore_errors=True)
-        write_atomically(path / "config.toml", config.kept().to_toml().encode())
+        write_atomically(path / "config.toml", config.without_folders().to_toml().encode())
         vocabulary.save(path / ANSWERS)
         description: dict[str, Any] = {"format": FORMAT, "model": model.to_dict()}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
@@ -223,7 +224,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    return Run(path, kept_config(path), model.eval(), vocabulary, settings, dtype, cache)
+    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
 
 
 def _load_head(

@@ -14,8 +14,12 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW that decays matrices alone: norms, biases and position embeddings keep their size."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "place" not in name]
-    rest = [p for name, p in model.named_parameters() if p.ndim <= 1 or "place" in name]
+    matrices = [
+        p for name, p in model.named_parameters() if p.ndim > 1 and "position_embedding" not in name
+    ]
+    rest = [
+        p for name, p in model.named_parameters() if p.ndim <= 1 or "position_embedding" in name
+    ]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},

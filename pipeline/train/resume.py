@@ -56,7 +56,7 @@ def fingerprint_training(
         "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
     }
     cache_digests = fingerprint_cache(cache, splits)
-    return TrainingFingerprint(asdict(config.kept()), cache_digests, files, machine)
+    return TrainingFingerprint(asdict(config.without_folders()), cache_digests, files, machine)
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
@@ -102,7 +102,8 @@ def load_resumed_config(
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:
     """Raise `ConfigError`, both values named, unless the settings are those of the beginning."""
-    changed = [name for name, value in asdict(asked.kept()).items() if was.get(name) != value]
+    now = asdict(asked.without_folders())
+    changed = [name for name, value in now.items() if was.get(name) != value]
     if changed:
         found = "; ".join(
             f"{name} was {was.get(name)!r} when it began, and {getattr(asked, name)!r} is asked for"

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.residency import Features, Residency
+from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError, RunError
 from frozen_vqa.pipeline.predict import predict_several
@@ -144,7 +144,7 @@ def sweep(
             _require_fit(name, config, data)
         for name, state in states.items():
             require_same_data(run / name, state, data, left[name], device)
-        features = Features(data.cache, residency=residency, device=device)
+        features = ResidentFeatures(data.cache, residency=residency, device=device)
         console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
         begun = [Head(name, device) for name in left]
         for head in begun:

@@ -21,11 +21,11 @@ from typing import Any
 
 from frozen_vqa.pipeline.config import (
     TrainConfig,
-    beside,
     make_config,
     read_settings,
     require_known,
     require_one_rule,
+    resolve_paths,
 )
 from frozen_vqa.pipeline.errors import ConfigError
 
@@ -99,7 +99,7 @@ def _expand_table(
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         try:
-            config = make_config({**beside(path, {**merged, **chosen}), **given})
+            config = make_config({**resolve_paths(path, {**merged, **chosen}), **given})
             require_one_rule(given, config)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None

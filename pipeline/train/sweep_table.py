@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from frozen_vqa.pipeline.batches.plan import Order
+from frozen_vqa.pipeline.batches.plan import BatchPlan
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.system.console import Advance, console, progress, progress_bar
 
@@ -55,7 +55,7 @@ class SweepTable:
             yield
 
     @contextmanager
-    def progress(self, title: str, order: Order) -> Iterator[Advance]:
+    def progress(self, title: str, order: BatchPlan) -> Iterator[Advance]:
         """Show the progress of an epoch; yields the function to call after each batch."""
         if not console.is_terminal:
             with progress(title, order.questions) as advance:

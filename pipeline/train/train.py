@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from frozen_vqa.pipeline.batches.residency import Features, Residency
-from frozen_vqa.pipeline.config import TrainConfig, kept_config
+from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
+from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.runs.environment import note_environment
 from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, recover_state, remove_state
@@ -77,7 +77,7 @@ def train(
     data = load_train_data(cache_path, config)
     if state is not None:
         require_same_data(run, state, data, config, device, ranks)
-    features = Features(data.cache, residency=residency, device=device)
+    features = ResidentFeatures(data.cache, residency=residency, device=device)
     loop = begin(
         run,
         data,
@@ -104,7 +104,7 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
     found = read_outcome(run)
     if found is None:
         return None
-    require_same_settings(run, asdict(kept_config(run)), config)
+    require_same_settings(run, asdict(load_run_config(run)), config)
     if ranks.lead:
         remove_state(run)
     console.print(f"{run}: this training is finished; nothing is left to train", soft_wrap=True)
@@ -138,7 +138,7 @@ def require_same_data(
 def begin(
     run: Path,
     data: TrainData,
-    features: Features,
+    features: ResidentFeatures,
     config: TrainConfig,
     state: TrainState | None,
     *,

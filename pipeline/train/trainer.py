@@ -8,8 +8,7 @@ are no gradients between steps and the tensors include the states of the random 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import Order, plan_batches
+from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import NotFiniteError
-from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.state import Counters
 from frozen_vqa.pipeline.system.console import progress
@@ -61,7 +60,12 @@ class Trainer:
     """
 
     def __init__(
-        self, features: Features, data: TrainData, *, config: TrainConfig, ranks: Ranks = ALONE
+        self,
+        features: ResidentFeatures,
+        data: TrainData,
+        *,
+        config: TrainConfig,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config, self.ranks, self.device = config, ranks, features.device
         self.train_split = data.splits[config.train_split]
@@ -81,7 +85,7 @@ class Trainer:
         self.loss = torch.zeros((), device=self.device)
         self._distributed = distribute(self.model, ranks, self.device)
 
-    def plan(self, number: int) -> Order:
+    def plan(self, number: int) -> BatchPlan:
         """Return the batches of an epoch."""
         return plan_batches(
             self.train_split.image_rows,
@@ -107,7 +111,7 @@ class Trainer:
         with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
             # All ranks take part in every batch: a rank without a question of it reads another
             # rank's question, and does not count it.
-            batches = reader.batches(mine.filled(left))
+            batches = reader.batches(mine.fill_empty(left))
             sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
             for batch, (own, everyones) in zip(batches, sizes, strict=True):
                 ends_step = self.learn(batch, own)
@@ -119,7 +123,7 @@ class Trainer:
                     clock, waited = time.perf_counter(), reader.waited
         return self.mean_loss()
 
-    def begin(self, number: int) -> Order:
+    def begin(self, number: int) -> BatchPlan:
         """Begin an epoch, or continue it if it is the current one; return its batches."""
         counters = self.counters
         if number != counters.epoch:
@@ -274,12 +278,7 @@ def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> 
         ConfigError: if the settings do not fit together.
     """
     torch.manual_seed(config.seed)
-    shapes: dict[str, Any] = {
-        "vision_dim": spec.vision_dim,
-        "text_dim": spec.text_dim,
-        "grid": spec.grid,
-    }
-    names = {field.name for field in fields(ModelConfig)} - {*shapes, "answers"}
-    settings = {name: getattr(config, name) for name in names}
-    settings["width"] = config.width or spec.text_dim
-    return VqaModel(ModelConfig(**shapes, answers=answers, **settings))
+    shapes = config.with_shapes(
+        vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
+    )
+    return VqaModel(shapes)

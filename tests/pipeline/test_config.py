@@ -3,17 +3,15 @@
 import re
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_vqa.pipeline.config import TrainConfig, load_config
+from frozen_vqa.pipeline.config import PRESETS, TrainConfig, load_config
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.model.layers import MERGES
-from frozen_vqa.pipeline.model.pooling import POOLINGS
-from frozen_vqa.pipeline.model.vqa_model import ANSWER_HEADS, FUSIONS
-from frozen_vqa.pipeline.presets import PRESETS
+from frozen_vqa.pipeline.model.config import FUSIONS, POOLINGS, AnswerHead, Merge
 
 texts = st.text(min_size=1).filter(lambda text: text.isprintable())
 configs = st.builds(
@@ -24,9 +22,9 @@ configs = st.builds(
     dropout=st.floats(0, 0.99),
     feature_dropout=st.floats(0, 0.99),
     text_self_attention=st.booleans(),
-    merge=st.sampled_from(MERGES),
+    merge=st.sampled_from(get_args(Merge)),
     pooling=st.sampled_from(POOLINGS),
-    answer_head=st.sampled_from(ANSWER_HEADS),
+    answer_head=st.sampled_from(get_args(AnswerHead)),
     lr=st.floats(1e-12, 10, exclude_min=True),
     weight_decay=st.floats(0, 1),
     warmup=st.floats(0, 1),

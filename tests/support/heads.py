@@ -9,8 +9,9 @@ from torch import nn
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.model.config import Fusion, ModelConfig
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.vqa_model import Fusion, ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import read_digests, start_run
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights, save_weights
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made

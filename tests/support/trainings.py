@@ -10,7 +10,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import build_vocabulary
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loop import TrainResult
@@ -34,7 +34,7 @@ def make_trainer(made: Made, **changes: object) -> Trainer:
     cache = FeatureCache(made.directory)
     splits = {name: cache.split(name) for name in ("train", "val")}
     vocabulary = build_vocabulary(splits["train"].answers, min_count=1)
-    features = Features(cache, device=CPU)
+    features = ResidentFeatures(cache, device=CPU)
     data = TrainData(cache, splits, vocabulary, "2021")
     return Trainer(features, data, config=small(**changes))
 

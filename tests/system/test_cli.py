@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.pipeline.presets import PRESETS
+from frozen_vqa.pipeline.config import PRESETS
 from tests.support.command import Finished, run_command
 from tests.support.repository import ROOT
 from tests.support.tiny_commands import _home  # noqa: F401  (a fixture)

@@ -13,16 +13,16 @@ from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.cache.hdf5 import Hdf5File
 from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.batches.plan import IMAGES, Grid, Order, plan_batches
+from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, plan_batches
 from frozen_vqa.pipeline.batches.reader import (
     AHEAD,
+    PICTURE_PREFIXES,
     PREFIXES,
     QUESTIONS,
-    WORDS,
     BatchReader,
     FeatureBatch,
 )
-from frozen_vqa.pipeline.batches.residency import Features, Residency
+from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from tests.support.caches import PATCHES, VISION_DIM, Made, Row, make_cache
 
 ANSWERS = [("red",) * 6 + ("blue",) * 3 + ("teal",), ("blue",) * 10, ("teal", "red") * 5, ()]
@@ -49,11 +49,11 @@ def make_reader(
     made: Made, *, residency: Residency = "mapped", scores: ClassScores | None = None
 ) -> BatchReader:
     cache = FeatureCache(made.directory)
-    features = Features(cache, residency=residency, device=torch.device("cpu"))
+    features = ResidentFeatures(cache, residency=residency, device=torch.device("cpu"))
     return BatchReader(features, cache.split("train"), scores=scores)
 
 
-def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> Order:
+def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> BatchPlan:
     rows = np.array([row.image for row in made.splits["train"]])
     return plan_batches(rows, batch_size=batch_size, grouped=grouped, shuffle=(0, 1))
 
@@ -81,20 +81,25 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     distinct = len(set().union(*words))
     assert len(batch.hidden_states) == -(-distinct // PREFIXES) * PREFIXES
     if slots == 1:
-        assert batch.paths is None
-        assert batch.words.shape == (images, tokens)
-        in_full = batch.hidden_states[batch.words][:, None]
+        assert batch.token_prefixes is None
+        assert batch.picture_prefixes.shape == (images, tokens)
+        in_full = batch.hidden_states[batch.picture_prefixes][:, None]
     else:
-        assert batch.paths is not None
-        assert batch.paths[~batch.attention_mask].unique().tolist() in ([], [0])
+        assert batch.token_prefixes is not None
+        assert batch.token_prefixes[~batch.attention_mask].unique().tolist() in ([], [0])
         most = max(map(len, words))
-        assert batch.words.shape == (images, -(-most // WORDS) * WORDS)
-        assert batch.paths.flatten(1).amax(1)[: len(grid)].tolist() == [len(w) - 1 for w in words]
-        of_images = batch.hidden_states[batch.words]
-        in_full = of_images[torch.arange(images)[:, None, None], batch.paths]
+        assert batch.picture_prefixes.shape == (
+            images,
+            -(-most // PICTURE_PREFIXES) * PICTURE_PREFIXES,
+        )
+        assert batch.token_prefixes.flatten(1).amax(1)[: len(grid)].tolist() == [
+            len(w) - 1 for w in words
+        ]
+        of_images = batch.hidden_states[batch.picture_prefixes]
+        in_full = of_images[torch.arange(images)[:, None, None], batch.token_prefixes]
     there = batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
     padding = -len(there) % QUESTIONS
-    assert batch.places.tolist() == there + padding * there[:1]
+    assert batch.question_slots.tolist() == there + padding * there[:1]
     for i, entry in enumerate(grid):
         for s in range(slots):
             mask = batch.attention_mask[i, s].tolist()
@@ -136,7 +141,7 @@ def test_batches_hold_what_a_lookup_finds(
 
 def test_without_scores_there_are_no_targets(made: Made) -> None:
     batch = next(make_reader(made).batches(plan_of(made, 5)))
-    assert batch.target_places is None
+    assert batch.target_indices is None
     assert batch.target_values is None
 
 
@@ -165,7 +170,7 @@ def test_a_batch_stays_whole_until_the_next_is_asked_for(made: Made) -> None:
 
 def test_readers_of_the_same_features_use_the_same_room_but_never_at_once(made: Made) -> None:
     cache = FeatureCache(made.directory)
-    features = Features(cache, device=torch.device("cpu"))
+    features = ResidentFeatures(cache, device=torch.device("cpu"))
     train, val = (BatchReader(features, cache.split("train")) for _ in range(2))
     plan = plan_of(made, 2, grouped=False)
 
@@ -192,7 +197,7 @@ def damage(made: Made, image: int) -> None:
 
 
 def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_damage_reaches_the_consumer(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from frozen_vqa.cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
 from frozen_vqa.pipeline.batches.residency import (
     GPU_SHARE,
     WORTH_A_COPY,
-    Features,
-    Place,
+    Location,
     Residency,
-    choose_place,
+    ResidentFeatures,
+    choose_location,
 )
 from frozen_vqa.pipeline.errors import ConfigError
 from tests.support.caches import Made, Row, make_cache
@@ -24,7 +24,7 @@ GB = 10**9
 
 
 @pytest.mark.parametrize(
-    ("asked", "need", "free", "free_on_gpu", "place"),
+    ("asked", "need", "free", "free_on_gpu", "location"),
     [
         ("auto", GB // 2, 20 * GB, None, "ram"),
         ("auto", GB // 2, 20 * GB, 24 * GB, "gpu"),
@@ -43,9 +43,9 @@ GB = 10**9
     ],
 )
 def test_features_go_where_there_is_room(
-    asked: Residency, need: int, free: int | None, free_on_gpu: int | None, place: Place
+    asked: Residency, need: int, free: int | None, free_on_gpu: int | None, location: Location
 ) -> None:
-    assert choose_place(asked, need=need, free=free, free_on_gpu=free_on_gpu) == place
+    assert choose_location(asked, need=need, free=free, free_on_gpu=free_on_gpu) == location
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_refused(
     asked: Residency, free_on_gpu: int | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        choose_place(asked, need=8 * GB, free=7 * GB, free_on_gpu=free_on_gpu)
+        choose_location(asked, need=8 * GB, free=7 * GB, free_on_gpu=free_on_gpu)
 
 
 def test_buffers_begin_at_a_page() -> None:
@@ -113,8 +113,8 @@ def test_damage_is_found_when_rows_become_resident(tmp_path: Path) -> None:
 
 def test_features_say_where_they_are(made: Made) -> None:
     cpu = torch.device("cpu")
-    mapped = Features(FeatureCache(made.directory), device=cpu)
-    in_memory = Features(FeatureCache(made.directory), residency="auto", device=cpu)
+    mapped = ResidentFeatures(FeatureCache(made.directory), device=cpu)
+    in_memory = ResidentFeatures(FeatureCache(made.directory), residency="auto", device=cpu)
 
     assert mapped.describe().startswith("features: 420 B of pictures mapped, ")
     assert in_memory.describe().startswith("features: 420 B of pictures in memory, ")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from frozen_vqa.pipeline.model.attention import Attention
-from frozen_vqa.pipeline.model.prefix_index import Words
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 
 IMAGES, SLOTS, TOKENS, PATCHES, WIDTH, HEADS, OUT = 2, 3, 4, 5, 6, 3, 7
 NOTHING = torch.zeros(())
@@ -26,7 +26,8 @@ class Inputs:
         self.patches = random(IMAGES, groups, PATCHES, WIDTH).requires_grad_()
         lengths = torch.tensor([[1, 4, 2], [3, 1, 4]])
         self.attention_mask = torch.arange(TOKENS) < lengths[..., None]
-        self.places = Words(self.attention_mask)
+        self.index = PrefixIndex(self.attention_mask)
+        self.text = Text(self.words, "token", self.index)
         self.upstream = random(IMAGES, SLOTS, max(TOKENS, PATCHES), max(WIDTH, OUT))
 
 
@@ -93,28 +94,28 @@ def assert_same_gradients(
 
 
 @pytest.mark.parametrize("groups", GROUPS)
-def test_words_look_at_patches_as_in_torch(groups: int) -> None:
+def test_tokens_attend_to_patches_as_in_torch(groups: int) -> None:
     inputs = Inputs(groups)
     ours, theirs = ours_and_torchs()
     patches = per_question(inputs.patches)
     expected, _ = theirs(per_question(inputs.words), patches, patches)
-    then = nn.Linear(WIDTH, OUT).double()
-    expected = then(expected).unflatten(0, (IMAGES, SLOTS))
+    next_linear = nn.Linear(WIDTH, OUT).double()
+    expected = next_linear(expected).unflatten(0, (IMAGES, SLOTS))
 
-    got = ours.words_to_patches(inputs.words, inputs.patches, then, inputs.places)
+    got = ours.text_to_patches(inputs.text, inputs.patches, next_linear).x
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
-        ours, theirs, (got, expected), inputs, then.weight, then.bias, tolerance=1e-12
+        ours, theirs, (got, expected), inputs, next_linear.weight, next_linear.bias, tolerance=1e-12
     )
 
 
 @pytest.mark.parametrize("groups", GROUPS)
-def test_patches_look_at_words_as_in_torch(groups: int) -> None:
+def test_patches_attend_to_tokens_as_in_torch(groups: int) -> None:
     """Padding is hidden, and the linear map that follows is part of the result."""
     inputs = Inputs(groups)
     ours, theirs = ours_and_torchs()
-    then = nn.Linear(WIDTH, OUT).double()
+    next_linear = nn.Linear(WIDTH, OUT).double()
     words = per_question(inputs.words)
     expected, _ = theirs(
         per_question(inputs.patches),
@@ -123,51 +124,55 @@ def test_patches_look_at_words_as_in_torch(groups: int) -> None:
         key_padding_mask=~inputs.attention_mask.flatten(0, 1),
     )
     plus = torch.randn(IMAGES, groups, PATCHES, OUT, dtype=torch.float64)
-    expected = then(expected).unflatten(0, (IMAGES, SLOTS)) + plus
+    expected = next_linear(expected).unflatten(0, (IMAGES, SLOTS)) + plus
 
-    got = ours.patches_to_words(inputs.patches, inputs.words, then, plus, inputs.places).sums()
+    got = ours.patches_to_text(inputs.patches, inputs.text, next_linear, plus).sums()
 
     assert_close(got, expected, atol=1e-12, rtol=0)
     assert_same_gradients(
-        ours, theirs, (got, expected), inputs, then.weight, then.bias, tolerance=1e-12
+        ours, theirs, (got, expected), inputs, next_linear.weight, next_linear.bias, tolerance=1e-12
     )
 
 
-def test_then_may_have_no_bias() -> None:
+def test_the_next_linear_map_may_have_no_bias() -> None:
     inputs = Inputs(1)
     ours, _ = ours_and_torchs()
-    then = nn.Linear(WIDTH, OUT).double()
+    next_linear = nn.Linear(WIDTH, OUT).double()
     without = nn.Linear(WIDTH, OUT, bias=False).double()
-    without.weight = then.weight
+    without.weight = next_linear.weight
 
-    args = inputs.patches, inputs.words
+    args = inputs.patches, inputs.text
     assert_close(
-        ours.patches_to_words(*args, without, NOTHING, inputs.places).sums() + then.bias,
-        ours.patches_to_words(*args, then, NOTHING, inputs.places).sums(),
+        ours.patches_to_text(*args, without, NOTHING).sums() + next_linear.bias,
+        ours.patches_to_text(*args, next_linear, NOTHING).sums(),
     )
 
 
 @pytest.mark.parametrize("groups", GROUPS)
-def test_words_made_once_equal_words_in_their_places(groups: int) -> None:
-    """Each distinct word once and the paths to it, or every word where it occurs."""
+def test_distinct_prefixes_and_tokens_in_full_agree(groups: int) -> None:
+    """Each distinct prefix once with an index, or every token where it occurs."""
     inputs = Inputs(groups)
     ours, _ = ours_and_torchs()
-    then = nn.Linear(WIDTH, OUT).double()
+    next_linear = nn.Linear(WIDTH, OUT).double()
     rows = inputs.words.detach().flatten(0, 2)[:5].requires_grad_()
     of_images = torch.tensor([[4, 2, 0], [1, 3, 0]])  # of the second picture two and padding
     paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 3
     paths[1] %= 2
-    shared = Words(inputs.attention_mask, of_images, paths)
+    shared = PrefixIndex(inputs.attention_mask, of_images, paths)
     results = []
-    for words, places in ((rows, shared), (shared.at_slots(rows), inputs.places)):
-        seen = places.mean(ours.words_to_patches(words, inputs.patches, then, places).sin())
-        read = ours.patches_to_words(inputs.patches, words, then, NOTHING, places).sums()
+    once = Text(rows, "prefix", shared)
+    everywhere = Text(once.per_token().x, "token", inputs.index)
+    layouts: tuple[Text, ...] = (once, everywhere)
+    for text in layouts:
+        attended = ours.text_to_patches(text, inputs.patches, next_linear).map(torch.sin)
+        seen = attended.pool(inputs.attention_mask.double())(attended.x)
+        read = ours.patches_to_text(inputs.patches, text, next_linear, NOTHING).sums()
         weights = torch.linspace(-1, 1, OUT).double()
         loss = (seen @ weights).sum() + (read.sin() @ weights).sum()
         results.append([seen, read, *torch.autograd.grad(loss, [rows, *ours.parameters()])])
 
-    for once, everywhere in zip(*results, strict=True):
-        assert_close(once, everywhere, atol=1e-12, rtol=0)
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("hidden", [1e4, -1e4], ids=str)
@@ -175,14 +180,14 @@ def test_words_made_once_equal_words_in_their_places(groups: int) -> None:
 def test_patches_never_see_padding(groups: int, hidden: float) -> None:
     inputs = Inputs(groups)
     ours, _ = ours_and_torchs()
-    then = nn.Linear(WIDTH, OUT).double()
+    next_linear = nn.Linear(WIDTH, OUT).double()
     filled = inputs.words.masked_fill(~inputs.attention_mask[..., None], hidden)
 
-    got = ours.patches_to_words(inputs.patches, filled, then, NOTHING, inputs.places).sums()
-
-    expected = ours.patches_to_words(
-        inputs.patches, inputs.words, then, NOTHING, inputs.places
+    got = ours.patches_to_text(
+        inputs.patches, Text(filled, "token", inputs.index), next_linear, NOTHING
     ).sums()
+
+    expected = ours.patches_to_text(inputs.patches, inputs.text, next_linear, NOTHING).sums()
     assert torch.equal(got, expected)
 
 
@@ -196,28 +201,32 @@ def test_an_empty_slot_is_finite_and_leaves_its_neighbours_alone(
 ) -> None:
     inputs = Inputs(1)
     ours, _ = ours_and_torchs()
-    then = nn.Linear(WIDTH, OUT)
-    ours.to(dtype), then.to(dtype)
+    next_linear = nn.Linear(WIDTH, OUT)
+    ours.to(dtype), next_linear.to(dtype)
     patches, words = inputs.patches.to(dtype), inputs.words.to(dtype)
     mask = inputs.attention_mask.clone()
     mask[0, 1] = False
 
-    got = ours.patches_to_words(patches, words, then, NOTHING, Words(mask)).sums()
+    got = ours.patches_to_text(
+        patches, Text(words, "token", PrefixIndex(mask)), next_linear, NOTHING
+    ).sums()
 
-    expected = ours.patches_to_words(patches, words, then, NOTHING, inputs.places).sums()
+    expected = ours.patches_to_text(
+        patches, Text(words, "token", inputs.index), next_linear, NOTHING
+    ).sums()
     assert got.isfinite().all()
     assert_close(got[1], expected[1], atol=tolerance, rtol=0)
     assert_close(got[0, [0, 2]], expected[0, [0, 2]], atol=tolerance, rtol=0)
 
 
-def test_words_look_at_each_other_as_in_torch() -> None:
+def test_tokens_attend_to_each_other_as_in_torch() -> None:
     """In both directions; padding is hidden."""
     inputs = Inputs(1)
     ours, theirs = ours_and_torchs()
     words, mask = per_question(inputs.words), inputs.attention_mask.flatten(0, 1)
     expected, _ = theirs(words, words, words, key_padding_mask=~mask)
 
-    got = ours.words_to_words(inputs.words, inputs.places).flatten(0, 1)
+    got = ours.text_to_text(inputs.text).flatten(0, 1)
 
     assert_close(got[mask], expected[mask], atol=1e-12, rtol=0)
     upstream = torch.randn(int(mask.sum()), WIDTH, dtype=torch.float64)
@@ -236,28 +245,27 @@ def test_words_look_at_each_other_as_in_torch() -> None:
         assert_close(gradient, wanted, atol=1e-12, rtol=0)
 
 
-def test_words_of_an_empty_slot_are_finite() -> None:
+def test_tokens_of_an_empty_slot_are_finite() -> None:
     inputs = Inputs(1)
     mask = inputs.attention_mask.clone()
     mask[0, 1] = False
     ours, _ = ours_and_torchs()
 
-    got = ours.words_to_words(inputs.words, Words(mask))
+    got = ours.text_to_text(Text(inputs.words, "token", PrefixIndex(mask)))
 
     assert got.isfinite().all()
     there = inputs.attention_mask & mask
-    assert_close(
-        got[there], ours.words_to_words(inputs.words, inputs.places)[there], atol=1e-12, rtol=0
-    )
+    assert_close(got[there], ours.text_to_text(inputs.text)[there], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("direction", ["words to patches", "patches to words", "words to words"])
+@pytest.mark.parametrize("direction", ["text to patches", "patches to text", "text to text"])
 def test_attention_keeps_nothing_in_more_than_its_own_precision(direction: str) -> None:
     """A softmax in single precision is twice the bytes, for a product that rounds it again."""
-    inputs, then = Inputs(1), nn.Linear(WIDTH, OUT)
+    inputs, next_linear = Inputs(1), nn.Linear(WIDTH, OUT)
     words, patches = (
         x.detach().bfloat16().requires_grad_() for x in (inputs.words, inputs.patches)
     )
+    text = Text(words, "token", inputs.index)
     attention = Attention(width=WIDTH, heads=HEADS)
     kept: list[Tensor] = []
 
@@ -269,16 +277,14 @@ def test_attention_keeps_nothing_in_more_than_its_own_precision(direction: str) 
         torch.autocast("cpu", torch.bfloat16),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
     ):
-        if direction == "words to patches":
-            attention.words_to_patches(words, patches, then, inputs.places)
-        elif direction == "patches to words":
-            attention.patches_to_words(patches, words, then, None, inputs.places)
+        if direction == "text to patches":
+            attention.text_to_patches(text, patches, next_linear)
+        elif direction == "patches to text":
+            attention.patches_to_text(patches, text, next_linear, None)
         else:
-            attention.words_to_words(words, inputs.places)
+            attention.text_to_text(text)
 
-    scores = (
-        IMAGES * SLOTS * HEADS * TOKENS * (TOKENS if direction == "words to words" else PATCHES)
-    )
+    scores = IMAGES * SLOTS * HEADS * TOKENS * (TOKENS if direction == "text to text" else PATCHES)
     weights = [x for x in kept if x.numel() == scores and x.is_floating_point()]
     assert weights
     assert {x.dtype for x in weights} == {torch.bfloat16}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.model.vqa_model import ModelConfig
+from frozen_vqa.pipeline.model.config import ModelConfig
 
 CONFIG = ModelConfig(
     vision_dim=5, text_dim=7, grid=(2, 3), answers=9, width=8, heads=2, layers=1, dropout=0.5

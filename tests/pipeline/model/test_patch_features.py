@@ -15,11 +15,11 @@ from frozen_vqa.cache.quantise import quantise
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.model import patch_features as patches
+from frozen_vqa.pipeline.model.config import POOLINGS, ModelConfig
 from frozen_vqa.pipeline.model.patch_features import Patches
-from frozen_vqa.pipeline.model.pooling import POOLINGS
-from frozen_vqa.pipeline.model.vqa_model import ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, make_scenes, make_spec
 from tests.support.heads import with_scores
@@ -72,10 +72,10 @@ def test_averaged_before_the_projection_is_averaged_after_it(
     states = torch.randn(IMAGES, SLOTS, TOKENS, TEXT_DIM)
     mask = torch.arange(TOKENS) < torch.tensor([[2, 4], [3, 0], [0, 0]])[..., None]
 
-    def average_of_all(self: VqaModel, of: Patches, dtype: torch.dtype, *_: Any) -> Tensor:
+    def average_of_all(self: VqaModel, of: Patches, *_: Any) -> Tensor:
         assert self.vision_projection is not None
         assert self.patches_pooling is not None
-        each = self.vision_projection(of.each(dtype)).unsqueeze(1)
+        each = self.vision_projection(of.each(self.dtype)).unsqueeze(1)
         return self.patches_pooling.over_patches(each)(each)
 
     projected: list[torch.Size] = []
@@ -91,7 +91,7 @@ def test_averaged_before_the_projection_is_averaged_after_it(
 
     first = result()
     assert projected == [(IMAGES, 1, VISION_DIM)]  # one row a picture
-    monkeypatch.setattr(VqaModel, "_average", average_of_all)
+    monkeypatch.setattr(VqaModel, "_project_average", average_of_all)
     for one, other in zip(first, result(), strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
 
@@ -115,7 +115,7 @@ def test_an_average_does_not_depend_on_how_many_are_made_at_a_time(
 def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FeatureBatch:
     folder: Path = tmp_path_factory.mktemp(request.param)
     made = make_scenes(folder, train=6, val=1, spec=make_spec(dtype=request.param))
-    features = Features(FeatureCache(made.directory), device=torch.device("cpu"))
+    features = ResidentFeatures(FeatureCache(made.directory), device=torch.device("cpu"))
     split = features.cache.split("train")
     order = plan_batches(split.image_rows, batch_size=64, grouped=True, shuffle=None)
     (found,) = BatchReader(features, split).batches(order)
@@ -144,13 +144,13 @@ def test_what_has_no_weights_is_made_once_a_batch(
     batch: FeatureBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int, ...]] = []
-    real = patches.normalised
+    real = patches.normalise
 
-    def normalised(x: Tensor) -> Tensor:
+    def normalise(x: Tensor) -> Tensor:
         made.append(x.shape)
         return real(x)
 
-    monkeypatch.setattr(patches, "normalised", normalised)
+    monkeypatch.setattr(patches, "normalise", normalise)
     fresh = replace(batch)
     for dtype in (torch.float32, torch.bfloat16):
         for kind in KINDS.values():

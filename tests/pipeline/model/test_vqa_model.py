@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from frozen_vqa.cache.quantise import dequantise, quantise
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
-from frozen_vqa.pipeline.model.prefix_index import Words, masked_mean
-from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from tests.support.heads import with_scores
 
 IMAGES, SLOTS, TOKENS, GRID, PATCHES = 2, 3, 4, (2, 3), 6
@@ -29,7 +30,7 @@ HEADS: dict[str, dict[str, Any]] = {
     **{f"{fusion}, mean": {"fusion": fusion, **MEAN} for fusion in FUSIONS},
     **{f"{f}, {n} layers": {"fusion": f, "layers": n} for f in ATTENTION for n in (2, 3)},
     **{f"{name}={value}": {name: value} for name, value in ALL.items()},
-    "no place, linear": {"place": False, "answer_head": "linear"},
+    "no position embedding, linear": {"position_embedding": False, "answer_head": "linear"},
     "post-norm": {"post_norm": True, "layers": 2},
     "post-norm, mean, text-to-image": {"post_norm": True, "fusion": "text-to-image", **MEAN},
     "all": {"layers": 2, "feature_dropout": 0.5, **ALL},
@@ -228,18 +229,22 @@ def test_dropout_is_off_in_eval_and_on_in_training(head: dict, batch: Batch) -> 
 @pytest.mark.parametrize("both", [True, False], ids=["co-attention", "text-to-image"])
 def test_pooling_before_the_last_matrix_is_pooling_after_it(both: bool, batch: Batch) -> None:
     torch.manual_seed(4)
-    layer = CoAttentionLayer(width=8, heads=2, dropout=0.5, both=both, last=True, pooling="mean")
+    fusion: Fusion = "co-attention" if both else "text-to-image"
+    layer = CoAttentionLayer(replace(CONFIG, fusion=fusion, pooling="mean"), last=True)
     layer = layer.double().eval()
     mask = batch[2]
     words = torch.randn(IMAGES, SLOTS, TOKENS, 8, dtype=torch.float64)
     patches = torch.randn(IMAGES, 1, PATCHES, 8, dtype=torch.float64)
 
-    early = layer(words, patches, Words(mask))
+    text = Text(words, "token", PrefixIndex(mask))
+
+    early = layer(text, patches)
     layer.last = False
-    new_words, new_patches = layer(words, patches, Words(mask))
+    new_text, new_patches = layer(text, patches)
 
     there = mask.any(-1)
-    assert_close(early[0][there], masked_mean(new_words, mask)[there], atol=1e-12, rtol=0)
+    mean = (new_text.x * mask[..., None]).sum(2) / mask.sum(2, keepdim=True).clamp(min=1)
+    assert_close(early[0][there], mean[there], atol=1e-12, rtol=0)
     assert_close(early[1], new_patches.mean(2), atol=1e-12, rtol=0)
 
 
@@ -257,18 +262,26 @@ def test_attention_pooling_begins_as_the_mean(fusion: Fusion, batch: Batch) -> N
 
 @every_head
 def test_distinct_prefixes_and_questions_in_full_agree(head: dict, batch: Batch) -> None:
-    """Logits and gradients, where questions share the words with which they begin."""
+    """Logits and gradients, where questions begin alike."""
     model = make_model(**head).double()
     patches, states, mask = batch
     rows = states.double().flatten(0, 2)[:6]
     words = torch.tensor([[4, 5, 0, 2, 1], [3, 2, 0, 0, 0]])  # the second picture has two
     paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 5
     paths[1] %= 2
-    places = mask.any(-1).flatten().nonzero().squeeze(1)
+    question_slots = mask.any(-1).flatten().nonzero().squeeze(1)
     parameters = list(model.parameters())
 
-    full = model(patches, Words(mask, words, paths).at_slots(rows), mask)
-    shared = model(patches, rows, mask, words=words, paths=paths, places=places)
+    index = PrefixIndex(mask, words, paths)
+    full = model(patches, Text(rows, "prefix", index).per_token().x, mask)
+    shared = model(
+        patches,
+        rows,
+        mask,
+        picture_prefixes=words,
+        token_prefixes=paths,
+        question_slots=question_slots,
+    )
 
     assert_close(shared, full, atol=1e-12, rtol=0)
     weight = torch.randn_like(full)
@@ -281,7 +294,7 @@ def test_distinct_prefixes_and_questions_in_full_agree(head: dict, batch: Batch)
 
 
 @every_head
-def test_words_of_one_slot_need_no_paths(head: dict, batch: Batch) -> None:
+def test_prefixes_of_one_slot_are_its_tokens(head: dict, batch: Batch) -> None:
     model = make_model(**head).double()
     patches, states, mask = batch
     rows, mask = states.double().flatten(0, 2)[:6], mask[:, :1]
@@ -289,7 +302,7 @@ def test_words_of_one_slot_need_no_paths(head: dict, batch: Batch) -> None:
 
     full = model(patches, rows[words][:, None], mask)
 
-    assert_close(model(patches, rows, mask, words=words), full, atol=1e-12, rtol=0)
+    assert_close(model(patches, rows, mask, picture_prefixes=words), full, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)

@@ -13,7 +13,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig, VqaModel
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, MARK, strip_folders
 from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.run import load_run

@@ -15,7 +15,7 @@ from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.model.vqa_model import FUSIONS, Fusion, ModelConfig
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.runs.run import (
     MEANING,
     Run,
@@ -133,7 +133,7 @@ def test_a_config_that_is_not_of_a_run(change: Callable[[dict], Any], run: Path)
 
 def test_a_run_of_another_format(run: Path) -> None:
     edit_json(run / "config.json", lambda config: config.update(format=99))
-    message = r"run format 99, this version reads 5; train .* again, or use .* version that made"
+    message = r"run format 99, this version reads 6; train .* again, or use .* version that made"
     with pytest.raises(RunError, match=message):
         load_run(run, CPU)
 

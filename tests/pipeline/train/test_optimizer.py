@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.model.vqa_model import Fusion
+from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss
 from tests.support.caches import Made
 from tests.support.heads import with_scores
@@ -120,7 +120,9 @@ def test_only_matrices_decay(scenes: Made) -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     decayed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    matrices = {name for name, p in before.items() if p.ndim > 1 and "place" not in name}
+    matrices = {
+        name for name, p in before.items() if p.ndim > 1 and "position_embedding" not in name
+    }
     assert decayed == matrices
     assert {"text_projection.linear.weight", "head.weight"} <= matrices
     assert "head.bias" not in matrices

@@ -19,7 +19,7 @@ from torch.testing import assert_close
 import frozen_vqa.pipeline.train.trainer
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.batches.plan import plan_batches
-from frozen_vqa.pipeline.batches.residency import Features
+from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.state import TrainingFingerprint
@@ -88,7 +88,7 @@ def test_a_rank_without_a_part_reads_the_first_picture(
     for rank in range(world):
         part = plan.part(rank, world)
         expected = [mine or whole[:1] for mine, whole in zip(map(list, part), plan, strict=True)]
-        assert as_lists(part.filled(plan)) == as_lists(expected)
+        assert as_lists(part.fill_empty(plan)) == as_lists(expected)
 
 
 def gradients(trainer: Trainer, patch: pytest.MonkeyPatch) -> list[list[Tensor]]:
@@ -283,10 +283,10 @@ def test_each_rank_has_its_gpu_and_its_share_of_the_memory(
     monkeypatch.setattr("frozen_vqa.pipeline.batches.residency.free_memory", lambda: 1000)
     cache = FeatureCache(scenes.directory)
     cpu = torch.device("cpu")
-    assert Features(cache, device=cpu).free == 1000
+    assert ResidentFeatures(cache, device=cpu).free == 1000
     for name, value in {"RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    assert Features(cache, device=cpu).free == 250
+    assert ResidentFeatures(cache, device=cpu).free == 250
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -11,7 +11,7 @@ import torch
 import frozen_vqa.pipeline.train.loop
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import Order
+from frozen_vqa.pipeline.batches.plan import BatchPlan
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
@@ -73,7 +73,7 @@ def test_each_head_ends_as_if_alone(
     orders: list[int] = []
     real = BatchReader.batches
 
-    def batches(self: BatchReader, order: Order) -> Iterator[FeatureBatch]:
+    def batches(self: BatchReader, order: BatchPlan) -> Iterator[FeatureBatch]:
         orders.append(order.questions)
         return real(self, order)
 

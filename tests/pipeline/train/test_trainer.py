@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import Order, plan_batches
+from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from tests.support.caches import Made, make_cache, make_scenes, make_spec
@@ -87,11 +87,11 @@ def test_each_epoch_has_its_own_order_and_dropout(
 ) -> None:
     """Scoring between two epochs leaves no trace."""
     trainer = make_trainer(scenes, order_seed=3)
-    plans: list[Order] = []
+    plans: list[BatchPlan] = []
     modes: set[bool] = set()
     batches = trainer.train_reader.batches
 
-    def spy(plan: Order) -> Iterator[FeatureBatch]:
+    def spy(plan: BatchPlan) -> Iterator[FeatureBatch]:
         plans.append(plan)
         for batch in batches(plan):
             modes.add(trainer.model.training)

@@ -1,0 +1,131 @@
+"""The settings of a head, and the shapes that its data gives it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from frozen_vqa.pipeline.errors import ConfigError
+
+Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+Merge = Literal["concat", "gated"]
+PoolingKind = Literal["mean", "attention"]
+POOLINGS: tuple[PoolingKind, ...] = get_args(PoolingKind)
+AnswerHead = Literal["mlp", "linear"]
+
+KINDS: dict[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+}
+"""How a message calls the type of a setting."""
+
+Limit = tuple[Callable[[Any], bool], str]
+"""A condition on a setting, and its words in a message."""
+
+AT_LEAST_0: Limit = (lambda value: value >= 0, "at least 0")
+AT_LEAST_1: Limit = (lambda value: value >= 1, "at least 1")
+SHARE: Limit = (lambda value: 0 <= value < 1, "at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """The settings of a head that a user chooses.
+
+    Raises:
+        ConfigError: if a value is not allowed; it names every such setting.
+    """
+
+    LIMITS: ClassVar[Mapping[str, Limit]] = {
+        "layers": AT_LEAST_1,
+        "width": AT_LEAST_0,
+        "heads": AT_LEAST_1,
+        "dropout": SHARE,
+        "feature_dropout": SHARE,
+    }
+
+    fusion: Fusion = "co-attention"
+    """How pictures and questions meet."""
+    layers: int = 1
+    """Cross-attention layers; the kinds without attention ignore it."""
+    width: int = 256
+    """Size of everything between the projections and the answer head; 0: that of a hidden state."""
+    heads: int = 4
+    """Attention heads; the width is a multiple of them."""
+    dropout: float = 0.0
+    """Share of activations that training drops."""
+    feature_dropout: float = 0.0
+    """Share of the encoders' channels that training drops, drawn for each picture and prefix."""
+    position_embedding: bool = True
+    """Whether patches are told their row and column."""
+    text_self_attention: bool = False
+    """Whether the tokens of a question attend to each other before each layer."""
+    merge: Merge = "concat"
+    """How an MLP reads original and attended features."""
+    pooling: PoolingKind = "attention"
+    """How tokens and patches become one vector each."""
+    post_norm: bool = False
+    """Whether norms come after each residual sum, and not before each attention."""
+    answer_head: AnswerHead = "mlp"
+    """What turns the pooled vectors into logits."""
+
+    def __post_init__(self) -> None:
+        wrong = []
+        for field in fields(self):
+            name, kind, value = field.name, field.type, getattr(self, field.name)
+            if kind is float and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, name, value)
+            holds, limit = self.LIMITS.get(name, (lambda _: True, ""))
+            if get_origin(kind) is Literal:
+                holds, limit = get_args(kind).__contains__, f"one of {', '.join(get_args(kind))}"
+            elif type(value) is not kind and kind in KINDS:
+                wrong.append(f"{name} is {value!r}; {KINDS[kind]} is needed")
+                continue
+            if not holds(value):
+                wrong.append(f"{name} is {value!r}; it must be {limit}")
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
+    def with_shapes(
+        self, *, vision_dim: int, text_dim: int, grid: tuple[int, int], answers: int
+    ) -> "ModelConfig":
+        """Return these settings of a head with the shapes of its data; see `ModelConfig`."""
+        settings = {field.name: getattr(self, field.name) for field in fields(HeadSettings)}
+        settings["width"] = self.width or text_dim
+        return ModelConfig(
+            **settings, vision_dim=vision_dim, text_dim=text_dim, grid=grid, answers=answers
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(HeadSettings):
+    """Everything that fixes the shape of a head; its width is resolved."""
+
+    LIMITS: ClassVar[Mapping[str, Limit]] = {
+        **HeadSettings.LIMITS,
+        **dict.fromkeys(("vision_dim", "text_dim", "answers", "width"), AT_LEAST_1),
+    }
+
+    vision_dim: int
+    """Size of one patch embedding."""
+    text_dim: int
+    """Size of one hidden state."""
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    answers: int
+    """Size of the answer vocabulary."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))  # JSON brings a list
+        super().__post_init__()
+        if self.width % self.heads:
+            raise ConfigError(
+                f"width {self.width} cannot be split over {self.heads} heads; "
+                f"choose a width that is a multiple of the heads"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
