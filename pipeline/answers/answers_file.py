@@ -7,7 +7,7 @@ The order of the file is that of the classes, and a class is written as the file
 from collections.abc import Iterable
 from pathlib import Path
 
-from frozen_vqa.cache.files import read_file
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import SplitTable
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.memory import aligned_empty
-from frozen_vqa.cache.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.answers.vocabulary import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, Grid, Order

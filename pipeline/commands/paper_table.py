@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.commands.tables import probability
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.compare import Difference

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import Features

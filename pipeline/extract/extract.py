@@ -31,9 +31,9 @@ from frozen_vqa.cache import (
     SplitTable,
     load_manifest,
 )
-from frozen_vqa.cache.opening import read_names
-from frozen_vqa.cache.shards import NewImages, Shard, image_shard, question_shard
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.disk.integrity import read_names
+from frozen_vqa.cache.format.shards import NewImages, Shard, image_shard, question_shard
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb

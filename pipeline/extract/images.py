@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from frozen_vqa.cache import CacheMismatchError, CacheSpec, Failure, Manifest
-from frozen_vqa.cache.opening import open_shard
-from frozen_vqa.cache.quantise import quantise
-from frozen_vqa.cache.shards import THUMBNAIL, NewImages
-from frozen_vqa.cache.spec import SCALE_DTYPE
+from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.encoders.encoders import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError

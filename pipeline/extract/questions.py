@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec
-from frozen_vqa.cache.shards import NewQuestions
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.format.shards import NewQuestions
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.encoders.encoders import TextEncoder
 from frozen_vqa.pipeline.extract.images import stored
 from frozen_vqa.pipeline.extract.plan import Plan

@@ -17,10 +17,10 @@ from frozen_vqa.cache import (
     Manifest,
     load_manifest,
 )
+from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.errors import quoted
-from frozen_vqa.cache.manifest import ShardKind
-from frozen_vqa.cache.opening import open_shard, read_prefixes, read_table
-from frozen_vqa.cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
+from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import (

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest
-from frozen_vqa.cache.aside import chunk_key, laid_aside, lay_aside
-from frozen_vqa.cache.manifest import ShardKind
-from frozen_vqa.cache.opening import read_names, read_prefixes
-from frozen_vqa.cache.shards import Shard
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.disk.integrity import read_names, read_prefixes
+from frozen_vqa.cache.disk.staging import chunk_key, read_staged, stage_shard
+from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.shards import Shard
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.extract.images import image_chunks
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
@@ -125,7 +125,7 @@ class Shelf:
         When the block ends well, all of them are stored.
         """
         mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
-        left = [(key, c) for key, c in mine if laid_aside(self._cache, kind, key) is None]
+        left = [(key, c) for key, c in mine if read_staged(self._cache, kind, key) is None]
         self._adopt(kind)
         if not left:
             yield [], self.paces[kind]
@@ -170,7 +170,7 @@ class Shelf:
         def store() -> None:
             with pace.on("writing"):
                 shard = builds.pop()()  # and forget the features: the shard holds them
-                lay_aside(self._cache, key, shard, kind=kind, failures=failures)
+                stage_shard(self._cache, key, shard, kind=kind, failures=failures)
                 self._adopt(kind)
 
         with pace.on("waiting"):

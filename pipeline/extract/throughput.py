@@ -18,8 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from frozen_vqa.cache.files import read_file
-from frozen_vqa.cache.manifest import ShardKind
+from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.format.manifest import ShardKind
 from frozen_vqa.pipeline.system.console import Advance
 
 NAME = "extractions.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.runs.weights import writing
 
 ENVIRONMENT = "environment.json"

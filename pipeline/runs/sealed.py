@@ -20,7 +20,7 @@ import xxhash
 from safetensors import SafetensorError
 from torch import Tensor
 
-from frozen_vqa.cache.files import TEMPORARY, sync_directory, write_atomically
+from frozen_vqa.cache.disk.files import TEMPORARY, sync_directory, write_atomically
 
 SUFFIX = ".safetensors"
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from frozen_vqa.cache.files import digest
+from frozen_vqa.cache.format.digests import digest
 
 
 def seal_json(value: Mapping[str, Any]) -> bytes:

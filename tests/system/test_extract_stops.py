@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.pipeline.extract.extract import cache_spec, expected_bytes
 from frozen_vqa.pipeline.extract.throughput import logged
 from tests.support.extractions import (
@@ -209,7 +209,7 @@ def test_a_stop_does_not_hide_that_a_shard_could_not_be_stored(
             raise KeyboardInterrupt
 
     images = Images(before)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", full)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", full)
     with pytest.raises(CacheError, match="the disk is full"):
         run(tmp_path, images=images)
     assert not {"decode", "shelf"} & threads()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.encoders.encoders import ImageEncoder, TextEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError

@@ -14,7 +14,7 @@ from frozen_vqa.cache import (
     CacheWriter,
     FeatureCache,
 )
-from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.pipeline.extract.extract import cache_spec, extract
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from tests.support.extractions import (

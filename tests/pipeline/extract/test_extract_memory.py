@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache.aside import lay_aside
-from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.disk.staging import stage_shard
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
 from frozen_vqa.pipeline.extract.extract import extract
@@ -65,12 +65,12 @@ def test_a_shard_is_stored_while_the_next_is_encoded_and_no_other(
 
     def lay(*words: Any, **more: Any) -> None:
         assert next_begun.wait(60), "the encoder waits for the disk"
-        lay_aside(*words, **more)
+        stage_shard(*words, **more)
         if more["kind"] == "images":
             ahead.append(len(images.batches))
 
     images = Images(before)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", lay)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", lay)
     run(tmp_path / "cache", images=images)
 
     assert files(tmp_path / "cache") == files(tmp_path / "whole")
