@@ -53,6 +53,15 @@ def damaged_row(path: Path, row: int, directory: Path) -> CacheDamagedError:
 
 
 @contextmanager
+def explain_read_errors(path: Path, error: type[CacheError]) -> Iterator[None]:
+    """Turn an `OSError` of the block into `error`, whose message says where and what."""
+    try:
+        yield
+    except OSError as found:
+        raise error(f"{path}: cannot be read ({found.strerror})") from found
+
+
+@contextmanager
 def explain_write_errors(path: Path, error: type[Exception], advice: str = "") -> Iterator[None]:
     """Turn an `OSError` of the block into `error`, whose message says where, what and what next.
 

@@ -69,11 +69,7 @@ def check_file(
 ) -> Damage | None:
     """Read every byte of a file; return what is wrong with it, or None.
 
-    Args:
-        directory: Of the cache.
-        manifest: Of the cache.
-        record: Of the file.
-        stop: Once set, the rest is not read and the answer means nothing.
+    Once `stop` is set, the rest is not read, and the answer means nothing.
     """
     hasher = xxhash.xxh3_128()
     block = memoryview(bytearray(BLOCK_BYTES))

@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache.disk.files import map_file, read_file
-from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted, remedy
+from frozen_vqa.cache.errors import (
+    CacheDamagedError,
+    CacheError,
+    explain_read_errors,
+    quoted,
+    remedy,
+)
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import (
@@ -59,10 +65,8 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
     """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
     for record in records:
         path = directory / record.file
-        try:
+        with explain_read_errors(path, CacheDamagedError):
             found = path.stat().st_size if path.is_file() else None
-        except OSError as error:
-            raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
         if found != record.bytes:
             what = "is missing" if found is None else f"has {found:,} bytes"
             raise CacheDamagedError(
@@ -78,20 +82,18 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
     """
     path = directory / record.file
     require_sizes(directory, [record])
-    try:
+    with explain_read_errors(path, CacheDamagedError):
         try:
             file = Hdf5File(path, map_file(path), record.datasets)
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise CacheError(
+                    f"{path}: this process may not open more files, and it needs one for each "
+                    f"shard. Raise the limit (`ulimit -n`)."
+                ) from error
             if error.errno not in NOT_MAPPED:
                 raise
             file = Hdf5File(path, read_file(path), record.datasets)
-    except OSError as error:
-        if error.errno == errno.EMFILE:
-            raise CacheError(
-                f"{path}: this process may not open more files, and it needs one for each shard. "
-                f"Raise the limit (`ulimit -n`)."
-            ) from error
-        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
     if file.structure_digest(FEATURES[kind]) != record.structure:
         raise CacheDamagedError(
             f"{path}: its bytes outside of the features are not those that were written (digest "
@@ -108,10 +110,8 @@ def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
     """
     path = directory / record.file
     require_sizes(directory, [record])
-    try:
+    with explain_read_errors(path, CacheDamagedError):
         data = read_file(path)
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read ({error.strerror})") from error
     if digest(data) != record.xxh3:
         raise CacheDamagedError(
             f"{path}: its bytes are not those that were written (digest differs). "

@@ -83,9 +83,9 @@ def stage_shard(
     Args:
         directory: Of the cache.
         key: From `chunk_key`.
-        shard: What it stores; None for nothing.
+        shard: What the chunk stores; None for nothing.
         kind: Of its rows.
-        failures: Pictures of this chunk that cannot be read.
+        failures: Its pictures that cannot be read.
 
     Raises:
         CacheError: if it cannot be written; nothing is left behind then.

@@ -111,12 +111,7 @@ class Shard:
 def image_shard(
     spec: CacheSpec, new: NewImages, *, origin: Mapping[str, Json] | None = None
 ) -> Shard:
-    """Return pictures as a shard.
-
-    Args:
-        spec: Of the cache.
-        new: The pictures.
-        origin: Where they came from.
+    """Return pictures as a shard; `origin` says where they came from.
 
     Raises:
         CacheError: if a number is not finite.
@@ -157,12 +152,7 @@ def image_shard(
 def question_shard(
     spec: CacheSpec, new: NewQuestions, *, origin: Mapping[str, Json] | None = None
 ) -> Shard:
-    """Return distinct questions as a shard.
-
-    Args:
-        spec: Of the cache.
-        new: The questions.
-        origin: Where they came from.
+    """Return distinct questions as a shard; `origin` says where they came from.
 
     Raises:
         CacheError: if a number is not finite.
