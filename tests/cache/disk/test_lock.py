@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -76,20 +77,24 @@ def test_any_folder_can_be_locked_in_its_own_words(mode: str, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_that_outlives_the_holder_does_not_keep_the_lock(mode: str, tmp_path: Path) -> None:
+def test_a_fork_that_outlives_its_killed_parent_does_not_keep_the_lock(
+    mode: str, tmp_path: Path
+) -> None:
     read, write = os.pipe()
-    with holding(tmp_path):
-        forked = os.fork()
-        if not forked:
-            os.close(write)
+    parent = os.fork()
+    if not parent:
+        os.close(write)
+        with holding(tmp_path):
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
             os.read(read, 1)  # until the test ends
             os._exit(0)
+    os.waitpid(parent, 0)
     try:
         with holding(tmp_path) as taken:
             taken.require()
     finally:
         os.close(write)
-        os.waitpid(forked, 0)
         os.close(read)
 
 

@@ -5,13 +5,17 @@ import fcntl
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import uuid
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import SoftFileLease, Timeout
 
 from frozen_vqa.cache.disk import lock
 from frozen_vqa.cache.errors import CacheBusyError
@@ -304,3 +308,35 @@ def test_a_lease_that_goes_while_it_is_looked_at(
 
     monkeypatch.setattr(os, "utime", utime)
     assert f"{tmp_path}: another process is writing" in refused(tmp_path)
+
+
+def test_the_leases_of_filelock_would_not_do(tmp_path: Path) -> None:
+    """The day that this fails, ask again whether leases have to be ours."""
+
+    def lease() -> SoftFileLease:
+        return SoftFileLease(tmp_path / "lease", timeout=0, lease_duration=120)
+
+    with lease() as mine:
+        assert mine.owner is not None
+        host = mine.owner.hostname
+    boot = uuid.uuid4().int  # of another machine of the same name, on which the holder lives
+    (tmp_path / "lease").write_text(
+        f"filelock/2\npid={2**22 + 1}\nhost={host}\nmode=lease\ntoken=ab\nduration=120.0\n"
+        f"start={boot << 64 | 7}\n"
+    )
+    with lease():
+        pass
+
+    code = "from filelock import SoftFileLease; import sys, time\n"
+    code += "lease = SoftFileLease(sys.argv[1], lease_duration=120)\n"
+    code += "lease.acquire(); print(flush=True); time.sleep(99)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "lease"], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    holder.kill()
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
+    with pytest.raises(Timeout):
+        lease().acquire()
+    holder.communicate()
