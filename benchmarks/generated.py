@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, SplitTable
-from frozen_vqa.cache.aside import chunk_key, lay_aside
-from frozen_vqa.cache.quantise import quantise
-from frozen_vqa.cache.shards import (
+from frozen_vqa.cache.disk.staging import chunk_key, stage_shard
+from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.shards import (
     THUMBNAIL,
     NewImages,
     NewQuestions,
@@ -100,7 +100,7 @@ def image_shards(
 def add(writer: CacheWriter, shard: Shard) -> None:
     """Store a shard."""
     key = chunk_key(writer.manifest.spec, {}, list(shard.names))
-    lay_aside(writer.directory, key, shard, kind=shard.kind)
+    stage_shard(writer.directory, key, shard, kind=shard.kind)
     writer.adopt(shard.kind, [key])
 
 

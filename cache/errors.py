@@ -1,8 +1,8 @@
 """What can be wrong with a cache, as one small tree.
 
     CacheError               also: there is no cache here, a split is missing, the disk is full
-    ├── CacheMismatchError   made otherwise than this command asks for
-    ├── CacheDamagedError    bytes are not those that were written
+    ├── CacheMismatchError   its settings are not those that the command asks for
+    ├── CacheDamagedError    its bytes are not those that were written
     └── CacheBusyError       another process is writing to it
 
 Every message says where, what was found, what was needed and what to do next.
@@ -19,7 +19,7 @@ class CacheError(Exception):
 
 
 class CacheMismatchError(CacheError):
-    """The cache was made otherwise than asked for."""
+    """The cache was made with other settings than the command asks for."""
 
 
 class CacheDamagedError(CacheError):
@@ -33,15 +33,32 @@ class CacheBusyError(CacheError):
 def remedy(directory: Path) -> str:
     """Return what to do about damage."""
     return (
-        f"Run `frozen-vqa verify-cache {quoted(directory)}`: it names all that is "
-        f"damaged and the commands that make just that again."
+        f"Run `frozen-vqa verify-cache {quoted(directory)}`: it names every damaged file and the "
+        f"command that makes it again."
     )
 
 
 def quoted(path: Path) -> str:
-    """Return a path as a shell and a command line take it."""
+    """Return a path as a user can paste it into a command line."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def damaged_row(path: Path, row: int, directory: Path) -> CacheDamagedError:
+    """Return the error for a row of features that is not what was written."""
+    return CacheDamagedError(
+        f"{path}: row {row} differs from its digest, so it is not what was written. "
+        f"{remedy(directory)}"
+    )
+
+
+@contextmanager
+def explain_read_errors(path: Path, error: type[CacheError]) -> Iterator[None]:
+    """Turn an `OSError` of the block into `error`, whose message says where and what."""
+    try:
+        yield
+    except OSError as found:
+        raise error(f"{path}: cannot be read ({found.strerror})") from found
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Features in this process's own memory: aligned buffers, and a whole cache's pictures."""
+"""Features in this process's own memory: aligned buffers, and all pictures of a cache."""
 
 import mmap
 from collections.abc import Sequence
@@ -6,27 +6,27 @@ from contextlib import suppress
 
 import numpy as np
 
-from frozen_vqa.cache.copiers import Copiers
+from frozen_vqa.cache.disk.copy_threads import CopyThreads
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.reader import FeatureCache
-from frozen_vqa.cache.spec import SCALE_DTYPE
 
 AT_ONCE = 256
-"""Pictures read together when all are."""
+"""Pictures that are read together while the memory is filled."""
 
 HUGE_PAGE = 2 << 20
 """Bytes of a huge page of x86, and of ARM with its usual 4 KiB pages."""
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return zeros that begin at a page, a huge one where they fill one.
+    """Return zeros that begin at a page, or at a huge page if they fill one.
 
-    Into numpy's usual place, 16 bytes past a page, some CPUs copy 5 times slower; between huge
-    pages rows were copied at 1.3 times the speed of pages of 4 KiB.
+    Some CPUs copy 5 times slower to numpy's usual place, 16 bytes past a page. Rows were copied
+    between huge pages at 1.3 times the speed of pages of 4 KiB.
     """
     count = int(np.prod(shape))
     nbytes = count * dtype.itemsize
     align = HUGE_PAGE if nbytes >= HUGE_PAGE else mmap.PAGESIZE
-    # Private: what processes may share has no huge pages unless an administrator allows them.
+    # Private, because shared memory has huge pages only if an administrator allows them.
     pages = mmap.mmap(-1, nbytes + align, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if align == HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel built without them
@@ -36,7 +36,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class ResidentImages:
-    """All patch embeddings of a cache in memory, each checked on its way there.
+    """All patch embeddings of a cache in memory, each checked while it is read.
 
     Args:
         cache: Where they are read from.
@@ -47,7 +47,7 @@ class ResidentImages:
 
     def __init__(self, cache: FeatureCache) -> None:
         spec, images = cache.spec, cache.manifest.image_rows
-        self._copiers = Copiers()
+        self._threads = CopyThreads()
         self.rows = aligned_empty((images, spec.patches, spec.vision_dim), spec.image_dtype)
         self.scales = np.empty((images, spec.patches), SCALE_DTYPE) if spec.quantised else None
         for first in range(0, images, AT_ONCE):
@@ -65,11 +65,11 @@ class ResidentImages:
             raise IndexError(f"image row outside 0..{len(self.rows) - 1}")
 
         def take(places: Sequence[int]) -> None:
-            # The check is made; numpy's own would copy through a buffer.
+            # The rows are checked above; numpy's own check would copy through a buffer.
             part = slice(places[0], places[-1] + 1)
             np.take(self.rows, rows[part], axis=0, out=out[part], mode="clip")
 
         if len(rows):
-            self._copiers.each(take, range(len(rows)), worth=out.nbytes)
+            self._threads.each(take, range(len(rows)), nbytes=out.nbytes)
         if scales is not None and self.scales is not None:
             np.take(self.scales, rows, axis=0, out=scales, mode="clip")

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from frozen_vqa.cache.disk.integrity import read_whole
 from frozen_vqa.cache.errors import CacheDamagedError, remedy
-from frozen_vqa.cache.files import row_digests
-from frozen_vqa.cache.hdf5 import Hdf5File, require_offsets
-from frozen_vqa.cache.manifest import Manifest, ShardRecord
-from frozen_vqa.cache.opening import read_whole
-from frozen_vqa.cache.shards import NAMES
+from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.shards import read_paths
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Questions:
 
 
 def read_questions(directory: Path, manifest: Manifest) -> Questions:
-    """Read all of them.
+    """Read all distinct questions of a cache.
 
     Raises:
         CacheDamagedError: if they are not what was written.
@@ -58,20 +57,20 @@ def read_questions(directory: Path, manifest: Manifest) -> Questions:
         offsets.append(path_offsets[1:] + offsets[-1][-1])
     path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
     inside = (path_rows >= 0) & (path_rows < manifest.prefix_rows)
-    # A prefix comes after the one it continues. So no question is longer than the cache has
-    # rows, whatever somebody has written there.
+    # A prefix comes after the one it continues. So no question can be longer than the cache has
+    # rows, even in a cache from somebody else.
     rising = np.diff(path_rows) > 0
     rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
-    if len(path_offsets) != len(texts) + 1 or not (inside.all() and rising.all()):
+    if not (inside.all() and rising.all()):
         raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
     return Questions(texts, hidden_states, path_rows, path_offsets)
 
 
 def _room_for_states(directory: Path, manifest: Manifest) -> np.ndarray:
-    """Return room for all hidden states: put together shard by shard they need it only once."""
+    """Return room for all hidden states, so that joining the shards needs no second copy."""
     spec, rows = manifest.spec, manifest.prefix_rows
     stored = sum(record.bytes for record in manifest.questions)
-    if rows * spec.text_dim * spec.state_dtype.itemsize > stored:
+    if rows * spec.prefix_row_bytes > stored:
         raise CacheDamagedError(
             f"{directory / 'questions'}: {stored:,} bytes cannot hold {rows:,} hidden states of "
             f"{spec.text_dim:,} numbers. {remedy(directory)}"
@@ -83,16 +82,10 @@ def _read_shard(
     directory: Path, record: ShardRecord, states: np.ndarray
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
-    path = directory / record.file
-    file = Hdf5File(path, read_whole(directory, record))
-    states[:] = file.array("hidden_states", states.shape, states.dtype)
-    digests = file.array("hidden_states_xxh3", states.shape[:1], np.dtype(np.uint64))
+    file = read_whole(directory, record)
+    states[:], digests = file.rows("hidden_states", states.shape, states.dtype)
     if (row_digests(states) != digests).any():
-        raise CacheDamagedError(f"{path}: hidden states differ from their digests")
-    texts = file.texts(NAMES["questions"])
-    if len(texts) != record.rows:
-        raise CacheDamagedError(f"{path}: it does not hold {record.rows:,} questions")
-    path_rows, path_offsets = file.column("path_rows"), file.column("path_offsets")
-    require_offsets(path_offsets, len(path_rows), f"{path}: paths")
-    # Copies, as a view would keep all of the file in memory.
+        raise CacheDamagedError(f"{file.path}: hidden states differ from their digests")
+    texts, path_rows, path_offsets = read_paths(file, record.rows)
+    # Copies, because a view would keep all of the file in memory.
     return texts, path_rows.copy(), path_offsets.copy()

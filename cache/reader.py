@@ -1,10 +1,13 @@
-"""Stage two's side of the cache: rows at memory speed, each checked when first touched.
+"""Stage two's side of the cache: rows at memory speed, each checked when first read.
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
 row from the page cache into the batch. Where a file system has no maps, rows are read by offset.
 Hidden states are few after prefix sharing and stay in memory.
 """
 
+import math
+import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,22 +15,62 @@ from pathlib import Path
 
 import numpy as np
 
-from frozen_vqa.cache.copiers import Copiers
-from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted, remedy
-from frozen_vqa.cache.files import row_digest
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.opening import open_shard, read_names, read_table, require_sizes
+from frozen_vqa.cache.disk.copy_threads import CopyThreads
+from frozen_vqa.cache.disk.files import open_regular
+from frozen_vqa.cache.disk.integrity import (
+    load_manifest,
+    open_shard,
+    read_names,
+    read_table,
+    require_sizes,
+)
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, damaged_row, quoted, remedy
+from frozen_vqa.cache.format.digests import row_digest
+from frozen_vqa.cache.format.hdf5 import Extent
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.questions import Questions, read_questions
-from frozen_vqa.cache.rows import FileRows
-from frozen_vqa.cache.spec import SCALE_DTYPE
-from frozen_vqa.cache.splits import SplitTable
+
+
+class FileRows:
+    """Stands for a mapped dataset where there are no maps: an index reads one row.
+
+    Args:
+        path: Of the file.
+        extent: Of the dataset, rows first.
+    """
+
+    def __init__(self, path: Path, extent: Extent) -> None:
+        with open_regular(path) as file:
+            self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+        self._path, self._extent = path, extent
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        offset, shape, dtype = self._extent.offset, self._extent.shape[1:], self._extent.dtype
+        nbytes = math.prod(shape) * dtype.itemsize
+        offset, data = offset + int(row) * nbytes, b""
+        try:
+            while len(data) < nbytes and (
+                more := os.pread(self._handle, nbytes - len(data), offset + len(data))
+            ):
+                data += more
+        except OSError as error:
+            raise CacheDamagedError(
+                f"{self._path}: row {row} cannot be read ({error.strerror})"
+            ) from error
+        if len(data) < nbytes:
+            raise CacheDamagedError(
+                f"{self._path}: ends before row {row}. {remedy(self._path.parent.parent)}"
+            )
+        return np.frombuffer(data, dtype).reshape(shape)
 
 
 @dataclass
-class _MappedShard:
-    """One mapped image shard; `checked` marks the rows whose digest has been compared."""
+class _OpenShard:
+    """One image shard; `checked` marks the rows whose digest has been compared."""
 
-    file: str
+    path: Path
     rows: np.ndarray | FileRows
     scales: np.ndarray | None
     digests: np.ndarray
@@ -51,8 +94,8 @@ class FeatureCache:
         require_sizes(directory, self.manifest.files)
         self.spec = self.manifest.spec
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
-        self._shards: dict[int, _MappedShard] = {}
-        self._copiers = Copiers()
+        self._shards: dict[int, _OpenShard] = {}
+        self._threads = CopyThreads()
 
     def split(self, name: str) -> SplitTable:
         """Return the table of a split."""
@@ -79,63 +122,58 @@ class FeatureCache:
     def read_images(
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
     ) -> None:
-        """Copy patch embeddings of pictures into `out`, checking each on its first touch.
+        """Copy patch embeddings of pictures into `out`, and check each row when it is first read.
 
         Args:
             rows: (n,) rows of pictures, in any order.
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
                 several times faster than an array fresh from numpy.
-            scales: (n, patches) float16, for an int8 cache: by what its integers are multiplied.
+            scales: (n, patches) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:
             raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
         shards = (np.searchsorted(self._first_rows, rows, side="right") - 1).tolist()
-        work: list[tuple[_MappedShard, int, np.ndarray]] = []
+        work: list[tuple[_OpenShard, int, np.ndarray]] = []
         for place, (row, index) in enumerate(zip(rows.tolist(), shards, strict=True)):
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
             if scales is not None and shard.scales is not None:
                 scales[place] = shard.scales[local]  # checked with the shard's structure
             work.append((shard, local, out[place]))
-        self._copiers.each(self._copy, work, worth=out.nbytes)
+        self._threads.each(self._copy, work, nbytes=out.nbytes)
 
-    def _copy(self, rows: Sequence[tuple[_MappedShard, int, np.ndarray]]) -> None:
+    def image_ids(self) -> list[str]:
+        """Return the id of every picture, by row."""
+        return read_names(self.directory, self.manifest, "images")
+
+    def _copy(self, rows: Sequence[tuple[_OpenShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:
             if shard.checked[local]:
                 np.copyto(out, shard.rows[local])
             else:
                 self._copy_checked(shard, local, out)
 
-    def _copy_checked(self, shard: _MappedShard, local: int, out: np.ndarray) -> None:
+    def _copy_checked(self, shard: _OpenShard, local: int, out: np.ndarray) -> None:
         source = shard.rows[local]
         np.copyto(out, source)
         # The copy is still in the processor's cache, and it is what the caller gets.
         handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
         if row_digest(handed) != shard.digests[local]:
-            raise CacheDamagedError(
-                f"{self.directory / shard.file}: row {local} differs from its digest, so it is "
-                f"not what was written. {remedy(self.directory)}"
-            )
+            raise damaged_row(shard.path, local, self.directory)
         shard.checked[local] = True
 
-    def image_ids(self) -> list[str]:
-        """Return the id of every picture, by row."""
-        return read_names(self.directory, self.manifest, "images")
-
-    def _open(self, index: int) -> _MappedShard:
+    def _open(self, index: int) -> _OpenShard:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
-        record = self.manifest.images[index]
+        record, spec = self.manifest.images[index], self.spec
         file = open_shard(self.directory, "images", record)
-        shape = (record.rows, self.spec.patches, self.spec.vision_dim)
+        shape = (record.rows, spec.patches, spec.vision_dim)
         rows: np.ndarray | FileRows
-        rows = file.array("patch_embeddings", shape, self.spec.image_dtype)
-        scales = file.array("patch_scales", shape[:2], SCALE_DTYPE) if self.spec.quantised else None
-        digests = file.array("patch_embeddings_xxh3", shape[:1], np.dtype(np.uint64))
+        rows, digests = file.rows("patch_embeddings", shape, spec.image_dtype)
+        scales = file.array("patch_scales", shape[:2], SCALE_DTYPE) if spec.quantised else None
         if not file.mapped:  # the whole shard is in memory: keep what is small
-            offset = file.layout["patch_embeddings"].offset
-            rows = FileRows(file.path, offset, shape, self.spec.image_dtype)
+            rows = FileRows(file.path, file.extents["patch_embeddings"])
             scales, digests = None if scales is None else scales.copy(), digests.copy()
-        shard = _MappedShard(record.file, rows, scales, digests, np.zeros(record.rows, dtype=bool))
+        shard = _OpenShard(file.path, rows, scales, digests, np.zeros(record.rows, dtype=bool))
         self._shards[index] = shard
         return shard

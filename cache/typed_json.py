@@ -1,4 +1,4 @@
-"""A dataclass from JSON that anybody may have written: every field there, each of its type."""
+"""Dataclasses from JSON that anybody may have written: every field is there and has its type."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Return `kind(**body)` once each value proved to be of its field's type.
+    """Return `kind(**body)` if each value has the type of its field.
 
     A whole number counts as a float. Items of lists and mappings are not checked.
 

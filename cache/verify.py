@@ -1,7 +1,7 @@
 """Every byte of a cache against its digests, several files at once.
 
-A file whose digest differs is looked into: if all but its rows is as it was written, the rows that
-differ are named.
+A file whose digest differs is looked into: if all bytes outside of its feature rows are those that
+were written, the damaged rows are named.
 """
 
 import os
@@ -14,19 +14,19 @@ from threading import Event
 import numpy as np
 import xxhash
 
+from frozen_vqa.cache.disk.files import open_regular, same_bytes
+from frozen_vqa.cache.disk.integrity import open_shard
 from frozen_vqa.cache.errors import CacheDamagedError
-from frozen_vqa.cache.files import open_regular, row_digests
-from frozen_vqa.cache.hdf5 import Hdf5File
-from frozen_vqa.cache.manifest import (
+from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.hdf5 import Hdf5File
+from frozen_vqa.cache.format.manifest import (
     FileRecord,
     Manifest,
     ShardKind,
     ShardRecord,
-    same_bytes,
     small_files,
 )
-from frozen_vqa.cache.opening import open_shard
-from frozen_vqa.cache.shards import FEATURES, NAMES
+from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
 
 BLOCK_BYTES = 8 << 20
 
@@ -38,7 +38,7 @@ class Damage:
     Attributes:
         file: Its name below the cache.
         reason: What was found.
-        rows: Of its features, those that differ; empty if more than rows is damaged.
+        rows: Damaged rows of its features; empty if more than rows is damaged.
         names: Image ids of these rows, or the questions that use them.
     """
 
@@ -69,19 +69,14 @@ def check_file(
 ) -> Damage | None:
     """Read every byte of a file; return what is wrong with it, or None.
 
-    Args:
-        directory: Of the cache.
-        manifest: Of the cache.
-        record: Of the file.
-        stop: Once set, the rest is not read and the answer means nothing.
+    Once `stop` is set, the rest is not read, and the answer means nothing.
     """
-    path = directory / record.file
     hasher = xxhash.xxh3_128()
     block = memoryview(bytearray(BLOCK_BYTES))
     size = 0
     try:
-        # Read, not mapped: from a map a failing disk ends the process with a signal.
-        with open_regular(path) as file:
+        # Read, not mapped: a failing disk under a map ends the process with a signal.
+        with open_regular(directory / record.file) as file:
             while (count := file.readinto(block)) and not (stop and stop.is_set()):
                 hasher.update(block[:count])
                 size += count
@@ -94,13 +89,13 @@ def check_file(
     if hasher.hexdigest() == record.xxh3:
         return None
     if isinstance(record, ShardRecord):
-        return _look_into(directory, manifest, record)
+        return _find_damaged_rows(directory, manifest, record)
     return Damage(record.file, "its bytes are not those that were written")
 
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
-    """Compare what says the manifest's content again with it: its copy, and failures.jsonl."""
-    reason = "does not say what cache.json says; the next extract-features brings it back"
+    """Compare the manifest with the files that repeat it: its copy and failures.jsonl."""
+    reason = "differs from cache.json; the next extract-features writes it again"
     return [
         Damage(name, reason)
         for name, data in small_files(manifest).items()
@@ -108,45 +103,36 @@ def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     ]
 
 
-def _look_into(directory: Path, manifest: Manifest, record: ShardRecord) -> Damage:
-    """Find the rows that differ in a shard whose digest does."""
+def _find_damaged_rows(directory: Path, manifest: Manifest, record: ShardRecord) -> Damage:
+    """Return the rows that differ in a shard whose digest does."""
     kind: ShardKind = "images" if record.file.startswith("images/") else "questions"
     try:
         file = open_shard(directory, kind, record)
-        names = file.texts(NAMES[kind])
         bad: set[int] = set()
         for feature in FEATURES[kind]:
-            bad |= _bad_rows(file, feature, manifest)
+            dtype = manifest.spec.feature_dtype(feature)
+            found, stored = file.rows(feature, file.extents[feature].shape, dtype)
+            bad |= set(np.flatnonzero(row_digests(found) != stored).tolist())
         rows = sorted(bad)
         if kind == "images":
-            affected = [names[row] for row in rows]
+            ids = file.texts(NAMES[kind])
+            names = [ids[row] for row in rows]
         else:
-            affected = _questions_using(file, rows, manifest, record)
-    except (CacheDamagedError, KeyError, IndexError, ValueError):  # of a shard from elsewhere
-        return Damage(record.file, "what it says of its rows is not what was written")
-    return Damage(record.file, f"{len(rows)} rows are not what was written", rows, affected)
-
-
-def _bad_rows(file: Hdf5File, feature: str, manifest: Manifest) -> set[int]:
-    extent = file.layout[feature]
-    spec = manifest.spec
-    dtype = spec.image_dtype if feature == "patch_embeddings" else spec.state_dtype
-    rows = file.array(feature, extent.shape, dtype)
-    stored = file.array(f"{feature}_xxh3", extent.shape[:1], np.dtype(np.uint64))
-    return set(np.flatnonzero(row_digests(rows) != stored).tolist())
+            names = _questions_using(file, rows, manifest, record)
+    except (CacheDamagedError, KeyError, IndexError, ValueError):  # in a shard from elsewhere
+        return Damage(
+            record.file, "its bytes outside of the features are not those that were written"
+        )
+    return Damage(record.file, f"{len(rows)} rows are not what was written", rows, names)
 
 
 def _questions_using(
     file: Hdf5File, rows: Sequence[int], manifest: Manifest, record: ShardRecord
 ) -> list[str]:
     """Return the questions of a shard that use some of its prefixes."""
-    first = 0
-    for other in manifest.questions:
-        if other.file == record.file:
-            break
-        first += other.prefixes
-    texts, path = file.texts(NAMES["questions"]), file.column("path_rows")
-    offsets = file.column("path_offsets")
-    touched = np.flatnonzero(np.isin(path, np.asarray(rows) + first))
+    shard = manifest.questions.index(record)
+    first = sum(earlier.prefixes for earlier in manifest.questions[:shard])
+    texts, path_rows, offsets = read_paths(file, record.rows)
+    touched = np.flatnonzero(np.isin(path_rows, np.asarray(rows) + first))
     questions = np.unique(np.searchsorted(offsets, touched, side="right") - 1)
     return [texts[question] for question in questions]

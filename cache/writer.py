@@ -1,31 +1,39 @@
 """Stage one's side of the cache: adds whole shards, one atomic file at a time.
 
-A shard is the unit of work. Its bytes are made in memory and laid aside, by this process or by
-others (aside.py); the one writer renames them into place in their order, and then the manifest
-names them. A process killed in between leaves a file that no manifest names, which the next run
-makes again with the same bytes.
+A shard is the unit of work. This process or others make its bytes in memory and stage them
+(disk/staging.py). The one writer renames them into place in their order, and then the manifest
+names them. A process killed in between leaves a file that no manifest names, and the next run makes
+it again with the same bytes.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path, PurePath
 from types import TracebackType
 
-from frozen_vqa.cache.aside import (
-    ASIDE,
-    Laid,
+from frozen_vqa.cache.disk.files import (
+    make_directory,
+    same_bytes,
+    sync_directory,
+    write_atomically,
+)
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.disk.lock import LockedFolder, WriterLock, sole_writer
+from frozen_vqa.cache.disk.staging import (
+    STAGED,
+    StagedShard,
+    explain_errors,
     forget_failures,
-    laid_aside,
+    read_staged,
     record_path,
     shard_path,
-    writing,
 )
-from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.files import digest, make_directory, sync_directory, write_atomically
-from frozen_vqa.cache.lock import WriterLock, sole_writer
-from frozen_vqa.cache.manifest import (
+from frozen_vqa.cache.errors import CacheError, explain_write_errors
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.manifest import (
     COPY,
     FAILURES,
     FOLDERS,
@@ -34,13 +42,11 @@ from frozen_vqa.cache.manifest import (
     Manifest,
     ShardKind,
     SplitRecord,
-    load_manifest,
-    same_bytes,
     small_files,
 )
-from frozen_vqa.cache.shards import Shard
-from frozen_vqa.cache.spec import CacheSpec, Json
-from frozen_vqa.cache.splits import SplitTable
+from frozen_vqa.cache.format.shards import Shard
+from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.format.splits import SplitTable
 
 PARTIAL = r"(\.partial)?"
 LONGEST = 255 - len("~999999.h5.partial")
@@ -52,8 +58,8 @@ def require_split_name(name: str) -> None:
     fits = name.isprintable() and len(name.encode()) <= LONGEST
     if not (name and name == PurePath(name).name and fits):
         raise CacheError(
-            f"split {name!r}: its name must do for a file: without '/' and control characters, at "
-            f"most {LONGEST} bytes"
+            f"split {name!r}: a file cannot have this name. Give a name without '/' and control "
+            f"characters, of at most {LONGEST} bytes."
         )
 
 
@@ -74,18 +80,12 @@ class CacheWriter:
         self.manifest = Manifest(spec=spec)
         self._stack = ExitStack()
         self._lock: WriterLock
-        self._adopted: dict[ShardKind, int] = {"images": 0, "questions": 0}
 
     def __enter__(self) -> "CacheWriter":
         with ExitStack() as stack:
-            try:
+            with explain_write_errors(self.directory, CacheError, "Give another --cache."):
                 make_directory(self.directory)
-                self._lock = stack.enter_context(sole_writer(self.directory))
-            except OSError as error:
-                raise CacheError(
-                    f"{self.directory}: a cache cannot be written here ({error.strerror}). "
-                    f"Give another --cache."
-                ) from error
+                self._lock = stack.enter_context(sole_writer(LockedFolder(self.directory)))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
                 if stored.files:  # else it is as good as new
@@ -109,22 +109,22 @@ class CacheWriter:
         with self._stack:
             if kind is None:
                 self._lock.require()
-                self._remove_leftovers(asides=True)
+                self._remove_leftovers(staged_too=True)
 
     def adopt(self, kind: ShardKind, keys: Sequence[str]) -> int:
-        """Make chunks that were laid aside part of the cache; return how many.
+        """Make staged chunks part of the cache; return how many.
 
-        They are taken in the order of their keys, up to the first that is not done: whoever made
-        them, the cache is that of a single process.
+        They are taken in the order of their keys, up to the first that is not done. So the cache is
+        that of a single process, whichever processes made the chunks.
         """
         self._lock.require()
         manifest, done = self.manifest, 0
-        with writing(self.directory / kind):
+        with explain_errors(self.directory / kind):
             for key in keys:
-                laid = laid_aside(self.directory, kind, key)
-                if laid is None:
+                staged = read_staged(self.directory, kind, key)
+                if staged is None:
                     break
-                manifest = self._take(manifest, kind, key, laid)
+                manifest = self._take(manifest, kind, key, staged)
                 done += 1
             if done:
                 sync_directory(self.directory / kind)
@@ -133,33 +133,33 @@ class CacheWriter:
                     record_path(self.directory, kind, key).unlink()
         return done
 
-    def _take(self, manifest: Manifest, kind: ShardKind, key: str, laid: Laid) -> Manifest:
+    def _take(self, manifest: Manifest, kind: ShardKind, key: str, staged: StagedShard) -> Manifest:
         if kind == "images":
-            manifest = replace(manifest, failures=_merged(manifest.failures, laid))
-        if laid.record is None:
+            manifest = replace(manifest, failures=_merge_failures(manifest.failures, staged))
+        if staged.record is None:
             return manifest
         index = len(manifest.shards(kind))
-        record = replace(laid.record, file=f"{kind}/{index:05d}.h5")
+        record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
         shard_path(self.directory, kind, key).replace(self.directory / record.file)
         return manifest.with_shard(kind, index, record)
 
     def replace_shard(self, index: int, shard: Shard) -> bool:
-        """Put a shard that was made again in its place; return whether its bytes are the same.
+        """Put a rebuilt shard in its place; return whether its bytes are the same.
 
         Other bytes get another file name: killed in between, the old shard is what it was.
 
         Raises:
-            CacheError: if it holds other rows, for the splits point at them.
+            CacheError: if it holds other rows, because the splits point at them.
         """
         old = self.manifest.shards(shard.kind)[index]
         if (shard.record.names, shard.record.prefixes) != (old.names, old.prefixes):
             raise CacheError(
-                f"{self.directory / old.file}: what was made again holds other rows than the "
-                f"shard that it should replace, so the data set has changed since. Extract into "
-                f"another --cache."
+                f"{self.directory / old.file}: the rebuilt shard holds other rows than the one "
+                f"that it should replace, so the data set has changed since. Extract into another "
+                f"--cache."
             )
         same = shard.record.xxh3 == old.xxh3
-        file = old.file if same else self._free(f"{shard.kind}/{index:05d}")
+        file = old.file if same else self._free_name(f"{shard.kind}/{index:05d}")
         self._write(file, shard.data)
         # Where its rows came from has not changed, whatever was named to find them again.
         record = replace(shard.record, file=file, origin=old.origin)
@@ -178,7 +178,7 @@ class CacheWriter:
     ) -> None:
         """Write a split, or replace it by another version of itself.
 
-        The old version stays until the manifest names the new one, under another file name.
+        The new version has another file name, and the old one stays until the manifest names it.
 
         Args:
             name: Of the split.
@@ -189,19 +189,20 @@ class CacheWriter:
             origin: Where the questions came from.
 
         Raises:
-            CacheError: if its name cannot be a file's, or the disk is full.
+            CacheError: if no file can have its name, or the disk is full.
         """
         require_split_name(name)
-        data = table.to_hdf5()
+        new = table.to_hdf5()
         stored = self.manifest.splits.get(name)
-        same = stored is not None and stored.xxh3 == digest(data)
-        file = stored.file if stored and same else self._free(f"splits/{name}")
-        self._write(file, data)
+        same = stored is not None and stored.xxh3 == digest(new.data)
+        file = stored.file if stored and same else self._free_name(f"splits/{name}")
+        self._write(file, new.data)
         record = SplitRecord(
             file=file,
             rows=len(table),
-            bytes=len(data),
-            xxh3=digest(data),
+            bytes=len(new.data),
+            xxh3=digest(new.data),
+            datasets=new.datasets,
             left_out=left_out,
             tokens=tokens,
             origin=dict(origin or {}),
@@ -210,17 +211,15 @@ class CacheWriter:
         manifest = replace(self.manifest, failures=(*others, *failures))
         self._commit(manifest.with_split(name, record))
 
-    def _free(self, stem: str) -> str:
+    def _free_name(self, stem: str) -> str:
         """Return a file name that the manifest does not use, for a new version of a file."""
         taken = {record.file for record in self.manifest.files}
-        file, version = f"{stem}.h5", 2
-        while file in taken:
-            file, version = f"{stem}~{version}.h5", version + 1
-        return file
+        versions = (f"{stem}~{number}.h5" for number in count(2))
+        return next(name for name in chain([f"{stem}.h5"], versions) if name not in taken)
 
     def _write(self, name: str, data: bytes) -> None:
         self._lock.require()
-        with writing(self.directory / name):
+        with explain_errors(self.directory / name):
             write_atomically(self.directory / name, data)
 
     def _commit(self, manifest: Manifest) -> None:
@@ -233,14 +232,14 @@ class CacheWriter:
             if data:
                 self._write(name, data)
             else:
-                with writing(path):
+                with explain_errors(path):
                     path.unlink()
         self.manifest = manifest
 
     def _require_new(self) -> None:
         """Refuse to make a cache where something is already: it may be somebody's, or a cache's."""
         for folder in FOLDERS:
-            with writing(self.directory / folder):
+            with explain_errors(self.directory / folder):
                 if (self.directory / folder).is_dir() and any((self.directory / folder).iterdir()):
                     raise CacheError(
                         f"{self.directory}: the folder {folder!r} is there and not empty, but "
@@ -248,33 +247,35 @@ class CacheWriter:
                         f"back; if not, give another --cache."
                     )
 
-    def _remove_leftovers(self, *, asides: bool = False) -> None:
-        """Remove what no manifest names: work of a killed writer, and old versions of splits.
+    def _remove_leftovers(self, *, staged_too: bool = False) -> None:
+        """Remove files that no manifest names: of a killed writer, and old versions of splits.
 
-        Chunks that were laid aside stay until an extraction has ended; the next one may use them.
-        A person may keep other things beside it, so only names that we give are touched.
+        Staged chunks stay until an extraction has ended, because the next one may use them. A
+        person may keep other things beside them, so only names that we give are touched.
         """
-        named = {record.file for record in self.manifest.files}
+        named = {record.file for record in self.manifest.files} | {NAME, COPY, FAILURES}
         versions = "|".join(re.escape(name) for name in self.manifest.splits)
-        shard = re.compile(rf"\d{{5,}}(~\d+)?\.h5{PARTIAL}")
+        shard = rf"\d{{5,}}(~\d+)?\.h5{PARTIAL}"
         patterns = {
-            "": re.compile(rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES}){PARTIAL}"),
+            "": rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES}){PARTIAL}",
             "images": shard,
             "questions": shard,
-            "splits": re.compile(rf"({versions})(~\d+)?\.h5{PARTIAL}"),
+            "splits": rf"({versions})(~\d+)?\.h5{PARTIAL}",
         }
         for folder, pattern in patterns.items():
-            with writing(self.directory / folder):
+            with explain_errors(self.directory / folder):
                 for path in (self.directory / folder).glob("*"):
-                    ours = pattern.fullmatch(path.name) or (asides and ASIDE.fullmatch(path.name))
-                    kept = f"{folder}/{path.name}" in named or path.name in (NAME, COPY, FAILURES)
+                    ours = re.fullmatch(pattern, path.name) or (
+                        staged_too and STAGED.fullmatch(path.name)
+                    )
+                    kept = str(path.relative_to(self.directory)) in named
                     if ours and not kept and (path.is_file() or path.is_symlink()):
                         path.unlink()
 
 
-def _merged(known: Sequence[Failure], laid: Laid) -> tuple[Failure, ...]:
+def _merge_failures(known: Sequence[Failure], staged: StagedShard) -> tuple[Failure, ...]:
     """Return all failures; one that fails again keeps its place, so that it changes no byte."""
-    stored = set(laid.names)
-    pictures = {f.id: f for f in (*known, *laid.failures) if not f.split}
+    stored = set(staged.names)
+    pictures = {f.id: f for f in (*known, *staged.failures) if not f.split}
     questions = [failure for failure in known if failure.split]
     return (*(f for key, f in pictures.items() if key not in stored), *questions)

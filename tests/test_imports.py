@@ -14,7 +14,7 @@ from tests.support.repository import ROOT
 HOMES = {
     "typer": {"cli"},
     "click": set(),
-    "h5py": {"cache.hdf5"},
+    "h5py": {"cache.format.hdf5"},
     "datasets": {"pipeline.sources.hub"},
     "transformers": {
         "pipeline.encoders.checkpoint",
@@ -188,7 +188,9 @@ def test_a_circle_and_a_wrong_room_are_found() -> None:
 
 
 def test_folders_and_modules_stay_small() -> None:
-    for folder in {path.parent for path in ROOT.glob("pipeline/**/*.py")}:
+    for folder in {
+        path.parent for top in ("cache", "pipeline") for path in ROOT.glob(f"{top}/**/*.py")
+    }:
         inside = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(inside) <= MOST_MODULES, folder
     long = {name: lines for name, s in modules().items() if (lines := s.count("\n")) > MOST_LINES}
@@ -276,7 +278,10 @@ def test_the_check_can_fail(name: str, source: str, fault: str) -> None:
         ("cli", "import typer\ndef f():\n    from frozen_vqa.pipeline.commands import x"),
         ("pipeline.new", "from frozen_vqa.cache import FeatureCache\nimport torch"),
         ("pipeline.sources.hub", "def f():\n    import datasets"),
-        ("cache.hdf5", "import h5py\nfrom frozen_vqa.cache.files import digest\nfrom . import x"),
+        (
+            "cache.format.hdf5",
+            "import h5py\nfrom frozen_vqa.cache.disk.files import x\nfrom . import x",
+        ),
     ],
 )
 def test_what_is_allowed_is_not_a_fault(name: str, source: str) -> None:

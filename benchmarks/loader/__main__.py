@@ -35,8 +35,8 @@ from benchmarks.loader.peers import PEERS, WRITE
 from benchmarks.loader.reading import digests_name
 from benchmarks.loader.summary import limits, steady, summary
 from frozen_vqa.cache import CacheSpec, FeatureCache
-from frozen_vqa.cache.files import row_digests
-from frozen_vqa.cache.spec import DTYPES, SCALE_DTYPE
+from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.spec import DTYPES, SCALE_DTYPE
 from frozen_vqa.pipeline.system.console import console, progress
 
 READING = "benchmarks.loader.reading"

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.harness import Json, aligned, median
 from benchmarks.loader.ours import Copy, row_by_row, taken
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.copiers import Copiers
+from frozen_vqa.cache.disk.copy_threads import CopyThreads
 from frozen_vqa.cache.memory import ResidentImages
 
 BATCH, TURN = 64, 512
@@ -47,11 +47,11 @@ def readers(cache: FeatureCache, folder: Path) -> dict[str, Read]:
     anonymous.tofile(folder / "rows.bin")
     flat = np.asarray(np.memmap(folder / "rows.bin", spec.image_dtype, "r").reshape(-1, *row))
 
-    copiers = Copiers()
+    threads = CopyThreads()
 
     def read(rows: np.ndarray) -> None:
         nbytes = len(rows) * flat[0].nbytes
-        copiers.each(partial(read_rows, flat), rows.tolist(), worth=nbytes)
+        threads.each(partial(read_rows, flat), rows.tolist(), nbytes=nbytes)
 
     def copy(how: Copy, source: np.ndarray, rows: np.ndarray) -> None:
         how(source, rows, out[: len(rows)])

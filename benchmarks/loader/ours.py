@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.harness import aligned
 from benchmarks.loader.contenders import BATCH, ROW_SHAPE, Line, Read, whole
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.format.spec import DTYPES, SCALE_DTYPE
 from frozen_vqa.cache.memory import ResidentImages
-from frozen_vqa.cache.spec import DTYPES, SCALE_DTYPE
 
 Copy = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 

@@ -20,7 +20,7 @@ from benchmarks.harness import cpu_seconds, peak_rss
 from benchmarks.loader.contenders import BATCH, Line, Read
 from benchmarks.loader.ours import CEILINGS, OURS
 from benchmarks.loader.peers import PEERS
-from frozen_vqa.cache.files import row_digests
+from frozen_vqa.cache.format.digests import row_digests
 
 LINES: dict[str, Line] = {line.key: line for line in (*OURS, *CEILINGS, *PEERS)}
 CHECKED = 2

@@ -8,8 +8,8 @@ import numpy as np
 from benchmarks.generated import POOL_PATCHES, add, features, image_shards, write_cache
 from benchmarks.step.data import GRID, VISION_DIM
 from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache, SplitTable
-from frozen_vqa.cache.opening import read_prefixes
-from frozen_vqa.cache.shards import NewQuestions, question_shard
+from frozen_vqa.cache.disk.integrity import read_prefixes
+from frozen_vqa.cache.format.shards import NewQuestions, question_shard
 
 TEXT_DIM = 128
 QUESTIONS_PER_PICTURE, DISTINCT, ANSWERS = 10, 46, 13

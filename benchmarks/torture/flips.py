@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.torture.disturbed import Extraction, ended, fork, undisturbed
 from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
-from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.format.hdf5 import read_extents
 from frozen_vqa.cache.verify import check_copies, check_file
 from frozen_vqa.pipeline.system.console import console, progress
 
@@ -66,14 +66,12 @@ def choose_flips(
     count: int, cache: Path, whole: dict[str, bytes], rng: random.Random
 ) -> list[Flip]:
     """Choose bits in every file: half anywhere, half in what is not a row of features."""
-    outside: dict[str, np.ndarray] = {}
-    for file, data in whole.items():
-        mark = np.ones(len(data), dtype=bool)
-        if file.endswith(".h5"):
-            for name, extent in Hdf5File(cache / file, memoryview(data)).layout.items():
-                if name in ("patch_embeddings", "cls", "hidden_states"):
-                    mark[extent.offset : extent.offset + extent.nbytes] = False
-        outside[file] = np.flatnonzero(mark)
+    marks = {file: np.ones(len(data), dtype=bool) for file, data in whole.items()}
+    for record in load_manifest(cache).files:
+        for name, extent in read_extents(record.datasets, record.bytes, record.file).items():
+            if name in ("patch_embeddings", "cls", "hidden_states"):
+                marks[record.file][extent.offset : extent.offset + extent.nbytes] = False
+    outside = {file: np.flatnonzero(mark) for file, mark in marks.items()}
     files = sorted(whole)
     chosen = []
     for number in range(count):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from frozen_vqa.cache.files import read_file, write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheSpec
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.memory import aligned_empty
-from frozen_vqa.cache.spec import SCALE_DTYPE
 
 
 @dataclass

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.errors import PipelineError
 
 TILE, TEXT, MARGIN = 224, 96, 16

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.commands.tables import format_interval, format_probability, format_spread
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.compare import Difference

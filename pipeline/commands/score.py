@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.official_files import score_files

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.files import write_atomically
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader

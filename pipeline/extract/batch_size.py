@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import Manifest
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.aside import chunk_key
-from frozen_vqa.cache.opening import read_names, read_prefixes
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.disk.integrity import read_names, read_prefixes
+from frozen_vqa.cache.disk.staging import chunk_key
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from frozen_vqa.cache import CacheMismatchError, Failure, Manifest
-from frozen_vqa.cache.opening import open_shard
-from frozen_vqa.cache.shards import THUMBNAIL
+from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.format.shards import THUMBNAIL
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError

@@ -29,10 +29,10 @@ from frozen_vqa.cache import (
     SplitTable,
     load_manifest,
 )
-from frozen_vqa.cache.manifest import ShardKind
-from frozen_vqa.cache.opening import read_names
-from frozen_vqa.cache.shards import NewQuestions, question_shard
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.disk.integrity import read_names
+from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.shards import NewQuestions, question_shard
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder

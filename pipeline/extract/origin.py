@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.format.spec import Json
 
 LOCAL = ("vqav2", "jsonl")
 

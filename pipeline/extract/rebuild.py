@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, load_manifest
+from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.errors import quoted
-from frozen_vqa.cache.manifest import ShardKind, ShardRecord
-from frozen_vqa.cache.opening import open_shard, read_prefixes, read_table
-from frozen_vqa.cache.shards import NAMES, Shard, image_shard, names_digest, question_shard
+from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import (
     BatchSize,

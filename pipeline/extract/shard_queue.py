@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure
-from frozen_vqa.cache.aside import laid_aside, lay_aside
-from frozen_vqa.cache.manifest import ShardKind
-from frozen_vqa.cache.shards import Shard
+from frozen_vqa.cache.disk.staging import read_staged, stage_shard
+from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id
@@ -82,7 +82,7 @@ class ShardQueue:
         When the block ends without an error, all of them are stored.
         """
         mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
-        left = {key: chunk for key, chunk in mine if not laid_aside(self._cache, kind, key)}
+        left = {key: chunk for key, chunk in mine if not read_staged(self._cache, kind, key)}
         self._adopt(kind)
         if not left:
             yield left, self.timers[kind]
@@ -132,7 +132,7 @@ class ShardQueue:
         self, kind: ShardKind, key: str, shard: Future[Shard | None], failures: Sequence[Failure]
     ) -> None:
         with self.timers[kind].measure("writing"):
-            lay_aside(self._cache, key, shard.result(), kind=kind, failures=failures)
+            stage_shard(self._cache, key, shard.result(), kind=kind, failures=failures)
             self._adopt(kind)
 
     def adopt_rest(self) -> None:

@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from frozen_vqa.cache.files import read_file
-from frozen_vqa.cache.manifest import ShardKind
+from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.format.manifest import ShardKind
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance

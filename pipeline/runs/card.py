@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors

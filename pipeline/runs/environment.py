@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from frozen_vqa import __version__
-from frozen_vqa.cache.files import write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 
 ENVIRONMENT = "environment.json"

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
-from frozen_vqa.cache.files import digest, make_directory, write_atomically
-from frozen_vqa.cache.spec import DTYPES
+from frozen_vqa.cache.disk.files import make_directory, write_atomically
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError

@@ -20,7 +20,8 @@ import xxhash
 from safetensors import SafetensorError
 from torch import Tensor
 
-from frozen_vqa.cache.files import TEMPORARY, digest, sync_directory, write_atomically
+from frozen_vqa.cache.disk.files import TEMPORARY, sync_directory, write_atomically
+from frozen_vqa.cache.format.digests import digest
 
 SUFFIX = ".safetensors"
 

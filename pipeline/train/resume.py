@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from frozen_vqa.cache import CacheMismatchError, FeatureCache, SplitTable
-from frozen_vqa.cache.files import digest
-from frozen_vqa.cache.manifest import ShardRecord
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError

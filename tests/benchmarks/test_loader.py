@@ -11,8 +11,8 @@ from benchmarks.harness import rounds
 from benchmarks.loader import __main__ as loader
 from benchmarks.loader.summary import limits
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.files import row_digests
-from frozen_vqa.cache.opening import read_prefixes
+from frozen_vqa.cache.disk.integrity import read_prefixes
+from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.verify import verify
 from frozen_vqa.pipeline.answers.vocabulary import build_vocabulary
 from frozen_vqa.pipeline.sources.shapes import ShapesSource

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, FeatureCache
-from frozen_vqa.cache.files import row_digests
-from frozen_vqa.cache.manifest import Manifest, load_manifest
-from frozen_vqa.cache.opening import open_shard
-from frozen_vqa.cache.quantise import dequantise
+from frozen_vqa.cache.disk.integrity import load_manifest, open_shard
+from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.quantise import dequantise
 from frozen_vqa.cache.verify import Damage, check_file
 from tests.support.caches import (
     PATCHES,
@@ -154,7 +154,7 @@ def test_integers_come_back_with_their_scales(int8: Made) -> None:
     ("dataset", "told", "rows"),
     [
         ("patch_embeddings", "row 1 differs from its digest", [1]),
-        ("patch_scales", "what it says of its rows is not what was written", []),
+        ("patch_scales", "its bytes outside of the features are not those that were written", []),
         ("cls", None, [1]),
     ],
 )
@@ -184,7 +184,10 @@ def test_a_disk_that_cannot_be_read_is_told(
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     manifest = load_manifest(directory)
-    for name in ("frozen_vqa.cache.files.open_regular", "frozen_vqa.cache.verify.open_regular"):
+    for name in (
+        "frozen_vqa.cache.disk.files.open_regular",
+        "frozen_vqa.cache.verify.open_regular",
+    ):
         monkeypatch.setattr(name, fail)
 
     record = manifest.files[0]

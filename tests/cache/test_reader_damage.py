@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheWriter, FeatureCache
-from frozen_vqa.cache.files import digest, row_digests
-from frozen_vqa.cache.hdf5 import Hdf5File, column_datasets, hdf5_bytes, text_datasets
-from frozen_vqa.cache.manifest import Manifest, ShardRecord, load_manifest
-from frozen_vqa.cache.shards import FEATURES, NewQuestions
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.format.digests import digest, row_digests
+from frozen_vqa.cache.format.hdf5 import (
+    Extent,
+    Hdf5Bytes,
+    Hdf5File,
+    build_hdf5,
+    column_datasets,
+    text_datasets,
+)
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.shards import FEATURES, NewQuestions
 from frozen_vqa.cache.verify import check_file
 from tests.support.caches import add_images, add_questions, make_spec, new_images
 from tests.support.several_shards import PICTURES, ROWS, SHARDS, STATES, flip_row, read, save, write
@@ -109,21 +117,23 @@ def test_a_flipped_bit_outside_the_pictures_is_found(file: str, mine: Path) -> N
 
 def put(directory: Path, name: str, datasets: dict[str, np.ndarray]) -> None:
     """Replace a file of the cache by another with a digest that goes with it."""
-    replace_file(directory, name, hdf5_bytes(datasets))
+    replace_file(directory, name, build_hdf5(datasets))
 
 
-def replace_file(directory: Path, name: str, data: bytes) -> None:
-    """Put other bytes in the place of a file, and all digests that go with them."""
+def replace_file(directory: Path, name: str, new: Hdf5Bytes) -> None:
+    """Put other bytes in the place of a file, and all that the manifest has to say of them."""
+    data = new.data
     (directory / name).write_bytes(data)
     manifest = load_manifest(directory)
 
     def renewed(record: Any) -> Any:
         if record.file != name:
             return record
-        changes = {"bytes": len(data), "xxh3": digest(data)}
+        changes: dict[str, Any] = {"bytes": len(data), "xxh3": digest(data)}
+        changes["datasets"] = new.datasets
         if isinstance(record, ShardRecord):
             kind = name.split("/")[0]
-            file = Hdf5File(directory / name, data)
+            file = Hdf5File(directory / name, data, new.datasets)
             changes["structure"] = file.structure_digest(FEATURES[kind])
         return replace(record, **changes)
 
@@ -239,7 +249,9 @@ def test_we_read_a_shard_that_plain_h5py_wrote(mine: Path) -> None:
         file["notes"] = np.arange(3, dtype=np.int8)
         file["patch_embeddings"] = new
         file["patch_embeddings_xxh3"] = row_digests(new)
-    replace_file(mine, "images/00000.h5", path.read_bytes())
+    with h5py.File(path) as file:
+        datasets = {n: str(Extent(d.id.get_offset(), d.shape, d.dtype)) for n, d in file.items()}
+    replace_file(mine, "images/00000.h5", Hdf5Bytes(path.read_bytes(), datasets))
 
     cache = FeatureCache(mine)
     np.testing.assert_array_equal(read(cache, [2, 3, 0]), np.stack([new[2], PICTURES[3], new[0]]))
@@ -256,7 +268,7 @@ def test_a_shard_without_one_of_its_datasets_is_damage(mine: Path) -> None:
     damage = check_file(mine, manifest, manifest.images[0])
 
     assert damage is not None
-    assert damage.reason == "what it says of its rows is not what was written"
+    assert damage.reason == "its bytes outside of the features are not those that were written"
 
 
 def test_room_for_hidden_states_is_asked_for_only_if_the_files_could_hold_them(mine: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from frozen_vqa.cache import CacheWriter
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.format.shards import NewQuestions
 from frozen_vqa.cache.verify import Damage, check_file, verify
 from tests.support.caches import add_questions, make_spec
 from tests.support.several_shards import STATES, flip_row, write

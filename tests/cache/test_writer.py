@@ -9,9 +9,8 @@ import pytest
 import xxhash
 
 from frozen_vqa.cache import CacheWriter, Failure, FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.opening import read_prefixes
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.disk.integrity import load_manifest, read_prefixes
+from frozen_vqa.cache.format.shards import NewQuestions
 from tests.support.caches import VISION_DIM, add_images, add_questions, make_spec, new_images
 from tests.support.writing import (
     CLS,

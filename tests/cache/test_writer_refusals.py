@@ -20,10 +20,9 @@ from frozen_vqa.cache import (
     CacheWriter,
     FeatureCache,
 )
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.opening import read_prefixes
-from frozen_vqa.cache.quantise import dequantise, quantise
-from frozen_vqa.cache.shards import image_shard
+from frozen_vqa.cache.disk.integrity import load_manifest, read_prefixes
+from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.shards import image_shard
 from frozen_vqa.cache.verify import check_file
 from tests.support.caches import (
     PATCHES,
@@ -40,7 +39,7 @@ from tests.support.writing import CLS, EMPTY, IDS, PICTURES, SECOND, SPLIT, name
 def test_a_split_whose_name_is_no_file_name_is_refused(name: str, tmp_path: Path) -> None:
     with (
         CacheWriter(tmp_path / "cache", make_spec()) as writer,
-        pytest.raises(CacheError, match=f"split {name!r}: its name must do for a file"),
+        pytest.raises(CacheError, match=f"split {name!r}: a file cannot have this name"),
     ):
         writer.set_split(name, SPLIT, left_out=0)
     assert {Path(name).name for name in tree(tmp_path)} == EMPTY
@@ -125,8 +124,8 @@ def test_the_largest_number_of_integers_is_that_with_its_scale() -> None:
 @pytest.mark.parametrize(
     ("dtype", "scales", "message"),
     [
-        ("int8", None, "scales belong to"),
-        ("float16", np.ones(PICTURES.shape[:2], np.float16), "scales belong to"),
+        ("int8", None, "need scales in an int8"),
+        ("float16", np.ones(PICTURES.shape[:2], np.float16), "need scales in an int8"),
         ("int8", np.ones(PICTURES.shape[:2], np.float32), r"float32 \(5, 6\), this cache needs"),
         ("int8", np.ones((5, 1), np.float16), r"\(5, 1\), this cache needs float16 \(5, 6\)"),
     ],
@@ -167,13 +166,13 @@ def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "odd" / ".lock").mkdir(parents=True)
 
     for place, reason in (("file", "File exists"), ("file/x", "File exists"), ("odd", "Is a dir")):
-        with pytest.raises(CacheError, match=rf"{place}: a cache cannot be .*\({reason}.*another"):
+        with pytest.raises(CacheError, match=rf"{place}: cannot be written \({reason}.*another"):
             CacheWriter(tmp_path / place, make_spec()).__enter__()
 
 
 def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
     write(tmp_path)
-    ours = ["cache.json", "images/00002.h5", "images/aside-0123456789abcdef.shard.89abcdef",
+    ours = ["cache.json", "images/00002.h5", "images/staged-0123456789abcdef.shard.89abcdef",
             "questions/00001.h5", "splits/val.h5"]  # fmt: skip
     others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
     (tmp_path / "downloads").mkdir()
@@ -190,15 +189,15 @@ def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> No
     write(tmp_path)
     before = tree(tmp_path)
     dead = ["images/00002.h5", "images/00001~2.h5", "splits/val~2.h5"]
-    aside = ["images/aside-0123456789abcdef.shard", "questions/aside-0123456789abcdef.shard"]
+    staged = ["images/staged-0123456789abcdef.shard", "questions/staged-0123456789abcdef.shard"]
     others = ["images/mine.h5", "images/0001.json", "images/7.h5", "splits/mine.h5", "notes.json",
               "00009.h5", "downloads/00000.h5"]  # fmt: skip
     (tmp_path / "images" / "00009.h5").mkdir()
     (tmp_path / "downloads").mkdir()
-    for name in [*dead, *aside, *others]:
+    for name in [*dead, *staged, *others]:
         (tmp_path / name).write_bytes(b"what it was")
-    with CacheWriter(tmp_path, make_spec()):  # what lies aside may be of use to it
-        assert set(tree(tmp_path)) == {*before, *others, *aside}
+    with CacheWriter(tmp_path, make_spec()):  # staged chunks may be of use to it
+        assert set(tree(tmp_path)) == {*before, *others, *staged}
     assert set(tree(tmp_path)) == set(before) | set(others)
 
 
@@ -210,7 +209,7 @@ def test_a_shard_is_replaced_by_no_other_rows(tmp_path: Path) -> None:
     fewer = image_shard(make_spec(), new_images(IDS[:2], PICTURES[:2], CLS[:2]))
     with CacheWriter(tmp_path, make_spec()) as writer:
         for other in (renamed, fewer):
-            with pytest.raises(CacheError, match=r"00000.h5: what was made again holds other rows"):
+            with pytest.raises(CacheError, match=r"00000.h5: the rebuilt shard holds other rows"):
                 writer.replace_shard(0, other)
         assert tree(tmp_path) == before
         assert not writer.replace_shard(0, shard)
@@ -298,6 +297,8 @@ def test_what_is_stored_is_not_extended_from_flipped_bits(
 
     with (
         CacheWriter(tmp_path, make_spec()) as writer,
-        pytest.raises(CacheDamagedError, match=f"{file}: what it says of its rows is not what"),
+        pytest.raises(
+            CacheDamagedError, match=f"{file}: its bytes outside of the features are not"
+        ),
     ):
         (names(tmp_path, "images"), read_prefixes(tmp_path, writer.manifest))

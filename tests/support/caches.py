@@ -6,12 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, Failure, SplitTable
-from frozen_vqa.cache.aside import lay_aside
-from frozen_vqa.cache.quantise import dequantise, quantise
-from frozen_vqa.cache.shards import THUMBNAIL, NewImages, NewQuestions, image_shard, question_shard
+from frozen_vqa.cache.disk.staging import stage_shard
+from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.shards import (
+    THUMBNAIL,
+    NewImages,
+    NewQuestions,
+    image_shard,
+    question_shard,
+)
 
 GRID, VISION_DIM, TEXT_DIM = (2, 3), 5, 7
 KEYS = itertools.count()
@@ -43,6 +50,13 @@ class Made:
     splits: Mapping[str, Sequence[Row]]
 
 
+def extent_of(path: Path, dataset: str) -> tuple[int, int]:
+    """Return the first byte of a dataset and its bytes in each row, as h5py sees them."""
+    with h5py.File(path) as file:
+        found = file[dataset]
+        return found.id.get_offset(), found.id.get_storage_size() // len(found)
+
+
 def make_spec(**changes: object) -> CacheSpec:
     settings: dict = {
         "vision": {"model": "made-up-vision", "image size": 28},
@@ -71,14 +85,14 @@ def add_images(
     spec = writer.manifest.spec
     shard = image_shard(spec, new, origin=origin) if new.image_ids else None
     key = f"{next(KEYS):016x}"
-    lay_aside(writer.directory, key, shard, kind="images", failures=failures)
+    stage_shard(writer.directory, key, shard, kind="images", failures=failures)
     assert writer.adopt("images", [key]) == 1
 
 
 def add_questions(writer: CacheWriter, new: NewQuestions) -> None:
     """Add one shard of distinct questions."""
     key = f"{next(KEYS):016x}"
-    lay_aside(writer.directory, key, question_shard(writer.manifest.spec, new), kind="questions")
+    stage_shard(writer.directory, key, question_shard(writer.manifest.spec, new), kind="questions")
     assert writer.adopt("questions", [key]) == 1
 
 

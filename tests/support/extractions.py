@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.verify import check_file
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.extract.extract import Report, extract

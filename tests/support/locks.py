@@ -1,41 +1,41 @@
 """Writers in other processes, file systems without flock, and leases that somebody left."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from frozen_vqa.cache import lock
+from frozen_vqa.cache.disk.lock import LockedFolder, WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError
-from frozen_vqa.cache.lock import sole_writer
 from tests.support.repository import ROOT
 
 LEASE = ".lock.lease-{:06d}"
 OTHERS = {"host": "elsewhere", "boot": "b", "pid": 7, "started": "1", "since": "yesterday"}
 
 CHILD = """
-import errno, sys
+import errno, fcntl, sys
 from pathlib import Path
-from frozen_vqa.cache import lock
+from frozen_vqa.cache.disk import lock
 from frozen_vqa.cache.errors import CacheBusyError
 
 def no_flock(*_):
     raise OSError(errno.ENOLCK, "No locks available")
 
 if sys.argv[2] == "lease":
-    lock.fcntl.flock = no_flock
+    fcntl.flock = no_flock
 lock.LEASE_RENEW = 0.05
 sys.stdin.readline()
 try:
-    with lock.sole_writer(Path(sys.argv[1])) as held:
+    with lock.sole_writer(lock.LockedFolder(Path(sys.argv[1]))) as held:
         print("held", flush=True)
         for line in sys.stdin:
             try:
@@ -102,7 +102,7 @@ def failing_flock(number: int) -> Callable[..., None]:
 
 @pytest.fixture
 def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock.fcntl, "flock", failing_flock(errno.ENOLCK))
+    monkeypatch.setattr(fcntl, "flock", failing_flock(errno.ENOLCK))
 
 
 @pytest.fixture(params=["flock", "lease"])
@@ -112,9 +112,14 @@ def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def holding(directory: Path) -> AbstractContextManager[WriterLock]:
+    """Hold the lock of a cache."""
+    return sole_writer(LockedFolder(directory))
+
+
 def refused(directory: Path) -> str:
     """Return why a writer is refused."""
-    with pytest.raises(CacheBusyError) as caught, sole_writer(directory):
+    with pytest.raises(CacheBusyError) as caught, holding(directory):
         pass
     return str(caught.value)
 

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 
 from frozen_vqa.cache import CacheWriter, FeatureCache, SplitTable
-from frozen_vqa.cache.manifest import Manifest
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.shards import NewQuestions
 from tests.support.caches import (
     PATCHES,
     TEXT_DIM,

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import CacheWriter, SplitTable
-from frozen_vqa.cache.manifest import ShardKind, load_manifest
-from frozen_vqa.cache.opening import read_names
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.disk.integrity import load_manifest, read_names
+from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.shards import NewQuestions
 from tests.support.caches import (
     PATCHES,
     TEXT_DIM,

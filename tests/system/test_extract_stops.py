@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
+from frozen_vqa.cache.format.manifest import load_manifest
 from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from tests.support.extractions import (
@@ -209,7 +209,7 @@ def test_a_stop_does_not_hide_that_a_shard_could_not_be_stored(
             raise KeyboardInterrupt
 
     images = Images(before)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", full)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", full)
     with pytest.raises(CacheError, match="the disk is full"):
         run(tmp_path, images=images)
     assert not {"decode", "shards"} & threads()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.cache import FeatureCache, load_manifest
-from frozen_vqa.cache.manifest import NAME
+from frozen_vqa.cache.format.manifest import NAME
 from frozen_vqa.cache.verify import check_file
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan

@@ -153,7 +153,7 @@ def test_a_cache_made_otherwise_is_refused_with_both_values(
     assert found.out == ""
     (line,) = [line for line in found.err.splitlines() if line.startswith("error:")]
     assert found.err.endswith(f"{line}\n")
-    assert f"{place / 'cache'}: this cache was made otherwise: " in line
+    assert f"{place / 'cache'}: this cache was made with other settings: " in line
     assert said.replace("OTHER", other) in line
     assert files(place / "cache") == before
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
-from frozen_vqa.cache.hdf5 import Hdf5File
 from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, plan_batches
@@ -23,7 +22,7 @@ from frozen_vqa.pipeline.batches.reader import (
     FeatureBatch,
 )
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
-from tests.support.caches import PATCHES, VISION_DIM, Made, Row, make_cache
+from tests.support.caches import PATCHES, VISION_DIM, Made, Row, extent_of, make_cache
 
 ANSWERS = [("red",) * 6 + ("blue",) * 3 + ("teal",), ("blue",) * 10, ("teal", "red") * 5, ()]
 VOCABULARY = Vocabulary(("red", "blue"))
@@ -189,7 +188,7 @@ def damage(made: Made, image: int) -> None:
     """Flip one bit of a picture's features; the file keeps its size."""
     shard, row = divmod(image, (len(made.patch_embeddings) + 1) // 2)
     path = made.directory / f"images/{shard:05d}.h5"
-    place = Hdf5File(path, path.read_bytes()).layout["patch_embeddings"].offset
+    place, _ = extent_of(path, "patch_embeddings")
     place += row * PATCHES * VISION_DIM * 2 + 11
     data = bytearray(path.read_bytes())
     data[place] ^= 1

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
-from frozen_vqa.cache.hdf5 import Hdf5File
 from frozen_vqa.cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
 from frozen_vqa.pipeline.batches.residency import (
     GPU_SHARE,
@@ -18,7 +17,12 @@ from frozen_vqa.pipeline.batches.residency import (
     choose_location,
 )
 from frozen_vqa.pipeline.errors import ConfigError
-from tests.support.caches import Made, Row, make_cache
+from tests.support.caches import (
+    Made,
+    Row,
+    extent_of,
+    make_cache,
+)
 
 GB = 10**9
 
@@ -104,7 +108,7 @@ def test_damage_is_found_when_rows_become_resident(tmp_path: Path) -> None:
     made = make_cache(tmp_path, {"train": [Row(image, 0) for image in range(7)]})
     path = made.directory / "images/00001.h5"
     data = bytearray(path.read_bytes())
-    data[Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset + 3] ^= 4
+    data[extent_of(path, "patch_embeddings")[0] + 3] ^= 4
     path.write_bytes(data)
     cache = FeatureCache(made.directory)
     with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 0 differs from its digest"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 import frozen_vqa.pipeline.commands.ask
 from frozen_vqa.cache import FeatureCache, SplitTable
-from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource

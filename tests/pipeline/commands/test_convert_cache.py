@@ -21,14 +21,18 @@ from frozen_vqa.cache import (
     CacheWriter,
     FeatureCache,
 )
-from frozen_vqa.cache.hdf5 import Hdf5File
-from frozen_vqa.cache.quantise import dequantise
-from frozen_vqa.cache.spec import Json
+from frozen_vqa.cache.format.quantise import dequantise
+from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.commands.convert_cache import convert_command
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from tests.support.caches import Row, make_cache, make_spec
+from tests.support.caches import (
+    Row,
+    extent_of,
+    make_cache,
+    make_spec,
+)
 from tests.support.command import run_command
 from tests.support.frozen import BAD, Images, Source, Text, files, picture
 from tests.support.repository import ROOT
@@ -205,7 +209,7 @@ def test_what_a_stopped_conversion_of_another_cache_left_is_not_taken(
         patch.setattr(CacheWriter, "adopt", stopped)
         with pytest.raises(KeyboardInterrupt):
             convert_command(other, cache=tmp_path / "new", dtype="int8")
-    assert list((tmp_path / "new" / "images").glob("aside-*.shard"))
+    assert list((tmp_path / "new" / "images").glob("staged-*.shard"))
     convert_command(wide.source, cache=tmp_path / "new", dtype="int8")
     assert files(tmp_path / "new") == wide.int8
 
@@ -262,8 +266,8 @@ def test_a_damaged_row_is_not_converted(
 ) -> None:
     source = shutil.copytree(wide.source, tmp_path / "source")
     data = bytearray((source / file).read_bytes())
-    extent = Hdf5File(source / file, bytes(data)).layout[dataset]
-    data[extent.offset + extent.nbytes // extent.shape[0]] ^= 1  # in row 1
+    offset, row_bytes = extent_of(source / file, dataset)
+    data[offset + row_bytes] ^= 1  # in row 1
     (source / file).write_bytes(data)
 
     with pytest.raises(CacheDamagedError, match=rf"{file}: row 1 differs.*verify-cache"):

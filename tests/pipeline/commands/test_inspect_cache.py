@@ -11,7 +11,7 @@ import pytest
 
 import frozen_vqa.pipeline.commands.inspect_cache
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, SplitTable, load_manifest
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.format.shards import NewQuestions
 from frozen_vqa.cache.verify import verify
 from frozen_vqa.pipeline.commands.inspect_cache import inspect_command, verify_command
 from tests.support.caches import (

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.format.manifest import load_manifest
+from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder

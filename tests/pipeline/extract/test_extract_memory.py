@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache.aside import lay_aside
-from frozen_vqa.cache.manifest import load_manifest
-from frozen_vqa.cache.shards import Shard, image_shard, question_shard
+from frozen_vqa.cache.disk.staging import stage_shard
+from frozen_vqa.cache.format.manifest import load_manifest
+from frozen_vqa.cache.format.shards import Shard, image_shard, question_shard
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
 from frozen_vqa.pipeline.extract.extract import extract
@@ -69,12 +69,12 @@ def test_a_shard_is_stored_while_the_next_is_encoded_and_no_other(
 
     def lay(*words: Any, **more: Any) -> None:
         assert next_begun.wait(60), "the encoder waits for the disk"
-        lay_aside(*words, **more)
+        stage_shard(*words, **more)
         if more["kind"] == "images":
             ahead.append(len(images.batches))
 
     images = Images(before)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", lay)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", lay)
     run(tmp_path / "cache", images=images)
 
     assert files(tmp_path / "cache") == files(tmp_path / "whole")
@@ -115,7 +115,7 @@ def test_features_are_forgotten_once_their_shard_is_built(
             time.sleep(0.01)
         kept.append(features[-1]() is not None)
         encoding_may_go_on.set()
-        lay_aside(*words, **more)
+        stage_shard(*words, **more)
 
     def spy(module: str, make: Callable[..., Shard]) -> None:
         def build(spec: Any, new: Any, **more: Any) -> Shard:
@@ -127,7 +127,7 @@ def test_features_are_forgotten_once_their_shard_is_built(
 
     spy("feature_encoder", image_shard)
     spy("extract", question_shard)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.lay_aside", lay)
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", lay)
     run(tmp_path, images=Images(before), text=Text(before))
 
     assert len(kept) > 4

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.quantise import quantise
+from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader

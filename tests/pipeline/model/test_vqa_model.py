@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from frozen_vqa.cache.quantise import dequantise, quantise
+from frozen_vqa.cache.format.quantise import dequantise, quantise
 from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text

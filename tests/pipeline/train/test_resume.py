@@ -14,7 +14,7 @@ import torch
 
 import frozen_vqa.pipeline.train.loop
 from frozen_vqa.cache import CacheWriter, FeatureCache
-from frozen_vqa.cache.shards import NewQuestions
+from frozen_vqa.cache.format.shards import NewQuestions
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs import sealed
 from frozen_vqa.pipeline.runs.run import load_run

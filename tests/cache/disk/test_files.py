@@ -16,12 +16,8 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frozen_vqa.cache.files import (
-    digest,
-    row_digest,
-    row_digests,
-    write_atomically,
-)
+from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.format.digests import digest, row_digest, row_digests
 from tests.support.repository import ROOT
 
 OLD, NEW = b"old " * 5, b"new " * 7
@@ -155,7 +151,7 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(
     path.write_bytes(OLD)
     (tmp_path / "holiday.partial").write_bytes(b"of somebody else")
     code = (
-        "import os, signal; from pathlib import Path; from frozen_vqa.cache import files\n"
+        "import os, signal; from pathlib import Path; from frozen_vqa.cache.disk import files\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"{kill}\n"
         f"files.write_atomically(Path({str(path)!r}), {NEW!r})"

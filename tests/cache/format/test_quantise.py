@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from frozen_vqa.cache.quantise import dequantise, quantise
+from frozen_vqa.cache.format.quantise import dequantise, quantise
 
 BEYOND = float(np.float32(127) * 65504)
 """The largest number that has a scale."""

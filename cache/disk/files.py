@@ -1,7 +1,7 @@
-"""Files that are whole or absent: atomic writes, careful reads, and digests.
+"""Files that are whole or absent: atomic writes and careful reads.
 
-HDF5 never writes to the disk itself. On a full disk it crashes the process or leaves rows of
-zeros, and it never syncs; so a file's bytes are made in memory and written here.
+HDF5 never writes to the disk itself: on a full disk it crashes the process or leaves rows of
+zeros, and it never syncs. So a file's bytes are made in memory and written here.
 """
 
 import errno
@@ -12,16 +12,13 @@ import resource
 import stat
 from pathlib import Path
 
-import numpy as np
-import xxhash
+from frozen_vqa.cache.format.digests import Buffer
 
 TEMPORARY = ".partial"
-"""Suffix of a file that is being written; one left by a dead process is never read."""
+"""Suffix of a file that is being written; nobody reads one that a dead process left."""
 
 WRITE_BYTES = 64 << 20
 """Bytes handed to the kernel at once, so that Ctrl-C need not wait for a whole shard."""
-
-Buffer = bytes | memoryview
 
 
 def write_atomically(path: Path, data: Buffer, *, shared: bool = False) -> None:
@@ -77,7 +74,7 @@ def sync_directory(path: Path) -> None:
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open a file for reading if it is one: opening a named pipe would wait for ever.
+    """Open a regular file for reading; opening a named pipe would wait for ever.
 
     Raises:
         OSError: as `open` does, or if it is a device, a pipe or a folder.
@@ -101,18 +98,29 @@ def read_file(path: Path, *, most: int | None = None) -> bytes:
         return file.readall()
 
 
+def same_bytes(path: Path, data: bytes) -> bool:
+    """Return whether a file holds `data`; no file holds nothing."""
+    try:
+        return read_file(path) == data
+    except FileNotFoundError:
+        return not data
+    except OSError:
+        return False
+
+
 def map_file(path: Path) -> memoryview:
     """Return a regular file's bytes as a read-only map, which costs no memory until it is read.
 
-    A map keeps a file descriptor, and a cache of a thousand shards has more of them than many
-    systems grant at first; then the limit is raised as far as it may be.
+    A map keeps a file descriptor, and many systems grant too few at first for a thousand shards.
+    Then the limit is raised as far as it may be.
     """
     try:
         return _map(path)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
-    _raise_file_limit()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return _map(path)
 
 
@@ -121,23 +129,3 @@ def _map(path: Path) -> memoryview:
         if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
             return memoryview(b"")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def digest(data: Buffer) -> str:
-    """Return the 128-bit xxh3 digest of a file's bytes, in hexadecimal."""
-    return xxhash.xxh3_128_hexdigest(data)
-
-
-def row_digest(row: np.ndarray) -> int:
-    """Return the 64-bit xxh3 digest of one C-contiguous row."""
-    return xxhash.xxh3_64_intdigest(row.reshape(-1).view(np.uint8).data)
-
-
-def row_digests(rows: np.ndarray) -> np.ndarray:
-    """Return the 64-bit xxh3 digest of each row: (rows, ...) -> (rows,) uint64."""
-    return np.array([row_digest(row) for row in np.ascontiguousarray(rows)], dtype=np.uint64)

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
-from frozen_vqa.cache.hdf5 import Hdf5File
-from frozen_vqa.cache.rows import FileRows
-from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache, make_spec
+from frozen_vqa.cache.format.hdf5 import Extent
+from frozen_vqa.cache.reader import FileRows
+from tests.support.caches import (
+    PATCHES,
+    VISION_DIM,
+    Row,
+    extent_of,
+    make_cache,
+    make_spec,
+)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -35,7 +42,7 @@ def test_where_nothing_can_be_mapped_rows_are_read(
         calls.append(path)
         raise OSError(errno.ENODEV, "No such device")
 
-    monkeypatch.setattr("frozen_vqa.cache.opening.map_file", no_maps)
+    monkeypatch.setattr("frozen_vqa.cache.disk.integrity.map_file", no_maps)
     cache = FeatureCache(directory)
     assert read(cache) == read(cache) == expected
     assert len(calls) == 2
@@ -43,7 +50,7 @@ def test_where_nothing_can_be_mapped_rows_are_read(
 
     path = directory / "images/00001.h5"
     data = bytearray(path.read_bytes())
-    offset = Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset
+    offset, _ = extent_of(path, "patch_embeddings")
     data[offset] ^= 1
     path.write_bytes(data)
     with pytest.raises(CacheDamagedError, match=r"00001\.h5: row 0 differs from its digest"):
@@ -62,12 +69,12 @@ def test_a_row_that_the_disk_cannot_read_is_told(
 ) -> None:
     path = tmp_path / "rows"
     path.write_bytes(bytes(range(12)))
-    rows = FileRows(path, 2, (2, 5), np.dtype("uint8"))
+    rows = FileRows(path, Extent(2, (2, 5), np.dtype("uint8")))
     assert rows[1].tolist() == [7, 8, 9, 10, 11]
 
     def broken(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "preadv", broken)
+    monkeypatch.setattr(os, "pread", broken)
     with pytest.raises(CacheDamagedError, match=r"rows: row 1 cannot be read \(Input/output error"):
         rows[1]

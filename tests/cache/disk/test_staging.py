@@ -1,4 +1,4 @@
-"""Chunks that lie aside are used if they are what is wanted, whoever made them."""
+"""Staged chunks are used if they are those that are wanted, whoever made them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheBusyError, CacheError, CacheWriter, FeatureCache, load_manifest
-from frozen_vqa.cache.aside import ASIDE, chunk_key, lay_aside
-from frozen_vqa.cache.shards import image_shard
+from frozen_vqa.cache.disk.staging import STAGED, chunk_key, stage_shard
+from frozen_vqa.cache.format.shards import image_shard
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import find_missing_work
@@ -56,8 +56,8 @@ def second_rank(cache: Path, *, source: Source | None = None, **settings: Any) -
         run(cache, source=source, ranks=Outliving(1, 2), **settings)
 
 
-def asides(cache: Path) -> set[str]:
-    return {name for name in files(cache) if ASIDE.fullmatch(Path(name).name)}
+def staged(cache: Path) -> set[str]:
+    return {name for name in files(cache) if STAGED.fullmatch(Path(name).name)}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_what_a_dead_extraction_has_finished_is_not_made_again(
 ) -> None:
     cache = tmp_path / "cache"
     second_rank(cache)
-    done = asides(cache)
+    done = staged(cache)
     assert len([name for name in done if name.startswith("images/")]) == 2  # one chunk of three
     images, _ = run(cache)
 
@@ -88,7 +88,7 @@ def test_chunks_of_another_extraction_are_not_taken_for_ours(
     other.splits = {"val": QUESTIONS["val"][::-1]}
     second_rank(cache, source=other)
     second_rank(cache, origin={"dataset": "other"})
-    assert asides(cache)
+    assert staged(cache)
     images, _ = run(cache)
 
     assert len(images.encoded) == 8
@@ -102,7 +102,7 @@ def test_a_chunk_that_is_not_whole_is_made_again(
 ) -> None:
     cache = tmp_path / "cache"
     second_rank(cache)
-    for name in asides(cache):
+    for name in staged(cache):
         if name.endswith(suffix):
             (cache / name).write_bytes(change((cache / name).read_bytes()))
     images, _ = run(cache)
@@ -146,7 +146,7 @@ def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None
     run(cache)  # and starts another
     first.manifest = load_manifest(cache)
     before = files(cache)
-    lay_aside(cache, key, image_shard(spec, new), kind="images")
+    stage_shard(cache, key, image_shard(spec, new), kind="images")
 
     for change in (
         lambda: first.adopt("images", [key]),
@@ -155,7 +155,7 @@ def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None
     ):
         with pytest.raises(CacheBusyError, match="no longer holds the writers' lock"):
             change()
-        left = asides(cache)
+        left = staged(cache)
         assert len(left) == 2
         assert {name: data for name, data in files(cache).items() if name not in left} == before
 
@@ -166,7 +166,7 @@ def test_a_name_that_no_split_can_have_is_refused_before_any_work(tmp_path: Path
         source.splits = {name: QUESTIONS["val"]}
         images = Images()
         plan = make_plan(source, splits=[name], text=Text())
-        with pytest.raises(CacheError, match="its name must do for a file"):
+        with pytest.raises(CacheError, match="a file cannot have this name"):
             extract(source, plan, cache=tmp_path / "cache", images=images, text=Text())
         assert images.encoded == []
         assert not (tmp_path / "cache").exists()

@@ -8,37 +8,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import frozen_vqa.cache.copiers
+import frozen_vqa.cache.disk.copy_threads
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
-from frozen_vqa.cache.copiers import Copiers
-from frozen_vqa.cache.hdf5 import Hdf5File
+from frozen_vqa.cache.disk.copy_threads import CopyThreads
 from frozen_vqa.cache.memory import ResidentImages
-from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache
+from tests.support.caches import (
+    PATCHES,
+    VISION_DIM,
+    Row,
+    extent_of,
+    make_cache,
+)
 
 
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine, and for the smallest work."""
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(frozen_vqa.cache.copiers, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(frozen_vqa.cache.disk.copy_threads, "BYTES_PER_THREAD", 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
 def test_each_piece_is_done_once(count: int) -> None:
     done: list[int] = []
-    Copiers().each(done.extend, range(count), worth=1 << 30)
+    CopyThreads().each(done.extend, range(count), nbytes=1 << 30)
     assert sorted(done) == list(range(count))
 
 
 def test_threads_work_side_by_side() -> None:
     together = threading.Barrier(3, timeout=10)
-    Copiers().each(lambda _: together.wait(), [0, 1, 2], worth=1 << 30)
+    CopyThreads().each(lambda _: together.wait(), [0, 1, 2], nbytes=1 << 30)
 
 
 def test_little_work_stays_with_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frozen_vqa.cache.copiers, "WORTH_A_THREAD", 100)
+    monkeypatch.setattr(frozen_vqa.cache.disk.copy_threads, "BYTES_PER_THREAD", 100)
     by: list[threading.Thread] = []
-    Copiers().each(lambda _: by.append(threading.current_thread()), range(9), worth=199)
+    CopyThreads().each(lambda _: by.append(threading.current_thread()), range(9), nbytes=199)
     assert by == [threading.current_thread()]
 
 
@@ -52,9 +57,9 @@ def test_an_error_comes_out_once_all_have_ended(failing: int) -> None:
                 raise ValueError(f"no {one}")
             ended.append(one)
 
-    copiers = Copiers()
+    threads = CopyThreads()
     with pytest.raises(ValueError, match=f"no {failing}"):
-        copiers.each(do, range(9), worth=1 << 30)
+        threads.each(do, range(9), nbytes=1 << 30)
     whole = [one for one in range(9) if one // 3 != failing // 3]
     assert sorted(ended) == sorted([*whole, *range(failing // 3 * 3, failing)])
 
@@ -76,7 +81,7 @@ def test_damage_that_any_thread_finds_is_reported(image: int, tmp_path: Path) ->
     made = make_cache(tmp_path, {"train": [Row(image, 0) for image in range(9)]})
     path = made.directory / f"images/0000{image // 5}.h5"
     data = bytearray(path.read_bytes())
-    offset = Hdf5File(path, bytes(data)).layout["patch_embeddings"].offset
+    offset, _ = extent_of(path, "patch_embeddings")
     data[offset + image % 5 * PATCHES * VISION_DIM * 2] ^= 1
     path.write_bytes(data)
     out = np.empty((9, PATCHES, VISION_DIM), np.float16)
@@ -87,14 +92,14 @@ def test_damage_that_any_thread_finds_is_reported(image: int, tmp_path: Path) ->
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_process_works_too() -> None:
     """As a DataLoader's workers do: its threads are not there any more."""
-    copiers, together = Copiers(), threading.Barrier(3, timeout=10)
-    copiers.each(lambda _: together.wait(), [0, 1, 2], worth=1 << 30)  # so that there are both
+    threads, together = CopyThreads(), threading.Barrier(3, timeout=10)
+    threads.each(lambda _: together.wait(), [0, 1, 2], nbytes=1 << 30)  # so that there are both
     threading.Event().wait(0.1)  # until they have nothing to do
     child = os.fork()
     if not child:
         try:
             done: list[int] = []
-            copiers.each(done.extend, range(9), worth=1 << 30)
+            threads.each(done.extend, range(9), nbytes=1 << 30)
             os._exit(0 if sorted(done) == list(range(9)) else 3)
         finally:
             os._exit(4)

@@ -1,9 +1,9 @@
 """cache.json: which encoders made the cache, and which files belong to it.
 
-A file exists for a reader only when the manifest names it; the manifest is written last. It
-carries a digest of itself and of every file, so that it is the one root of trust: whatever a
-reader believes, it has compared with a digest that leads here. A second copy lies beside it, for
-a manifest that is lost makes a hundred gigabytes worthless.
+A file exists for a reader only when the manifest names it, and the manifest is written last. It
+has a digest of itself and of every file, so that it is the one root of trust: a reader believes
+only bytes that it has compared with a digest that leads here. A second copy lies beside it, because
+a lost manifest makes a hundred gigabytes worthless.
 """
 
 import json
@@ -15,26 +15,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted
-from frozen_vqa.cache.files import digest, read_file
-from frozen_vqa.cache.spec import CacheSpec, Json
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.typed_json import make_dataclass
 
-FORMAT = 2
+FORMAT = 3
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
-LARGEST = 64 << 20
-"""Bytes of cache.json that are read; a thousand shards have half a million."""
 SHARD_FILE = re.compile(r"\d{5,}(~\d+)?\.h5")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
 ShardKind = Literal["images", "questions"]
+KINDS: tuple[ShardKind, ...] = ("images", "questions")
 
 Id = int | str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileRecord:
     """One file of the cache.
 
@@ -43,23 +42,26 @@ class FileRecord:
         rows: Pictures, distinct questions, or questions of a split.
         bytes: Its size.
         xxh3: 128-bit digest of all its bytes.
+        datasets: Where the numbers of each of its datasets lie (`hdf5.Extent` as text). They are
+            checked when the file is opened.
     """
 
     file: str
     rows: int
     bytes: int
     xxh3: str
+    datasets: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardRecord(FileRecord):
     """One shard of features.
 
     Attributes:
-        structure: Digest of all bytes but the rows of features. It pins the digests of the rows,
+        structure: Digest of all bytes but the rows of features. It covers the digests of the rows,
             so that a row needs to be checked only when it is read.
-        names: Digest of image ids or question texts in their order: what a rebuilt shard must
-            hold, for the splits point at its rows.
+        names: Digest of image ids or question texts in their order. A rebuilt shard must hold the
+            same ones, because the splits point at its rows.
         prefixes: Distinct prefixes; 0 for pictures.
         largest: Largest absolute feature value.
         origin: Where its rows came from, as stage one named it; how to make it again.
@@ -72,13 +74,13 @@ class ShardRecord(FileRecord):
     origin: Mapping[str, Json]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitRecord(FileRecord):
     """The table of one split.
 
     Attributes:
         left_out: Questions of the data set that are not in the table.
-        tokens: Tokens of all its questions, repeated ones counted each time.
+        tokens: Tokens of all its questions; repeated questions count each time.
         origin: Where its questions came from, as stage one named it.
     """
 
@@ -92,7 +94,7 @@ class Failure:
     """A picture that could not be read, or a question that could not be used.
 
     Attributes:
-        id: Of the picture, or of the question; None for a question without one.
+        id: Of the picture or the question; None for a question without one.
         where: File, line or row.
         reason: In a few words.
         split: Of the question; "" for a picture.
@@ -105,10 +107,10 @@ class Failure:
 
     def to_json(self) -> dict[str, Json]:
         """Return a line of failures.jsonl."""
+        found: dict[str, Json] = {"id": self.id, "where": self.where, "reason": self.reason}
         if not self.split:
-            return {"kind": "image", "id": self.id, "where": self.where, "reason": self.reason}
-        split: dict[str, Json] = {"kind": "question", "split": self.split}
-        return split | {"id": self.id, "where": self.where, "reason": self.reason}
+            return {"kind": "image", **found}
+        return {"kind": "question", "split": self.split, **found}
 
 
 @dataclass(frozen=True)
@@ -165,73 +167,54 @@ class Manifest:
     def to_json(self) -> str:
         """Return the text of cache.json."""
         body = {"format": FORMAT, **asdict(self)}
-        body["xxh3"] = _body_digest(body)
-        return json.dumps(body, indent=1)
+        return json.dumps({**body, "xxh3": _digest_body(body)}, indent=1)
 
 
 def small_files(manifest: Manifest) -> dict[str, bytes]:
-    """Return the files that a cache's folder itself holds, in the order of writing them.
+    """Return the files that lie in the cache's own folder, in the order of writing them.
 
-    An empty one is not to exist. The last is for people and their scripts.
+    No file stands for an empty one. The last is for people and their scripts.
     """
     data = manifest.to_json().encode()
     lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    # A path need not be UTF-8; what is not stays readable as JSON.
+    # A path need not be UTF-8; the escaped bytes stay readable as JSON.
     return {NAME: data, COPY: data, FAILURES: "".join(lines).encode(errors="backslashreplace")}
 
 
-def same_bytes(path: Path, data: bytes) -> bool:
-    """Whether a file holds this; empty data stands for no file."""
-    try:
-        return read_file(path) == data
-    except FileNotFoundError:
-        return not data
-    except OSError:
-        return False
+def parse_manifest(path: Path, data: bytes) -> Manifest:
+    """Return what a cache.json says.
 
-
-def load_manifest(directory: Path) -> Manifest:
-    """Read and check cache.json.
+    Args:
+        path: Of the file, for messages.
+        data: All its bytes.
 
     Raises:
-        CacheError: if there is none, or it has another format version.
+        CacheError: if it has another format version.
         CacheDamagedError: if its bytes are not those that were written.
     """
-    path = directory / NAME
-    try:
-        data = read_file(path, most=LARGEST)
-    except (FileNotFoundError, NotADirectoryError):
-        if (directory / COPY).exists():
-            raise _damaged(path, "it is missing, but its copy is there") from None
-        raise CacheError(
-            f"{directory}: there is no cache here ({NAME} is missing). Make one with "
-            f"`frozen-vqa extract-features --cache {quoted(directory)} --dataset ...`."
-        ) from None
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         body = json.loads(data)
-        found = body.pop("xxh3")
-        version = body.pop("format")
+        found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise _damaged(path, f"not a cache manifest ({error})") from error
+        raise damaged_manifest(path, f"not a cache manifest ({error})") from error
     if version != FORMAT:
         raise CacheError(
-            f"{path}: the cache has format {version!r}, this version of frozen-vqa reads {FORMAT}. "
-            f"To migrate, run the extract-features command that made it again with another "
-            f"--cache; the version that made it goes on reading this one."
+            f"{path}: the cache has format {version!r}, but this version of frozen-vqa reads "
+            f"format {FORMAT}. Run the extract-features command that made it again with another "
+            f"--cache, or go on with the version that made it, which still reads it."
         )
     try:
-        if found != _body_digest({"format": version, **body}):
-            raise _damaged(path, "its digest does not match its content; it was changed or damaged")
+        if found != _digest_body({"format": version, **body}):
+            raise damaged_manifest(path, "its content has another digest, so it was changed")
         return _from_json(body)
     except CacheDamagedError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CacheError) as error:
-        raise _damaged(path, f"not a cache manifest ({error})") from error
+        raise damaged_manifest(path, f"not a cache manifest ({error})") from error
 
 
-def _damaged(path: Path, what: str) -> CacheDamagedError:
+def damaged_manifest(path: Path, what: str) -> CacheDamagedError:
+    """Return the error for a cache.json, which says how to bring it back."""
     copy = path.with_name(COPY)
     return CacheDamagedError(
         f"{path}: {what}. Its copy may be whole: `cp {quoted(copy)} {quoted(path)}`, then "
@@ -239,30 +222,28 @@ def _damaged(path: Path, what: str) -> CacheDamagedError:
     )
 
 
-def _body_digest(body: Mapping[str, Any]) -> str:
+def _digest_body(body: Mapping[str, Any]) -> str:
     return digest(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _from_json(body: dict[str, Any]) -> Manifest:
+    splits = {name: make_dataclass(SplitRecord, found) for name, found in body["splits"].items()}
     manifest = Manifest(
         spec=make_dataclass(CacheSpec, body["spec"]),
-        images=tuple(make_dataclass(ShardRecord, record) for record in body["images"]),
-        questions=tuple(make_dataclass(ShardRecord, record) for record in body["questions"]),
-        splits={
-            name: make_dataclass(SplitRecord, record) for name, record in body["splits"].items()
-        },
-        failures=tuple(make_dataclass(Failure, failure) for failure in body["failures"]),
+        images=tuple(make_dataclass(ShardRecord, found) for found in body["images"]),
+        questions=tuple(make_dataclass(ShardRecord, found) for found in body["questions"]),
+        splits=splits,
+        failures=tuple(make_dataclass(Failure, found) for found in body["failures"]),
     )
-    for folder, records in zip(
-        FOLDERS, (manifest.images, manifest.questions, manifest.splits.values()), strict=True
-    ):
+    groups = (manifest.images, manifest.questions, splits.values())
+    for folder, records in zip(FOLDERS, groups, strict=True):
         for record in records:
             _require_inside(folder, record)
     return manifest
 
 
 def _require_inside(folder: str, record: FileRecord) -> None:
-    """Refuse a record that points elsewhere, or numbers that nobody has."""
+    """Refuse a record that points elsewhere, or has impossible numbers."""
     place, name = record.file.split("/")
     counts = [record.rows, record.bytes]
     if isinstance(record, ShardRecord):

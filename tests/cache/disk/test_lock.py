@@ -1,8 +1,10 @@
 """Two live writers never meet, and no dead one is in the way: with flock and with leases."""
 
 import errno
+import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 from contextlib import ExitStack, suppress
@@ -10,11 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache import lock
+from frozen_vqa.cache.disk import lock
+from frozen_vqa.cache.disk.lock import LockedFolder, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError
-from frozen_vqa.cache.lock import sole_writer
 from tests.support import locks
-from tests.support.locks import OTHERS, back_date, child, failing_flock, leave_lease, refused
+from tests.support.locks import (
+    OTHERS,
+    back_date,
+    child,
+    failing_flock,
+    holding,
+    leave_lease,
+    refused,
+)
 
 # Fixtures; the second asks for the first.
 no_flock, mode = locks.no_flock, locks.mode
@@ -26,51 +36,92 @@ def test_a_second_writer_is_refused_until_the_first_is_dead(mode: str, tmp_path:
         who = rf"process {first.pid} on {socket.gethostname()}, since \d{{4}}-\d\d-\d\d \d\d:"
         with (
             pytest.raises(CacheBusyError, match=rf"\({who}.*another --cache"),
-            sole_writer(tmp_path),
+            holding(tmp_path),
         ):
             pass
         assert first.ask() == "held"
         first.die()
-        with sole_writer(tmp_path) as held:
-            assert held.leased == (mode == "lease")
-            held.require()
-            assert json.loads(held.path.read_bytes())["pid"] == os.getpid()
+        with holding(tmp_path) as taken:
+            assert (taken.path.name != ".lock") == (mode == "lease")
+            taken.require()
+            assert json.loads(taken.path.read_bytes())["pid"] == os.getpid()
 
 
 def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd"), threading.active_count()
-    with sole_writer(tmp_path) as first:
+    with holding(tmp_path) as first:
         first.require()
         assert f"process {os.getpid()} on " in refused(tmp_path)
-    with pytest.raises(KeyboardInterrupt), sole_writer(tmp_path):
+    with pytest.raises(KeyboardInterrupt), holding(tmp_path):
         raise KeyboardInterrupt
-    with sole_writer(tmp_path) as held:
-        held.require()
+    with pytest.raises(OSError, match="of the block"), holding(tmp_path):
+        raise OSError(errno.EINVAL, "of the block")
+    with holding(tmp_path) as taken:
+        taken.require()
     assert (os.listdir("/proc/self/fd"), threading.active_count()) == before
     assert len(list(tmp_path.iterdir())) == (1 if mode == "flock" else 2)
 
 
-def test_what_stood_in_the_lock_before_is_gone(tmp_path: Path) -> None:
-    (tmp_path / ".lock").write_text("process 5 on a host with a long name " * 100)
-    with sole_writer(tmp_path):
-        assert f"process {os.getpid()} on " in refused(tmp_path)
+def test_any_folder_can_be_locked_in_its_own_words(mode: str, tmp_path: Path) -> None:
+    class RunBusyError(Exception):
+        pass
+
+    run = LockedFolder(tmp_path, noun="run", error=RunBusyError, instead="choose another run")
+    with sole_writer(run) as first:
+        message = r"writing to this run \(process \d+ on .*\)\. Wait .*, or choose another run\."
+        with pytest.raises(RunBusyError, match=message), sole_writer(run):
+            pass
+        first.path.unlink()
+        with pytest.raises(RunBusyError, match="no longer holds the writers' lock"):
+            first.require()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_that_outlives_its_killed_parent_does_not_keep_the_lock(
+    mode: str, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    parent = os.fork()
+    if not parent:
+        os.close(write)
+        with holding(tmp_path):
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.read(read, 1)  # until the test ends
+            os._exit(0)
+    os.waitpid(parent, 0)
+    try:
+        with holding(tmp_path) as taken:
+            taken.require()
+    finally:
+        os.close(write)
+        os.close(read)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"\x1b[2J", b"process 5 on a host " * 1000, b""])
+def test_a_holder_that_cannot_be_understood_is_unknown(
+    content: bytes, mode: str, tmp_path: Path
+) -> None:
+    with holding(tmp_path) as first:
+        first.path.write_bytes(content)
+        assert "(unknown)" in refused(tmp_path)
 
 
 def test_another_failure_of_flock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.listdir("/proc/self/fd")
-    monkeypatch.setattr(lock.fcntl, "flock", failing_flock(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)), sole_writer(tmp_path):
+    monkeypatch.setattr(fcntl, "flock", failing_flock(errno.EIO))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), holding(tmp_path):
         pass
     assert os.listdir("/proc/self/fd") == before
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_lock_file_deleted_under_its_holder(tmp_path: Path) -> None:
-    with sole_writer(tmp_path) as first:
+    with holding(tmp_path) as first:
         (tmp_path / ".lock").unlink()
         with pytest.raises(CacheBusyError, match=r"\.lock: .* no longer holds .* was deleted"):
             first.require()
-        with sole_writer(tmp_path) as second:
+        with holding(tmp_path) as second:
             second.require()
             with pytest.raises(CacheBusyError, match="run the same command again"):
                 first.require()
@@ -80,7 +131,7 @@ def test_a_lock_file_deleted_before_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock of a file that is no longer there would keep nobody out."""
-    real, path = lock.fcntl.flock, tmp_path / ".lock"
+    real, path = fcntl.flock, tmp_path / ".lock"
     deletions = [lambda: path.write_text(""), lambda: None]  # made anew by another, and not
 
     def flock(handle: int, operation: int) -> None:
@@ -89,20 +140,20 @@ def test_a_lock_file_deleted_before_it_is_locked(
             deletions.pop()()
         real(handle, operation)
 
-    monkeypatch.setattr(lock.fcntl, "flock", flock)
-    with sole_writer(tmp_path) as held:
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with holding(tmp_path) as taken:
         assert not deletions
-        held.require()
+        taken.require()
         assert f"process {os.getpid()} on " in refused(tmp_path)
 
 
-def test_who_has_flock_respects_a_lease(tmp_path: Path) -> None:
+def test_a_process_that_has_flock_respects_a_lease(tmp_path: Path) -> None:
     lease = leave_lease(tmp_path, OTHERS)
     assert "(process 7 on elsewhere, since yesterday)" in refused(tmp_path)
     back_date(lease, lock.LEASE_STALE + 1)
-    with sole_writer(tmp_path) as held:
-        assert not held.leased
-        held.require()
+    with holding(tmp_path) as taken:
+        assert taken.path.name == ".lock"
+        taken.require()
 
 
 def test_of_several_processes_one_wins(mode: str, tmp_path: Path) -> None:
@@ -117,23 +168,27 @@ def test_of_several_processes_one_wins(mode: str, tmp_path: Path) -> None:
         assert [answer for answer in answers if answer == "held"] == ["held"]
 
 
-@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
-def test_a_link_in_the_place_of_a_lock_is_not_followed(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003", ".lock.lease-000000"])
+def test_a_link_in_the_place_of_a_lock_is_not_followed(
+    name: str, mode: str, tmp_path: Path
+) -> None:
     """A cache from somebody else must not make us write over a file of ours."""
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("three years")
+    os.utime(thesis, (7, 7))
     directory = tmp_path / "cache"
     directory.mkdir()
     (directory / name).symlink_to(thesis)
 
-    with suppress(OSError, CacheBusyError), sole_writer(directory):
+    with suppress(OSError, CacheBusyError), holding(directory):
         pass
     assert thesis.read_text() == "three years"
+    assert thesis.stat().st_mtime == 7
 
 
-@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003"])
-def test_a_pipe_in_the_place_of_a_lock_does_not_block(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".lock", ".lock.lease-000003", ".lock.lease-000000"])
+def test_a_pipe_in_the_place_of_a_lock_does_not_block(name: str, mode: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
 
-    with suppress(OSError, CacheBusyError), sole_writer(tmp_path):
+    with suppress(OSError, CacheBusyError), holding(tmp_path):
         pass

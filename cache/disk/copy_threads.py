@@ -1,4 +1,4 @@
-"""A few threads that copy rows side by side: copying and hashing leave Python's lock to others."""
+"""A few threads that copy rows side by side; Python's lock is free while they copy and hash."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST = 4
-"""Threads, the caller's included; a few reach what memory gives."""
+"""Threads, the caller's included; a few saturate the memory."""
 
-WORTH_A_THREAD = 1 << 20
-"""Bytes for a thread, below which handing them over takes longer than copying them."""
+BYTES_PER_THREAD = 1 << 20
+"""With fewer bytes for each thread, handing them over takes longer than copying them."""
 
 
-class Copiers:
+class CopyThreads:
     """Splits work among the caller and a few threads, which end with this object."""
 
     def __init__(self) -> None:
@@ -23,15 +23,15 @@ class Copiers:
         self._threads: ThreadPoolExecutor | None = None
         self._process = 0
 
-    def each(self, do: Callable[[Sequence[T]], None], work: Sequence[T], *, worth: int) -> None:
+    def each(self, do: Callable[[Sequence[T]], None], work: Sequence[T], *, nbytes: int) -> None:
         """Call `do` with pieces of the work, at the same time, and wait for all.
 
         Args:
             do: Called with consecutive pieces.
             work: All of it.
-            worth: Bytes that it will copy.
+            nbytes: Bytes that it will copy.
         """
-        pieces = min(1 + self._others, len(work), worth // WORTH_A_THREAD)
+        pieces = min(1 + self._others, len(work), nbytes // BYTES_PER_THREAD)
         if pieces < 2:
             do(work)
             return

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheMismatchError, CacheSpec, Failure
-from frozen_vqa.cache.manifest import (
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.format.manifest import (
     FORMAT,
     Manifest,
     ShardRecord,
     SplitRecord,
-    _body_digest,
-    load_manifest,
+    _digest_body,
 )
 from tests.support.caches import make_spec
 
@@ -39,6 +39,7 @@ def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
         rows=counts,
         bytes=counts,
         xxh3=texts,
+        datasets=st.dictionaries(texts, texts, max_size=2),
         structure=texts,
         names=texts,
         prefixes=counts,
@@ -53,6 +54,7 @@ split_records = st.builds(
     rows=counts,
     bytes=counts,
     xxh3=texts,
+    datasets=st.dictionaries(texts, texts, max_size=2),
     left_out=counts,
     tokens=counts,
     origin=origins,
@@ -60,11 +62,31 @@ split_records = st.builds(
 
 
 def shard(file: str, rows: int = 0, size: int = 0, prefixes: int = 0) -> ShardRecord:
-    return ShardRecord(file, rows, size, "ab12", "cd34", "ef56", prefixes, 1.5, {})
+    return ShardRecord(
+        file=file,
+        rows=rows,
+        bytes=size,
+        xxh3="ab12",
+        datasets={"cls": "float16 3x5 at 4096"},
+        structure="cd34",
+        names="ef56",
+        prefixes=prefixes,
+        largest=1.5,
+        origin={},
+    )
 
 
 def table(rows: int, size: int) -> SplitRecord:
-    return SplitRecord("splits/val.h5", rows, size, "ab12", 1, 31, {"dataset": "jsonl:/é"})
+    return SplitRecord(
+        file="splits/val.h5",
+        rows=rows,
+        bytes=size,
+        xxh3="ab12",
+        datasets={"image_row": "int64 5 at 2048"},
+        left_out=1,
+        tokens=31,
+        origin={"dataset": "jsonl:/é"},
+    )
 
 
 def save(directory: Path, manifest: Manifest) -> None:
@@ -174,7 +196,7 @@ def test_a_changed_value_is_told_from_a_file_that_is_no_manifest(tmp_path: Path)
 
     with pytest.raises(
         CacheDamagedError,
-        match=r"digest does not match its content.*`cp .*cache.copy.json .*verify-cache",
+        match=r"its content has another digest.*`cp .*cache.copy.json .*verify-cache",
     ):
         load_manifest(tmp_path)
 
@@ -185,7 +207,7 @@ def save_body(directory: Path, **changes: Any) -> None:
     path = directory / "cache.json"
     body = {**json.loads(path.read_text()), **changes}
     del body["xxh3"]
-    path.write_text(json.dumps(body | {"xxh3": _body_digest(body)}))
+    path.write_text(json.dumps(body | {"xxh3": _digest_body(body)}))
 
 
 def test_a_body_with_its_digest_is_read(tmp_path: Path) -> None:
@@ -194,12 +216,14 @@ def test_a_body_with_its_digest_is_read(tmp_path: Path) -> None:
     assert load_manifest(tmp_path) == SMALL
 
 
-@pytest.mark.parametrize("version", [FORMAT + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [2, FORMAT + 1, 0, "1", None])
 def test_another_format_is_refused(version: object, tmp_path: Path) -> None:
     save_body(tmp_path, format=version)
 
     with pytest.raises(
-        CacheError, match=f"format {version!r}, .* reads {FORMAT}. To migrate, run the "
+        CacheError,
+        match=f"format {version!r}, .* reads format {FORMAT}. Run the extract-features command "
+        r".* another --cache, .* the version that made it, which still reads it\.$",
     ):
         load_manifest(tmp_path)
 
@@ -237,6 +261,8 @@ def split_record(**changes: object) -> dict[str, object]:
         {"images": [record(rows=-1)]},
         {"images": [record(bytes=2**60)]},
         {"images": [record(xxh3=None)]},
+        {"images": [record(datasets=None)]},
+        {"splits": {"val": split_record(datasets=[])}},
         {"images": [record(file="images/a\0b")]},
         {"spec": {**vars(make_spec()), "grid": [2**40, 2**40]}},
         {"spec": {**vars(make_spec()), "vision_dim": 0}},
@@ -339,5 +365,7 @@ def test_a_mismatch_names_both_values(
     with pytest.raises(CacheMismatchError) as raised:
         make_spec().require(make_spec(**changes), tmp_path)
 
-    assert str(raised.value).startswith(f"{tmp_path}: this cache was made otherwise: {message}. ")
-    assert "give another --cache" in str(raised.value)
+    assert str(raised.value).startswith(
+        f"{tmp_path}: this cache was made with other settings: {message}. "
+    )
+    assert "or another --cache" in str(raised.value)

@@ -2,20 +2,20 @@
 
     number = scale * integer        scale: float16, integer: int8 from -127 to 127
 
-A row is what is scaled together: here one patch embedding, whose numbers are all of a size.
+A row is one patch embedding, whose numbers have similar sizes.
 """
 
 import numpy as np
 
 LARGEST = 127
-"""Of the integers; -128 is left out, so that a row and its negative are stored alike."""
+"""Largest integer; -128 is left out, so that a row and its negative are stored alike."""
 
 
 def quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the integers and scales that are nearest to some rows of floats.
 
     The scale is the largest absolute number / 127, rounded up to a float16, so that no number is
-    cut off; a dequantised number is at most half the scale away. Quantising what was dequantised
+    cut off; a dequantised number is at most half the scale away. Quantising dequantised rows
     changes nothing as long as the scale is a normal float16 (from 6.1e-5).
 
     Args:
@@ -26,7 +26,7 @@ def quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         is not finite, or one beyond 127 x 65,504, has a scale that is not finite and zeros.
     """
     x = rows.astype(np.float32, copy=False)
-    # The largest and the smallest, for np.abs would copy all of it.
+    # The largest and the smallest number, because np.abs would copy all of it.
     largest = np.maximum(x.max(-1, initial=0), -x.min(-1, initial=0))
     with np.errstate(over="ignore", invalid="ignore"):
         scales = (largest / np.float32(LARGEST)).astype(np.float16)

@@ -25,9 +25,9 @@ class CacheSpec:
         grid: Rows and columns of patches in one picture.
         vision_dim: Size of one patch embedding.
         text_dim: Size of one hidden state.
-        dtype: How numbers are stored; one of `DTYPES`. "int8" is about patch embeddings, which then
-            have a scale each (quantise.py); all else is float16. Hidden states of Llama have a few
-            numbers in the hundreds, beside which eight bits leave nothing of the others.
+        dtype: How numbers are stored; one of `DTYPES`. "int8" concerns patch embeddings alone, each
+            of which has a scale then (quantise.py); the rest is float16. Hidden states of Llama
+            have a few numbers in the hundreds, and eight bits scaled to those lose the others.
     """
 
     vision: Mapping[str, Json]
@@ -57,13 +57,17 @@ class CacheSpec:
 
     @property
     def image_dtype(self) -> np.dtype:
-        """Of stored patch embeddings."""
+        """Dtype of stored patch embeddings."""
         return np.dtype(self.dtype)
 
     @property
     def state_dtype(self) -> np.dtype:
-        """Of stored hidden states and CLS vectors."""
+        """Dtype of stored hidden states and CLS vectors."""
         return np.dtype("float16" if self.quantised else self.dtype)
+
+    def feature_dtype(self, feature: str) -> np.dtype:
+        """Return the dtype of a dataset of features, by its name."""
+        return self.image_dtype if feature == "patch_embeddings" else self.state_dtype
 
     @property
     def image_row_bytes(self) -> int:
@@ -93,6 +97,6 @@ class CacheSpec:
                 for name in differing[:5]
             )
             raise CacheMismatchError(
-                f"{where}: this cache was made otherwise: {found}. "
-                f"Ask for what it holds, or give another --cache."
+                f"{where}: this cache was made with other settings: {found}. "
+                f"Give the settings that it has, or another --cache."
             )

@@ -1,0 +1,146 @@
+"""Files of a cache, each compared with its digest before anything in it is believed.
+
+cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
+"""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from frozen_vqa.cache.disk.files import map_file, read_file
+from frozen_vqa.cache.errors import (
+    CacheDamagedError,
+    CacheError,
+    explain_read_errors,
+    quoted,
+    remedy,
+)
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.hdf5 import Hdf5File
+from frozen_vqa.cache.format.manifest import (
+    COPY,
+    NAME,
+    FileRecord,
+    Manifest,
+    ShardKind,
+    ShardRecord,
+    SplitRecord,
+    damaged_manifest,
+    parse_manifest,
+)
+from frozen_vqa.cache.format.shards import FEATURES, NAMES
+from frozen_vqa.cache.format.splits import SplitTable, read_split
+
+LARGEST_MANIFEST = 64 << 20
+"""Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
+
+NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
+"""Errors of a file system that has no maps, or of a process that may have no more of them."""
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Read and check cache.json.
+
+    Raises:
+        CacheError: if there is none, or it has another format version.
+        CacheDamagedError: if its bytes are not those that were written.
+    """
+    path = directory / NAME
+    try:
+        return parse_manifest(path, read_file(path, most=LARGEST_MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        if (directory / COPY).exists():
+            raise damaged_manifest(path, "it is missing, but its copy is there") from None
+        raise CacheError(
+            f"{directory}: there is no cache here ({NAME} is missing). Make one with "
+            f"`frozen-vqa extract-features --cache {quoted(directory)} --dataset ...`."
+        ) from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
+    """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
+    for record in records:
+        path = directory / record.file
+        with explain_read_errors(path, CacheDamagedError):
+            found = path.stat().st_size if path.is_file() else None
+        if found != record.bytes:
+            what = "is missing" if found is None else f"has {found:,} bytes"
+            raise CacheDamagedError(
+                f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
+            )
+
+
+def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
+    """Map a shard, and check all of it but its rows of features.
+
+    Raises:
+        CacheDamagedError: if it is not what was written.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    with explain_read_errors(path, CacheDamagedError):
+        try:
+            file = Hdf5File(path, map_file(path), record.datasets)
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise CacheError(
+                    f"{path}: this process may not open more files, and it needs one for each "
+                    f"shard. Raise the limit (`ulimit -n`)."
+                ) from error
+            if error.errno not in NOT_MAPPED:
+                raise
+            file = Hdf5File(path, read_file(path), record.datasets)
+    if file.structure_digest(FEATURES[kind]) != record.structure:
+        raise CacheDamagedError(
+            f"{path}: its bytes outside of the features are not those that were written (digest "
+            f"differs). {remedy(directory)}"
+        )
+    return file
+
+
+def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
+    """Read a file into memory, and check all of it.
+
+    Raises:
+        CacheDamagedError: if it is not what was written.
+    """
+    path = directory / record.file
+    require_sizes(directory, [record])
+    with explain_read_errors(path, CacheDamagedError):
+        data = read_file(path)
+    if digest(data) != record.xxh3:
+        raise CacheDamagedError(
+            f"{path}: its bytes are not those that were written (digest differs). "
+            f"{remedy(directory)}"
+        )
+    return Hdf5File(path, data, record.datasets)
+
+
+def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str]:
+    """Return the id of every picture, or the text of every distinct question, by row."""
+    return [
+        name
+        for record in manifest.shards(kind)
+        for name in open_shard(directory, kind, record).texts(NAMES[kind])
+    ]
+
+
+def read_prefixes(
+    directory: Path, manifest: Manifest, shards: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return parent row and last token of every prefix in the first `shards`, both (n,)."""
+    parents, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for record in manifest.questions[:shards]:
+        file = open_shard(directory, "questions", record)
+        parents.append(file.column("prefix_parent"))
+        tokens.append(file.column("prefix_token"))
+    return np.concatenate(parents), np.concatenate(tokens)
+
+
+def read_table(directory: Path, record: SplitRecord) -> SplitTable:
+    """Return the table of a split, without comparing its rows with the rest of the cache."""
+    return read_split(read_whole(directory, record))

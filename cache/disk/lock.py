@@ -1,0 +1,275 @@
+"""One writer at a time in a folder, and no dead one in the way.
+
+    FOLDER/.lock             held by flock: the kernel frees it when its holder dies
+    FOLDER/.lock.lease-N     held in its place where the file system has no flock
+
+The package filelock takes the first. Its leases do not do for the second: to free one, it exchanges
+two names, which network file systems refuse; it takes a live holder on another machine of the same
+name for dead; and a dead process that nobody has collected for alive. So leases are ours. A lease
+is made with O_EXCL, names its holder and is touched every few seconds. It is over when it was given
+back, when its holder is a dead process of this machine, or when nobody touched it for long. The
+next writer then makes the lease of the next number: of several that try, O_EXCL lets one through.
+The highest number holds and is never deleted, so that a process that looked long ago cannot take
+what has moved on since.
+
+Times are those of the file system. A process that has flock respects a lease, but not the other way
+round: machines that share a folder have to mount it alike.
+"""
+
+import errno
+import fnmatch
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import Timeout, UnixFileLock
+
+from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.cache.typed_json import make_dataclass
+
+LEASE_RENEW = 10.0
+"""Seconds between two signs of life."""
+LEASE_STALE = 120.0
+"""Seconds without one that end a lease; a file server may need 90 to come back."""
+
+# The last is Linux's ENOTSUPP, which Python does not name; network file systems answer with it.
+NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, 524}
+
+
+@dataclass(frozen=True)
+class LockedFolder:
+    """What a lock guards, in the words of its errors.
+
+    Attributes:
+        path: The folder.
+        noun: What it is.
+        error: Raised when another process holds the lock.
+        instead: What else the user can do.
+    """
+
+    path: Path
+    noun: str = "cache"
+    error: type[Exception] = CacheBusyError
+    instead: str = "give this command another --cache"
+
+    def busy(self, lock: Path, hint: str = "") -> Exception:
+        """Return the error for a lock that another process holds."""
+        holder = None
+        with suppress(OSError):
+            holder = read_holder(lock)
+        return self.error(
+            f"{self.path}: another process is writing to this {self.noun} ({holder or 'unknown'}). "
+            f"Wait for it to end, end it, or {self.instead}.{hint}"
+        )
+
+    def leases(self) -> list[Path]:
+        """Return all leases; the last one holds."""
+        names = fnmatch.filter(os.listdir(self.path), ".lock.lease-" + "[0-9]" * 6)
+        return [self.path / name for name in sorted(names)]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, told from all others.
+
+    Attributes:
+        host: Name of the machine.
+        boot: Which boot of it and which space of process numbers; empty where that is not known.
+        pid: Process number.
+        started: When it started, in ticks since boot; empty where that is not known.
+        since: When it took the lock, for people.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    started: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+    def is_dead(self) -> bool:
+        """Return whether the process is known to be dead, as only its own machine can know."""
+        if not self.boot or (self.host, self.boot) != (socket.gethostname(), _boot()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # alive, and of another user
+        return _started(self.pid) not in ("", self.started)
+
+
+@dataclass(frozen=True)
+class WriterLock:
+    """The lock, held.
+
+    Attributes:
+        path: The file that stands for it.
+        file: That file as it was when the lock was taken.
+        folder: What it guards.
+        lease: The file, open, if it is a lease.
+    """
+
+    path: Path
+    file: os.stat_result
+    folder: LockedFolder
+    lease: int | None = None
+
+    def require(self) -> None:
+        """Raise unless the lock is still held; call it before a step that needs a sole writer.
+
+        Raises:
+            Exception: the folder's error, if another process may be writing by now.
+        """
+        lost = "it was deleted, and another process may have made it anew"
+        if self.lease is not None:
+            lost = "this process was stopped for so long that another took over"
+        try:
+            if self.lease is not None:
+                os.utime(self.lease)  # the server answers; the system may remember what stat says
+            held = os.path.samestat(self.file, self.path.lstat())
+            held = held and (self.lease is None or self.folder.leases()[-1:] == [self.path])
+        except OSError as error:
+            held, lost = False, f"{lost} ({error.strerror})"
+        if not held:
+            raise self.folder.error(
+                f"{self.path}: this process no longer holds the writers' lock: {lost}. "
+                f"When no other process writes here, run the same command again to go on."
+            )
+
+
+@contextmanager
+def sole_writer(folder: LockedFolder) -> Iterator[WriterLock]:
+    """Hold a folder's lock for the length of the block; a fork does not inherit it.
+
+    Raises:
+        Exception: the folder's error, if another live process holds it.
+        OSError: if there can be no lock file here.
+    """
+    path = folder.path / ".lock"
+    files: list[os.stat_result] = []
+
+    def sign(handle: int) -> None:
+        files.append(os.fstat(handle))
+        if not stat.S_ISREG(files[-1].st_mode):
+            raise OSError(errno.EISDIR, "the lock is not a regular file", str(path))
+        _require_over(folder)
+        _write_holder(handle)
+
+    lock = UnixFileLock(path, on_acquired=sign, fallback_to_soft=False, thread_local=False)
+    with ExitStack() as stack:
+        try:
+            # A few tries, in case somebody deletes the file between its opening and its locking.
+            stack.enter_context(lock.acquire(timeout=0.1, poll_interval=0.02))
+            held = WriterLock(path, files[-1], folder)
+        except Timeout:
+            raise folder.busy(path) from None
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
+            held = _make_lease(folder, stack)
+        yield held
+
+
+def _make_lease(folder: LockedFolder, stack: ExitStack) -> WriterLock:
+    """Make the lease that follows those that are over, and keep it alive until the stack ends."""
+    over = _require_over(folder)
+    number = int(over[-1].name[-6:]) + 1 if over else 0
+    path = folder.path / f".lock.lease-{number:06d}"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        raise folder.busy(path) from None
+    stack.callback(os.close, handle)
+    stack.callback(_give_back, handle)
+    _write_holder(handle)
+    leases = folder.leases()
+    if leases[-1:] != [path]:  # others followed those that were over when we looked
+        raise folder.busy(path)
+    for older in leases[:-1]:
+        older.unlink(missing_ok=True)
+    stop = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(handle, stop), daemon=True)
+    renewal.start()
+    stack.callback(renewal.join)
+    stack.callback(stop.set)
+    return WriterLock(path, os.fstat(handle), folder, handle)
+
+
+def _renew(handle: int, stop: threading.Event) -> None:
+    while not stop.wait(LEASE_RENEW):
+        with suppress(OSError):  # `require` will say so
+            os.utime(handle)
+
+
+def _give_back(handle: int) -> None:
+    with suppress(OSError):  # deleted by the process that took over
+        os.utime(handle, (0, 0))
+
+
+def _require_over(folder: LockedFolder) -> list[Path]:
+    """Return all leases; raise the folder's error unless they are over."""
+    leases = folder.leases()
+    for lease in leases[-1:]:
+        clock = folder.path / ".lock"
+        os.utime(clock, follow_symlinks=False)
+        try:
+            holder = read_holder(lease)
+            # No lease lasts into the future.
+            left = LEASE_STALE - abs(clock.lstat().st_mtime - lease.lstat().st_mtime)
+        except FileNotFoundError:  # another process has just taken over
+            raise folder.busy(lease) from None
+        if left > 0 and not (holder and holder.is_dead()):
+            raise folder.busy(lease, f" If it no longer runs, try again in {left:.0f} s.")
+    return leases
+
+
+def _write_holder(handle: int) -> None:
+    """Write this process into an open file, in place of what that holds."""
+    pid, since = os.getpid(), datetime.now().astimezone().isoformat(" ", "seconds")
+    holder = Holder(socket.gethostname(), _boot(), pid, _started(pid), since)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return the process that a file names; None if it names none."""
+    try:
+        holder = make_dataclass(Holder, json.loads(read_file(path, most=4096)))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.EFBIG, errno.EINVAL):  # somebody else's file, pipe or folder
+            return None
+        raise
+    return holder if 0 < holder.pid < 2**31 else None
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # containers count for themselves
+    return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process started; "dead" for one that only waits to be collected.
+
+    Source: proc(5), /proc/pid/stat, fields 3 (state) and 22 (starttime).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "dead" if fields[0] in "ZX" else fields[19]

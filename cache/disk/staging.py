@@ -1,0 +1,129 @@
+"""Finished shards, staged by any number of processes until the one writer adopts them.
+
+    CACHE/images/staged-0123456789abcdef.shard   the bytes of one chunk, whole
+    CACHE/images/staged-0123456789abcdef.json    its record, and what failed; written last
+
+So several processes encode chunks of one extraction without talking to each other, and one alone
+changes the manifest. The name is a digest of everything that fixes what a chunk holds. So the next
+extraction adopts what a dead one finished, and a process that outlives its extraction does no harm:
+a chunk of that name is right, whoever made it. A chunk that stores nothing has no .shard.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.errors import CacheError, explain_write_errors
+from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.manifest import KINDS, Failure, ShardKind, ShardRecord
+from frozen_vqa.cache.format.shards import Shard
+from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.typed_json import make_dataclass
+
+STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
+
+explain_errors = partial(
+    explain_write_errors,
+    error=CacheError,
+    advice="What was stored before is whole. Make room and run the same command to go on.",
+)
+"""`explain_write_errors` for the files of a cache."""
+
+
+@dataclass(frozen=True)
+class StagedShard:
+    """A chunk that is done.
+
+    Attributes:
+        record: Of its shard; None if none of its pictures could be read.
+        names: Image ids or question texts that it stores.
+        failures: Pictures that it could not read.
+    """
+
+    record: ShardRecord | None
+    names: Sequence[str]
+    failures: Sequence[Failure]
+
+
+def chunk_key(spec: CacheSpec, origin: Mapping[str, Json], content: Json) -> str:
+    """Return the name of a chunk: 16 hexadecimal digits of a digest.
+
+    Args:
+        spec: Of the cache.
+        origin: What its record will say of where it came from.
+        content: The ids of its pictures, or the rows of its prefixes.
+    """
+    return digest(json.dumps([spec.settings(), dict(origin), content]).encode())[:16]
+
+
+def shard_path(directory: Path, kind: ShardKind, key: str) -> Path:
+    """Return the file that holds the bytes of a chunk."""
+    return directory / kind / f"staged-{key}.shard"
+
+
+def record_path(directory: Path, kind: ShardKind, key: str) -> Path:
+    """Return the file that holds the record of a chunk."""
+    return directory / kind / f"staged-{key}.json"
+
+
+def stage_shard(
+    directory: Path,
+    key: str,
+    shard: Shard | None,
+    *,
+    kind: ShardKind,
+    failures: Sequence[Failure] = (),
+) -> None:
+    """Write a finished chunk where the writer finds it.
+
+    Args:
+        directory: Of the cache.
+        key: From `chunk_key`.
+        shard: What the chunk stores; None for nothing.
+        kind: Of its rows.
+        failures: Its pictures that cannot be read.
+
+    Raises:
+        CacheError: if it cannot be written; nothing is left behind then.
+    """
+    staged = StagedShard(shard.record if shard else None, shard.names if shard else (), failures)
+    body = json.dumps(asdict(staged))
+    sealed = json.dumps({"staged": body, "xxh3": digest(body.encode())}).encode()
+    path = shard_path(directory, kind, key)
+    with explain_errors(path):
+        if shard:
+            write_atomically(path, shard.data, shared=True)
+        write_atomically(record_path(directory, kind, key), sealed, shared=True)
+
+
+def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | None:
+    """Return a chunk's record if it is whole and its bytes have its digest; None otherwise."""
+    try:
+        sealed = json.loads(read_file(record_path(directory, kind, key)))
+        if sealed["xxh3"] != digest(sealed["staged"].encode()):
+            return None
+        body = json.loads(sealed["staged"])
+        record = body["record"] and make_dataclass(ShardRecord, body["record"])
+        if record and digest(read_file(shard_path(directory, kind, key))) != record.xxh3:
+            return None
+        failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
+        return StagedShard(record, body["names"], failures)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, or not whole: it is encoded again
+
+
+def forget_failures(directory: Path) -> None:
+    """Forget staged chunks with failures, because the pictures may have been mended since.
+
+    Chunks that are not whole are forgotten as well.
+    """
+    for kind in KINDS:
+        for path in (directory / kind).glob("staged-*.json"):
+            staged = read_staged(directory, kind, path.stem.removeprefix("staged-"))
+            if STAGED.fullmatch(path.name) and (staged is None or staged.failures):
+                with explain_errors(path):
+                    path.unlink()

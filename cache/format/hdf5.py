@@ -1,0 +1,237 @@
+"""HDF5 files as bytes: h5py builds them in memory, and reading them needs no HDF5 library.
+
+Every dataset is contiguous and unfiltered, and a large one starts at a multiple of 4096, so that a
+reader can map the file and copy rows at memory speed. The manifest records where each dataset lies.
+So a reader parses nothing: libhdf5 can hang or crash on damaged files and can be led to open other
+files. Text is one run of UTF-8 bytes plus offsets, because HDF5 keeps strings of variable length
+outside of their dataset.
+
+    NAME                    rows of features, or one column of integers
+    NAME_xxh3               digest of each row of features, or of the whole column
+    NAME_utf8, NAME_offsets a column of text
+"""
+
+import itertools
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.digests import Buffer, row_digest
+
+ALIGNMENT = 4096
+DTYPES = {
+    name: np.dtype(name).newbyteorder("<")
+    for name in ("int8", "uint8", "int32", "int64", "uint64", "float16", "float32")
+}
+"""Every dtype that a dataset can have, by its name."""
+
+NUMBER = "[0-9]{1,15}"
+RECORD = re.compile(rf"({'|'.join(DTYPES)}) ({NUMBER}(?:x{NUMBER}){{0,3}}) at ({NUMBER})")
+"""One dataset in the manifest: "float16 40x256x384 at 4096"."""
+
+MOST_BYTES = 2**63
+"""Numpy cannot make a larger array, not even an empty one that has such dimensions."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the numbers of one dataset lie in their file.
+
+    Attributes:
+        offset: Byte at which the first number begins; 0 if there are no numbers.
+        shape: (rows, ...).
+        dtype: One of `DTYPES`.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes from the first number to the last."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name} {'x'.join(map(str, self.shape))} at {self.offset}"
+
+
+@dataclass(frozen=True)
+class Hdf5Bytes:
+    """A new HDF5 file.
+
+    Attributes:
+        data: All its bytes.
+        datasets: By name the extent of each dataset, as the manifest records it.
+    """
+
+    data: bytes
+    datasets: Mapping[str, str]
+
+
+def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
+    """Return an HDF5 file that has these datasets; the same arrays give the same bytes."""
+    import h5py  # here, so that no process that only reads loads libhdf5
+
+    with h5py.File.in_memory(
+        block_size=1 << 20, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
+    ) as file:
+        for name, array in datasets.items():
+            file.create_dataset(name, data=array, track_times=False)
+        file.flush()
+        data = file.id.get_file_image()
+        offsets = {name: file[name].id.get_offset() or 0 for name in datasets}
+    extents = {n: str(Extent(offsets[n], a.shape, a.dtype)) for n, a in datasets.items()}
+    stored = Hdf5File(Path("a new file"), data, extents)
+    for name, array in datasets.items():
+        # A wrong offset must never reach a manifest, because readers go by it.
+        found = stored.array(name, array.shape, array.dtype)
+        if row_digest(found) != row_digest(np.ascontiguousarray(array)):
+            raise RuntimeError(f"h5py does not store {name!r} where it says")
+    return Hdf5Bytes(data, extents)
+
+
+def read_extents(datasets: Mapping[str, object], size: int, where: str) -> dict[str, Extent]:
+    """Return the extents of a manifest's record, once each proved to be possible.
+
+    Each lies inside the file, and no two overlap. None needs to be aligned.
+
+    Args:
+        datasets: By name what `str(Extent)` gives, or anything else from a stranger's manifest.
+        size: Of the file, in bytes.
+        where: Name of the file, for messages.
+
+    Raises:
+        CacheDamagedError: if one is not possible; the message names the dataset.
+    """
+    found: dict[str, Extent] = {}
+    for name, text in datasets.items():
+        match = RECORD.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise CacheDamagedError(f"{where}: {name!r} has no extent, but {text!r:.80}")
+        dtype, shape, offset = DTYPES[match[1]], tuple(map(int, match[2].split("x"))), int(match[3])
+        if math.prod(n or 1 for n in shape) * dtype.itemsize >= MOST_BYTES:
+            raise CacheDamagedError(f"{where}: {name!r} claims {shape}, more than memory can have")
+        found[name] = extent = Extent(offset, shape, dtype)
+        if offset + extent.nbytes > size:
+            raise CacheDamagedError(
+                f"{where}: {name!r} lies outside the file "
+                f"(bytes {offset:,} to {offset + extent.nbytes:,} of {size:,})"
+            )
+    laid_out = sorted((e.offset, e.nbytes, name) for name, e in found.items() if e.nbytes)
+    for (offset, nbytes, one), (following, _, other) in itertools.pairwise(laid_out):
+        if offset + nbytes > following:
+            raise CacheDamagedError(f"{where}: {other!r} overlaps {one!r} at byte {following:,}")
+    return found
+
+
+def column_datasets(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the two datasets that hold one column of integers: the column and its digest."""
+    values = np.ascontiguousarray(values)
+    return {name: values, f"{name}_xxh3": np.array([row_digest(values)], dtype=np.uint64)}
+
+
+def text_datasets(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the columns that hold `texts`: UTF-8 bytes and where each text begins and ends."""
+    encoded = [text.encode() for text in texts]
+    joined = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    offsets = running_total([len(text) for text in encoded])
+    return column_datasets(f"{name}_utf8", joined) | column_datasets(f"{name}_offsets", offsets)
+
+
+def running_total(lengths: Sequence[int]) -> np.ndarray:
+    """Return where consecutive pieces begin and end: (pieces + 1,) int64."""
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+class Hdf5File:
+    """An HDF5 file in memory or mapped, read at the extents that its manifest records.
+
+    Args:
+        path: How messages name the file; it is not opened.
+        data: All bytes of the file. Arrays are views of it and keep it alive.
+        datasets: What the manifest says of its datasets.
+
+    Raises:
+        CacheDamagedError: here and from every method, if the file is not one that we could have
+            written.
+    """
+
+    def __init__(self, path: Path, data: Buffer | mmap, datasets: Mapping[str, object]) -> None:
+        self.path = path
+        self.mapped = not isinstance(data, bytes)
+        self._data = memoryview(data).toreadonly().cast("B")
+        self.extents = read_extents(datasets, len(self._data), str(path))
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return the dataset of this shape and dtype, as a read-only view of the file."""
+        extent = self._extent(name)
+        if extent.shape != shape or extent.dtype != dtype:
+            raise CacheDamagedError(
+                f"{self.path}: {name!r} is {extent.dtype} {extent.shape}, "
+                f"but the cache needs {dtype} {shape}"
+            )
+        return np.ndarray(shape, extent.dtype, self._data, extent.offset)
+
+    def rows(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows of features and their stored digests, (rows,) uint64; nothing is compared."""
+        digests = self.array(f"{name}_xxh3", shape[:1], DTYPES["uint64"])
+        return self.array(name, shape, dtype), digests
+
+    def column(self, name: str, dtype: type[np.integer] = np.int64) -> np.ndarray:
+        """Return what `column_datasets` wrote, (any number,), as a read-only view."""
+        values = self.array(name, (math.prod(self._extent(name).shape),), np.dtype(dtype))
+        stored = self.array(f"{name}_xxh3", (1,), DTYPES["uint64"])[0]
+        if row_digest(values) != stored:
+            raise CacheDamagedError(f"{self.path}: {name!r} differs from its digest")
+        return values
+
+    def texts(self, name: str) -> list[str]:
+        """Return what `text_datasets` wrote."""
+        data = self.column(f"{name}_utf8", np.uint8).tobytes()
+        offsets = self.column(f"{name}_offsets")
+        require_offsets(offsets, len(data), f"{self.path}: texts of {name!r}")
+        try:
+            return [data[a:b].decode() for a, b in itertools.pairwise(offsets)]
+        except UnicodeDecodeError as error:
+            raise CacheDamagedError(f"{self.path}: {name!r} is not UTF-8 ({error})") from error
+
+    def structure_digest(self, features: Sequence[str]) -> str:
+        """Return the 128-bit xxh3 digest of all bytes but the numbers of these datasets.
+
+        Their offsets and sizes are digested in their place. Each of their rows has a digest of its
+        own, so that this digest and those of the rows together cover every byte.
+
+        Args:
+            features: Names of datasets; a name that is not in the file is passed over.
+        """
+        extents = [self.extents[name] for name in features if name in self.extents]
+        hasher, place = xxhash.xxh3_128(), 0
+        for offset, nbytes in sorted({(e.offset, e.nbytes) for e in extents if e.nbytes}):
+            hasher.update(self._data[place:offset])
+            hasher.update(struct.pack("<QQ", offset, nbytes))
+            place = offset + nbytes
+        hasher.update(self._data[place:])
+        return hasher.hexdigest()
+
+    def _extent(self, name: str) -> Extent:
+        if name not in self.extents:
+            raise CacheDamagedError(f"{self.path}: {name!r} is missing, but the cache needs it")
+        return self.extents[name]
+
+
+def require_offsets(offsets: np.ndarray, end: int, what: str) -> None:
+    """Raise `CacheDamagedError` unless `offsets` cut 0..end into consecutive pieces."""
+    fits = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == end
+    if not fits or (np.diff(offsets) < 0).any():
+        raise CacheDamagedError(f"{what}: offsets do not fit what they cut")
