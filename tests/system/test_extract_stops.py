@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.format.manifest import load_manifest
+from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
 from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from tests.support.extractions import (

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from frozen_vqa.cache import CacheError, FeatureCache
-from frozen_vqa.cache.format.manifest import load_manifest
+from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb

@@ -13,8 +13,8 @@ from frozen_vqa.cache import (
     CacheMismatchError,
     CacheWriter,
     FeatureCache,
+    load_manifest,
 )
-from frozen_vqa.cache.format.manifest import load_manifest
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
 from frozen_vqa.pipeline.sources.example import Id, VqaExample

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.staging import stage_shard
-from frozen_vqa.cache.format.manifest import load_manifest
 from frozen_vqa.cache.format.shards import Shard, image_shard, question_shard
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
