@@ -129,7 +129,7 @@ def test_the_library_works_among_foreign_modules(among_foreign: tuple[Path, Path
     assert re.fullmatch(r"\d+\.\d\d % of \d+ questions\n", said)
 
     files = "[m.__file__ for n, m in sys.modules.items() if n.startswith('frozen_vqa')]"
-    load = f"import sys, frozen_vqa as f; f.VqaModel.from_pretrained('out/run'); print(*{files})"
+    load = f"import sys, frozen_vqa as f; f.VqaHead.from_pretrained('out/run'); print(*{files})"
     loaded = python(among_foreign, "-c", load).split()
     assert loaded
     assert [file for file in loaded if not Path(file).is_relative_to(installed)] == []
