@@ -112,6 +112,7 @@ def test_dropout_draws_once_for_a_question() -> None:
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(QuestionDropout(0.5).eval()(dropped), dropped)
 
 
 def test_the_twin_has_weights_of_its_own() -> None:
