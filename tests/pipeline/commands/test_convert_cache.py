@@ -220,7 +220,7 @@ def test_what_a_stopped_conversion_of_another_cache_left_is_not_taken(
 )
 def test_more_digits_cannot_be_had(stored: str, asked: str, tmp_path: Path) -> None:
     make_cache(tmp_path / "old", {"val": [Row(0, 0)]}, spec=make_spec(dtype=stored))
-    message = f"old: its features are stored as {stored} and cannot become {asked}; what can be"
+    message = f"old: its features are stored as {stored} and cannot become {asked}. A cache can"
     with pytest.raises(CacheError, match=message):
         convert_command(tmp_path / "old", cache=tmp_path / "new", dtype=asked)
     assert not (tmp_path / "new").exists()

@@ -22,7 +22,15 @@ class OnGpu(Images):
 
 def choose(encoder: Any, *recorded: object) -> int:
     """What is chosen for a cache whose shards record these sizes."""
-    about = {"rows": 1, "bytes": 1, "xxh3": "", "structure": "", "names": "", "prefixes": 0}
+    about = {
+        "rows": 1,
+        "bytes": 1,
+        "xxh3": "",
+        "datasets": {},
+        "structure": "",
+        "names": "",
+        "prefixes": 0,
+    }
     shards = tuple(
         ShardRecord(file="", largest=1.0, origin={"batch_size": size}, **about)  # type: ignore
         for size in recorded
