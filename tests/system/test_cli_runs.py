@@ -155,7 +155,7 @@ def test_a_changed_manifest_stops_every_command(cache: Path, tmp_path: Path, com
     file.write_text(file.read_text().replace('"rows": 8', '"rows": 9', 1))
     words = ("--cache", cache, "--run", tmp_path / "r") if command == "train-head" else (cache,)
     said = only_line(run_command(command, *words))
-    assert said.startswith(f"{file}: its digest does not match its content")
+    assert said.startswith(f"{file}: its content has another digest")
 
 
 def test_a_flipped_bit_is_found_by_verify_cache_wherever_it_is(cache: Path) -> None:
