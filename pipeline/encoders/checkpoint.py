@@ -22,12 +22,8 @@ BLOCK_BYTES = 4_096
 class Checkpoint:
     """A model on the Hub or in a local folder.
 
-    Args:
-        place: Name on the Hub, or a folder.
-
-    Attributes:
-        commit: The commit on the Hub that `config` found; None for a folder. Everything else of the
-            model is loaded from this commit, so that all of it fits together.
+    `commit` is the commit on the Hub that `config` found; None for a folder. Everything else of the
+    model is loaded from this commit, so that all of it fits together.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -179,7 +175,7 @@ def _explain(name: str, text: str) -> str:
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if _looks_like_path(name):
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (
@@ -197,8 +193,3 @@ def _explain(name: str, text: str) -> str:
 def full_name(model: str) -> str:
     """Return a Hub name unchanged, and a folder as an absolute path, which survives any `cd`."""
     return str(Path(model).resolve()) if os.path.isdir(model) else model
-
-
-def _looks_like_path(name: str) -> bool:
-    """Return whether a model's name can only mean a folder."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1

@@ -44,8 +44,8 @@ class LeftOut:
     """A question that cannot be used.
 
     Attributes:
-        question_id: None if it has none that can be read.
-        where: Its place, such as "/data/train.jsonl:7", for messages.
+        question_id: None if it cannot be read.
+        where: Its place, such as "/data/train.jsonl:7".
         reason: The fault and the need, in a few words that do not repeat the place.
     """
 
@@ -61,8 +61,8 @@ class Source(Protocol):
         """Return the usable questions of `split` in the order of the data set.
 
         Raises:
-            SourceError: if the split does not exist, a file cannot be read as a whole, or no
-                question can be used.
+            SourceError: if the split does not exist, a file or column is missing or cannot be
+                read as a whole, or no question can be used.
         """
         ...
 

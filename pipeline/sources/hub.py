@@ -54,11 +54,7 @@ class HubSource:
     """The questions and pictures of one `datasets` data set."""
 
     def __init__(self, name: str, columns: Mapping[str, str] | None = None) -> None:
-        """Check the arguments. Nothing is loaded yet.
-
-        Args:
-            name: Name on the Hub, or path of a folder or parquet file.
-            columns: Column name by field, where it differs from the default; see above.
+        """Check the arguments; `columns` is by field. Nothing is loaded yet.
 
         Raises:
             SourceError: if a field is unknown, or a path does not exist.
@@ -81,12 +77,6 @@ class HubSource:
         self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the usable questions of `split` in the order of the data set.
-
-        Raises:
-            SourceError: if the set cannot be loaded, has no such split, lacks a column, or no row
-                can be used.
-        """
         name, data = self._load(split)
         columns = self._find_columns(data)
         self._pictures[name] = self._open_pictures(data, columns.pop("image"))
@@ -106,7 +96,6 @@ class HubSource:
         return selection.examples
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return the rows that `examples(split)`, called before, could not use."""
         return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path | bytes:
@@ -126,7 +115,6 @@ class HubSource:
         return self._require_inside(path)
 
     def where(self, image_id: Id) -> str:
-        """Return data set, split and row of a picture."""
         return self._where(*self._rows[image_id])
 
     def _where(self, split: str, row: int) -> str:
@@ -194,7 +182,6 @@ class HubSource:
         return found
 
     def _find_columns(self, data: Any) -> dict[str, str]:
-        """Return the column of each field that this data set has."""
         present = {}
         for field in FIELDS:
             column = self._columns.get(field, field)

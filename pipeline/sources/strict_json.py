@@ -24,18 +24,13 @@ class NotJsonError(ValueError):
     """The text is not strict JSON. The message names the fault and its column in the line."""
 
     def __init__(self, found: str, *, line: int = 1, remedy: str = "Mend it there.") -> None:
-        """Keep the fault, its line in the text, and the advice."""
         super().__init__(found)
         self.line = line
         self.remedy = remedy
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        NotJsonError: if it is not JSON, or is ambiguous.
-    """
+    """Return the value of a JSON text, or raise `NotJsonError`."""
     try:
         return json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
@@ -73,11 +68,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def entries_in(path: Path | str, key: str) -> list[Any]:
-    """Return the list under `key` of the object in an official file.
-
-    Raises:
-        SourceError: if the file cannot be read, or holds no such list.
-    """
+    """Return the list under `key` of the object in a file; raise `SourceError` if it has none."""
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get(key), list):
         return content[key]
