@@ -31,11 +31,7 @@ class Checkpoint:
         self.commit: str | None = None
 
     def config(self, model_types: Sequence[str]) -> Any:
-        """Return the model's configuration.
-
-        Raises:
-            ModelError: if it cannot be loaded or is not of one of these types.
-        """
+        """Load the configuration; raise `ModelError` if that fails or it is of another type."""
         from transformers import AutoConfig
         from transformers.utils import cached_file, extract_commit_hash
 
@@ -94,10 +90,7 @@ def weights_digest(folder: Path) -> str:
     """Return a digest of the weights, config and tokenizer in `folder`.
 
     A file of up to 64 MB is read whole. Of a larger one, evenly spread blocks are read: they tell
-    any two checkpoints apart within milliseconds.
-
-    Raises:
-        ModelError: if the folder has no weights.
+    any two checkpoints apart within milliseconds. A folder without weights is a `ModelError`.
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelError(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Resampling
 
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
@@ -50,11 +51,8 @@ def load_rgb(picture: Picture) -> Image.Image:
     """Return `picture` upright, without transparency, in 8-bit RGB.
 
     EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
-    values are rescaled, and an animation gives its first frame.
-
-    Raises:
-        ImageError: if there is no readable picture. The message is the reason in a few words,
-            without the name of a file: `Source.where` has the name.
+    values are rescaled, and an animation gives its first frame. If there is no readable picture,
+    an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
     """
     if isinstance(picture, Image.Image):
         image = picture
@@ -77,21 +75,17 @@ def load_rgb(picture: Picture) -> Image.Image:
         raise ImageError(f"truncated or damaged ({_reason(error)})") from error
 
 
-def fit_whole(image: Image.Image, size: int, *, resample: int) -> npt.NDArray[np.uint8]:
-    """Squeeze an RGB picture into a square, so that no object of a question is cut off.
-
-    The result is (size, size, 3); `resample` is a number of `PIL.Image.Resampling`.
-    """
+def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
+    """Squeeze a whole RGB picture to (size, size, 3), so that no object is cut off."""
     return np.array(image.resize((size, size), resample=resample))
 
 
 def fit_crop(
-    image: Image.Image, *, size: int, shortest_edge: int, resample: int
+    image: Image.Image, *, size: int, shortest_edge: int, resample: Resampling
 ) -> npt.NDArray[np.uint8]:
-    """Resize to `shortest_edge` with the aspect kept, then cut the middle square out.
+    """Resize to `shortest_edge` with the aspect kept, then cut the middle (size, size, 3) out.
 
-    The result is (size, size, 3), and black beyond the resized picture; `resample` is a number of
-    `PIL.Image.Resampling`.
+    Where the resized picture is smaller than that, the rest is black.
     """
     shorter = min(image.size)
     # int() truncates, as the processor does; rounding would differ by a row of pixels.
@@ -107,7 +101,7 @@ def fit_crop(
 
 
 def _fit_crop_of_strip(
-    image: Image.Image, size: int, resized: tuple[int, int], resample: int
+    image: Image.Image, size: int, resized: tuple[int, int], resample: Resampling
 ) -> npt.NDArray[np.uint8]:
     """Do the same as `fit_crop`, up to rounding, without computing the part that is cut off."""
     box, kept = [], []

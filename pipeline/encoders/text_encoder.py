@@ -1,7 +1,6 @@
 """Llama 3, 3.1 and 3.2: questions to hidden states.
 
-The model comes through transformers and is never trained. Its name and settings are known at once.
-Its weights are loaded with the first batch. This module knows nothing of data sets or caches.
+As in `image_encoder.py`, the model is never trained, and its weights come with the first batch.
 """
 
 from collections.abc import Sequence

@@ -41,17 +41,11 @@ class VqaExample:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A question that cannot be used.
+    """A question that cannot be used."""
 
-    Attributes:
-        question_id: None if it cannot be read.
-        where: Its place, such as "/data/train.jsonl:7".
-        reason: The fault and the need, in a few words that do not repeat the place.
-    """
-
-    question_id: Id | None
-    where: str
-    reason: str
+    question_id: Id | None  # None if it cannot be read
+    where: str  # its place, such as "/data/train.jsonl:7"
+    reason: str  # the fault and the need, in a few words that do not repeat the place
 
 
 class Source(Protocol):

@@ -22,8 +22,7 @@ from typing import Any
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, classes_of, example_of, records_of
-from frozen_vqa.pipeline.sources.selection import Selection
-from frozen_vqa.pipeline.sources.split_names import did_you_mean, split_like
+from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import id_or_none, shown
 
 FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type")
@@ -54,11 +53,7 @@ class HubSource:
     """The questions and pictures of one `datasets` data set."""
 
     def __init__(self, name: str, columns: Mapping[str, str] | None = None) -> None:
-        """Check the arguments; `columns` is by field. Nothing is loaded yet.
-
-        Raises:
-            SourceError: if a field is unknown, or a path does not exist.
-        """
+        """Raise `SourceError` if a field is unknown or a path does not exist; load nothing yet."""
         for field in columns or {}:
             if field not in FIELDS:
                 raise SourceError(
@@ -99,11 +94,7 @@ class HubSource:
         return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path | bytes:
-        """Return one picture, undecoded.
-
-        Raises:
-            ImageError: if the row has none, or one outside the data set.
-        """
+        """Return one picture, undecoded; raise `ImageError` if the row has none in the data set."""
         split, row = self._rows[image_id]
         content, path = self._pictures[split].value(row)
         if content is not None:
@@ -121,16 +112,12 @@ class HubSource:
         return f"{self._place}, {split} row {row}"
 
     def _require_inside(self, path: str) -> Path:
-        """Return the file of a picture, which must lie in the data set's folder or in a cache.
-
-        Only the path is checked: a link is followed, because the owner of the folder has put it
-        there.
-        """
+        """Return the file of a picture, which must lie in the data set's folder or in a cache."""
         import datasets
         from huggingface_hub.constants import HF_HUB_CACHE
 
         here = self._path if self._path.is_dir() else self._path.parent
-        file = Path(os.path.abspath(here / path))
+        file = Path(os.path.abspath(here / path))  # as in `jsonl.py`, a link is followed
         folders = [Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
         if self._is_local:  # `datasets` gets the resolved path, and may return it
             folders += [here.absolute(), here.resolve()]

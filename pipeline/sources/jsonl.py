@@ -49,11 +49,7 @@ class JsonlSource(FileSource):
     """
 
     def __init__(self, path: Path) -> None:
-        """Check the layout. No question is read yet.
-
-        Raises:
-            SourceError: if there is no such file, or no `.jsonl` file in the folder.
-        """
+        """Raise `SourceError` if there is no such file, or no `.jsonl` file in the folder."""
         super().__init__(path if path.is_dir() else path.parent)
         self._path = path
         self._split: str | None = None  # the name under which a file without splits was read

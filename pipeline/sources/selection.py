@@ -1,15 +1,23 @@
-"""Separates the records of a split into usable questions and those that are left out.
+"""Splits: their names, and their records as usable questions and those that are left out.
 
 All data sets share these rules: the first usable question of an id is kept, one image id means one
 picture in all splits, and a split needs at least one usable question.
 """
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
+
+_SPLIT_NAMES = (
+    ("train", "training"),
+    ("val", "validation", "valid", "dev"),
+    ("test-dev", "testdev", "test_dev"),
+    ("test", "testing"),
+)
 
 
 class Selection:
@@ -97,3 +105,21 @@ class FileSource:
         selection.require_some(file)
         self._left_out[split] = selection.left_out
         return selection.examples
+
+
+def split_like(split: str, known: Collection[str]) -> str | None:
+    """Return the one of `known` that `split` means: the same name, or another usual name of it.
+
+    "val" finds "validation", and "test-dev" finds "testdev".
+    """
+    if split in known:
+        return split
+    names = next((names for names in _SPLIT_NAMES if split in names), ())
+    found = [name for name in known if name in names]
+    return found[0] if len(found) == 1 else None
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return " Did you mean …?" with the nearest known name, or nothing."""
+    near = split_like(name, known) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    return f" Did you mean {near!r}?" if near else ""

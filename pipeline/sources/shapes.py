@@ -66,7 +66,6 @@ class ShapesSource:
         Args:
             images: Scenes in "train"; "val" and "test" have a fifth of that each. A smaller data
                 set has the first scenes of a larger one.
-            seed: Decides the scenes.
             size: Width and height of the pictures in pixels; questions do not depend on it.
 
         Raises:
@@ -142,16 +141,16 @@ def make_scene(rng: Generator) -> Scene:
     kind = pick(rng, list(KINDS))
     value = pick(rng, KINDS[kind])
     with_value = int(rng.integers(number + 1))
-    looks: list[tuple[str, str, str]] = []
+    looks = []
     for position in range(number):
         look = {"color": pick(rng, COLORS), "shape": pick(rng, SHAPES)}
         other_values = [other for other in KINDS[kind] if other != value]
         look[kind] = value if position < with_value else pick(rng, other_values)
-        looks.append((look["color"], look["shape"], pick(rng, SIZES)))
-    centers = _centers(rng, [RADIUS[size] * REACH for _, _, size in looks])
+        looks.append(look | {"size": pick(rng, SIZES)})
+    centers = _centers(rng, [RADIUS[look["size"]] * REACH for look in looks])
     things = tuple(
-        Thing(color, shape, size, _shifted(rng, RGB[color], JITTER), center)
-        for (color, shape, size), center in zip(looks, centers, strict=True)
+        Thing(**look, rgb=_shifted(rng, RGB[look["color"]], JITTER), center=center)
+        for look, center in zip(looks, centers, strict=True)
     )
     return Scene(things, _shifted(rng, (243, 242, 240), 8), (kind, value))
 

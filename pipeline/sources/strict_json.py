@@ -10,8 +10,6 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,9 +53,10 @@ def read_json(path: Path | str) -> Any:
         SourceError: if the file is missing, unreadable, damaged, not UTF-8 or not strict JSON.
     """
     path = Path(path)
+    gc_was_on = gc.isenabled()
+    gc.disable()  # it takes half the time of VQAv2, and JSON has no cycles
     try:
-        with _without_gc():
-            return parse_json(_read_bytes(path).decode("utf-8-sig"))
+        return parse_json(_read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{path}: byte {error.start} is not UTF-8; JSON in UTF-8 is needed. Save it as UTF-8."
@@ -65,6 +64,9 @@ def read_json(path: Path | str) -> Any:
     except NotJsonError as error:
         place = f"line {error.line}, " if str(error).startswith("column") else ""
         raise SourceError(f"{path}: {place}{error}; valid JSON is needed. {error.remedy}") from None
+    finally:
+        if gc_was_on:
+            gc.enable()
 
 
 def entries_in(path: Path | str, key: str) -> list[Any]:
@@ -98,18 +100,6 @@ def _float(text: str) -> float:
     if math.isinf(value := float(text)):
         raise NotJsonError(f"the number {text[:40]} is too large")
     return value
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Pause the garbage collector, which takes half the time of VQAv2; JSON has no cycles."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _read_bytes(path: Path) -> bytes:

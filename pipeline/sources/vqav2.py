@@ -15,8 +15,7 @@ from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.selection import FileSource, Selection
-from frozen_vqa.pipeline.sources.split_names import did_you_mean
+from frozen_vqa.pipeline.sources.selection import FileSource, Selection, did_you_mean
 from frozen_vqa.pipeline.sources.strict_json import entries_in
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
@@ -43,11 +42,7 @@ class Vqav2Source(FileSource):
     """VQAv2 as its authors publish it; `left_out` lists questions first, then annotations."""
 
     def __init__(self, root: Path) -> None:
-        """Check the folder. No file is read yet.
-
-        Raises:
-            SourceError: if there is no such folder.
-        """
+        """Raise `SourceError` if there is no such folder; no file is read yet."""
         if not root.is_dir():
             raise SourceError(f"vqav2:{root}: there is no such folder. Check the path.")
         super().__init__(root)
