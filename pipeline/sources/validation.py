@@ -57,7 +57,7 @@ def type_of(value: object, field: str) -> str:
 
 
 def answers_of(value: object) -> tuple[str, ...]:
-    """Return one answer or a list of them as texts.
+    """Return one answer or a list of them, each text or a number, as texts.
 
     A number becomes its text (2.0 is "2"); null means that there is no answer.
     """
