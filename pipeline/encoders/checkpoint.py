@@ -22,12 +22,8 @@ BLOCK_BYTES = 4_096
 class Checkpoint:
     """A model on the Hub or in a local folder.
 
-    Args:
-        place: Name on the Hub, or a folder.
-
-    Attributes:
-        commit: The commit on the Hub that `config` found; None for a folder. Everything else of the
-            model is loaded from this commit, so that all of it fits together.
+    `commit` is the commit on the Hub that `config` found; None for a folder. Everything else of the
+    model is loaded from this commit, so that all of it fits together.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -35,11 +31,7 @@ class Checkpoint:
         self.commit: str | None = None
 
     def config(self, model_types: Sequence[str]) -> Any:
-        """Return the model's configuration.
-
-        Raises:
-            ModelError: if it cannot be loaded or is not of one of these types.
-        """
+        """Load the configuration; raise `ModelError` if that fails or it is of another type."""
         from transformers import AutoConfig
         from transformers.utils import cached_file, extract_commit_hash
 
@@ -98,10 +90,7 @@ def weights_digest(folder: Path) -> str:
     """Return a digest of the weights, config and tokenizer in `folder`.
 
     A file of up to 64 MB is read whole. Of a larger one, evenly spread blocks are read: they tell
-    any two checkpoints apart within milliseconds.
-
-    Raises:
-        ModelError: if the folder has no weights.
+    any two checkpoints apart within milliseconds. A folder without weights is a `ModelError`.
     """
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
@@ -179,7 +168,7 @@ def _explain(name: str, text: str) -> str:
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if _looks_like_path(name):
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (
@@ -197,8 +186,3 @@ def _explain(name: str, text: str) -> str:
 def full_name(model: str) -> str:
     """Return a Hub name unchanged, and a folder as an absolute path, which survives any `cd`."""
     return str(Path(model).resolve()) if os.path.isdir(model) else model
-
-
-def _looks_like_path(name: str) -> bool:
-    """Return whether a model's name can only mean a folder."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1

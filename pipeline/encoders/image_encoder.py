@@ -30,8 +30,6 @@ class ImageEncoder:
         model: A name on the Hub, a local folder, or "tiny".
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
-        device: The device to run on.
-        compute_dtype: The dtype to compute in.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or the size does not fit.
@@ -73,7 +71,6 @@ class ImageEncoder:
 
     @property
     def _own_size(self) -> int:
-        """Side in pixels of the processor's own output."""
         sizes = self.processor.crop_size, self.processor.size
         sides = [size["height"] for size in sizes if size and size.get("height")]
         return sides[0] if sides else self.config.image_size
@@ -108,10 +105,7 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Encode a batch.
-
-        Args:
-            pixels: (images, image_size, image_size, 3) uint8, from `pixels`.
+        """Encode pixels, (images, image_size, image_size, 3) uint8.
 
         Returns:
             Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both

@@ -6,8 +6,6 @@
 Every picture goes through `load_rgb` once, so a rotated phone photo, a transparent PNG or a 16-bit
 scan looks the same to the encoder as to a person. Both fits give the pixels of the processor that
 DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
-
-This module knows nothing of encoders or of the origin of pictures.
 """
 
 import io
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Resampling
 
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
@@ -52,14 +51,8 @@ def load_rgb(picture: Picture) -> Image.Image:
     """Return `picture` upright, without transparency, in 8-bit RGB.
 
     EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
-    values are rescaled, and an animation gives its first frame.
-
-    Args:
-        picture: A file, the bytes of one, or a PIL image.
-
-    Raises:
-        ImageError: if there is no readable picture. The message is the reason in a few words,
-            without the name of a file: `Source.where` has the name.
+    values are rescaled, and an animation gives its first frame. If there is no readable picture,
+    an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
     """
     if isinstance(picture, Image.Image):
         image = picture
@@ -82,33 +75,17 @@ def load_rgb(picture: Picture) -> Image.Image:
         raise ImageError(f"truncated or damaged ({_reason(error)})") from error
 
 
-def fit_whole(image: Image.Image, size: int, *, resample: int) -> npt.NDArray[np.uint8]:
-    """Squeeze the whole picture into a square, so that no object of a question is cut off.
-
-    Args:
-        image: RGB, as `load_rgb` returns it.
-        size: Edge of the square in pixels.
-        resample: A `PIL.Image.Resampling` or its number, as an image processor's config has it.
-
-    Returns:
-        The pixels, (size, size, 3).
-    """
+def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
+    """Squeeze a whole RGB picture to (size, size, 3), so that no object is cut off."""
     return np.array(image.resize((size, size), resample=resample))
 
 
 def fit_crop(
-    image: Image.Image, *, size: int, shortest_edge: int, resample: int
+    image: Image.Image, *, size: int, shortest_edge: int, resample: Resampling
 ) -> npt.NDArray[np.uint8]:
-    """Resize to `shortest_edge` with the aspect kept, then cut the middle square out.
+    """Resize to `shortest_edge` with the aspect kept, then cut the middle (size, size, 3) out.
 
-    Args:
-        image: RGB, as `load_rgb` returns it.
-        size: Edge of the square in pixels; beyond the resized picture it is filled with black.
-        shortest_edge: Length of the shorter edge after the resize.
-        resample: A `PIL.Image.Resampling` or its number, as an image processor's config has it.
-
-    Returns:
-        The pixels, (size, size, 3).
+    Where the resized picture is smaller than that, the rest is black.
     """
     shorter = min(image.size)
     # int() truncates, as the processor does; rounding would differ by a row of pixels.
@@ -124,7 +101,7 @@ def fit_crop(
 
 
 def _fit_crop_of_strip(
-    image: Image.Image, size: int, resized: tuple[int, int], resample: int
+    image: Image.Image, size: int, resized: tuple[int, int], resample: Resampling
 ) -> npt.NDArray[np.uint8]:
     """Do the same as `fit_crop`, up to rounding, without computing the part that is cut off."""
     box, kept = [], []
@@ -174,7 +151,6 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _not_an_image(data: bytes) -> str:
-    """Return what the bytes are instead of a picture."""
     if data.startswith(b"version https://git-lfs"):
         return "a git-lfs pointer in place of the picture: run `git lfs pull`"
     for magic, name in _MAGIC.items():
@@ -185,7 +161,6 @@ def _not_an_image(data: bytes) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF rotation, if the picture has one that can be read."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # with damaged EXIF and good pixels, viewers show the picture unrotated
@@ -193,7 +168,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded picture of any mode."""
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:

@@ -1,7 +1,6 @@
 """Llama 3, 3.1 and 3.2: questions to hidden states.
 
-The model comes through transformers and is never trained. Its name and settings are known at once.
-Its weights are loaded with the first batch. This module knows nothing of data sets or caches.
+As in `image_encoder.py`, the model is never trained, and its weights come with the first batch.
 """
 
 from collections.abc import Sequence
@@ -27,8 +26,6 @@ class TextEncoder:
     Args:
         model: A name on the Hub, a local folder, or "tiny".
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
-        device: The device to run on.
-        compute_dtype: The dtype to compute in.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or has no such layer.
@@ -100,16 +97,10 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Encode questions of equal length.
+        """Encode token ids, (questions, length), to (questions, length, dim) on the device.
 
         With equal lengths the model sees no padding, so a state does not depend on the other
         questions of the batch.
-
-        Args:
-            tokens: (questions, length) token ids.
-
-        Returns:
-            (questions, length, dim), on the device.
         """
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
         output = self.weights(input_ids=ids, use_cache=False, output_hidden_states=self.layer != -1)

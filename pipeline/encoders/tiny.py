@@ -22,9 +22,7 @@ RECIPE = 2
 """Raise it whenever a line below changes the weights, so that no old folder is used."""
 
 IMAGE_SIZE = 112
-VISION_DIM = 192
 TEXT_DIM = 128
-SEED = 20260101
 # The tokenizer learns its merges from these frequent words of questions about pictures.
 QUESTION_WORDS = """
 what which who where when why how is are was were does do did can could has have will would the
@@ -71,7 +69,7 @@ def _build(folder: Path) -> None:
 
     # The caller's random state must not advance.
     with torch.random.fork_rng(devices=[]), quiet_transformers():
-        torch.manual_seed(SEED)
+        torch.manual_seed(20260101)
         _save_vision(folder / "vision")
         _save_text(folder / "text")
 
@@ -80,7 +78,7 @@ def _save_vision(folder: Path) -> None:
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
     config = Dinov2Config(
-        hidden_size=VISION_DIM,
+        hidden_size=192,
         num_hidden_layers=2,
         num_attention_heads=6,
         mlp_ratio=2,

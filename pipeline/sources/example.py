@@ -41,17 +41,11 @@ class VqaExample:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A question that cannot be used.
+    """A question that cannot be used."""
 
-    Attributes:
-        question_id: None if it has none that can be read.
-        where: Its place, such as "/data/train.jsonl:7", for messages.
-        reason: The fault and the need, in a few words that do not repeat the place.
-    """
-
-    question_id: Id | None
-    where: str
-    reason: str
+    question_id: Id | None  # None if it cannot be read
+    where: str  # its place, such as "/data/train.jsonl:7"
+    reason: str  # the fault and the need, in a few words that do not repeat the place
 
 
 class Source(Protocol):
@@ -61,8 +55,8 @@ class Source(Protocol):
         """Return the usable questions of `split` in the order of the data set.
 
         Raises:
-            SourceError: if the split does not exist, a file cannot be read as a whole, or no
-                question can be used.
+            SourceError: if the split does not exist, a file or column is missing or cannot be
+                read as a whole, or no question can be used.
         """
         ...
 

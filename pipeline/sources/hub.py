@@ -22,8 +22,7 @@ from typing import Any
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, classes_of, example_of, records_of
-from frozen_vqa.pipeline.sources.selection import Selection
-from frozen_vqa.pipeline.sources.split_names import did_you_mean, split_like
+from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import id_or_none, shown
 
 FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type")
@@ -54,15 +53,7 @@ class HubSource:
     """The questions and pictures of one `datasets` data set."""
 
     def __init__(self, name: str, columns: Mapping[str, str] | None = None) -> None:
-        """Check the arguments. Nothing is loaded yet.
-
-        Args:
-            name: Name on the Hub, or path of a folder or parquet file.
-            columns: Column name by field, where it differs from the default; see above.
-
-        Raises:
-            SourceError: if a field is unknown, or a path does not exist.
-        """
+        """Raise `SourceError` if a field is unknown or a path does not exist; load nothing yet."""
         for field in columns or {}:
             if field not in FIELDS:
                 raise SourceError(
@@ -81,12 +72,6 @@ class HubSource:
         self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the usable questions of `split` in the order of the data set.
-
-        Raises:
-            SourceError: if the set cannot be loaded, has no such split, lacks a column, or no row
-                can be used.
-        """
         name, data = self._load(split)
         columns = self._find_columns(data)
         self._pictures[name] = self._open_pictures(data, columns.pop("image"))
@@ -106,15 +91,10 @@ class HubSource:
         return selection.examples
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return the rows that `examples(split)`, called before, could not use."""
         return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path | bytes:
-        """Return one picture, undecoded.
-
-        Raises:
-            ImageError: if the row has none, or one outside the data set.
-        """
+        """Return one picture, undecoded; raise `ImageError` if the row has none in the data set."""
         split, row = self._rows[image_id]
         content, path = self._pictures[split].value(row)
         if content is not None:
@@ -126,23 +106,18 @@ class HubSource:
         return self._require_inside(path)
 
     def where(self, image_id: Id) -> str:
-        """Return data set, split and row of a picture."""
         return self._where(*self._rows[image_id])
 
     def _where(self, split: str, row: int) -> str:
         return f"{self._place}, {split} row {row}"
 
     def _require_inside(self, path: str) -> Path:
-        """Return the file of a picture, which must lie in the data set's folder or in a cache.
-
-        Only the path is checked: a link is followed, because the owner of the folder has put it
-        there.
-        """
+        """Return the file of a picture, which must lie in the data set's folder or in a cache."""
         import datasets
         from huggingface_hub.constants import HF_HUB_CACHE
 
         here = self._path if self._path.is_dir() else self._path.parent
-        file = Path(os.path.abspath(here / path))
+        file = Path(os.path.abspath(here / path))  # as in `jsonl.py`, a link is followed
         folders = [Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
         if self._is_local:  # `datasets` gets the resolved path, and may return it
             folders += [here.absolute(), here.resolve()]
@@ -194,7 +169,6 @@ class HubSource:
         return found
 
     def _find_columns(self, data: Any) -> dict[str, str]:
-        """Return the column of each field that this data set has."""
         present = {}
         for field in FIELDS:
             column = self._columns.get(field, field)

@@ -20,11 +20,7 @@ _NO_CLASS = -1  # `datasets` stores it for a class that is not given, as on a te
 
 
 class PictureColumn:
-    """The pictures of a split, as bytes or paths.
-
-    Args:
-        rows: A `datasets.Dataset` of one column, `datasets.Image(decode=False)`.
-    """
+    """The pictures of a `datasets.Dataset` of one column, `datasets.Image(decode=False)`."""
 
     def __init__(self, rows: Any) -> None:
         self._rows = rows
@@ -47,12 +43,7 @@ class PictureColumn:
 
 
 def records_of(data: Any, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Yield the fields of each row without touching its picture.
-
-    Args:
-        data: A `datasets.Dataset`.
-        columns: Column by field, without the picture.
-    """
+    """Yield the fields of each row; `columns` is by field, without the picture."""
     texts = data.select_columns(list(set(columns.values())))
     for batch in texts.iter(batch_size=_BATCH):
         for values in zip(*(batch[column] for column in columns.values()), strict=True):
@@ -68,13 +59,7 @@ def classes_of(data: Any, columns: Mapping[str, str]) -> dict[str, list[str]]:
 def example_of(
     record: dict[str, Any], row: int, classes: Mapping[str, list[str]]
 ) -> tuple[VqaExample, str]:
-    """Return the question of one row, and "": rows do not tell which picture an id means.
-
-    Optional texts may be null, as on a test split.
-
-    Raises:
-        UnusableError: if a value is not what its field needs.
-    """
+    """Return the question of one row, and "": rows do not tell which picture an id means."""
     for field, names in classes.items():
         record[field] = _class_name(record[field], names, field)
     given = record.get("answers")
@@ -96,7 +81,6 @@ def example_of(
 
 
 def _class_name(number: object, names: list[str], field: str) -> str | None:
-    """Return the name of a class, of which the data set stores the number."""
     if number is None or number == _NO_CLASS:
         return None
     if not isinstance(number, int) or not 0 <= number < len(names):

@@ -21,7 +21,7 @@ used is left out. A fault of the whole file (its encoding, its split) refuses th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,11 +49,7 @@ class JsonlSource(FileSource):
     """
 
     def __init__(self, path: Path) -> None:
-        """Check the layout. No question is read yet.
-
-        Raises:
-            SourceError: if there is no such file, or no `.jsonl` file in the folder.
-        """
+        """Raise `SourceError` if there is no such file, or no `.jsonl` file in the folder."""
         super().__init__(path if path.is_dir() else path.parent)
         self._path = path
         self._split: str | None = None  # the name under which a file without splits was read
@@ -68,12 +64,6 @@ class JsonlSource(FileSource):
             )
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the usable questions of `split` in the order of the file.
-
-        Raises:
-            SourceError: if the split does not exist, the file cannot be read, or no line of it
-                can be used.
-        """
         file = self._file(split)
         selection = Selection("line", self._pictures)
         for line in self._lines_of(split, file):
@@ -84,7 +74,6 @@ class JsonlSource(FileSource):
         return sorted(file.stem for file in self._root.glob("*.jsonl"))
 
     def _file(self, split: str) -> Path:
-        """Return the file that holds `split`."""
         if not self._path.is_dir():
             return self._path
         if split not in self._splits():
@@ -100,8 +89,10 @@ class JsonlSource(FileSource):
         if not lines:
             raise SourceError(f"{file}: the file has no lines; one line a question is needed.")
         if self._path.is_dir():
-            fault = f" in the file of {split!r}; move it"
-            return [one if one.split == split else one.refuse_split(fault) for one in lines]
+            for one in lines:
+                if one.split not in (split, "", None):
+                    one.refuse(f"split is {one.split!r} in the file of {split!r}; move it")
+            return lines
         named = [one.split for one in lines if one.split]
         bare = sum(one.split == "" for one in lines)
         if named and len(named) == bare:
@@ -111,16 +102,20 @@ class JsonlSource(FileSource):
             )
         if len(named) < bare or not named:
             self._require_one_name(split)
-            fault = ", but most lines of the file name none; all or none must"
-            return [one.refuse_split(fault) for one in lines]
+            fault = "but most lines of the file name none; all or none must"
+            for one in lines:
+                if one.split:
+                    one.refuse(f"split is {one.split!r}, {fault}")
+            return lines
         if split not in named:
             raise SourceError(
                 f"{file}: no question of split {split!r}; its lines are of: "
                 f"{', '.join(sorted(set(named)))}. Ask for one of these."
             )
-        fault = "names no split, but most lines of the file do; all or none must"
-        mine = [one for one in lines if one.split in (split, "", None)]
-        return [one.refuse(fault) if one.split == "" else one for one in mine]
+        for one in lines:
+            if one.split == "":
+                one.refuse("names no split, but most lines of the file do; all or none must")
+        return [one for one in lines if one.split in (split, "", None)]
 
     def _require_one_name(self, split: str) -> None:
         if self._split not in (None, split):
@@ -132,44 +127,25 @@ class JsonlSource(FileSource):
         self._split = split
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True)
 class _Line:
-    """One line of a file.
-
-    Attributes:
-        number: Counted from 1.
-        question_id: None if it has none that can be read.
-        split: The split that it names; "" if it names none, None if that cannot be read.
-        found: The question and the path of its picture, or the reason why it cannot be used.
-    """
-
-    number: int
-    question_id: Id | None
-    split: str | None
-    found: tuple[VqaExample, str] | UnusableError
+    number: int  # counted from 1
+    question_id: Id | None  # None if it cannot be read
+    split: str | None  # "" if the line names none, None if it cannot be read
+    found: tuple[VqaExample, str] | UnusableError  # the question and the path of its picture
 
     def example(self) -> tuple[VqaExample, str]:
-        """Return the question and the path of its picture.
-
-        Raises:
-            UnusableError: if it cannot be used.
-        """
         if isinstance(self.found, UnusableError):
             raise self.found
         return self.found
 
-    def refuse(self, reason: str) -> "_Line":
-        """Return the line as an unusable one; if it is unusable already, it keeps its reason."""
-        unusable = isinstance(self.found, UnusableError)
-        return self if unusable else replace(self, found=UnusableError(reason))
-
-    def refuse_split(self, reason: str) -> "_Line":
-        """Return the line as an unusable one if it names a split."""
-        return self.refuse(f"split is {self.split!r}{reason}") if self.split else self
+    def refuse(self, reason: str) -> None:
+        """Make the line unusable; if it is unusable already, it keeps its reason."""
+        if not isinstance(self.found, UnusableError):
+            self.found = UnusableError(reason)
 
 
 def _read_lines(file: Path) -> Iterator[_Line]:
-    """Yield the lines of a file that are not blank."""
     try:
         with file.open("rb") as lines:
             for number, raw in enumerate(lines, 1):
@@ -191,7 +167,6 @@ def _parse_line(raw: bytes, file: Path, number: int) -> _Line:
 
 
 def _example(record: dict[str, Any], number: int) -> tuple[VqaExample, str]:
-    """Return the question of one line and the path of its picture."""
     require_fields(record, ("image", "question"))
     image = _require_inside(text_of(record["image"], "image"))
     question = question_of(record["question"])

@@ -26,10 +26,8 @@ FORMS = {
 def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Source:
     """Return the source that `spec` names.
 
-    Args:
-        spec: One of the four forms above.
-        columns: For `hub:` only, the column of the data set for a field, such as
-            {"question": "query"}; see `pipeline/sources/hub.py`.
+    `columns`, for `hub:` only, has the column of the data set for a field, such as
+    {"question": "query"}; see `pipeline/sources/hub.py`.
 
     Raises:
         SourceError: if `spec` has none of the forms, or its data set does not exist.

@@ -1,15 +1,23 @@
-"""Separates the records of a split into usable questions and those that are left out.
+"""Splits: their names, and their records as usable questions and those that are left out.
 
 All data sets share these rules: the first usable question of an id is kept, one image id means one
 picture in all splits, and a split needs at least one usable question.
 """
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
+
+_SPLIT_NAMES = (
+    ("train", "training"),
+    ("val", "validation", "valid", "dev"),
+    ("test-dev", "testdev", "test_dev"),
+    ("test", "testing"),
+)
 
 
 class Selection:
@@ -19,18 +27,13 @@ class Selection:
         unit: The format's name for a record: "line", "entry" or "row".
         pictures: The picture of each image id in all splits so far; usable questions add theirs.
         hint: Advice behind the message of a repeated question id.
-
-    Attributes:
-        examples: The usable questions.
-        left_out: The unusable ones.
-        numbers: The number of the record of each usable question, by question id.
     """
 
     def __init__(self, unit: str, pictures: dict[Id, str], hint: str = "") -> None:
         self._unit, self._pictures, self._hint = unit, pictures, hint
         self.examples: list[VqaExample] = []
         self.left_out: list[LeftOut] = []
-        self.numbers: dict[Id, int] = {}
+        self.numbers: dict[Id, int] = {}  # of the records of usable questions, by question id
 
     def add(
         self,
@@ -39,14 +42,10 @@ class Selection:
         question_id: Id | None,
         make: Callable[[], tuple[VqaExample, str]],
     ) -> None:
-        """Add one record.
+        """Add one record, whose question id is None if it cannot be read.
 
-        Args:
-            number: Of the record.
-            where: Its place, for messages.
-            question_id: Its question id, if it has a readable one.
-            make: Returns the question and the picture that its image id means, or raises
-                `UnusableError`.
+        `make` returns the question and the picture that its image id means, or raises
+        `UnusableError`.
         """
         try:
             example, picture = make()
@@ -72,11 +71,7 @@ class Selection:
             )
 
     def require_some(self, place: object) -> None:
-        """Refuse a split without any usable question.
-
-        Raises:
-            SourceError: naming the first fault, if there is one.
-        """
+        """Raise a `SourceError` with the first fault if no question can be used."""
         if not self.examples and not self.left_out:
             raise SourceError(f"{place}: there are no questions; at least one is needed.")
         if not self.examples:
@@ -89,11 +84,7 @@ class Selection:
 
 
 class FileSource:
-    """The part that sources with picture files share.
-
-    Args:
-        root: The folder that the paths of the pictures start from.
-    """
+    """The part that sources share whose pictures are files; their paths start from `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -101,15 +92,12 @@ class FileSource:
         self._left_out: dict[str, list[LeftOut]] = {}
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return the questions that `examples(split)`, called before, could not use."""
         return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path:
-        """Return the file of a picture."""
         return self._root / self._pictures[image_id]
 
     def where(self, image_id: Id) -> str:
-        """Return the path of a picture."""
         return str(self.picture(image_id))
 
     def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:
@@ -117,3 +105,21 @@ class FileSource:
         selection.require_some(file)
         self._left_out[split] = selection.left_out
         return selection.examples
+
+
+def split_like(split: str, known: Collection[str]) -> str | None:
+    """Return the one of `known` that `split` means: the same name, or another usual name of it.
+
+    "val" finds "validation", and "test-dev" finds "testdev".
+    """
+    if split in known:
+        return split
+    names = next((names for names in _SPLIT_NAMES if split in names), ())
+    found = [name for name in known if name in names]
+    return found[0] if len(found) == 1 else None
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return " Did you mean …?" with the nearest known name, or nothing."""
+    near = split_like(name, known) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    return f" Did you mean {near!r}?" if near else ""

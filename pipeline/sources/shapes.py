@@ -55,7 +55,6 @@ and a head on frozen features learns shapes from far fewer pictures.
 """
 
 SUPERSAMPLING = 4
-ANSWERS_PER_QUESTION = 10
 
 
 class ShapesSource:
@@ -67,15 +66,16 @@ class ShapesSource:
         Args:
             images: Scenes in "train"; "val" and "test" have a fifth of that each. A smaller data
                 set has the first scenes of a larger one.
-            seed: Decides the scenes.
             size: Width and height of the pictures in pixels; questions do not depend on it.
 
         Raises:
             ConfigError: if a value is out of range.
         """
-        ranges = {"images": (images, 1, MAX_IMAGES), "seed": (seed, 0, 2**32 - 1)}
-        ranges["size"] = (size, 56, 2048)
-        for name, (value, low, high) in ranges.items():
+        for name, value, low, high in (
+            ("images", images, 1, MAX_IMAGES),
+            ("seed", seed, 0, 2**32 - 1),
+            ("size", size, 56, 2048),
+        ):
             if not low <= value <= high:
                 raise ConfigError(f"shapes: {name} is {value}, but must be {low} to {high}.")
         self.seed = seed
@@ -83,63 +83,40 @@ class ShapesSource:
         self.lengths = {"train": images, "val": max(1, images // 5), "test": max(1, images // 5)}
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return about eight questions per scene of `split`, with ten equal answers each.
-
-        Raises:
-            SourceError: if there is no such split.
-        """
+        """Return about eight questions per scene of `split`, with ten equal answers each."""
         if split not in self.lengths:
             raise SourceError(
                 f"shapes: no split {split!r}; there are {', '.join(SPLITS)}. Choose one of these."
             )
         first = MAX_IMAGES * (SPLITS.index(split) + 1)
         return [
-            example
-            for image_id in range(first, first + self.lengths[split])
-            for example in self._examples_of(image_id)
-        ]
-
-    def left_out(self, split: str) -> Sequence[LeftOut]:
-        """Return nothing: every generated question can be used."""
-        return ()
-
-    def picture(self, image_id: Id) -> Image.Image:
-        """Draw the picture of an example.
-
-        Raises:
-            SourceError: if no example has this id.
-        """
-        return draw_scene(self.scene(image_id), self.size)
-
-    def where(self, image_id: Id) -> str:
-        """Return the split and index of a picture, for messages."""
-        split, index = self._place(image_id)
-        return f"shapes (seed {self.seed}), {split} scene {index}"
-
-    def scene(self, image_id: Id) -> Scene:
-        """Return the objects of a picture.
-
-        Raises:
-            SourceError: if no example has this id.
-        """
-        return make_scene(self._rng(image_id, 0))
-
-    def _examples_of(self, image_id: int) -> list[VqaExample]:
-        questions = ask(self.scene(image_id), self._rng(image_id, 1))
-        return [
             VqaExample(
                 question_id=image_id * 100 + number,
                 image_id=image_id,
                 question=question.text,
-                answers=(question.answer,) * ANSWERS_PER_QUESTION,
+                answers=(question.answer,) * 10,
                 question_type=question.question_type,
                 answer_type=question.answer_type,
             )
-            for number, question in enumerate(questions)
+            for image_id in range(first, first + self.lengths[split])
+            for number, question in enumerate(ask(self.scene(image_id), self._rng(image_id, 1)))
         ]
 
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        return ()  # every generated question can be used
+
+    def picture(self, image_id: Id) -> Image.Image:
+        return draw_scene(self.scene(image_id), self.size)
+
+    def where(self, image_id: Id) -> str:
+        split, index = self._place(image_id)
+        return f"shapes (seed {self.seed}), {split} scene {index}"
+
+    def scene(self, image_id: Id) -> Scene:
+        """Return the objects of a picture; raise `SourceError` if no example has this id."""
+        return make_scene(self._rng(image_id, 0))
+
     def _place(self, image_id: Id) -> tuple[str, int]:
-        """Return split and index of an image id."""
         if isinstance(image_id, int):
             rank, index = divmod(image_id, MAX_IMAGES)
             if 1 <= rank <= len(SPLITS) and index < self.lengths[SPLITS[rank - 1]]:
@@ -164,16 +141,16 @@ def make_scene(rng: Generator) -> Scene:
     kind = pick(rng, list(KINDS))
     value = pick(rng, KINDS[kind])
     with_value = int(rng.integers(number + 1))
-    looks: list[tuple[str, str, str]] = []
+    looks = []
     for position in range(number):
         look = {"color": pick(rng, COLORS), "shape": pick(rng, SHAPES)}
         other_values = [other for other in KINDS[kind] if other != value]
         look[kind] = value if position < with_value else pick(rng, other_values)
-        looks.append((look["color"], look["shape"], pick(rng, SIZES)))
-    centers = _centers(rng, [RADIUS[size] * REACH for _, _, size in looks])
+        looks.append(look | {"size": pick(rng, SIZES)})
+    centers = _centers(rng, [RADIUS[look["size"]] * REACH for look in looks])
     things = tuple(
-        Thing(color, shape, size, _shifted(rng, RGB[color], JITTER), center)
-        for (color, shape, size), center in zip(looks, centers, strict=True)
+        Thing(**look, rgb=_shifted(rng, RGB[look["color"]], JITTER), center=center)
+        for look, center in zip(looks, centers, strict=True)
     )
     return Scene(things, _shifted(rng, (243, 242, 240), 8), (kind, value))
 
@@ -220,8 +197,5 @@ def _centers(rng: Generator, reaches: list[float]) -> list[tuple[float, float]]:
 
 def _shifted(rng: Generator, rgb: tuple[int, int, int], most: int) -> tuple[int, int, int]:
     """Return `rgb` with up to `most` added to or taken from each channel."""
-    red, green, blue = (
-        int(np.clip(old + shift, 0, 255))
-        for old, shift in zip(rgb, rng.integers(-most, most + 1, 3), strict=True)
-    )
+    red, green, blue = np.clip(rgb + rng.integers(-most, most + 1, 3), 0, 255).tolist()
     return red, green, blue

@@ -43,43 +43,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object of a scene.
-
-    Attributes:
-        color: Name of its color.
-        shape: Name of its shape.
-        size: "small" or "large".
-        rgb: The color as drawn, 0 to 255.
-        center: Right and down, as shares of the picture's side.
-    """
+    """One object of a scene."""
 
     color: str
     shape: str
     size: str
-    rgb: tuple[int, int, int]
-    center: tuple[float, float]
+    rgb: tuple[int, int, int]  # the color as drawn, 0 to 255
+    center: tuple[float, float]  # right and down, as shares of the picture's side
 
     def value(self, kind: str) -> str:
         """Return its "color", "shape" or "size"."""
-        return {"color": self.color, "shape": self.shape, "size": self.size}[kind]
+        return getattr(self, kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Two to four objects on a plain background.
-
-    Attributes:
-        things: The objects, in no order that means anything.
-        background: Its color as drawn, 0 to 255.
-        counted: The kind and value whose count in this scene was drawn uniformly.
-    """
+    """Two to four objects on a plain background."""
 
     things: tuple[Thing, ...]
-    background: tuple[int, int, int]
-    counted: tuple[str, str]
+    background: tuple[int, int, int]  # its color as drawn, 0 to 255
+    counted: tuple[str, str]  # the kind and value whose count in this scene was drawn uniformly
 
     def count(self, kind: str, value: str) -> int:
-        """Return how many objects have `value` as their `kind`."""
         return sum(thing.value(kind) == value for thing in self.things)
 
 
@@ -109,16 +94,6 @@ def ask(scene: Scene, rng: Generator) -> list[Question]:
                 asked[question.text] = question
                 break
     return list(asked.values())
-
-
-def question_words() -> list[str]:
-    """Return every word that a question can contain, sorted."""
-    fixed = (
-        "what color shape size is the how many are there a an larger than more object objects "
-        "left right of above below"
-    )
-    plurals = [f"{shape}s" for shape in SHAPES]
-    return sorted({*fixed.split(), *COLORS, *SHAPES, *plurals, *EXTREMES})
 
 
 def pick(rng: Generator, items: Sequence[T]) -> T:
@@ -247,7 +222,6 @@ def _name(
 
 
 def _along(direction: tuple[int, int], thing: Thing) -> float:
-    """Return how far `thing` lies in `direction`."""
     axis, sign = direction
     return sign * thing.center[axis]
 

@@ -1,7 +1,7 @@
 """The rules for the fields of a question, the same for all data sets.
 
-A fault found here leaves out one question and no other. A fault of a file, split or column is a
-`SourceError` and refuses the whole.
+A function raises `UnusableError` for a value that it refuses, which leaves out one question and no
+other. A fault of a file, split or column is a `SourceError` and refuses the whole.
 """
 
 import json
@@ -18,17 +18,12 @@ class UnusableError(Exception):
     """
 
     def __init__(self, reason: str, where: str = "") -> None:
-        """Keep the reason, and its place if that is not the question's own."""
         super().__init__(reason)
-        self.where = where
+        self.where = where  # the place of the fault, if that is not the question's own
 
 
 def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
-    """Refuse a record that lacks one of `fields`.
-
-    Raises:
-        UnusableError: naming the missing fields and the present ones.
-    """
+    """Refuse a record that lacks one of `fields`."""
     if missing := [field for field in fields if field not in record]:
         there = ", ".join(shown(field) for field in list(record)[:8]) or "nothing"
         raise UnusableError(
@@ -38,11 +33,7 @@ def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
 
 
 def text_of(value: object, field: str) -> str:
-    """Return `value` if it is text that can be stored.
-
-    Raises:
-        UnusableError: if it is not text, or holds NUL or half of a surrogate pair.
-    """
+    """Return `value` if it is text without NUL and without half of a surrogate pair."""
     if not isinstance(value, str):
         raise UnusableError(f"{field} is {shown(value)}; text is needed")
     if not _can_be_stored(value):
@@ -53,11 +44,7 @@ def text_of(value: object, field: str) -> str:
 
 
 def question_of(value: object) -> str:
-    """Return the text of a question.
-
-    Raises:
-        UnusableError: as `text_of`, or if it is blank.
-    """
+    """Return the text of a question, which must not be blank."""
     question = text_of(value, "question")
     if not question or question.isspace():
         raise UnusableError("question is blank; text is needed")
@@ -65,21 +52,14 @@ def question_of(value: object) -> str:
 
 
 def type_of(value: object, field: str) -> str:
-    """Return a question type or answer type; null is "".
-
-    Raises:
-        UnusableError: as `text_of`.
-    """
+    """Return a question type or answer type; null is ""."""
     return "" if value is None else text_of(value, field)
 
 
 def answers_of(value: object) -> tuple[str, ...]:
-    """Return one answer or a list of them as texts.
+    """Return one answer or a list of them, each text or a number, as texts.
 
     A number becomes its text (2.0 is "2"); null means that there is no answer.
-
-    Raises:
-        UnusableError: if an answer is neither text nor a number.
     """
     given = value if isinstance(value, list | tuple) else (value,)
     try:
@@ -91,11 +71,7 @@ def answers_of(value: object) -> tuple[str, ...]:
 
 
 def id_of(value: object, field: str) -> Id:
-    """Return `value` if it is an id that a cache can hold.
-
-    Raises:
-        UnusableError: if it is neither text nor a whole number of 64 bits.
-    """
+    """Return `value` if it is an id that a cache can hold: text or a whole number of 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
         return value
     if isinstance(value, str) and value:
@@ -134,7 +110,6 @@ def _answer(answer: object) -> str:
 
 
 def _can_be_stored(text: str) -> bool:
-    """Tell whether `text` is free of NUL and of halves of surrogate pairs."""
     if "\0" in text:
         return False
     try:

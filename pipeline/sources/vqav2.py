@@ -15,8 +15,7 @@ from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.selection import FileSource, Selection
-from frozen_vqa.pipeline.sources.split_names import did_you_mean
+from frozen_vqa.pipeline.sources.selection import FileSource, Selection, did_you_mean
 from frozen_vqa.pipeline.sources.strict_json import entries_in
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
@@ -43,23 +42,13 @@ class Vqav2Source(FileSource):
     """VQAv2 as its authors publish it; `left_out` lists questions first, then annotations."""
 
     def __init__(self, root: Path) -> None:
-        """Check the folder. No file is read yet.
-
-        Raises:
-            SourceError: if there is no such folder.
-        """
+        """Raise `SourceError` if there is no such folder; no file is read yet."""
         if not root.is_dir():
             raise SourceError(f"vqav2:{root}: there is no such folder. Check the path.")
         super().__init__(root)
 
     def examples(self, split: str) -> list[VqaExample]:
-        """Return the usable questions of "train", "val", "test" or "test-dev", in official order.
-
-        The test splits have no answers.
-
-        Raises:
-            SourceError: if a file is missing or damaged, or no question can be used.
-        """
+        """Return the usable questions of a split; "test" and "test-dev" have no answers."""
         name, folder, answered = self._split(split)
         file = self._question_file(split)
         annotations = _Annotations(self._annotation_file(name)) if answered else None
@@ -123,7 +112,7 @@ class _Annotations:
                 self._strays.append(LeftOut(_id_in(entry), _where(file, number), str(error)))
 
     def of(self, question_id: Id) -> tuple[tuple[str, ...], str, str]:
-        """Return the answers, the question type and the answer type of a question."""
+        """Return the answers, the question type and the answer type."""
         if question_id not in self._numbers:
             raise UnusableError(
                 f"no annotation in {self._file.name}; use question and annotation files of one "
@@ -151,7 +140,7 @@ class _Annotations:
 
 
 def _example(entry: Any, annotations: _Annotations | None, folder: str) -> tuple[VqaExample, str]:
-    """Return the question of one entry of the question file, and the path of its picture."""
+    """Return the question of one entry, and the path of its picture."""
     _require_object(entry, ("question_id", "image_id", "question"))
     question_id = id_of(entry["question_id"], "question_id")
     image_id = entry["image_id"]

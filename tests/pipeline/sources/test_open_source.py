@@ -1,4 +1,4 @@
-"""The SPEC of `--dataset`, and the names of splits."""
+"""The SPEC of `--dataset`."""
 
 import subprocess
 import sys
@@ -10,7 +10,6 @@ from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.jsonl import JsonlSource
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
-from frozen_vqa.pipeline.sources.split_names import did_you_mean, split_like
 from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 
 
@@ -75,24 +74,3 @@ def test_datasets_is_imported_only_for_hub(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout.split() == ["False", "False"]
-
-
-@pytest.mark.parametrize(
-    ("asked", "known", "found"),
-    [
-        ("val", ["train", "validation"], "validation"),
-        ("validation", ["val"], "val"),
-        ("test-dev", ["test", "testdev"], "testdev"),
-        ("val", ["val", "validation"], "val"),
-        ("val", ["dev", "validation"], None),  # which of the two?
-        ("val", ["train", "test"], None),
-        ("test", ["testdev"], None),
-    ],
-)
-def test_splits_have_several_usual_names(asked: str, known: list[str], found: str | None) -> None:
-    assert split_like(asked, known) == found
-
-
-def test_hints_name_the_nearest_or_nothing() -> None:
-    assert did_you_mean("questoin", ["image", "question"]) == " Did you mean 'question'?"
-    assert did_you_mean("zzz", ["image", "question"]) == ""

@@ -6,7 +6,7 @@ import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.selection import Selection
+from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import UnusableError
 
 
@@ -70,3 +70,24 @@ def test_a_split_needs_one_question() -> None:
     )
     selection.add(1200, "line 1200", 1200, question(1200))
     selection.require_some("train")
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "found"),
+    [
+        ("val", ["train", "validation"], "validation"),
+        ("validation", ["val"], "val"),
+        ("test-dev", ["test", "testdev"], "testdev"),
+        ("val", ["val", "validation"], "val"),
+        ("val", ["dev", "validation"], None),  # which of the two?
+        ("val", ["train", "test"], None),
+        ("test", ["testdev"], None),
+    ],
+)
+def test_splits_have_several_usual_names(asked: str, known: list[str], found: str | None) -> None:
+    assert split_like(asked, known) == found
+
+
+def test_hints_name_the_nearest_or_nothing() -> None:
+    assert did_you_mean("questoin", ["image", "question"]) == " Did you mean 'question'?"
+    assert did_you_mean("zzz", ["image", "question"]) == ""
