@@ -11,17 +11,13 @@ bytes. Splits and failures are written once all rows are there.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
 from frozen_vqa.cache.disk.integrity import open_shard
 from frozen_vqa.cache.disk.staging import chunk_key, read_staged, stage_shard
-from frozen_vqa.cache.errors import (
-    CacheDamagedError,
-    CacheError,
-    CacheMismatchError,
-    damaged_row,
-)
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatchError, damaged_row
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
@@ -42,13 +38,12 @@ from frozen_vqa.cache.writer import CacheWriter
 
 NARROWER = {"float32": ("float16", "int8"), "float16": ("int8",), "int8": ()}
 
+identify_rows = attrgetter("rows", "prefixes", "names", "origin")
+"""Returns what a shard has in common with the one that it was converted from."""
+
 
 def converted_spec(source: FeatureCache, dtype: str) -> CacheSpec:
-    """Return what a cache converted to `dtype` holds.
-
-    Raises:
-        CacheError: unless that stores numbers in fewer bytes.
-    """
+    """Return the spec in `dtype`; raise `CacheError` unless that stores numbers in fewer bytes."""
     found = source.spec.dtype
     if dtype not in NARROWER[found]:
         ways = [f"{wide} to {' or '.join(narrow)}" for wide, narrow in NARROWER.items() if narrow]
@@ -63,13 +58,12 @@ def converted_spec(source: FeatureCache, dtype: str) -> CacheSpec:
 def shards_left(source: FeatureCache, writer: CacheWriter) -> list[tuple[ShardKind, ShardRecord]]:
     """Return the shards that are still to be converted, in their order.
 
-    Raises:
-        CacheMismatchError: if the writer's cache does not begin with the rows of the source.
+    Raise `CacheMismatchError` if the writer's cache does not begin with the rows of the source.
     """
     left: list[tuple[ShardKind, ShardRecord]] = []
     for kind in KINDS:
         theirs, ours = source.manifest.shards(kind), writer.manifest.shards(kind)
-        if list(map(_identify_rows, ours)) != list(map(_identify_rows, theirs[: len(ours)])):
+        if list(map(identify_rows, ours)) != list(map(identify_rows, theirs[: len(ours)])):
             raise CacheMismatchError(
                 f"{writer.directory}: it holds other {kind} than {source.directory}, so the one "
                 f"cannot be converted into the other. Give another --cache."
@@ -78,19 +72,13 @@ def shards_left(source: FeatureCache, writer: CacheWriter) -> list[tuple[ShardKi
     return left
 
 
-def _identify_rows(record: ShardRecord) -> tuple[object, ...]:
-    """Return what a shard has in common with the one that it was converted from."""
-    return record.rows, record.prefixes, record.names, record.origin
-
-
 def convert_shard(
     source: FeatureCache, writer: CacheWriter, kind: ShardKind, record: ShardRecord
 ) -> None:
     """Convert the next shard of `source` into the new cache.
 
-    Raises:
-        CacheDamagedError: if a row is not what was written.
-        CacheError: if a number does not fit the new dtype, or the disk is full.
+    Raise `CacheDamagedError` if a row is not what was written, and `CacheError` if a number does
+    not fit the new dtype, or the disk is full.
     """
     key = chunk_key(writer.manifest.spec, record.origin, ["converted", record.xxh3])
     if read_staged(writer.directory, kind, key) is None:

@@ -63,13 +63,7 @@ def explain_read_errors(path: Path, error: type[CacheError]) -> Iterator[None]:
 
 @contextmanager
 def explain_write_errors(path: Path, error: type[Exception], advice: str = "") -> Iterator[None]:
-    """Turn an `OSError` of the block into `error`, whose message says where, what and what next.
-
-    Args:
-        path: The file or folder that the block writes.
-        error: The class to raise.
-        advice: What the user can do, as a sentence.
-    """
+    """Turn an `OSError` of the block into `error`; `advice` is a sentence on what to do."""
     try:
         yield
     except OSError as found:

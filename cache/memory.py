@@ -36,14 +36,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class ResidentImages:
-    """All patch embeddings of a cache in memory, each checked while it is read.
-
-    Args:
-        cache: Where they are read from.
-
-    Raises:
-        CacheDamagedError: if one is not what was written.
-    """
+    """All patch embeddings of a cache in memory; `CacheDamagedError` if one is not as written."""
 
     def __init__(self, cache: FeatureCache) -> None:
         spec, images = cache.spec, cache.manifest.image_rows

@@ -18,7 +18,6 @@ class Questions:
     """All distinct questions of a cache.
 
     Attributes:
-        texts: The questions, by row.
         hidden_states: (prefixes, text_dim), one row per distinct token prefix.
         path_rows: (tokens,) rows of `hidden_states`, question after question.
         path_offsets: (questions + 1,) where each question's path begins and ends.
@@ -40,11 +39,7 @@ class Questions:
 
 
 def read_questions(directory: Path, manifest: Manifest) -> Questions:
-    """Read all distinct questions of a cache.
-
-    Raises:
-        CacheDamagedError: if they are not what was written.
-    """
+    """Read all questions; raise `CacheDamagedError` if they are not what was written."""
     texts: list[str] = []
     hidden_states = _room_for_states(directory, manifest)
     end = 0

@@ -33,12 +33,7 @@ from frozen_vqa.cache.questions import Questions, read_questions
 
 
 class FileRows:
-    """Stands for a mapped dataset where there are no maps: an index reads one row.
-
-    Args:
-        path: Of the file.
-        extent: Of the dataset, rows first.
-    """
+    """Stands for a mapped dataset where there are no maps: an index reads one row."""
 
     def __init__(self, path: Path, extent: Extent) -> None:
         with open_regular(path) as file:
@@ -78,10 +73,7 @@ class _OpenShard:
 
 
 class FeatureCache:
-    """A cache opened for reading.
-
-    Args:
-        directory: What `extract-features --cache` was given.
+    """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
     Raises:
         CacheError: if there is no cache there.
@@ -148,19 +140,15 @@ class FeatureCache:
 
     def _copy(self, rows: Sequence[tuple[_OpenShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:
+            source = shard.rows[local]
+            np.copyto(out, source)
             if shard.checked[local]:
-                np.copyto(out, shard.rows[local])
-            else:
-                self._copy_checked(shard, local, out)
-
-    def _copy_checked(self, shard: _OpenShard, local: int, out: np.ndarray) -> None:
-        source = shard.rows[local]
-        np.copyto(out, source)
-        # The copy is still in the processor's cache, and it is what the caller gets.
-        handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
-        if row_digest(handed) != shard.digests[local]:
-            raise damaged_row(shard.path, local, self.directory)
-        shard.checked[local] = True
+                continue
+            # The copy is still in the processor's cache, and it is what the caller gets.
+            handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
+            if row_digest(handed) != shard.digests[local]:
+                raise damaged_row(shard.path, local, self.directory)
+            shard.checked[local] = True
 
     def _open(self, index: int) -> _OpenShard:
         if not 0 <= index < len(self.manifest.images):

@@ -9,12 +9,9 @@ T = TypeVar("T")
 
 
 def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Return `kind(**body)` if each value has the type of its field.
+    """Return `kind(**body)`; raise `TypeError` if a field is missing, unknown or of another type.
 
     A whole number counts as a float. Items of lists and mappings are not checked.
-
-    Raises:
-        TypeError: if a field is missing, unknown, or of another type.
     """
     made = kind(**body)
     for entry in fields(kind):  # type: ignore[arg-type]

@@ -36,8 +36,6 @@ class Damage:
     """What is wrong with one file.
 
     Attributes:
-        file: Its name below the cache.
-        reason: What was found.
         rows: Damaged rows of its features; empty if more than rows is damaged.
         names: Image ids of these rows, or the questions that use them.
     """

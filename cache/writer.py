@@ -12,14 +12,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path, PurePath
-from types import TracebackType
 
-from frozen_vqa.cache.disk.files import (
-    make_directory,
-    same_bytes,
-    sync_directory,
-    write_atomically,
-)
+from frozen_vqa.cache.disk.files import make_directory, same_bytes, sync_directory, write_atomically
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.disk.lock import LockedFolder, WriterLock, sole_writer
 from frozen_vqa.cache.disk.staging import (
@@ -28,8 +22,7 @@ from frozen_vqa.cache.disk.staging import (
     explain_errors,
     forget_failures,
     read_staged,
-    record_path,
-    shard_path,
+    staged_paths,
 )
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import digest
@@ -64,11 +57,7 @@ def require_split_name(name: str) -> None:
 
 
 class CacheWriter:
-    """Adds pictures, questions and splits to a cache; holds its lock while open.
-
-    Args:
-        directory: Made if it does not exist.
-        spec: What the cache holds or shall hold.
+    """Adds pictures, questions and splits to a cache, made if need be; holds its lock while open.
 
     Raises:
         CacheMismatchError: if the cache holds something else.
@@ -100,12 +89,7 @@ class CacheWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._stack:
             if kind is None:
                 self._lock.require()
@@ -130,7 +114,7 @@ class CacheWriter:
                 sync_directory(self.directory / kind)
                 self._commit(manifest)
                 for key in keys[:done]:
-                    record_path(self.directory, kind, key).unlink()
+                    staged_paths(self.directory, kind, key)[1].unlink()
         return done
 
     def _take(self, manifest: Manifest, kind: ShardKind, key: str, staged: StagedShard) -> Manifest:
@@ -140,16 +124,14 @@ class CacheWriter:
             return manifest
         index = len(manifest.shards(kind))
         record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
-        shard_path(self.directory, kind, key).replace(self.directory / record.file)
+        staged_paths(self.directory, kind, key)[0].replace(self.directory / record.file)
         return manifest.with_shard(kind, index, record)
 
     def replace_shard(self, index: int, shard: Shard) -> bool:
         """Put a rebuilt shard in its place; return whether its bytes are the same.
 
-        Other bytes get another file name: killed in between, the old shard is what it was.
-
-        Raises:
-            CacheError: if it holds other rows, because the splits point at them.
+        Other bytes get another file name: killed in between, the old shard is what it was. Raise
+        `CacheError` if it holds other rows, because the splits point at them.
         """
         old = self.manifest.shards(shard.kind)[index]
         if (shard.record.names, shard.record.prefixes) != (old.names, old.prefixes):
@@ -179,37 +161,27 @@ class CacheWriter:
         """Write a split, or replace it by another version of itself.
 
         The new version has another file name, and the old one stays until the manifest names it.
-
-        Args:
-            name: Of the split.
-            table: Its questions.
-            left_out: Questions of the data set that are not in the table.
-            failures: Those of them that could not be used; they replace what was known before.
-            tokens: Tokens of all its questions.
-            origin: Where the questions came from.
-
-        Raises:
-            CacheError: if no file can have its name, or the disk is full.
+        The failures are questions left out of the table; they replace those known before. Raise
+        `CacheError` if no file can have the split's name, or the disk is full.
         """
         require_split_name(name)
         new = table.to_hdf5()
-        stored = self.manifest.splits.get(name)
-        same = stored is not None and stored.xxh3 == digest(new.data)
-        file = stored.file if stored and same else self._free_name(f"splits/{name}")
+        xxh3, stored = digest(new.data), self.manifest.splits.get(name)
+        file = stored.file if stored and stored.xxh3 == xxh3 else self._free_name(f"splits/{name}")
         self._write(file, new.data)
         record = SplitRecord(
             file=file,
             rows=len(table),
             bytes=len(new.data),
-            xxh3=digest(new.data),
+            xxh3=xxh3,
             datasets=new.datasets,
             left_out=left_out,
             tokens=tokens,
             origin=dict(origin or {}),
         )
         others = (failure for failure in self.manifest.failures if failure.split != name)
-        manifest = replace(self.manifest, failures=(*others, *failures))
-        self._commit(manifest.with_split(name, record))
+        splits = {**self.manifest.splits, name: record}
+        self._commit(replace(self.manifest, splits=splits, failures=(*others, *failures)))
 
     def _free_name(self, stem: str) -> str:
         """Return a file name that the manifest does not use, for a new version of a file."""

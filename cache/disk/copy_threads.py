@@ -24,13 +24,7 @@ class CopyThreads:
         self._process = 0
 
     def each(self, do: Callable[[Sequence[T]], None], work: Sequence[T], *, nbytes: int) -> None:
-        """Call `do` with pieces of the work, at the same time, and wait for all.
-
-        Args:
-            do: Called with consecutive pieces.
-            work: All of it.
-            nbytes: Bytes that it will copy.
-        """
+        """Call `do` with pieces of the work, which copies `nbytes` in all, and wait for all."""
         pieces = min(1 + self._others, len(work), nbytes // BYTES_PER_THREAD)
         if pieces < 2:
             do(work)

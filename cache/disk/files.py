@@ -24,15 +24,8 @@ WRITE_BYTES = 64 << 20
 def write_atomically(path: Path, data: Buffer, *, shared: bool = False) -> None:
     """Write `data` to `path` so that a kill at any instant leaves the old file or the new one.
 
-    Once this returns, a loss of power leaves the new one.
-
-    Args:
-        path: Of the file.
-        data: All of it.
-        shared: Whether another process may write it at the same time; the last one wins, whole.
-
-    Raises:
-        OSError: from the operating system (a full disk, say); nothing is left behind then.
+    Once this returns, a loss of power leaves the new one. Other processes may write a `shared` file
+    at the same time; the last one wins, whole. After an `OSError` nothing is left behind.
     """
     make_directory(path.parent)
     own = f".{os.urandom(4).hex()}" if shared else ""
@@ -74,11 +67,7 @@ def sync_directory(path: Path) -> None:
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open a regular file for reading; opening a named pipe would wait for ever.
-
-    Raises:
-        OSError: as `open` does, or if it is a device, a pipe or a folder.
-    """
+    """Open a file; raise `OSError` for a device, a folder or a pipe, which could wait for ever."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -87,11 +76,7 @@ def open_regular(path: Path) -> io.FileIO:
 
 
 def read_file(path: Path, *, most: int | None = None) -> bytes:
-    """Return the bytes of a regular file.
-
-    Raises:
-        OSError: as `open_regular` does, or if it has more than `most` bytes.
-    """
+    """Return the bytes of a regular file; raise `OSError` if it has more than `most`."""
     with open_regular(path) as file:
         if most is not None and os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))

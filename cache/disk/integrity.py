@@ -75,11 +75,7 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
 
 
 def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
-    """Map a shard, and check all of it but its rows of features.
-
-    Raises:
-        CacheDamagedError: if it is not what was written.
-    """
+    """Map a shard; raise `CacheDamagedError` if anything but its feature rows is not as written."""
     path = directory / record.file
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):
@@ -103,11 +99,7 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
 
 
 def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
-    """Read a file into memory, and check all of it.
-
-    Raises:
-        CacheDamagedError: if it is not what was written.
-    """
+    """Read a file into memory; raise `CacheDamagedError` if it is not what was written."""
     path = directory / record.file
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):

@@ -46,13 +46,9 @@ NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 @dataclass(frozen=True)
 class LockedFolder:
-    """What a lock guards, in the words of its errors.
+    """What a lock guards, in the words of the `error` that is raised when another process holds it.
 
-    Attributes:
-        path: The folder.
-        noun: What it is.
-        error: Raised when another process holds the lock.
-        instead: What else the user can do.
+    `instead` says what else the user can do.
     """
 
     path: Path
@@ -81,10 +77,8 @@ class Holder:
     """A process, told from all others.
 
     Attributes:
-        host: Name of the machine.
-        boot: Which boot of it and which space of process numbers; empty where that is not known.
-        pid: Process number.
-        started: When it started, in ticks since boot; empty where that is not known.
+        boot: Which boot of the machine and which space of process numbers; empty if not known.
+        started: When it started, in ticks since boot; empty if not known.
         since: When it took the lock, for people.
     """
 
@@ -117,7 +111,6 @@ class WriterLock:
     Attributes:
         path: The file that stands for it.
         file: That file as it was when the lock was taken.
-        folder: What it guards.
         lease: The file, open, if it is a lease.
     """
 
@@ -127,10 +120,9 @@ class WriterLock:
     lease: int | None = None
 
     def require(self) -> None:
-        """Raise unless the lock is still held; call it before a step that needs a sole writer.
+        """Raise the folder's error if another process may be writing by now.
 
-        Raises:
-            Exception: the folder's error, if another process may be writing by now.
+        Call it before each step that needs a sole writer.
         """
         lost = "it was deleted, and another process may have made it anew"
         if self.lease is not None:
@@ -153,9 +145,7 @@ class WriterLock:
 def sole_writer(folder: LockedFolder) -> Iterator[WriterLock]:
     """Hold a folder's lock for the length of the block; a fork does not inherit it.
 
-    Raises:
-        Exception: the folder's error, if another live process holds it.
-        OSError: if there can be no lock file here.
+    Raise the folder's error if another live process holds it, and `OSError` if there can be none.
     """
     path = folder.path / ".lock"
     files: list[os.stat_result] = []

@@ -36,12 +36,9 @@ explain_errors = partial(
 
 @dataclass(frozen=True)
 class StagedShard:
-    """A chunk that is done.
+    """A chunk that is done, with the image ids or question texts that it stores.
 
-    Attributes:
-        record: Of its shard; None if none of its pictures could be read.
-        names: Image ids or question texts that it stores.
-        failures: Pictures that it could not read.
+    The record is None if none of its pictures could be read.
     """
 
     record: ShardRecord | None
@@ -52,22 +49,15 @@ class StagedShard:
 def chunk_key(spec: CacheSpec, origin: Mapping[str, Json], content: Json) -> str:
     """Return the name of a chunk: 16 hexadecimal digits of a digest.
 
-    Args:
-        spec: Of the cache.
-        origin: What its record will say of where it came from.
-        content: The ids of its pictures, or the rows of its prefixes.
+    The content is the ids of its pictures, or the rows of its prefixes.
     """
     return digest(json.dumps([spec.settings(), dict(origin), content]).encode())[:16]
 
 
-def shard_path(directory: Path, kind: ShardKind, key: str) -> Path:
-    """Return the file that holds the bytes of a chunk."""
-    return directory / kind / f"staged-{key}.shard"
-
-
-def record_path(directory: Path, kind: ShardKind, key: str) -> Path:
-    """Return the file that holds the record of a chunk."""
-    return directory / kind / f"staged-{key}.json"
+def staged_paths(directory: Path, kind: ShardKind, key: str) -> tuple[Path, Path]:
+    """Return the files that hold the bytes and the record of a chunk."""
+    folder = directory / kind
+    return folder / f"staged-{key}.shard", folder / f"staged-{key}.json"
 
 
 def stage_shard(
@@ -78,37 +68,30 @@ def stage_shard(
     kind: ShardKind,
     failures: Sequence[Failure] = (),
 ) -> None:
-    """Write a finished chunk where the writer finds it.
+    """Write a finished chunk, which stores nothing if `shard` is None, where the writer finds it.
 
-    Args:
-        directory: Of the cache.
-        key: From `chunk_key`.
-        shard: What the chunk stores; None for nothing.
-        kind: Of its rows.
-        failures: Its pictures that cannot be read.
-
-    Raises:
-        CacheError: if it cannot be written; nothing is left behind then.
+    Raise `CacheError` if it cannot be written; nothing is left behind then.
     """
     staged = StagedShard(shard.record if shard else None, shard.names if shard else (), failures)
     body = json.dumps(asdict(staged))
     sealed = json.dumps({"staged": body, "xxh3": digest(body.encode())}).encode()
-    path = shard_path(directory, kind, key)
+    path, record_path = staged_paths(directory, kind, key)
     with explain_errors(path):
         if shard:
             write_atomically(path, shard.data, shared=True)
-        write_atomically(record_path(directory, kind, key), sealed, shared=True)
+        write_atomically(record_path, sealed, shared=True)
 
 
 def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | None:
     """Return a chunk's record if it is whole and its bytes have its digest; None otherwise."""
+    path, record_path = staged_paths(directory, kind, key)
     try:
-        sealed = json.loads(read_file(record_path(directory, kind, key)))
+        sealed = json.loads(read_file(record_path))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
         body = json.loads(sealed["staged"])
         record = body["record"] and make_dataclass(ShardRecord, body["record"])
-        if record and digest(read_file(shard_path(directory, kind, key))) != record.xxh3:
+        if record and digest(read_file(path)) != record.xxh3:
             return None
         failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
         return StagedShard(record, body["names"], failures)

@@ -43,13 +43,7 @@ MOST_BYTES = 2**63
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the numbers of one dataset lie in their file.
-
-    Attributes:
-        offset: Byte at which the first number begins; 0 if there are no numbers.
-        shape: (rows, ...).
-        dtype: One of `DTYPES`.
-    """
+    """Where the numbers of one dataset, (rows, ...), lie in their file; at 0 if it has none."""
 
     offset: int
     shape: tuple[int, ...]
@@ -66,12 +60,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Hdf5Bytes:
-    """A new HDF5 file.
-
-    Attributes:
-        data: All its bytes.
-        datasets: By name the extent of each dataset, as the manifest records it.
-    """
+    """A new HDF5 file, and the extent of each dataset by name, as the manifest records it."""
 
     data: bytes
     datasets: Mapping[str, str]
@@ -100,17 +89,10 @@ def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
 
 
 def read_extents(datasets: Mapping[str, object], size: int, where: str) -> dict[str, Extent]:
-    """Return the extents of a manifest's record, once each proved to be possible.
+    """Return the extents that a manifest, perhaps a stranger's, records for a file of `size` bytes.
 
-    Each lies inside the file, and no two overlap. None needs to be aligned.
-
-    Args:
-        datasets: By name what `str(Extent)` gives, or anything else from a stranger's manifest.
-        size: Of the file, in bytes.
-        where: Name of the file, for messages.
-
-    Raises:
-        CacheDamagedError: if one is not possible; the message names the dataset.
+    Each lies inside the file, and no two overlap. None needs to be aligned. If one is not possible,
+    a `CacheDamagedError` names the dataset.
     """
     found: dict[str, Extent] = {}
     for name, text in datasets.items():
@@ -155,14 +137,8 @@ def running_total(lengths: Sequence[int]) -> np.ndarray:
 class Hdf5File:
     """An HDF5 file in memory or mapped, read at the extents that its manifest records.
 
-    Args:
-        path: How messages name the file; it is not opened.
-        data: All bytes of the file. Arrays are views of it and keep it alive.
-        datasets: What the manifest says of its datasets.
-
-    Raises:
-        CacheDamagedError: here and from every method, if the file is not one that we could have
-            written.
+    Arrays are views of `data` and keep it alive; `path` is for messages and is not opened. Every
+    method raises `CacheDamagedError` if the file is not one that we could have written.
     """
 
     def __init__(self, path: Path, data: Buffer | mmap, datasets: Mapping[str, object]) -> None:
@@ -210,10 +186,8 @@ class Hdf5File:
         """Return the 128-bit xxh3 digest of all bytes but the numbers of these datasets.
 
         Their offsets and sizes are digested in their place. Each of their rows has a digest of its
-        own, so that this digest and those of the rows together cover every byte.
-
-        Args:
-            features: Names of datasets; a name that is not in the file is passed over.
+        own, so that this digest and those of the rows together cover every byte. A name that is not
+        in the file is passed over.
         """
         extents = [self.extents[name] for name in features if name in self.extents]
         hasher, place = xxhash.xxh3_128(), 0

@@ -38,10 +38,7 @@ class FileRecord:
     """One file of the cache.
 
     Attributes:
-        file: Its name below the cache.
         rows: Pictures, distinct questions, or questions of a split.
-        bytes: Its size.
-        xxh3: 128-bit digest of all its bytes.
         datasets: Where the numbers of each of its datasets lie (`hdf5.Extent` as text). They are
             checked when the file is opened.
     """
@@ -64,7 +61,7 @@ class ShardRecord(FileRecord):
             same ones, because the splits point at its rows.
         prefixes: Distinct prefixes; 0 for pictures.
         largest: Largest absolute feature value.
-        origin: Where its rows came from, as stage one named it; how to make it again.
+        origin: How to make it again: where its rows came from, as stage one named it.
     """
 
     structure: str
@@ -91,13 +88,9 @@ class SplitRecord(FileRecord):
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read, or a question that could not be used.
+    """A picture that could not be read (`split` is "" then), or a question of no use.
 
-    Attributes:
-        id: Of the picture or the question; None for a question without one.
-        where: File, line or row.
-        reason: In a few words.
-        split: Of the question; "" for a picture.
+    `id` is None for a question without one; `where` is a file, line or row.
     """
 
     id: Id | None
@@ -160,10 +153,6 @@ class Manifest:
             return replace(self, images=shards)
         return replace(self, questions=shards)
 
-    def with_split(self, name: str, record: SplitRecord) -> "Manifest":
-        """Return a manifest in which `name` is this table."""
-        return replace(self, splits={**self.splits, name: record})
-
     def to_json(self) -> str:
         """Return the text of cache.json."""
         body = {"format": FORMAT, **vars(self)}
@@ -185,11 +174,7 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:
-    """Return what a cache.json says.
-
-    Args:
-        path: Of the file, for messages.
-        data: All its bytes.
+    """Return what a cache.json says; messages name its `path`.
 
     Raises:
         CacheError: if it has another format version.

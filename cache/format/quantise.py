@@ -14,16 +14,14 @@ LARGEST = 127
 def quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the integers and scales that are nearest to some rows of floats.
 
+    (..., dim) floats give (..., dim) int8 and (...) float16.
+
     The scale is the largest absolute number / 127, rounded up to a float16, so that no number is
     cut off; a dequantised number is at most half the scale away. Quantising dequantised rows
     changes nothing as long as the scale is a normal float16 (from 6.1e-5).
 
-    Args:
-        rows: (..., dim) floats.
-
-    Returns:
-        (..., dim) int8 and (...) float16. A row of zeros has scale 0. A row that has a number that
-        is not finite, or one beyond 127 x 65,504, has a scale that is not finite and zeros.
+    A row of zeros has scale 0. A row that has a number that is not finite, or one beyond
+    127 x 65,504, has a scale that is not finite and zeros.
     """
     x = rows.astype(np.float32, copy=False)
     # The largest and the smallest number, because np.abs would copy all of it.

@@ -47,7 +47,6 @@ class NewImages:
     """Pictures to add.
 
     Attributes:
-        image_ids: One per row.
         thumbnails: (rows, THUMBNAIL) uint8, a few grey values of each picture. They tell another
             picture under a known id, whichever decoder read it.
         patch_embeddings: (rows, patches, vision_dim) in the image dtype of the cache.
@@ -67,7 +66,6 @@ class NewQuestions:
     """Distinct questions to add, with the prefixes that no earlier row holds.
 
     Attributes:
-        texts: The questions.
         paths: Per question the cache-wide rows of its prefixes, first token first.
         parents: (prefixes,) row of the prefix that is one token shorter; -1 at the first token.
         tokens: (prefixes,) last token of each prefix.
@@ -93,13 +91,9 @@ class NewQuestions:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard ready to be written.
+    """A shard ready to be written; `record` lacks the name of its file.
 
-    Attributes:
-        kind: Of its rows.
-        names: Image ids or question texts, by row.
-        data: Its HDF5 file.
-        record: What the manifest will say of it, without the name of the file.
+    `names` are image ids or question texts, by row.
     """
 
     kind: ShardKind
@@ -111,11 +105,7 @@ class Shard:
 def image_shard(
     spec: CacheSpec, new: NewImages, *, origin: Mapping[str, Json] | None = None
 ) -> Shard:
-    """Return pictures as a shard; `origin` says where they came from.
-
-    Raises:
-        CacheError: if a number is not finite.
-    """
+    """Return pictures from `origin` as a shard; raise `CacheError` if a number is not finite."""
     rows = len(new.image_ids)
     shape = (rows, spec.patches, spec.vision_dim)
     _require_shape(new.patch_embeddings, shape, spec.image_dtype)
@@ -152,11 +142,7 @@ def image_shard(
 def question_shard(
     spec: CacheSpec, new: NewQuestions, *, origin: Mapping[str, Json] | None = None
 ) -> Shard:
-    """Return distinct questions as a shard; `origin` says where they came from.
-
-    Raises:
-        CacheError: if a number is not finite.
-    """
+    """Return questions from `origin` as a shard; raise `CacheError` if a number is not finite."""
     prefixes = len(new.parents)
     _require_shape(new.hidden_states, (prefixes, spec.text_dim), spec.state_dtype)
     what = f"{spec.text.get('model')}, layer {spec.text.get('layer')}: hidden state of"
@@ -177,8 +163,7 @@ def question_shard(
 def read_paths(file: Hdf5File, rows: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the texts, path rows and path offsets of a question shard; arrays are views.
 
-    Raises:
-        CacheDamagedError: unless they fit together and belong to this number of questions.
+    Raise `CacheDamagedError` unless they fit together and belong to this number of questions.
     """
     texts = file.texts(NAMES["questions"])
     path_rows, offsets = file.column("path_rows"), file.column("path_offsets")

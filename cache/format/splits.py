@@ -62,11 +62,7 @@ class SplitTable:
 
 
 def read_split(file: Hdf5File) -> SplitTable:
-    """Read what `SplitTable.to_hdf5` wrote.
-
-    Raises:
-        CacheDamagedError: if the columns do not fit together.
-    """
+    """Read a split; raise `CacheDamagedError` if its columns do not fit together."""
     integer = file.column("question_id_is_integer", np.uint8)
     ids = file.texts("question_id")
     image_rows, question_rows = file.column("image_row"), file.column("question_row")

@@ -139,7 +139,8 @@ def test_rows_and_bytes_are_summed() -> None:
             shard("questions/00000.h5", 5, 40, 11),
             shard("questions/00001.h5", 6, 80, 13),
         ),
-    ).with_split("val", table(100, 160))
+        splits={"val": table(100, 160)},
+    )
 
     assert (manifest.image_rows, manifest.question_rows, manifest.prefix_rows) == (7, 11, 24)
     assert manifest.bytes == 10 + 20 + 40 + 80 + 160
