@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from frozen_vqa.cache.disk.files import make_directory, same_bytes, sync_directory, write_atomically
 from frozen_vqa.cache.disk.integrity import load_manifest
-from frozen_vqa.cache.disk.lock import LockedFolder, WriterLock, sole_writer
+from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.disk.staging import (
     STAGED,
     StagedShard,
@@ -74,7 +74,7 @@ class CacheWriter:
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
                 make_directory(self.directory)
-                self._lock = stack.enter_context(sole_writer(LockedFolder(self.directory)))
+                self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
                 if stored.files:  # else it is as good as new

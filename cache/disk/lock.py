@@ -1,7 +1,7 @@
-"""One writer at a time in a folder, and no dead one in the way.
+"""One writer at a time in a cache, and no dead one in the way.
 
-    FOLDER/.lock             held by flock: the kernel frees it when its holder dies
-    FOLDER/.lock.lease-N     held in its place where the file system has no flock
+    CACHE/.lock              held by flock: the kernel frees it when its holder dies
+    CACHE/.lock.lease-N      held in its place where the file system has no flock
 
 The package filelock takes the first. Its leases do not do for the second: to free one, it exchanges
 two names, which network file systems refuse; it takes a live holder on another machine of the same
@@ -13,7 +13,7 @@ The highest number holds and is never deleted, so that a process that looked lon
 what has moved on since.
 
 Times are those of the file system. A process that has flock respects a lease, but not the other way
-round: machines that share a folder have to mount it alike.
+round: machines that share a cache have to mount it alike.
 """
 
 import errno
@@ -42,34 +42,6 @@ LEASE_STALE = 120.0
 
 # The last is Linux's ENOTSUPP, which Python does not name; network file systems answer with it.
 NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, 524}
-
-
-@dataclass(frozen=True)
-class LockedFolder:
-    """What a lock guards, in the words of the `error` that is raised when another process holds it.
-
-    `instead` says what else the user can do.
-    """
-
-    path: Path
-    noun: str = "cache"
-    error: type[Exception] = CacheBusyError
-    instead: str = "give this command another --cache"
-
-    def busy(self, lock: Path, hint: str = "") -> Exception:
-        """Return the error for a lock that another process holds."""
-        holder = None
-        with suppress(OSError):
-            holder = read_holder(lock)
-        return self.error(
-            f"{self.path}: another process is writing to this {self.noun} ({holder or 'unknown'}). "
-            f"Wait for it to end, end it, or {self.instead}.{hint}"
-        )
-
-    def leases(self) -> list[Path]:
-        """Return all leases; the last one holds."""
-        names = fnmatch.filter(os.listdir(self.path), ".lock.lease-" + "[0-9]" * 6)
-        return [self.path / name for name in sorted(names)]
 
 
 @dataclass(frozen=True)
@@ -116,14 +88,10 @@ class WriterLock:
 
     path: Path
     file: os.stat_result
-    folder: LockedFolder
     lease: int | None = None
 
     def require(self) -> None:
-        """Raise the folder's error if another process may be writing by now.
-
-        Call it before each step that needs a sole writer.
-        """
+        """Raise `CacheBusyError` if another process may write by now; call it before each step."""
         lost = "it was deleted, and another process may have made it anew"
         if self.lease is not None:
             lost = "this process was stopped for so long that another took over"
@@ -131,30 +99,30 @@ class WriterLock:
             if self.lease is not None:
                 os.utime(self.lease)  # the server answers; the system may remember what stat says
             held = os.path.samestat(self.file, self.path.lstat())
-            held = held and (self.lease is None or self.folder.leases()[-1:] == [self.path])
+            held = held and (self.lease is None or _leases(self.path.parent)[-1:] == [self.path])
         except OSError as error:
             held, lost = False, f"{lost} ({error.strerror})"
         if not held:
-            raise self.folder.error(
+            raise CacheBusyError(
                 f"{self.path}: this process no longer holds the writers' lock: {lost}. "
                 f"When no other process writes here, run the same command again to go on."
             )
 
 
 @contextmanager
-def sole_writer(folder: LockedFolder) -> Iterator[WriterLock]:
-    """Hold a folder's lock for the length of the block; a fork does not inherit it.
+def sole_writer(directory: Path) -> Iterator[WriterLock]:
+    """Hold a cache's lock for the length of the block; a fork does not inherit it.
 
-    Raise the folder's error if another live process holds it, and `OSError` if there can be none.
+    Raise `CacheBusyError` if another live process holds it, and `OSError` if there can be none.
     """
-    path = folder.path / ".lock"
+    path = directory / ".lock"
     files: list[os.stat_result] = []
 
     def sign(handle: int) -> None:
         files.append(os.fstat(handle))
         if not stat.S_ISREG(files[-1].st_mode):
             raise OSError(errno.EISDIR, "the lock is not a regular file", str(path))
-        _require_over(folder)
+        _require_over(directory)
         _write_holder(handle)
 
     lock = UnixFileLock(path, on_acquired=sign, fallback_to_soft=False, thread_local=False)
@@ -162,31 +130,48 @@ def sole_writer(folder: LockedFolder) -> Iterator[WriterLock]:
         try:
             # A few tries, in case somebody deletes the file between its opening and its locking.
             stack.enter_context(lock.acquire(timeout=0.1, poll_interval=0.02))
-            held = WriterLock(path, files[-1], folder)
+            held = WriterLock(path, files[-1])
         except Timeout:
-            raise folder.busy(path) from None
+            raise _busy(path) from None
         except OSError as error:
             if error.errno not in NO_FLOCK:
                 raise
-            held = _make_lease(folder, stack)
+            held = _make_lease(directory, stack)
         yield held
 
 
-def _make_lease(folder: LockedFolder, stack: ExitStack) -> WriterLock:
+def _busy(lock: Path, hint: str = "") -> CacheBusyError:
+    """Return the error for a lock that another process holds."""
+    holder = None
+    with suppress(OSError):
+        holder = read_holder(lock)
+    return CacheBusyError(
+        f"{lock.parent}: another process is writing to this cache ({holder or 'unknown'}). "
+        f"Wait for it to end, end it, or give this command another --cache.{hint}"
+    )
+
+
+def _leases(directory: Path) -> list[Path]:
+    """Return all leases; the last one holds."""
+    names = fnmatch.filter(os.listdir(directory), ".lock.lease-" + "[0-9]" * 6)
+    return [directory / name for name in sorted(names)]
+
+
+def _make_lease(directory: Path, stack: ExitStack) -> WriterLock:
     """Make the lease that follows those that are over, and keep it alive until the stack ends."""
-    over = _require_over(folder)
+    over = _require_over(directory)
     number = int(over[-1].name[-6:]) + 1 if over else 0
-    path = folder.path / f".lock.lease-{number:06d}"
+    path = directory / f".lock.lease-{number:06d}"
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
-        raise folder.busy(path) from None
+        raise _busy(path) from None
     stack.callback(os.close, handle)
     stack.callback(_give_back, handle)
     _write_holder(handle)
-    leases = folder.leases()
+    leases = _leases(directory)
     if leases[-1:] != [path]:  # others followed those that were over when we looked
-        raise folder.busy(path)
+        raise _busy(path)
     for older in leases[:-1]:
         older.unlink(missing_ok=True)
     stop = threading.Event()
@@ -194,7 +179,7 @@ def _make_lease(folder: LockedFolder, stack: ExitStack) -> WriterLock:
     renewal.start()
     stack.callback(renewal.join)
     stack.callback(stop.set)
-    return WriterLock(path, os.fstat(handle), folder, handle)
+    return WriterLock(path, os.fstat(handle), handle)
 
 
 def _renew(handle: int, stop: threading.Event) -> None:
@@ -208,20 +193,20 @@ def _give_back(handle: int) -> None:
         os.utime(handle, (0, 0))
 
 
-def _require_over(folder: LockedFolder) -> list[Path]:
-    """Return all leases; raise the folder's error unless they are over."""
-    leases = folder.leases()
+def _require_over(directory: Path) -> list[Path]:
+    """Return all leases; raise `CacheBusyError` unless they are over."""
+    leases = _leases(directory)
     for lease in leases[-1:]:
-        clock = folder.path / ".lock"
+        clock = directory / ".lock"
         os.utime(clock, follow_symlinks=False)
         try:
             holder = read_holder(lease)
             # No lease lasts into the future.
             left = LEASE_STALE - abs(clock.lstat().st_mtime - lease.lstat().st_mtime)
         except FileNotFoundError:  # another process has just taken over
-            raise folder.busy(lease) from None
+            raise _busy(lease) from None
         if left > 0 and not (holder and holder.is_dead()):
-            raise folder.busy(lease, f" If it no longer runs, try again in {left:.0f} s.")
+            raise _busy(lease, f" If it no longer runs, try again in {left:.0f} s.")
     return leases
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache.disk.lock import LockedFolder, WriterLock, sole_writer
+from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError
 from tests.support.repository import ROOT
 
@@ -35,7 +35,7 @@ if sys.argv[2] == "lease":
 lock.LEASE_RENEW = 0.05
 sys.stdin.readline()
 try:
-    with lock.sole_writer(lock.LockedFolder(Path(sys.argv[1]))) as held:
+    with lock.sole_writer(Path(sys.argv[1])) as held:
         print("held", flush=True)
         for line in sys.stdin:
             try:
@@ -114,7 +114,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 def holding(directory: Path) -> AbstractContextManager[WriterLock]:
     """Hold the lock of a cache."""
-    return sole_writer(LockedFolder(directory))
+    return sole_writer(directory)
 
 
 def refused(directory: Path) -> str:

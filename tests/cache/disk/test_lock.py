@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.cache.disk import lock
-from frozen_vqa.cache.disk.lock import LockedFolder, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError
 from tests.support import locks
 from tests.support.locks import (
@@ -60,20 +59,6 @@ def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path)
         taken.require()
     assert (os.listdir("/proc/self/fd"), threading.active_count()) == before
     assert len(list(tmp_path.iterdir())) == (1 if mode == "flock" else 2)
-
-
-def test_any_folder_can_be_locked_in_its_own_words(mode: str, tmp_path: Path) -> None:
-    class RunBusyError(Exception):
-        pass
-
-    run = LockedFolder(tmp_path, noun="run", error=RunBusyError, instead="choose another run")
-    with sole_writer(run) as first:
-        message = r"writing to this run \(process \d+ on .*\)\. Wait .*, or choose another run\."
-        with pytest.raises(RunBusyError, match=message), sole_writer(run):
-            pass
-        first.path.unlink()
-        with pytest.raises(RunBusyError, match="no longer holds the writers' lock"):
-            first.require()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -281,8 +281,8 @@ def test_who_looked_long_ago_takes_nothing(
     with ExitStack() as stack:
         others: list[Any] = []
 
-        def delayed(folder: lock.LockedFolder) -> list[Path]:
-            leases = real(folder)
+        def delayed(directory: Path) -> list[Path]:
+            leases = real(directory)
             monkeypatch.setattr(lock, "_require_over", real)
             with holding(tmp_path):
                 pass
