@@ -5,11 +5,11 @@
     CACHE/questions/00000.h5    hidden states, one row per distinct token prefix, and paths
     CACHE/splits/train.h5       question ids, rows, all answers, question and answer types
 
-    writer.py    stage one's side          reader.py     stage two's side
-    convert.py   to fewer bytes            questions.py  all questions in memory
-    verify.py    every byte checked        memory.py     all pictures in memory
-    errors.py    what can be wrong         typed_json.py dataclasses from JSON
-    format/      the files, as bytes       disk/         how bytes get to the disk and back
+    writer.py    stage one's side          reader.py      stage two's side
+    convert.py   to fewer bytes            memory.py      all pictures in memory
+    verify.py    every byte checked        typed_json.py  dataclasses from JSON
+    errors.py    what can be wrong         format/        the files, as bytes
+    disk/        how bytes get to the disk and back
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
 
@@ -26,8 +26,7 @@ from frozen_vqa.cache.errors import (
 from frozen_vqa.cache.format.manifest import Failure, Manifest
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
-from frozen_vqa.cache.questions import Questions
-from frozen_vqa.cache.reader import FeatureCache
+from frozen_vqa.cache.reader import FeatureCache, Questions
 from frozen_vqa.cache.writer import CacheWriter
 
 __all__ = [

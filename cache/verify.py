@@ -35,9 +35,8 @@ BLOCK_BYTES = 8 << 20
 class Damage:
     """What is wrong with one file.
 
-    Attributes:
-        rows: Damaged rows of its features; empty if more than rows is damaged.
-        names: Image ids of these rows, or the questions that use them.
+    `rows` are damaged rows of its features, none if more than rows is damaged. `names` are the
+    image ids of these rows, or the questions that use them.
     """
 
     file: str

@@ -59,9 +59,8 @@ def require_split_name(name: str) -> None:
 class CacheWriter:
     """Adds pictures, questions and splits to a cache, made if need be; holds its lock while open.
 
-    Raises:
-        CacheMismatchError: if the cache holds something else.
-        CacheBusyError: if another process is writing to it.
+    Entering raises `CacheMismatchError` if the cache holds something else than `spec` says, and
+    `CacheBusyError` if another process is writing to it.
     """
 
     def __init__(self, directory: Path, spec: CacheSpec) -> None:

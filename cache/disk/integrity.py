@@ -41,12 +41,7 @@ NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 
 
 def load_manifest(directory: Path) -> Manifest:
-    """Read and check cache.json.
-
-    Raises:
-        CacheError: if there is none, or it has another format version.
-        CacheDamagedError: if its bytes are not those that were written.
-    """
+    """Read cache.json; raise `CacheError` if there is none, or whatever `parse_manifest` raises."""
     path = directory / NAME
     try:
         return parse_manifest(path, read_file(path, most=LARGEST_MANIFEST))

@@ -46,12 +46,10 @@ NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told from all others.
+    """A process, told from all others, and for people since when it has the lock.
 
-    Attributes:
-        boot: Which boot of the machine and which space of process numbers; empty if not known.
-        started: When it started, in ticks since boot; empty if not known.
-        since: When it took the lock, for people.
+    `boot` is a boot of the machine and a space of process numbers, and `started` counts ticks since
+    that boot. Both are empty where they are not known.
     """
 
     host: str
@@ -78,13 +76,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class WriterLock:
-    """The lock, held.
-
-    Attributes:
-        path: The file that stands for it.
-        file: That file as it was when the lock was taken.
-        lease: The file, open, if it is a lease.
-    """
+    """The lock, held: its file as it was when the lock was taken, and open if it is a lease."""
 
     path: Path
     file: os.stat_result

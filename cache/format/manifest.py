@@ -35,12 +35,10 @@ Id = int | str
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """One file of the cache.
+    """One file of the cache; its rows are pictures, distinct questions, or questions of a split.
 
-    Attributes:
-        rows: Pictures, distinct questions, or questions of a split.
-        datasets: Where the numbers of each of its datasets lie (`hdf5.Extent` as text). They are
-            checked when the file is opened.
+    `datasets` says where the numbers of each of its datasets lie (`hdf5.Extent` as text), which is
+    checked when the file is opened.
     """
 
     file: str
@@ -73,12 +71,9 @@ class ShardRecord(FileRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord(FileRecord):
-    """The table of one split.
+    """The table of one split, which has `left_out` questions fewer than the data set.
 
-    Attributes:
-        left_out: Questions of the data set that are not in the table.
-        tokens: Tokens of all its questions; repeated questions count each time.
-        origin: Where its questions came from, as stage one named it.
+    Repeated questions count each time among its tokens. The origin is as stage one named it.
     """
 
     left_out: int
@@ -100,10 +95,8 @@ class Failure:
 
     def to_json(self) -> dict[str, Json]:
         """Return a line of failures.jsonl."""
-        found: dict[str, Json] = {"id": self.id, "where": self.where, "reason": self.reason}
-        if not self.split:
-            return {"kind": "image", **found}
-        return {"kind": "question", "split": self.split, **found}
+        kind = {"kind": "question", "split": self.split} if self.split else {"kind": "image"}
+        return {**kind, "id": self.id, "where": self.where, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -176,9 +169,8 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
 def parse_manifest(path: Path, data: bytes) -> Manifest:
     """Return what a cache.json says; messages name its `path`.
 
-    Raises:
-        CacheError: if it has another format version.
-        CacheDamagedError: if its bytes are not those that were written.
+    Raise `CacheError` if it has another format version, and `CacheDamagedError` if its bytes are
+    not those that were written.
     """
     try:
         body = json.loads(data)

@@ -28,8 +28,7 @@ class SplitTable:
         image_rows: (questions,) row of the picture in the cache.
         question_rows: (questions,) row of the distinct question in the cache.
         answers: Per question all given answers as written; empty on a test split.
-        question_types: "" where the data set has none.
-        answer_types: "" where the data set has none.
+        question_types, answer_types: "" where the data set has none.
     """
 
     question_ids: Sequence[Id]
