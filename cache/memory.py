@@ -36,7 +36,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 class ResidentImages:
-    """All patch embeddings of a cache in memory; `CacheDamagedError` if one is not as written."""
+    """All patch embeddings of a cache in memory; raises `CacheDamagedError` if one is damaged."""
 
     def __init__(self, cache: FeatureCache) -> None:
         spec, images = cache.spec, cache.manifest.image_rows

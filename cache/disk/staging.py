@@ -100,10 +100,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
 
 
 def forget_failures(directory: Path) -> None:
-    """Forget staged chunks with failures, because the pictures may have been mended since.
-
-    Chunks that are not whole are forgotten as well.
-    """
+    """Forget staged chunks that have failures, which may be mended by now, or are not whole."""
     for kind in KINDS:
         for path in (directory / kind).glob("staged-*.json"):
             staged = read_staged(directory, kind, path.stem.removeprefix("staged-"))

@@ -142,9 +142,7 @@ class Manifest:
         """Return a manifest in which this is the shard at `index`; one past the end appends."""
         shards = self.shards(kind)
         shards = (*shards[:index], record, *shards[index + 1 :])
-        if kind == "images":
-            return replace(self, images=shards)
-        return replace(self, questions=shards)
+        return replace(self, images=shards) if kind == "images" else replace(self, questions=shards)
 
     def to_json(self) -> str:
         """Return the text of cache.json."""
