@@ -36,10 +36,7 @@ explain_errors = partial(
 
 @dataclass(frozen=True)
 class StagedShard:
-    """A chunk that is done, with the image ids or question texts that it stores.
-
-    The record is None if none of its pictures could be read.
-    """
+    """A finished chunk and the names it stores; no record if none of its pictures could be read."""
 
     record: ShardRecord | None
     names: Sequence[str]

@@ -71,9 +71,9 @@ class ShardRecord(FileRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord(FileRecord):
-    """The table of one split, which has `left_out` questions fewer than the data set.
+    """The table of one split, without the `left_out` questions that the data set has as well.
 
-    Repeated questions count each time among its tokens. The origin is as stage one named it.
+    Repeated questions count each time among its `tokens`. Stage one wrote the `origin`.
     """
 
     left_out: int

@@ -91,10 +91,7 @@ class NewQuestions:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard ready to be written; `record` lacks the name of its file.
-
-    `names` are image ids or question texts, by row.
-    """
+    """A shard ready to be written: its `names` are by row, and its `record` names no file yet."""
 
     kind: ShardKind
     names: Sequence[str]
