@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import Manifest
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError
 
@@ -31,25 +31,24 @@ def default_batch_size(device: torch.device | str) -> int:
     return CPU_BATCH if torch.device(device).type == "cpu" else GPU_BATCH
 
 
-def recorded_batch_size(value: Json) -> int | None:
-    """Return a recorded batch size if it is valid, because anybody can write a manifest."""
-    return value if type(value) is int and 1 <= value <= LARGEST else None
+def recorded_batch_size(record: ShardRecord, device: torch.device | str) -> int:
+    """Return the batch size of a shard; the default if its record names none or a wild one."""
+    value = record.origin.get("batch_size")  # anybody can write a manifest
+    if type(value) is int and 1 <= value <= LARGEST:
+        return value
+    return default_batch_size(device)
 
 
 def choose_batch_size(
     encoder: ImageEncoder, manifest: Manifest, pixels: Callable[[], np.ndarray | None]
 ) -> int:
-    """Return the batch size of a cache if the user has not given one.
+    """Return the batch size of a cache if the user has not given one; a recorded one is kept.
 
-    Args:
-        encoder: Of the pictures.
-        manifest: Of the cache; its recorded size is kept.
-        pixels: Returns a picture to measure with, (side, side, 3) uint8, or None. It is called for
-            a new cache on a GPU; on a CPU the size hardly matters.
+    `pixels` returns a picture to measure with, (side, side, 3) uint8, or None. It is called for a
+    new cache on a GPU; on a CPU the size hardly matters.
     """
     if manifest.images:
-        recorded = recorded_batch_size(manifest.images[-1].origin.get("batch_size"))
-        return recorded or default_batch_size(encoder.device)
+        return recorded_batch_size(manifest.images[-1], encoder.device)
     if torch.device(encoder.device).type == "cpu":
         return CPU_BATCH
     picture = pixels()
@@ -77,11 +76,7 @@ def _time(encoder: ImageEncoder, batch: np.ndarray) -> float:
 
 
 class BatchSize:
-    """The batch size of one run.
-
-    Attributes:
-        now: Pictures per batch; halved for good when a GPU runs out of memory.
-    """
+    """The batch size of one run: `now` is halved for good when a GPU runs out of memory."""
 
     def __init__(self, pictures: int) -> None:
         self.now = pictures
@@ -89,14 +84,10 @@ class BatchSize:
     def encode(
         self, encoder: ImageEncoder, pixels: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode pictures, at most `now` at once.
-
-        Args:
-            encoder: Encodes them.
-            pixels: (images, side, side, 3) uint8.
+        """Encode pixels, (images, side, side, 3) uint8, at most `now` pictures at once.
 
         Returns:
-            Patch embeddings (images, patches, dim) and CLS (images, dim) of all of them.
+            Patch embeddings (images, patches, dim) and CLS (images, dim).
 
         Raises:
             ModelError: if the device's memory does not suffice for one.

@@ -27,8 +27,7 @@ class QuestionChunk:
         questions: The tokens of these questions, and possibly of others.
         paths: For each question the cache-wide row of each of its prefixes.
         first: The first row that this chunk adds.
-        parents: (prefixes,) parents of the rows that it adds.
-        tokens: (prefixes,) last tokens of the rows that it adds.
+        parents, tokens: (prefixes,) parents and last tokens of the rows that it adds.
     """
 
     questions: Mapping[str, Sequence[int]]
@@ -38,7 +37,6 @@ class QuestionChunk:
     tokens: np.ndarray
 
     def __len__(self) -> int:
-        """Return the number of questions."""
         return len(self.paths)
 
     def to_json(self) -> Json:
@@ -48,13 +46,7 @@ class QuestionChunk:
 
 @dataclass(frozen=True)
 class MissingWork:
-    """The rows that the cache lacks.
-
-    Attributes:
-        image_rows: Row by image id of the pictures that the cache has.
-        images: Ids of the pictures to encode, by the name of their chunk.
-        questions: Distinct questions to encode, by the name of their chunk.
-    """
+    """What to encode, by the name of its chunk; beside it the row of each stored picture."""
 
     image_rows: Mapping[str, int]
     images: Mapping[str, Sequence[Id]]
@@ -70,14 +62,9 @@ class MissingWork:
 def find_missing_work(
     plan: Plan, cache: Path, manifest: Manifest, *, shard_bytes: int, origin: Mapping[str, Json]
 ) -> MissingWork:
-    """Return the rows of a plan that a cache lacks.
+    """Return the rows of a plan that a cache lacks, in chunks of `shard_bytes` of features.
 
-    Args:
-        plan: Names all that the cache shall hold.
-        cache: Folder of the cache.
-        manifest: Of the cache.
-        shard_bytes: Bytes of features per shard.
-        origin: The origin that the records of new shards will carry.
+    The records of the new shards have to carry `origin`, because the chunks' names depend on it.
     """
     spec = manifest.spec
     stored = read_names(cache, manifest, "images")
@@ -116,13 +103,10 @@ def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id
 def chunk_questions(
     plan: Plan, stored: Collection[str], table: PrefixTable, rows: int
 ) -> list[QuestionChunk]:
-    """Return the distinct questions that the cache lacks, in chunks of one shard.
+    """Return the distinct questions that the cache lacks, in chunks.
 
-    Args:
-        plan: Names the questions and their tokens.
-        stored: Questions that the cache has.
-        table: The prefixes that the cache has; the prefixes of the chunks are added to it.
-        rows: Prefixes per shard; a shard ends with the question that fills it.
+    A chunk ends with the question that brings it to `rows` prefixes. `table` has the prefixes of
+    the cache, and gets those of the chunks.
     """
     missing = [text for text in plan.questions if text not in stored]
     chunks = []

@@ -38,7 +38,6 @@ class DecodedPicture:
     """A picture as the encoder takes it.
 
     Attributes:
-        image_id: The id in the cache.
         pixels: (side, side, 3) uint8.
         thumbnail: (THUMBNAIL,) uint8, the mean grey of 8 x 8 fields.
     """
@@ -49,12 +48,7 @@ class DecodedPicture:
 
 
 class PictureDecoder:
-    """Turns the image ids of a source into pixels for an encoder.
-
-    Args:
-        source: The data set that has the pictures.
-        encoder: The encoder whose size and fit the pixels get.
-    """
+    """Turns the image ids of a source into pixels of an encoder's size and fit."""
 
     def __init__(self, source: Source, encoder: ImageEncoder) -> None:
         self._source, self._encoder = source, encoder
@@ -91,10 +85,7 @@ class PictureDecoder:
     ) -> Generator[list[DecodedPicture | Failure], None, None]:
         """Yield pictures in batches, none of them across two chunks; close it to end its threads.
 
-        Args:
-            chunks: Ids of the pictures, in order.
-            batch_size: Pictures per batch; may shrink meanwhile.
-            timer: Counts "reading" and "waiting".
+        `batch_size` may shrink meanwhile. The timer counts "reading" and "waiting".
         """
 
         def decode(image_id: Id) -> DecodedPicture | Failure:
@@ -129,11 +120,7 @@ class PictureDecoder:
     ) -> None:
         """Compare a few stored pictures with those that the data set has under their ids.
 
-        Args:
-            image_ids: The pictures of the data set.
-            rows: Row of every stored picture by image id.
-            cache: Folder of the cache.
-            manifest: Of the cache.
+        `rows` has the row of every stored picture.
 
         Raises:
             CacheMismatchError: if one is another picture.

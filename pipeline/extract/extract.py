@@ -16,21 +16,14 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from frozen_vqa.cache import (
-    CacheError,
-    CacheWriter,
-    Failure,
-    Manifest,
-    SplitTable,
-    load_manifest,
-)
+from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
 from frozen_vqa.cache.disk.integrity import read_names
-from frozen_vqa.cache.format.manifest import ShardKind
 from frozen_vqa.cache.format.shards import NewQuestions, question_shard
 from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.cache.writer import require_split_name
@@ -42,12 +35,7 @@ from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, i
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
-from frozen_vqa.pipeline.extract.throughput import (
-    PhaseTimer,
-    Throughput,
-    append_throughput,
-    measure_throughput,
-)
+from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.disk import require_room
@@ -66,7 +54,7 @@ class Report:
         images: "total", "encoded" in this run, "skipped" because they cannot be read.
         questions: "total", "distinct", "tokens" (all questions), "prefixes" (rows stored),
             "skipped" because they cannot be used.
-        bytes: Of the whole cache.
+        bytes: Bytes of the whole cache.
         seconds: Wall time of this run.
         left_out: Questions missing from their split, because they or their pictures are unusable.
         failures: The pictures that cannot be read and the questions that cannot be used.
@@ -135,19 +123,11 @@ def extract(
 
 @dataclass
 class _Extraction:
-    """One rank's part of an extraction; each method is a step of it.
-
-    Attributes:
-        encoder: The encoders and the data set.
-        cache: Folder of the cache.
-        writer: Of the cache, on the first rank.
-        ranks: The processes that share the work.
-        origin: The facts that the cache records about the source.
-    """
+    """One rank's part of an extraction; each method is a step of it."""
 
     encoder: FeatureEncoder
     cache: Path
-    writer: CacheWriter | None
+    writer: CacheWriter | None  # on the first rank
     ranks: Ranks
     origin: Mapping[str, Json]
 
@@ -192,9 +172,8 @@ class _Extraction:
                 return self.encoder.decoder.decode_first(self.plan.images).pixels
             return None
 
-        size = 0
-        if self.ranks.lead:
-            size = choose_batch_size(self.encoder.images, self.before, pixels)
+        lead = self.ranks.lead
+        size = choose_batch_size(self.encoder.images, self.before, pixels) if lead else 0
         return self.ranks.agree(size)
 
     def _encode(self, work: MissingWork) -> Throughput | None:
@@ -208,7 +187,7 @@ class _Extraction:
             queue.adopt_rest()
         finally:
             if self.writer:
-                throughput = self._measure(queue.timers)
+                throughput = self._measure(queue)
                 if throughput:
                     append_throughput(self.cache, throughput)
         return throughput
@@ -236,16 +215,26 @@ class _Extraction:
         build = partial(question_shard, self.encoder.spec, new, origin=self.origin)
         queue.put("questions", key, build)
 
-    def _measure(self, timers: Mapping[ShardKind, PhaseTimer]) -> Throughput | None:
-        return measure_throughput(
-            timers,
-            self.manifest.image_rows - self.before.image_rows,
-            self.manifest.question_rows - self.before.question_rows,
-            began=self.began,
+    def _measure(self, queue: ShardQueue) -> Throughput | None:
+        """Return how fast this run was; None if it has stored nothing."""
+        pictures = self.manifest.image_rows - self.before.image_rows
+        questions = self.manifest.question_rows - self.before.question_rows
+        if not pictures + questions:
+            return None
+        images, texts = queue.timers["images"], queue.timers["questions"]
+        return Throughput(
+            started=self.began.isoformat(timespec="seconds"),
             seconds=self.seconds,
+            pictures=pictures,
+            questions=questions,
+            images_per_second=pictures / images.wall if images.wall else 0.0,
+            questions_per_second=questions / texts.wall if texts.wall else 0.0,
+            **{phase: images.seconds[phase] + texts.seconds[phase] for phase in PHASES},
             batch_size=self.batch_size.now,
             device=device_name(self.encoder.images.device),
             ranks=self.ranks.world,
+            torch=version("torch"),
+            transformers=version("transformers"),
         )
 
     def _write_splits(self, writer: CacheWriter) -> None:

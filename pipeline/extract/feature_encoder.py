@@ -53,19 +53,7 @@ def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec
 
 
 class FeatureEncoder:
-    """Both frozen encoders, beside the data set that they encode for one cache.
-
-    Args:
-        source: The data set that has the pictures.
-        plan: From `make_plan` on the same source.
-        images: Encodes pictures.
-        text: Encodes questions.
-        dtype: How the cache stores numbers: "float16", "float32" or "int8" (`CacheSpec`).
-
-    Attributes:
-        spec: Of the cache.
-        decoder: Reads the pictures.
-    """
+    """Both frozen encoders, beside the data set that they encode for one cache of `dtype`."""
 
     def __init__(
         self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, dtype: str
@@ -78,12 +66,9 @@ class FeatureEncoder:
     def encode_images(
         self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
     ) -> Generator[EncodedImages, None, None]:
-        """Yield the features of each chunk; close the generator to end its threads.
+        """Yield the features of each chunk, which has at least one picture.
 
-        Args:
-            chunks: Ids of pictures; each chunk has at least one.
-            batch_size: Pictures per batch.
-            timer: Told of every batch.
+        Close the generator to end its threads.
         """
         with closing(self.decoder.decode_batches(chunks, batch_size, timer)) as batches:
             for chunk in chunks:
@@ -126,12 +111,7 @@ class FeatureEncoder:
         return EncodedImages(new, failures)
 
     def encode_questions(self, chunk: QuestionChunk, timer: PhaseTimer) -> NewQuestions:
-        """Encode the new prefixes of one chunk.
-
-        Args:
-            chunk: The questions with their tokens.
-            timer: Told of every batch.
-        """
+        """Encode the new prefixes of one chunk."""
         dtype = self.spec.state_dtype
         states = np.empty((len(chunk.tokens), self.text.dim), dtype)
         for batch, done in _batch_equal_lengths(chunk):
@@ -171,11 +151,7 @@ def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
 
 
 def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Copy patch embeddings into memory as a cache of this dtype stores them.
-
-    Args:
-        features: (images, patches, vision_dim), on the encoder's device.
-        dtype: Of the cache.
+    """Copy patch embeddings, (images, patches, vision_dim), as a cache of this dtype has them.
 
     Returns:
         The numbers, and for "int8" their scales (images, patches).

@@ -73,7 +73,12 @@ def make_plan(
     for name in splits:
         kept[name], refused = sieve.sift(name, source.examples(name), limit)
         left_out[name] = [*source.left_out(name), *refused]
-        _require_some(name, kept[name], refused)
+        if not kept[name]:
+            first = refused[0] if refused else None
+            found = f"; the first, {first.question_id!r}: {first.reason}" if first else ""
+            raise SourceError(
+                f"split {name!r} has no question that can be used{found}. Check the data set."
+            )
     every = [example for examples in kept.values() for example in examples]
     questions = {example.question: sieve.tokens[example.question] for example in every}
     table = PrefixTable()
@@ -134,11 +139,3 @@ class _Sieve:
                 "both as text or both as numbers"
             )
         return ""
-
-
-def _require_some(split: str, kept: Sequence[VqaExample], refused: Sequence[LeftOut]) -> None:
-    if not kept:
-        found = f"; the first, {refused[0].question_id!r}: {refused[0].reason}" if refused else ""
-        raise SourceError(
-            f"split {split!r} has no question that can be used{found}. Check the data set."
-        )

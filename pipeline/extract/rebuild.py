@@ -13,22 +13,16 @@ from typing import Any
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, load_manifest
 from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.errors import quoted
-from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.extract.batch_size import (
-    BatchSize,
-    default_batch_size,
-    recorded_batch_size,
-)
+from frozen_vqa.pipeline.extract.batch_size import BatchSize, recorded_batch_size
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.system.console import progress
-
-KINDS: tuple[ShardKind, ...] = ("images", "questions")
 
 
 def rebuild(
@@ -37,8 +31,7 @@ def rebuild(
     """Make shards again, each alone and in place; nothing else is touched.
 
     Args:
-        encoder: The encoders and the data set; the splits of its plan find the names of a shard
-            that is gone.
+        encoder: The splits of its plan find the names of a shard that is gone.
         files: Names below the cache, such as "images/00003.h5".
         cache: Folder of the cache.
         batch_size: Pictures per batch; None for the size of the first time.
@@ -72,10 +65,7 @@ class _OldShard:
     writer: CacheWriter
     kind: ShardKind
     index: int
-
-    @property
-    def record(self) -> ShardRecord:
-        return self.writer.manifest.shards(self.kind)[self.index]
+    record: ShardRecord
 
     def names(self, plan: Plan) -> list[str]:
         """Return its image ids or questions, from itself or from the data set."""
@@ -119,12 +109,14 @@ class _OldShard:
                 table = read_table(self.writer.directory, splits[name])
             except CacheDamagedError:  # the other splits may suffice
                 continue
-            by_id = {example.question_id: example for example in plan.splits[name]}
-            rows = table.image_rows if self.kind == "images" else table.question_rows
-            for question_id, row in zip(table.question_ids, rows.tolist(), strict=True):
-                if example := by_id.get(question_id):
-                    of_images = self.kind == "images"
-                    found[row] = str(example.image_id) if of_images else example.question
+            if self.kind == "images":
+                names = {e.question_id: str(e.image_id) for e in plan.splits[name]}
+                rows = table.image_rows
+            else:
+                names = {e.question_id: e.question for e in plan.splits[name]}
+                rows = table.question_rows
+            named = zip(table.question_ids, rows.tolist(), strict=True)
+            found |= {row: names[question] for question, row in named if question in names}
         return found
 
 
@@ -132,7 +124,7 @@ def _find(writer: CacheWriter, file: str) -> _OldShard:
     for kind in KINDS:
         for index, record in enumerate(writer.manifest.shards(kind)):
             if record.file == file:
-                return _OldShard(writer, kind, index)
+                return _OldShard(writer, kind, index, record)
     raise CacheError(
         f"{writer.directory}: --rebuild {file!r} is not a shard of this cache; give a name such "
         f"as images/00000.h5. `frozen-vqa verify-cache {quoted(writer.directory)}` names the "
@@ -149,12 +141,11 @@ def _encode_images(
             f"{len(unknown):,} pictures of this shard are not in the given data set and splits, "
             f"such as {unknown[0]!r}; name the data set and splits that the cache was made from."
         )
-    batch_size = batch_size or recorded_batch_size(record.origin.get("batch_size"))
-    pictures = BatchSize(batch_size or default_batch_size(encoder.images.device))
+    size = BatchSize(batch_size or recorded_batch_size(record, encoder.images.device))
     chunk = [ids[name] for name in names]
     with (
         progress("images", len(names)) as advance,
-        closing(encoder.encode_images([chunk], pictures, PhaseTimer(advance))) as encoding,
+        closing(encoder.encode_images([chunk], size, PhaseTimer(advance))) as encoding,
     ):
         done = next(encoding)
     if done.failures:

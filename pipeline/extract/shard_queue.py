@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure
 from frozen_vqa.cache.disk.staging import read_staged, stage_shard
-from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.manifest import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -35,12 +35,9 @@ class ShardQueue:
 
     Args:
         cache: Folder of the cache.
-        work: All work, of all ranks.
-        ranks: The processes that share it.
-        writer: Of the cache, on the first rank.
-
-    Attributes:
-        timers: How long each phase took, by kind.
+        work: The chunks of all ranks.
+        ranks: The processes that share them.
+        writer: None on all ranks but the first.
     """
 
     def __init__(
@@ -53,10 +50,7 @@ class ShardQueue:
         }
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self._pending: Future[None] | None = None
-        self.timers: dict[ShardKind, PhaseTimer] = {
-            "images": PhaseTimer(),
-            "questions": PhaseTimer(),
-        }
+        self.timers = {kind: PhaseTimer() for kind in KINDS}
 
     def __enter__(self) -> "ShardQueue":
         return self
@@ -108,13 +102,8 @@ class ShardQueue:
         """Store a finished chunk once the chunk before it is stored.
 
         The thread takes `build` and the writing as two jobs. So nothing refers to the features any
-        more when the shard, which has a copy of them, is written.
-
-        Args:
-            kind: Of the chunk's rows.
-            key: Name of the chunk.
-            build: Makes its shard.
-            failures: Pictures of the chunk that cannot be read.
+        more when the shard, which has a copy of them, is written. `failures` are the pictures of
+        the chunk that cannot be read.
 
         Raises:
             CacheError: if the chunk before could not be stored.

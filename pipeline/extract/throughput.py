@@ -12,13 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.cache.format.manifest import ShardKind
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance
@@ -31,22 +28,16 @@ Phase = Literal["encoding", "waiting", "reading", "writing"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
-def show_nothing(*_: object, **__: object) -> None:
-    """Stand in for an `Advance` when there is no progress to show."""
-
-
 class PhaseTimer:
     """Measures how long each phase of one loop takes; any thread may use it.
 
     "encoding" and "waiting" are the main thread's: the encoders work, or something keeps them from
     it. "reading" is the sum over the threads that read pictures, "writing" the time of the thread
-    that builds shards and writes them. Both run beside the encoding.
-
-    Args:
-        advance: Called after every batch, with each phase's share of the time so far.
+    that builds shards and writes them. Both run beside the encoding. `advance` gets each phase's
+    share of the time so far.
     """
 
-    def __init__(self, advance: Advance = show_nothing) -> None:
+    def __init__(self, advance: Advance = lambda *_, **__: None) -> None:
         self.seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
         self._advance = advance
         self._started = self._stopped = time.monotonic()
@@ -89,19 +80,12 @@ class Throughput:
     Attributes:
         started: UTC, ISO 8601.
         seconds: From the start to the last shard.
-        pictures: Pictures that this run stored, all ranks together.
-        questions: Distinct questions that it stored, all ranks together.
-        images_per_second: Pictures, over the time that they took.
-        questions_per_second: Questions, over the time that they took.
-        encoding: Seconds that the first rank's encoders worked.
-        waiting: Seconds that they waited, for pictures or for the disk.
-        reading: Seconds of its reading threads, added up.
-        writing: Seconds of its writing thread.
+        pictures, questions: The distinct ones that this run stored, all ranks together.
+        images_per_second, questions_per_second: These numbers over the time that each kind took.
+        encoding, waiting, reading, writing: Seconds of the first rank, as `PhaseTimer` counts them.
         batch_size: Pictures per batch at the end.
-        device: Of the encoders.
         ranks: Number of processes.
-        torch: Version.
-        transformers: Version.
+        torch, transformers: Versions.
     """
 
     started: str
@@ -134,37 +118,6 @@ class Throughput:
             f"{rates}; {format_shares(seconds, self.seconds)} of {self.seconds:.1f} s; "
             f"batches of {self.batch_size} on {self.device}"
         )
-
-
-def measure_throughput(
-    timers: Mapping[ShardKind, PhaseTimer],
-    pictures: int,
-    questions: int,
-    *,
-    began: datetime,
-    seconds: float,
-    batch_size: int,
-    device: str,
-    ranks: int,
-) -> Throughput | None:
-    """Return how fast a run was that has stored so many rows; None if it has stored nothing."""
-    if not pictures + questions:
-        return None
-    images, texts = timers["images"], timers["questions"]
-    return Throughput(
-        started=began.isoformat(timespec="seconds"),
-        seconds=seconds,
-        pictures=pictures,
-        questions=questions,
-        images_per_second=pictures / images.wall if images.wall else 0.0,
-        questions_per_second=questions / texts.wall if texts.wall else 0.0,
-        **{phase: images.seconds[phase] + texts.seconds[phase] for phase in PHASES},
-        batch_size=batch_size,
-        device=device,
-        ranks=ranks,
-        torch=version("torch"),
-        transformers=version("transformers"),
-    )
 
 
 def append_throughput(cache: Path, throughput: Throughput) -> None:
