@@ -191,7 +191,7 @@ def train_head(
     as_json: Json = False,
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
-    from frozen_vqa.pipeline.commands.train_head import TrainRequest, train_command
+    from frozen_vqa.pipeline.commands.train_head import train_command
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -216,7 +216,7 @@ def train_head(
         "train_split": train_split,
         "val_split": val_split,
     }
-    request = TrainRequest(
+    result = train_command(
         cache=cache,
         run=run,
         config=config,
@@ -228,7 +228,7 @@ def train_head(
         tensorboard=tensorboard,
         device=device,
     )
-    if result := train_command(request):  # None from all ranks of torchrun but the first
+    if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 
 

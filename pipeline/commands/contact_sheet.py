@@ -21,14 +21,7 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 @dataclass(frozen=True)
 class Tile:
-    """One question on the sheet.
-
-    Attributes:
-        image: RGB picture.
-        question: Shown below it.
-        truth: The right answer.
-        predictions: (name of a head, its answer) pairs.
-    """
+    """One question on the sheet: an RGB picture, the right answer, and those of named heads."""
 
     image: Image.Image
     question: str
@@ -55,9 +48,8 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
             draw.text((x, y), line, INK, font)
             y += FONT_SIZE + 3
         for name, answer in tile.predictions:
-            right = answer == tile.truth
-            line = _fit(f"{name}: {answer}", font)
-            draw.text((x, y), line, RIGHT if right else WRONG, font)
+            colour = RIGHT if answer == tile.truth else WRONG
+            draw.text((x, y), _fit(f"{name}: {answer}", font), colour, font)
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
             draw.text((x, y), _fit(f"right answer: {tile.truth}", font), INK, font)

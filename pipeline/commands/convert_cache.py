@@ -15,11 +15,6 @@ from frozen_vqa.pipeline.system.disk import require_room
 def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     """Copy the rows of a cache into another one of another dtype; rows that it holds are kept.
 
-    Args:
-        source: Folder of the cache to read.
-        cache: Folder of the new cache, which is made or continued.
-        dtype: Of the new cache.
-
     Raises:
         CacheError: and its kinds, if a cache cannot be used, a row is damaged, or the disk is too
             small.

@@ -1,21 +1,24 @@
-"""The `extract-features` command: run stage one, and show its plan and its result."""
+"""The `extract-features` command: run stage one, or estimate its cost; show plan and result."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import default_batch_size
-from frozen_vqa.pipeline.extract.estimate import estimate
 from frozen_vqa.pipeline.extract.extract import Report, extract
-from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 
 SHOWN_FAILURES = 5
@@ -46,16 +49,11 @@ def extract_command(
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     place = choose_device(device)
     source = open_source(dataset, columns=columns or None)
+    compute = encoder_dtype(place)
     images = ImageEncoder(
-        vision_model,
-        image_size=image_size,
-        fit=fit,
-        device=place,
-        compute_dtype=encoder_dtype(place),
+        vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute
     )
-    text = TextEncoder(
-        text_model, layer=text_layer, device=place, compute_dtype=encoder_dtype(place)
-    )
+    text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
     with torchrun_ranks() as ranks:
         plan = make_plan(source, splits=splits, text=text, limit=limit)
         show_plan(plan, images, text)
@@ -116,6 +114,42 @@ def show_report(report: Report, cache: Path) -> None:
     console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
     if report.extraction:
         console.print(str(report.extraction), soft_wrap=True)
+
+
+def estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[str, Any]:
+    """Time one batch of each encoder, and report the bytes and the time that all of them need.
+
+    Nothing is written.
+
+    Raises:
+        SourceError: if no picture at all can be read.
+    """
+    plan, images, text = encoder.plan, encoder.images, encoder.text
+    need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
+    pixels = np.stack([encoder.decoder.decode_first(plan.images).pixels] * batch_size)
+    questions = sorted(plan.questions.values(), key=len)
+    tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
+    seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)
+    seconds += _time(lambda: text.encode(tokens).cpu()) / len(tokens) * len(questions)
+    console.print(
+        f"dry run: {size(need)} of features ({size(free)} are free on that disk), about "
+        f"{duration(seconds)} of encoding; nothing was written"
+    )
+    return {
+        "dry_run": True,
+        "images": {"total": len(plan.images)},
+        "questions": plan.counts(),
+        "bytes": need,
+        "free_bytes": free,
+        "estimated_seconds": round(seconds, 1),
+    }
+
+
+def _time(work: Callable[[], object]) -> float:
+    work()  # the first call includes loading and set-up
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:

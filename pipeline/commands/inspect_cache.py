@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from frozen_vqa.cache import Manifest, load_manifest
+from frozen_vqa.cache.format.manifest import KINDS
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
@@ -47,7 +49,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
             printable(f"split {name}"), printable(f"{record.rows:,} questions{left}{origin}")
         )
     table.add_section()
-    for kind in ("images", "questions"):
+    for kind in KINDS:
         values = sorted({record.largest for record in manifest.shards(kind)})
         span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
         table.add_row(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
@@ -55,7 +57,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
     table.add_row("on disk", size(manifest.bytes))
     table.add_row("stored per question", size(naive) + ratio)
-    pictures = sum(1 for failure in manifest.failures if not failure.split)
+    pictures = sum(not failure.split for failure in manifest.failures)
     table.add_row(
         "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
     )
@@ -73,7 +75,6 @@ def inspect_command(path: Path) -> dict[str, Any]:
 
 
 def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
-    records = {kind: manifest.shards(kind) for kind in ("images", "questions")}
     return {
         "cache": str(path),
         "settings": manifest.spec.settings(),
@@ -93,9 +94,7 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
             for name, record in manifest.splits.items()
         },
         "failures": [failure.to_json() for failure in manifest.failures],
-        "largest": {
-            record.file: record.largest for shards in records.values() for record in shards
-        },
+        "largest": {shard.file: shard.largest for shard in (*manifest.images, *manifest.questions)},
         "bytes": manifest.bytes,
         "naive_bytes": naive,
     }
@@ -114,10 +113,8 @@ def verify_command(path: Path) -> dict[str, Any]:
         manifest, damaged = _still_damaged(path, damaged)
         order |= {record.file: place for place, record in enumerate(manifest.files)}
     damaged.sort(key=lambda damage: order[damage.file])
-    found = [_described(path, manifest, damage) for damage in damaged]
-    found += [
-        {"file": damage.file, "reason": damage.reason} for damage in check_copies(path, manifest)
-    ]
+    found = [asdict(d) | {"rebuild": rebuild_command(path, manifest, d.file)} for d in damaged]
+    found += [{"file": d.file, "reason": d.reason} for d in check_copies(path, manifest)]
     for one in found:
         _show(path, one)
     if not found:
@@ -134,16 +131,6 @@ def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, lis
     files = {damage.file for damage in damaged}
     again = (check_file(path, manifest, r) for r in manifest.files if r.file in files)
     return manifest, [damage for damage in again if damage]
-
-
-def _described(path: Path, manifest: Manifest, damage: Damage) -> dict[str, Any]:
-    return {
-        "file": damage.file,
-        "reason": damage.reason,
-        "rows": list(damage.rows),
-        "names": list(damage.names),
-        "rebuild": rebuild_command(path, manifest, damage.file),
-    }
 
 
 def _show(path: Path, found: dict[str, Any]) -> None:

@@ -15,12 +15,7 @@ from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table.
-
-    Attributes:
-        group: One head, or several seeds of it.
-        overall: The paired difference from the first row over all questions; None for the first.
-    """
+    """A row of the table; `overall` is the paired difference from the first row, None in that."""
 
     group: SeedGroup
     overall: Difference | None = None

@@ -1,7 +1,7 @@
 """The `train-head` command: one head, or the heads of a sweep."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +11,70 @@ from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.device import choose_device
-from frozen_vqa.pipeline.system.ranks import Ranks, torchrun_ranks
+from frozen_vqa.pipeline.system.ranks import torchrun_ranks
+from frozen_vqa.pipeline.train.loop import TrainResult
 from frozen_vqa.pipeline.train.resume import load_resumed_config
-from frozen_vqa.pipeline.train.sweep import sweep
+from frozen_vqa.pipeline.train.sweep import SweepResult
+from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
 from frozen_vqa.pipeline.train.train import train
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """The arguments of `train-head`.
+def train_command(
+    *,
+    cache: Path,
+    run: Path,
+    config: Path | None,
+    sweep: Path | None,
+    settings: Mapping[str, str | float | bool | None],
+    overwrite: bool,
+    resume: bool,
+    residency: Residency,
+    tensorboard: bool,
+    device: str,
+) -> dict[str, Any] | None:
+    """Run stage two, or resume it; None from all ranks of `torchrun` but the first.
 
-    Attributes:
-        cache: Folder of the feature cache.
-        run: Folder of the trained head, or of the folders of a sweep.
-        config: TOML file of settings, or None.
-        sweep: TOML file of many heads, or None; it takes the place of `config`.
-        settings: Settings by name that win over those of the file; None is not given.
-        overwrite: Whether existing runs may be replaced.
-        resume: Whether to continue a stopped training.
-        residency: Where to keep the features during training.
-        tensorboard: Whether to write curves for TensorBoard.
-        device: Name of the device.
+    `settings` win over those of the file, where they are not None. The file of a sweep takes the
+    place of `config`.
     """
-
-    cache: Path
-    run: Path
-    config: Path | None
-    sweep: Path | None
-    settings: Mapping[str, str | float | bool | None]
-    overwrite: bool
-    resume: bool
-    residency: Residency
-    tensorboard: bool
-    device: str
-
-
-def train_command(request: TrainRequest) -> dict[str, Any] | None:
-    """Run stage two, or resume it; None from all ranks of `torchrun` but the first."""
     with torchrun_ranks() as ranks:
-        if request.sweep is not None:
-            return _train_sweep(request, request.sweep, ranks)
-        return _train_one(request, ranks)
+        if sweep is not None and ranks.world > 1:
+            raise ConfigError(
+                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
+                f"leave one of the two out"
+            )
+        if sweep is not None:
+            heads = train_sweep(
+                cache,
+                run,
+                heads=load_sweep(sweep, settings),
+                device=choose_device(device),
+                residency=residency,
+                overwrite=overwrite,
+                resume=resume,
+                tensorboard=tensorboard,
+            )
+            return _report_sweep(run, heads)
+        if resume:
+            chosen = load_resumed_config(run, config, settings)
+        else:
+            chosen = load_config(config, settings)
+        result = train(
+            cache,
+            run,
+            config=chosen,
+            device=choose_device(device),
+            residency=residency,
+            overwrite=overwrite,
+            resume=resume,
+            tensorboard=tensorboard,
+            ranks=ranks,
+        )
+        return _report_head(run, result) if ranks.lead else None
 
 
-def _train_one(request: TrainRequest, ranks: Ranks) -> dict[str, Any] | None:
-    run, settings = request.run, request.settings
-    if request.resume:
-        config = load_resumed_config(run, request.config, settings)
-    else:
-        config = load_config(request.config, settings)
-    result = train(
-        request.cache,
-        run,
-        config=config,
-        device=choose_device(request.device),
-        residency=request.residency,
-        overwrite=request.overwrite,
-        resume=request.resume,
-        tensorboard=request.tensorboard,
-        ranks=ranks,
-    )
-    if not ranks.lead:
-        return None
+def _report_head(run: Path, result: TrainResult) -> dict[str, Any]:
     console.print(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
@@ -84,25 +85,10 @@ def _train_one(request: TrainRequest, ranks: Ranks) -> dict[str, Any] | None:
     return asdict(result)
 
 
-def _train_sweep(request: TrainRequest, file: Path, ranks: Ranks) -> dict[str, Any]:
-    if ranks.world > 1:
-        raise ConfigError(
-            f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
-            f"leave one of the two out"
-        )
-    result = sweep(
-        request.cache,
-        request.run,
-        heads=load_sweep(file, request.settings),
-        device=choose_device(request.device),
-        residency=request.residency,
-        overwrite=request.overwrite,
-        resume=request.resume,
-        tensorboard=request.tensorboard,
-    )
+def _report_sweep(run: Path, result: SweepResult) -> dict[str, Any]:
     show_sweep(result)
     return {
-        "run": str(request.run),
+        "run": str(run),
         "heads": [{"name": name, **asdict(head)} for name, head in result.heads.items()],
         "failed": dict(result.failed),
         "seconds": result.seconds,
