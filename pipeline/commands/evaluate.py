@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.commands.paper_table import Row, require_table_ending, write_table
-from frozen_vqa.pipeline.commands.tables import show_comparison, show_evaluation, show_seeds
+from frozen_vqa.pipeline.commands.tables import (
+    Row,
+    require_table_ending,
+    show_comparison,
+    show_evaluation,
+    show_seeds,
+    write_table,
+)
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
 from frozen_vqa.pipeline.evaluate.compare import compare

@@ -126,7 +126,7 @@ def estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[s
     """
     plan, images, text = encoder.plan, encoder.images, encoder.text
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
-    pixels = np.stack([encoder.decoder.decode_first(plan.images).pixels] * batch_size)
+    pixels = np.stack([encoder.decoder.first_pixels(plan.images)] * batch_size)
     questions = sorted(plan.questions.values(), key=len)
     tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
     seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)

@@ -103,7 +103,7 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
 def verify_command(path: Path) -> dict[str, Any]:
     """Compare every byte of a cache with its digests; name the damaged files and the remedies."""
     manifest = load_manifest(path)
-    order = {record.file: place for place, record in enumerate(manifest.files)}
+    files = {record.file for record in manifest.files}
     damaged: list[Damage] = []
     with progress("verify, bytes", manifest.bytes) as advance:
         for record, damage in verify(path, manifest):
@@ -111,21 +111,20 @@ def verify_command(path: Path) -> dict[str, Any]:
             advance(record.bytes, note=f"{len(damaged)} files damaged" if damaged else "")
     if damaged or check_copies(path, manifest):
         manifest, damaged = _still_damaged(path, damaged)
-        order |= {record.file: place for place, record in enumerate(manifest.files)}
-    damaged.sort(key=lambda damage: order[damage.file])
+        files |= {record.file for record in manifest.files}
     found = [asdict(d) | {"rebuild": rebuild_command(path, manifest, d.file)} for d in damaged]
     found += [{"file": d.file, "reason": d.reason} for d in check_copies(path, manifest)]
     for one in found:
         _show(path, one)
     if not found:
         console.print(
-            f"{path}: {len(order)} files, {size(manifest.bytes)}, all sound", soft_wrap=True
+            f"{path}: {len(files)} files, {size(manifest.bytes)}, all sound", soft_wrap=True
         )
-    return {"cache": str(path), "files": len(order), "bytes": manifest.bytes, "damaged": found}
+    return {"cache": str(path), "files": len(files), "bytes": manifest.bytes, "damaged": found}
 
 
 def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:
-    """Check the damaged files again: an extraction may have changed the cache meanwhile."""
+    """Check the damaged files again, in order: an extraction may have changed the cache."""
     time.sleep(0.2)  # it writes its small files one after the other
     manifest = load_manifest(path)
     files = {damage.file for damage in damaged}

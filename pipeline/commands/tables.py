@@ -1,19 +1,24 @@
-"""Results as tables for people, on stderr beside the progress."""
+"""Results as tables: on stderr for people, and as a Markdown or LaTeX file for a paper."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
-from frozen_vqa.pipeline.system.console import console, duration
+from frozen_vqa.pipeline.system.console import console
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
     from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
     from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
     from frozen_vqa.pipeline.evaluate.statistics import Interval
-    from frozen_vqa.pipeline.train.sweep import SweepResult
 
 RULE_NAMES = {
     "2021": "official VQA accuracy, rules of 2021",
@@ -118,20 +123,86 @@ def format_probability(p: float) -> str:
     return f"{p:.4f}" if p >= 1e-4 else "<0.0001"
 
 
-def show_sweep(result: "SweepResult") -> None:
-    """Print the heads of a sweep, the most accurate one first."""
-    table = Table()
-    for title in ("", "head", "accuracy %", "epoch", "parameters"):
-        table.add_column(title, justify="left" if title == "head" else "right", overflow="fold")
-    for rank, (name, head) in enumerate(result.heads.items(), start=1):
-        table.add_row(
-            str(rank),
-            name,
-            f"{head.best_accuracy:.2f}",
-            f"{head.best_epoch}/{head.epochs}",
-            f"{head.trainable_parameters:,}",
+@dataclass(frozen=True)
+class Row:
+    """A row of a paper's table; `overall`: paired difference from the first, over all questions."""
+
+    group: "SeedGroup"
+    overall: "Difference | None" = None
+
+
+def require_table_ending(path: Path) -> None:
+    """Raise `ConfigError` unless a table can be written to a file of this name."""
+    if path.suffix not in FORMS:
+        raise ConfigError(
+            f"{path}: the ending decides whether a table is Markdown or LaTeX; end the name with "
+            f"{' or '.join(FORMS)}"
         )
-    for name in result.failed:
-        table.add_row("", name, "failed", "", "")
-    console.print(table)
-    console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write one head a row: accuracy overall and by answer type, difference from the first.
+
+    `require_table_ending` has to accept the file.
+
+    Raises:
+        MetricError: if the split has no answers.
+        RunError: if the file cannot be written.
+    """
+    text = FORMS[path.suffix](fill_cells(rows))
+    with explain_write_errors(path, RunError, "Make room or give another --table."):
+        write_atomically(path, text.encode())
+
+
+def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Return a table for a paper as text, the header first."""
+    first = rows[0].group
+    header = ["head", *first.spreads()]
+    compared = len(rows) > 1
+    if compared:
+        header += [f"{first.name} minus it [95 % interval]", "p (McNemar)"]
+    table = [header]
+    for row in rows:
+        values = row.group.spreads()
+        line = [f"{row.group.name}, {row.group.first.fusion}"]
+        line += [format_spread(*values[name]) for name in first.spreads()]
+        if row.overall:
+            difference = f"{row.overall.difference:+.2f} {format_interval(row.overall.interval)}"
+            line += [difference, format_probability(row.overall.test.p)]
+        elif compared:
+            line += ["", ""]
+        table.append(line)
+    return table
+
+
+def to_markdown(table: Sequence[Sequence[str]]) -> str:
+    """Return a table in GitHub's Markdown."""
+    escaped = [[re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", cell) for cell in row] for row in table]
+    rule = ["---"] + ["---:"] * (len(table[0]) - 1)
+    lines = [escaped[0], rule, *escaped[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+}
+
+
+def to_latex(table: Sequence[Sequence[str]]) -> str:
+    """Return a LaTeX tabular that needs no package."""
+    escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in table]
+    # A minus is longer than a hyphen; a minus stands before a digit and behind no letter.
+    minus = [[re.sub(r"(?<![\w-])-(?=\d)", "$-$", cell) for cell in row] for row in escaped]
+    lines = [" & ".join(row) + r" \\" for row in minus]
+    columns = "l" + "r" * (len(table[0]) - 1)
+    body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
+
+
+FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
+"""How to write a table, by the ending of the file."""

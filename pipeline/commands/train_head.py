@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from frozen_vqa.pipeline.batches.residency import Residency
-from frozen_vqa.pipeline.commands.tables import show_sweep
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import console, duration
@@ -86,7 +87,22 @@ def _report_head(run: Path, result: TrainResult) -> dict[str, Any]:
 
 
 def _report_sweep(run: Path, result: SweepResult) -> dict[str, Any]:
-    show_sweep(result)
+    """Print the heads of a sweep, the most accurate one first."""
+    table = Table()
+    for title in ("", "head", "accuracy %", "epoch", "parameters"):
+        table.add_column(title, justify="left" if title == "head" else "right", overflow="fold")
+    for rank, (name, head) in enumerate(result.heads.items(), start=1):
+        table.add_row(
+            str(rank),
+            name,
+            f"{head.best_accuracy:.2f}",
+            f"{head.best_epoch}/{head.epochs}",
+            f"{head.trainable_parameters:,}",
+        )
+    for name in result.failed:
+        table.add_row("", name, "failed", "", "")
+    console.print(table)
+    console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
     return {
         "run": str(run),
         "heads": [{"name": name, **asdict(head)} for name, head in result.heads.items()],

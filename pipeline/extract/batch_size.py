@@ -14,7 +14,7 @@ import torch
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.errors import ModelError, SourceError
 
 CPU_BATCH, GPU_BATCH = 32, 128
 """On a CPU, DINOv2-small takes the same time per picture in batches of 8 to 64, within 4 %."""
@@ -40,19 +40,21 @@ def recorded_batch_size(record: ShardRecord, device: torch.device | str) -> int:
 
 
 def choose_batch_size(
-    encoder: ImageEncoder, manifest: Manifest, pixels: Callable[[], np.ndarray | None]
+    encoder: ImageEncoder, manifest: Manifest, pixels: Callable[[], np.ndarray]
 ) -> int:
     """Return the batch size of a cache if the user has not given one; a recorded one is kept.
 
-    `pixels` returns a picture to measure with, (side, side, 3) uint8, or None. It is called for a
-    new cache on a GPU; on a CPU the size hardly matters.
+    `pixels` returns a picture to measure with, (side, side, 3) uint8, or raises `SourceError`. It
+    is called for a new cache on a GPU; on a CPU the size hardly matters.
     """
     if manifest.images:
         return recorded_batch_size(manifest.images[-1], encoder.device)
     if torch.device(encoder.device).type == "cpu":
         return CPU_BATCH
-    picture = pixels()
-    return GPU_BATCH if picture is None else _probe(encoder, picture)
+    try:
+        return _probe(encoder, pixels())
+    except SourceError:
+        return GPU_BATCH
 
 
 def _probe(encoder: ImageEncoder, picture: np.ndarray) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.disk.integrity import read_names, read_prefixes
 from frozen_vqa.cache.disk.staging import chunk_key
+from frozen_vqa.cache.format.manifest import ShardKind
 from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
@@ -67,24 +68,24 @@ def find_missing_work(
     The records of the new shards have to carry `origin`, because the chunks' names depend on it.
     """
     spec = manifest.spec
-    stored = read_names(cache, manifest, "images")
-    images = chunk_images(plan, set(stored), max(1, shard_bytes // spec.image_row_bytes))
+    stored = stored_rows(cache, manifest, "images")
+    images = chunk_images(plan, stored, max(1, shard_bytes // spec.image_row_bytes))
     questions = chunk_questions(
         plan,
-        set(read_names(cache, manifest, "questions")),
+        stored_rows(cache, manifest, "questions"),
         PrefixTable(*read_prefixes(cache, manifest)),
         max(1, shard_bytes // spec.prefix_row_bytes),
     )
     return MissingWork(
-        image_rows=index_names(stored),
+        image_rows=stored,
         images={chunk_key(spec, origin, list(chunk)): chunk for chunk in images},
         questions={chunk_key(spec, origin, chunk.to_json()): chunk for chunk in questions},
     )
 
 
-def index_names(names: Sequence[str]) -> dict[str, int]:
-    """Return the row of each image id or question."""
-    return {name: row for row, name in enumerate(names)}
+def stored_rows(cache: Path, manifest: Manifest, kind: ShardKind) -> dict[str, int]:
+    """Return the row of each image id or question that the cache has."""
+    return {name: row for row, name in enumerate(read_names(cache, manifest, kind))}
 
 
 def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id]]:

@@ -63,8 +63,8 @@ class PictureDecoder:
         grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
         return DecodedPicture(str(image_id), pixels, np.asarray(grey).reshape(THUMBNAIL))
 
-    def decode_first(self, image_ids: Sequence[Id]) -> DecodedPicture:
-        """Return the first picture that can be read.
+    def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:
+        """Return the pixels of the first picture that can be read.
 
         Raises:
             SourceError: if none can be.
@@ -72,7 +72,7 @@ class PictureDecoder:
         reason = ""
         for image_id in image_ids:
             try:
-                return self.decode(image_id)
+                return self.decode(image_id).pixels
             except ImageError as error:
                 reason = reason or f"{self._source.where(image_id)}: {error}"
         raise SourceError(

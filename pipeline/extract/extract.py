@@ -12,7 +12,7 @@ an interrupted extraction ends in the same bytes.
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,15 +23,13 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
-from frozen_vqa.cache.disk.integrity import read_names
-from frozen_vqa.cache.format.shards import NewQuestions, question_shard
+from frozen_vqa.cache.format.shards import question_shard
 from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
-from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, index_names
+from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
@@ -95,8 +93,7 @@ def extract(
         source: The data set that has the pictures.
         plan: From `make_plan` on the same source.
         cache: Folder of the cache, which is made or extended.
-        images: Encodes pictures.
-        text: Encodes questions.
+        images, text: The encoders of pictures and questions.
         dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
             fastest for a new cache. It is halved for good when a GPU runs out of memory.
@@ -166,14 +163,10 @@ class _Extraction:
 
     def _agree_on_batch_size(self) -> int:
         """Return the first rank's choice, which all have to use: chunk names depend on it."""
-
-        def pixels() -> np.ndarray | None:
-            with suppress(SourceError):
-                return self.encoder.decoder.decode_first(self.plan.images).pixels
-            return None
-
-        lead = self.ranks.lead
-        size = choose_batch_size(self.encoder.images, self.before, pixels) if lead else 0
+        size, decoder = 0, self.encoder.decoder
+        if self.ranks.lead:
+            pixels = partial(decoder.first_pixels, self.plan.images)
+            size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
 
     def _encode(self, work: MissingWork) -> Throughput | None:
@@ -208,12 +201,11 @@ class _Extraction:
 
     def _encode_questions(self, work: MissingWork, queue: ShardQueue) -> None:
         with queue.share("questions", work.questions) as (mine, timer):
+            build = partial(question_shard, self.encoder.spec, origin=self.origin)
+            encode = self.encoder.encode_questions
             for key, chunk in mine.items():
-                self._put_questions(queue, key, self.encoder.encode_questions(chunk, timer))
-
-    def _put_questions(self, queue: ShardQueue, key: str, new: NewQuestions) -> None:
-        build = partial(question_shard, self.encoder.spec, new, origin=self.origin)
-        queue.put("questions", key, build)
+                # No name here refers to the features either.
+                queue.put("questions", key, partial(build, encode(chunk, timer)))
 
     def _measure(self, queue: ShardQueue) -> Throughput | None:
         """Return how fast this run was; None if it has stored nothing."""
@@ -239,8 +231,8 @@ class _Extraction:
 
     def _write_splits(self, writer: CacheWriter) -> None:
         """Write each split's table, and the questions of it that cannot be used."""
-        images = index_names(read_names(self.cache, writer.manifest, "images"))
-        questions = index_names(read_names(self.cache, writer.manifest, "questions"))
+        images = stored_rows(self.cache, writer.manifest, "images")
+        questions = stored_rows(self.cache, writer.manifest, "questions")
         failed = {failure.id for failure in writer.manifest.failures if not failure.split}
         if lost := [i for i in map(str, self.plan.images) if i not in images and i not in failed]:
             raise CacheError(

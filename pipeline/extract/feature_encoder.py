@@ -114,35 +114,32 @@ class FeatureEncoder:
         """Encode the new prefixes of one chunk."""
         dtype = self.spec.state_dtype
         states = np.empty((len(chunk.tokens), self.text.dim), dtype)
-        for batch, done in _batch_equal_lengths(chunk):
-            if batch:
-                rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
-                new = rows >= chunk.first
-                with timer.measure("encoding"):
-                    encoded = self.text.encode([chunk.questions[text] for text in batch])
-                    states[rows[new] - chunk.first] = to_numpy(encoded, dtype.name)[new]
-            timer.advance(done)
+        batches = list(_batch_equal_lengths(chunk))
+        timer.advance(len(chunk) - sum(map(len, batches)))
+        for batch in batches:
+            rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
+            new = rows >= chunk.first
+            with timer.measure("encoding"):
+                encoded = self.text.encode([chunk.questions[text] for text in batch])
+                states[rows[new] - chunk.first] = to_numpy(encoded, dtype.name)[new]
+            timer.advance(len(batch))
         paths = chunk.paths
         return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
 
 
-def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[tuple[list[str], int]]:
-    """Yield batches of questions of one length, and how many questions each batch completes."""
-    paths, first = chunk.paths, chunk.first
-    known = [text for text, path in paths.items() if path[-1] < first]
-    yield [], len(known)  # the cache has all their prefixes
-    # A question that is a prefix of another gets its states with the longer one.
-    inner = {row for path in paths.values() for row in path[:-1]}
-    leaves = [t for t, path in paths.items() if path[-1] >= first and path[-1] not in inner]
-    yield [], len(paths) - len(known) - len(leaves)
+def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[list[str]]:
+    """Yield batches of questions of one length, without those whose states come from elsewhere.
+
+    The cache has them, or a longer question of the chunk begins with the same prefix.
+    """
+    inner = {row for path in chunk.paths.values() for row in path[:-1]}
     by_length: dict[int, list[str]] = {}
-    for text in leaves:
-        by_length.setdefault(len(paths[text]), []).append(text)
-    for length in sorted(by_length):
-        texts = by_length[length]
+    for text, path in chunk.paths.items():
+        if path[-1] >= chunk.first and path[-1] not in inner:
+            by_length.setdefault(len(path), []).append(text)
+    for _, texts in sorted(by_length.items()):
         for begin in range(0, len(texts), TEXT_BATCH):
-            batch = texts[begin : begin + TEXT_BATCH]
-            yield batch, len(batch)
+            yield texts[begin : begin + TEXT_BATCH]
 
 
 def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:

@@ -16,10 +16,8 @@ class Plan:
     """The distinct pictures and questions of some splits, in order of first appearance.
 
     Attributes:
-        splits: Questions by split.
         left_out: Unusable questions by split: first all those that the source left out, whatever
             the limit, then those that do not fit the text model or the other questions.
-        images: Distinct image ids.
         questions: Distinct questions with their tokens, BOS first.
         tokens: Tokens of all questions; a repeated question counts each time.
         prefixes: Distinct token prefixes.
@@ -57,8 +55,7 @@ def make_plan(
     """Read the questions of the given splits and find the distinct pictures, texts and prefixes.
 
     Args:
-        source: The data set.
-        splits: Names of splits.
+        source: The data set that has the splits.
         text: The encoder whose tokens decide which prefixes are distinct.
         limit: Take only so many usable questions of each split, the first ones.
 
@@ -110,7 +107,9 @@ class _Sieve:
         refused: list[LeftOut] = []
         rest = iter(examples)
         while batch := list(islice(rest, None if limit is None else limit - len(kept))):
-            self._tokenise(batch)
+            asked = dict.fromkeys(example.question for example in batch)
+            new = [text for text in asked if text not in self.tokens]
+            self.tokens.update(zip(new, self._text.tokens(new), strict=True))
             for example in batch:
                 if fault := self._fault(example):
                     where = f"split {split!r}, question {example.question_id!r}"
@@ -118,11 +117,6 @@ class _Sieve:
                 else:
                     kept.append(example)
         return kept, refused
-
-    def _tokenise(self, examples: Sequence[VqaExample]) -> None:
-        distinct = dict.fromkeys(example.question for example in examples)
-        new = [text for text in distinct if text not in self.tokens]
-        self.tokens.update(zip(new, self._text.tokens(new), strict=True))
 
     def _fault(self, example: VqaExample) -> str:
         """Return why a question cannot be used; "" if it can."""

@@ -33,7 +33,6 @@ def rebuild(
     Args:
         encoder: The splits of its plan find the names of a shard that is gone.
         files: Names below the cache, such as "images/00003.h5".
-        cache: Folder of the cache.
         batch_size: Pictures per batch; None for the size of the first time.
 
     Returns:
@@ -158,9 +157,7 @@ def _encode_images(
 
 
 def _encode_questions(encoder: FeatureEncoder, names: Sequence[str], old: _OldShard) -> Shard:
-    tokens = dict(zip(names, encoder.text.tokens(names), strict=True)) | dict(
-        encoder.plan.questions
-    )
+    tokens = dict(zip(names, encoder.text.tokens(names), strict=True))
     table = PrefixTable(*read_prefixes(old.writer.directory, old.writer.manifest, old.index))
     first = len(table)
     paths = {text: table.add(tokens[text]) for text in names}

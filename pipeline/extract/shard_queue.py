@@ -33,11 +33,7 @@ class ShardQueue:
     by the main one while the thread has nothing to do. However the block ends, the chunk that the
     thread has is stored first, and its error is raised.
 
-    Args:
-        cache: Folder of the cache.
-        work: The chunks of all ranks.
-        ranks: The processes that share them.
-        writer: None on all ranks but the first.
+    `work` has the chunks of all ranks; only the first rank has a writer.
     """
 
     def __init__(

@@ -84,8 +84,6 @@ class Throughput:
         images_per_second, questions_per_second: These numbers over the time that each kind took.
         encoding, waiting, reading, writing: Seconds of the first rank, as `PhaseTimer` counts them.
         batch_size: Pictures per batch at the end.
-        ranks: Number of processes.
-        torch, transformers: Versions.
     """
 
     started: str

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import SplitTable
-from frozen_vqa.pipeline.commands.paper_table import Row
+from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup

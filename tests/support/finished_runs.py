@@ -7,7 +7,7 @@ import pytest
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.commands.paper_table import Row
+from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.runs.run import load_run
 from tests.support.caches import Made

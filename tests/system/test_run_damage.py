@@ -20,7 +20,7 @@ import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary, read_vocabulary
-from frozen_vqa.pipeline.commands.paper_table import Row, write_table
+from frozen_vqa.pipeline.commands.tables import Row, write_table
 from frozen_vqa.pipeline.config import read_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate

@@ -15,7 +15,7 @@ import pytest
 import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 from benchmarks.torture.disk import FailingWrites
-from frozen_vqa.pipeline.commands.paper_table import Row, write_table
+from frozen_vqa.pipeline.commands.tables import Row, write_table
 from frozen_vqa.pipeline.errors import PipelineError, RunError
 from frozen_vqa.pipeline.evaluate.logits import save_logits
 from frozen_vqa.pipeline.runs.card import CARD

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frozen_vqa.pipeline.commands.paper_table import Row, require_table_ending, write_table
+from frozen_vqa.pipeline.commands.tables import Row, require_table_ending, write_table
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from tests.support.evaluations import QUESTIONS, group, make_rows, scored
 
