@@ -21,7 +21,7 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 @dataclass(frozen=True)
 class Tile:
-    """One question on the sheet: an RGB picture, the right answer, and those of named heads."""
+    """One question about an RGB picture; `predictions` pairs names of heads with their answers."""
 
     image: Image.Image
     question: str
@@ -30,11 +30,7 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> None:
-    """Draw the tiles into a PNG, row by row.
-
-    Raises:
-        PipelineError: if the file cannot be written.
-    """
+    """Draw the tiles into a PNG, row by row; raise `PipelineError` if it cannot be written."""
     font = ImageFont.load_default(FONT_SIZE)
     rows = -(-len(tiles) // columns)
     step = TILE + MARGIN

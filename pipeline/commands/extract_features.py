@@ -63,9 +63,9 @@ def extract_command(
             encoder = FeatureEncoder(source, plan, images, text, dtype)
             if dry_run:
                 batch = batch_size or default_batch_size(place)
-                return estimate(encoder, cache=cache, batch_size=batch)
+                return _estimate(encoder, cache=cache, batch_size=batch)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
-            return show_rebuilt(rebuilt, cache)
+            return _show_rebuilt(rebuilt, cache)
         report = extract(
             source,
             plan,
@@ -116,14 +116,8 @@ def show_report(report: Report, cache: Path) -> None:
         console.print(str(report.extraction), soft_wrap=True)
 
 
-def estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[str, Any]:
-    """Time one batch of each encoder, and report the bytes and the time that all of them need.
-
-    Nothing is written.
-
-    Raises:
-        SourceError: if no picture at all can be read.
-    """
+def _estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[str, Any]:
+    """Time one batch of each encoder, and report the bytes and the time that all of them need."""
     plan, images, text = encoder.plan, encoder.images, encoder.text
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
     pixels = np.stack([encoder.decoder.first_pixels(plan.images)] * batch_size)
@@ -152,8 +146,7 @@ def _time(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
-    """Print the shards that were made again."""
+def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
         console.print(

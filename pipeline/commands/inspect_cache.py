@@ -32,46 +32,43 @@ def inspect_command(path: Path) -> dict[str, Any]:
     manifest = load_manifest(path)
     spec = manifest.spec
     table = Table("", "", title=printable(str(path)), show_header=False)
-    for name, value in spec.settings().items():
+
+    def add(name: str, value: object) -> None:
         table.add_row(printable(name), printable(str(value)))
+
+    for name, value in spec.settings().items():
+        add(name, value)
     table.add_section()
     rows = f"{manifest.image_rows:,} pictures, {spec.grid[0]} x {spec.grid[1]} patches"
-    table.add_row("images", f"{rows} of {spec.vision_dim} numbers, {len(manifest.images)} shards")
+    add("images", f"{rows} of {spec.vision_dim} numbers, {len(manifest.images)} shards")
     rows = f"{manifest.question_rows:,} distinct, {manifest.prefix_rows:,} prefixes"
-    table.add_row(
-        "questions", f"{rows} of {spec.text_dim} numbers, {len(manifest.questions)} shards"
-    )
+    add("questions", f"{rows} of {spec.text_dim} numbers, {len(manifest.questions)} shards")
     for name, record in manifest.splits.items():
         left = f", {record.left_out:,} left out" if record.left_out else ""
         dataset = record.origin.get("dataset")
         origin = f", from {dataset}" if dataset else ""
-        table.add_row(
-            printable(f"split {name}"), printable(f"{record.rows:,} questions{left}{origin}")
-        )
+        add(f"split {name}", f"{record.rows:,} questions{left}{origin}")
     table.add_section()
     for kind in KINDS:
         values = sorted({record.largest for record in manifest.shards(kind)})
         span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
-        table.add_row(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
+        add(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
-    table.add_row("on disk", size(manifest.bytes))
-    table.add_row("stored per question", size(naive) + ratio)
+    add("on disk", size(manifest.bytes))
+    add("stored per question", size(naive) + ratio)
     pictures = sum(not failure.split for failure in manifest.failures)
-    table.add_row(
-        "failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions"
-    )
+    add("failures", f"{pictures:,} pictures, {len(manifest.failures) - pictures:,} questions")
     runs = read_throughputs(path, SHOWN)
     for run in runs[-1:]:
-        table.add_row(printable(f"last extraction, {run.started}"), printable(str(run)))
+        add(f"last extraction, {run.started}", run)
     console.print(table)
     for failure in manifest.failures[:SHOWN]:
         console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
     if len(manifest.failures) > SHOWN:
         more = len(manifest.failures) - SHOWN
         console.print(f"  and {more:,} more in {path / 'failures.jsonl'}", soft_wrap=True)
-    extractions = [run.to_json() for run in runs]
-    return _inspected(path, manifest, naive) | {"extractions": extractions}
+    return _inspected(path, manifest, naive) | {"extractions": [run.to_json() for run in runs]}
 
 
 def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:

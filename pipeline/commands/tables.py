@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
@@ -61,8 +61,7 @@ def show_evaluation(evaluation: "Evaluation") -> None:
 def show_seeds(group: "SeedGroup") -> None:
     """Print mean and standard deviation over the seeds of a group."""
     title = f"{group.name} on {group.first.split}"
-    table = Table("", "mean ± sd %", title=title, min_width=44)
-    table.columns[1].justify = "right"
+    table = Table("", Column("mean ± sd %", justify="right"), title=title, min_width=44)
     for name, (mean, sd) in group.spreads().items():
         table.add_row(name, format_spread(mean, sd))
     console.print(table)
@@ -99,9 +98,8 @@ def show_comparison(
 def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
     """Print one head a row: accuracy overall and by answer type."""
     types = sorted({name for found in accuracies.values() for name in found.by_answer_type})
-    table = Table("head", title=title)
-    for name in ("overall", *types):
-        table.add_column(name, justify="right")
+    figures = (Column(name, justify="right") for name in ("overall", *types))
+    table = Table("head", *figures, title=title)
     for head, found in accuracies.items():
         values = (found.overall, *(found.by_answer_type[name] for name in types))
         table.add_row(head, *(f"{value:.2f}" for value in values))
@@ -125,7 +123,7 @@ def format_probability(p: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a paper's table; `overall`: paired difference from the first, over all questions."""
+    """A row of a paper's table; `overall` compares it with the first row, over all questions."""
 
     group: "SeedGroup"
     overall: "Difference | None" = None
@@ -158,8 +156,7 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Return a table for a paper as text, the header first."""
     first = rows[0].group
     header = ["head", *first.spreads()]
-    compared = len(rows) > 1
-    if compared:
+    if len(rows) > 1:
         header += [f"{first.name} minus it [95 % interval]", "p (McNemar)"]
     table = [header]
     for row in rows:
@@ -169,9 +166,7 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
         if row.overall:
             difference = f"{row.overall.difference:+.2f} {format_interval(row.overall.interval)}"
             line += [difference, format_probability(row.overall.test.p)]
-        elif compared:
-            line += ["", ""]
-        table.append(line)
+        table.append(line + [""] * (len(header) - len(line)))
     return table
 
 

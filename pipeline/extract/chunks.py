@@ -47,7 +47,7 @@ class QuestionChunk:
 
 @dataclass(frozen=True)
 class MissingWork:
-    """What to encode, by the name of its chunk; beside it the row of each stored picture."""
+    """The chunks to encode by their names, and the row of each picture that the cache has."""
 
     image_rows: Mapping[str, int]
     images: Mapping[str, Sequence[Id]]

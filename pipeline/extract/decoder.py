@@ -54,21 +54,13 @@ class PictureDecoder:
         self._source, self._encoder = source, encoder
 
     def decode(self, image_id: Id) -> DecodedPicture:
-        """Read one picture.
-
-        Raises:
-            ImageError: if it cannot be read.
-        """
+        """Read one picture, or raise `ImageError`."""
         pixels = self._encoder.pixels(load_rgb(self._source.picture(image_id)))
         grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
         return DecodedPicture(str(image_id), pixels, np.asarray(grey).reshape(THUMBNAIL))
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:
-        """Return the pixels of the first picture that can be read.
-
-        Raises:
-            SourceError: if none can be.
-        """
+        """Return the pixels of the first picture that can be read, or raise `SourceError`."""
         reason = ""
         for image_id in image_ids:
             try:
@@ -131,10 +123,9 @@ class PictureDecoder:
         for image_id in (known[i * len(known) // count] for i in range(count)):
             row = rows[str(image_id)]
             index = int(np.searchsorted(first_rows, row, side="right")) - 1
-            thumbnails = open_shard(cache, "images", manifest.images[index]).column(
-                "thumbnail", np.uint8
-            )
-            stored = thumbnails.reshape(-1, THUMBNAIL)[row - first_rows[index]]
+            shard = open_shard(cache, "images", manifest.images[index])
+            thumbnails = shard.column("thumbnail", np.uint8).reshape(-1, THUMBNAIL)
+            stored = thumbnails[row - first_rows[index]]
             try:
                 now = self.decode(image_id).thumbnail
             except ImageError:  # the file is gone by now, and its features are still good

@@ -12,7 +12,7 @@ an interrupted extraction ends in the same bytes.
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -111,8 +111,7 @@ def extract(
     keep_freed_memory()
     use_cores()
     encoder = FeatureEncoder(source, plan, images, text, dtype)
-    with ExitStack() as stack:
-        writer = stack.enter_context(CacheWriter(cache, encoder.spec)) if ranks.lead else None
+    with CacheWriter(cache, encoder.spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
         extraction = _Extraction(encoder, cache, writer, ranks, origin or {})
         return extraction.run(batch_size, shard_bytes)
@@ -134,12 +133,10 @@ class _Extraction:
 
     @property
     def manifest(self) -> Manifest:
-        """The current content of the cache."""
         return self.writer.manifest if self.writer else load_manifest(self.cache)
 
     @property
     def seconds(self) -> float:
-        """Wall time so far."""
         return time.monotonic() - self.started
 
     def run(self, batch_size: int | None, shard_bytes: int) -> Report:
@@ -163,9 +160,9 @@ class _Extraction:
 
     def _agree_on_batch_size(self) -> int:
         """Return the first rank's choice, which all have to use: chunk names depend on it."""
-        size, decoder = 0, self.encoder.decoder
+        size = 0
         if self.ranks.lead:
-            pixels = partial(decoder.first_pixels, self.plan.images)
+            pixels = partial(self.encoder.decoder.first_pixels, self.plan.images)
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
 
@@ -179,10 +176,8 @@ class _Extraction:
             self.ranks.wait()
             queue.adopt_rest()
         finally:
-            if self.writer:
-                throughput = self._measure(queue)
-                if throughput:
-                    append_throughput(self.cache, throughput)
+            if self.writer and (throughput := self._measure(queue)):
+                append_throughput(self.cache, throughput)
         return throughput
 
     def _encode_images(self, work: MissingWork, queue: ShardQueue) -> None:

@@ -58,8 +58,7 @@ class FeatureEncoder:
     def __init__(
         self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, dtype: str
     ) -> None:
-        self.source, self.plan = source, plan
-        self.images, self.text = images, text
+        self.plan, self.images, self.text = plan, images, text
         self.spec = cache_spec(images, text, dtype)
         self.decoder = PictureDecoder(source, images)
 

@@ -20,7 +20,6 @@ class Plan:
             the limit, then those that do not fit the text model or the other questions.
         questions: Distinct questions with their tokens, BOS first.
         tokens: Tokens of all questions; a repeated question counts each time.
-        prefixes: Distinct token prefixes.
     """
 
     splits: Mapping[str, Sequence[VqaExample]]

@@ -104,18 +104,16 @@ class _OldShard:
         found: dict[int, str] = {}
         splits = self.writer.manifest.splits
         for name in [name for name in plan.splits if name in splits]:
-            try:
+            with suppress(CacheDamagedError):  # the other splits may suffice
                 table = read_table(self.writer.directory, splits[name])
-            except CacheDamagedError:  # the other splits may suffice
-                continue
-            if self.kind == "images":
-                names = {e.question_id: str(e.image_id) for e in plan.splits[name]}
-                rows = table.image_rows
-            else:
-                names = {e.question_id: e.question for e in plan.splits[name]}
-                rows = table.question_rows
-            named = zip(table.question_ids, rows.tolist(), strict=True)
-            found |= {row: names[question] for question, row in named if question in names}
+                if self.kind == "images":
+                    names = {e.question_id: str(e.image_id) for e in plan.splits[name]}
+                    rows = table.image_rows
+                else:
+                    names = {e.question_id: e.question for e in plan.splits[name]}
+                    rows = table.question_rows
+                asked = zip(table.question_ids, rows.tolist(), strict=True)
+                found |= {row: names[asked_id] for asked_id, row in asked if asked_id in names}
         return found
 
 

@@ -98,8 +98,7 @@ class ShardQueue:
         """Store a finished chunk once the chunk before it is stored.
 
         The thread takes `build` and the writing as two jobs. So nothing refers to the features any
-        more when the shard, which has a copy of them, is written. `failures` are the pictures of
-        the chunk that cannot be read.
+        more when the shard, which has a copy of them, is written.
 
         Raises:
             CacheError: if the chunk before could not be stored.

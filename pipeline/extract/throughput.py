@@ -40,7 +40,8 @@ class PhaseTimer:
     def __init__(self, advance: Advance = lambda *_, **__: None) -> None:
         self.seconds: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
         self._advance = advance
-        self._started = self._stopped = time.monotonic()
+        self.wall = 0.0  # seconds of the whole loop, once it is over
+        self._started = time.monotonic()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -53,14 +54,9 @@ class PhaseTimer:
             with self._lock:
                 self.seconds[phase] += time.monotonic() - started
 
-    @property
-    def wall(self) -> float:
-        """Seconds from the start of the loop to its end."""
-        return self._stopped - self._started
-
     def stop(self) -> None:
         """Note that the loop is over."""
-        self._stopped = time.monotonic()
+        self.wall = time.monotonic() - self._started
 
     def advance(self, count: int, *, note: str = "") -> None:
         """Show that `count` more rows are done."""
