@@ -130,10 +130,9 @@ class TrainConfig(HeadSettings):
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a TOML file (or the defaults) with some replaced.
 
-    Args:
-        path: A TOML file, or None. A relative path in it begins at its folder.
-        overrides: Settings that win, except where they are None. Here as in the file, `preset` is
-            a name in `PRESETS`, and all other settings win over those of the preset.
+    A relative path in the file begins at its folder. `overrides` win, except where they are None.
+    Here as in the file, `preset` is a name in `PRESETS`, and all other settings win over those of
+    the preset.
 
     Raises:
         ConfigError: if the file cannot be read, a name or value is not known, or two of the
@@ -155,11 +154,7 @@ def load_run_config(run: Path) -> TrainConfig:
 
 
 def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings in a TOML file, with unchecked values.
-
-    Args:
-        path: The file.
-        also: Keys that the file may have beside the settings.
+    """Return the unchecked settings in a TOML file, which may also have the keys in `also`.
 
     Raises:
         ConfigError: if the file cannot be read, or a name is not known.

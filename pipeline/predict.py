@@ -20,11 +20,9 @@ def batch_logits(
 ) -> Tensor:
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
-    Args:
-        model: The head, or its parallel wrapper (`pipeline/train/parallel.py`).
-        batch: On the head's device.
-        dtype: Type of the matrix products. Answers come from float32, so that they do not depend
-            on the other questions of the batch; training may take bfloat16.
+    `model` is the head, or its parallel wrapper (`pipeline/train/parallel.py`). `dtype` is the type
+    of matrix products. Answers come from float32, so that they do not depend on the other questions
+    of the batch; training may take bfloat16.
     """
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -50,14 +48,8 @@ def predict(
 ) -> np.ndarray:
     """Return the most likely class of every question of a split: (questions,) int64.
 
-    Args:
-        model: The head.
-        reader: Of the split.
-        split: The questions.
-        batch_size: Most questions in a batch.
-        ranks: The processes that share the work. Each takes whole batches, the same as one process
-            would make, and all return all answers.
-        after_batch: Each rank calls it equally often.
+    Several ranks share the work. Each takes whole batches, the same as one process would make, and
+    all return all answers. Each calls `after_batch` equally often.
     """
     (predicted,) = predict_several(
         [model], reader, split, batch_size=batch_size, ranks=ranks, after_batch=after_batch

@@ -42,8 +42,7 @@ class ClassScores:
     def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the soft targets of some questions.
 
-        Returns:
-            (entries,) each: position in `questions`, class, soft target as float32.
+        They are (entries,) each: position in `questions`, class, soft target as float32.
         """
         starts, ends = self.offsets[questions], self.offsets[questions + 1]
         counts = ends - starts
@@ -68,13 +67,7 @@ class ClassScores:
 def class_scores(
     answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, rules: Rules
 ) -> ClassScores:
-    """Score every class of the vocabulary that a question's answers name.
-
-    Args:
-        answers: All given answers of each question.
-        vocabulary: The classes.
-        rules: See `question_score`.
-    """
+    """Score every class of the vocabulary that a question's answers name."""
     # Many questions have the same answers: score each distinct set once, then repeat its entries.
     kinds: dict[tuple[str, ...], int] = {}
     kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)

@@ -26,14 +26,11 @@ RESTORE = "restore the file, or train the head again"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The answers that a head can give.
+    """The answers that a head can give: one raw form per class, the most frequent class first.
 
     Two texts that the official normalisation makes equal are one class. A class is written as its
     most frequent raw form, because the official metric compares raw text where all annotators
     agree.
-
-    Attributes:
-        answers: One raw form per class, the most frequent class first.
     """
 
     answers: tuple[str, ...]

@@ -25,10 +25,7 @@ class Buffer:
 class BufferPool:
     """Lends buffers, so that training and validation need them only once.
 
-    Args:
-        spec: Of the cache.
-        device: Of the head; a GPU copies from pinned memory.
-        holds_patches: Whether batches are read into the buffers; without it they are empty.
+    A GPU copies from pinned memory. The buffers are empty unless the pool `holds_patches`.
     """
 
     def __init__(self, spec: CacheSpec, device: torch.device, *, holds_patches: bool) -> None:

@@ -64,12 +64,10 @@ class BatchPlan(Sequence[Grid]):
 
     @property
     def questions(self) -> int:
-        """Questions of all batches."""
         return int(self.sizes.sum())
 
     @property
     def most_images(self) -> int:
-        """Most pictures of any batch."""
         return int((self._batches[:, 1] - self._batches[:, 0]).max(initial=0))
 
     @property

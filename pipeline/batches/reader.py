@@ -28,13 +28,7 @@ Libraries prepare a kernel for each new shape, which takes longer than the paddi
 
 
 class BatchReader:
-    """Reads the batches of one split.
-
-    Args:
-        features: Of the cache.
-        split: The questions.
-        scores: Soft targets of the questions, or None.
-    """
+    """Reads the batches of one split, with soft targets if there are `scores`."""
 
     def __init__(
         self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
@@ -160,13 +154,10 @@ class BatchReader:
     def _find_prefixes(
         self, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-        """Find the distinct prefixes of a grid.
+        """Find the distinct prefixes of a grid of (images, slots) rows of the split, -1 = empty.
 
-        Args:
-            rows: (images, slots) rows of the split, -1 = empty.
-
-        Returns:
-            `hidden_states`, `picture_prefixes`, `token_prefixes` and `attention_mask` of the batch.
+        Returns `hidden_states`, `picture_prefixes`, `token_prefixes` and `attention_mask` of the
+        batch.
         """
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]

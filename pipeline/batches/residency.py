@@ -39,13 +39,9 @@ UPLOADED_AT_ONCE = 256
 def choose_location(
     asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None
 ) -> Location:
-    """Return where patch embeddings go.
+    """Return where patch embeddings of `need` bytes go.
 
-    Args:
-        asked: The user's choice.
-        need: Bytes of the patch embeddings.
-        free: Free bytes of memory; None where that is not known.
-        free_on_gpu: Free bytes of the GPU's memory; None without a GPU.
+    Free bytes of memory are None where they are not known, those of the GPU without a GPU.
 
     Raises:
         ConfigError: if they do not fit where the user wants them.
@@ -72,14 +68,9 @@ def choose_location(
 class ResidentFeatures:
     """A cache's features, where batches are read from.
 
-    Args:
-        cache: The cache.
-        residency: Where patch embeddings shall be.
-        device: Of the head.
-
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
-        ConfigError: if the features do not fit there.
+        ConfigError: if the features do not fit where they shall be.
     """
 
     def __init__(

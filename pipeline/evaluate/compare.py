@@ -22,14 +22,9 @@ class Difference:
     Attributes:
         group: "overall", or an answer type or question type.
         kind: "overall", "answer type" or "question type".
-        questions: How many questions are in the group.
-        ours: Accuracy of the first side.
-        theirs: Accuracy of the second side.
         difference: Ours minus theirs, in points.
         interval: 95 % bootstrap interval of the difference.
-        test: McNemar's exact test.
-        ours_sd: Standard deviation of the first side's accuracy over seeds; None for one head.
-        theirs_sd: The same of the second side.
+        ours_sd, theirs_sd: Standard deviation of a side's accuracy over seeds; None for one head.
     """
 
     group: str

@@ -20,11 +20,7 @@ Spread = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Evaluations on one split of heads that differ by their seed alone.
-
-    Attributes:
-        heads: At least one.
-    """
+    """Evaluations, at least one, on one split of heads that differ by their seed alone."""
 
     heads: tuple[Evaluation, ...]
 
@@ -35,7 +31,6 @@ class SeedGroup:
 
     @property
     def name(self) -> str:
-        """Name for a table."""
         seeds = f" ({len(self.heads)} seeds)" if len(self.heads) > 1 else ""
         return f"{self.first.name}{seeds}"
 

@@ -15,10 +15,7 @@ def assign_other_images(image_rows: np.ndarray) -> np.ndarray:
     """Return the picture that each question is asked about, never its own: (questions,).
 
     The pictures of the split stand in a circle, in an order of a fixed seed. The questions about a
-    picture get the next picture of the circle.
-
-    Args:
-        image_rows: (questions,) row of each question's own picture.
+    picture get the next picture of the circle. `image_rows` has the picture of each question.
 
     Raises:
         MetricError: if the split has a single picture.

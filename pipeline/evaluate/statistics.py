@@ -59,8 +59,7 @@ class McNemar:
     """How often each of two heads is ahead, and the probability of a split at least as uneven.
 
     Attributes:
-        ours_better: Questions on which the first head scores higher.
-        theirs_better: Questions on which the second head scores higher.
+        ours_better, theirs_better: Questions on which that head scores higher.
         p: Two-sided, from 0 to 1; 1 if no question is discordant.
     """
 

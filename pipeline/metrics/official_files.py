@@ -62,11 +62,7 @@ def _check(
 ) -> None:
     """Raise `SourceError` if entries are faulty or an id occurs twice, naming at most five.
 
-    Args:
-        path: The file.
-        entries: Each should be an object with an id.
-        fault: Returns what else is wrong with such an object, or "".
-        need: What an object needs.
+    Each entry should be an object with an id. `fault` returns what else is wrong with one, or "".
     """
     texts = (_id_fault(entry) or fault(entry) for entry in entries)
     faults = [(i, entries[i], text) for i, text in enumerate(texts) if text]
@@ -143,9 +139,7 @@ def _require_same_ids(where: str, found: Iterable[Id], needed: Iterable[Id], rem
 def read_annotations(path: Path | str, questions: Path | str | None = None) -> list[Annotation]:
     """Return the records of an official annotation file, in its order.
 
-    Args:
-        path: The annotation file.
-        questions: The question file of the same split, to check that both hold the same ids.
+    With the question file of the same split it also checks that both hold the same ids.
 
     Raises:
         SourceError: if a file is not readable JSON, not in the official form, or has no entries.
@@ -187,9 +181,9 @@ def score_files(
 ) -> tuple[Accuracy, dict[Id, float]]:
     """Score an official results file; return the accuracy and each question's percent.
 
+    The results must be of exactly the questions of `annotations`, whose order is kept.
+
     Args:
-        predictions: The results file. It must hold exactly the questions of `annotations`.
-        annotations: The annotation file; its order is kept.
         questions: The question file, only to check that it belongs to `annotations`.
         rules: See `question_score`; None chooses by the number of given answers.
 

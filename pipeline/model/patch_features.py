@@ -33,8 +33,7 @@ class Patches:
     def each(self, dtype: torch.dtype) -> Tensor:
         """Return the normalised patches: (images, patches, vision_dim).
 
-        Args:
-            dtype: Of the head's weights. Under autocast the result has autocast's type.
+        They have the type of the head's weights, or under autocast that of autocast.
         """
         key = dtype, torch.is_autocast_enabled(self._embeddings.device.type)
         if key not in self._each:
@@ -47,8 +46,7 @@ class Patches:
     def average(self, dtype: torch.dtype) -> Tensor:
         """Return the average of each picture's normalised patches: (images, 1, vision_dim).
 
-        Args:
-            dtype: Of the head's weights and of the result, under autocast too.
+        It has the type of the head's weights, under autocast too.
         """
         if dtype not in self._averages:
             images, patches, features = self._embeddings.shape

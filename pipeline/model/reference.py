@@ -77,10 +77,8 @@ class ReferenceLayer(nn.Module):
     def forward(self, text: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
         """Return updated text and patches, and of each the features that pooling scores.
 
-        Args:
-            text: (questions, tokens, width).
-            patches: (questions, patches, width).
-            padding: (questions, tokens), True = padding.
+        Text is (questions, tokens, width), patches are (questions, patches, width), and padding is
+        (questions, tokens), True = padding.
         """
         if self.self_attention is not None:
             t = text if self.post_norm else self.self_norm(text)
@@ -121,11 +119,7 @@ def pool(x: Tensor, scored: Tensor, score: nn.Linear | None, padding: Tensor | N
 
 
 class ReferenceModel(nn.Module):
-    """Projections, fusion, pooling and answer head.
-
-    Args:
-        config: As of a `VqaModel`.
-    """
+    """Projections, fusion, pooling and answer head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -25,10 +25,7 @@ from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 class Projection(nn.Module):
     """A linear map from normalised features of an encoder into the width of the head.
 
-    Args:
-        features: Size of an encoder's vector.
-        width: Of the head.
-        dropout: Share of the features' channels that training drops.
+    Training drops a share `dropout` of the features' channels.
     """
 
     def __init__(self, features: int, width: int, dropout: float) -> None:
@@ -44,15 +41,9 @@ class Projection(nn.Module):
     def average(self, x: Tensor, score_vector: Tensor) -> Tensor:
         """Average over the length, weighted by a softmax of the projected features' scores.
 
-        Equals `pool` of the projection in `reference.py`. All of it is linear, so only the average
-        is projected.
-
-        Args:
-            x: (images, length, features).
-            score_vector: (width,), as `Pooling.score_vector`.
-
-        Returns:
-            (images, 1, width).
+        Equals `pool` of the projection in `reference.py`: (images, length, features) -> (images, 1,
+        width). All of it is linear, so only the average is projected. `score_vector` is (width,),
+        as in `Pooling`.
         """
         mask = self._draw_mask(x)
         # (1, features); the bias adds the same to all scores.
@@ -89,11 +80,7 @@ class PositionEmbedding(nn.Module):
 
 
 class VqaModel(nn.Module):
-    """Projections, fusion and answer head.
-
-    Args:
-        config: Shapes and the fusion kind.
-    """
+    """Projections, fusion and answer head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -153,11 +140,11 @@ class VqaModel(nn.Module):
         token_prefixes: Tensor | None = None,
         question_slots: Tensor | None = None,
     ) -> Tensor:
-        """Return the logits of the questions, in the order of the slots that are not empty.
+        """Return (questions, answers) logits, in the order of the slots that are not empty.
 
         Args:
-            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
-                Or `Patches`, which share between heads what needs none of their weights.
+            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales. Or
+                `Patches`, which share between heads what needs none of their weights.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -165,9 +152,6 @@ class VqaModel(nn.Module):
             picture_prefixes, token_prefixes: As in `pipeline.model.prefix_index.PrefixIndex`.
             question_slots: (questions,) which of the images * slots are not empty. Without it the
                 head looks for them, and waits for a GPU.
-
-        Returns:
-            (questions, answers) float logits, before the sigmoid.
         """
         if isinstance(patch_embeddings, Tensor):
             patch_embeddings = Patches(patch_embeddings, patch_scales)
