@@ -33,9 +33,7 @@ class BatchReader:
     def __init__(
         self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
     ) -> None:
-        self._features = features
-        self._split = split
-        self._scores = scores
+        self._features, self._split, self._scores = features, split, scores
         self._lengths = features.questions.lengths()
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""

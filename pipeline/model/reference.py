@@ -82,15 +82,11 @@ class ReferenceLayer(nn.Module):
         """
         if self.self_attention is not None:
             t = text if self.post_norm else self.self_norm(text)
-            text = (
-                text + self.self_attention(t, t, t, key_padding_mask=padding, need_weights=False)[0]
-            )
-            text = self.self_norm(text) if self.post_norm else text
-        t, p = (
-            (text, patches)
-            if self.post_norm
-            else (self.text_norm(text), self.patches_norm(patches))
-        )
+            read, _ = self.self_attention(t, t, t, key_padding_mask=padding, need_weights=False)
+            text = self.self_norm(text + read) if self.post_norm else text + read
+        t, p = text, patches
+        if not self.post_norm:
+            t, p = self.text_norm(text), self.patches_norm(patches)
         text_scored = self.text_mlp.activate(t, self.text_to_image(t, p, p, need_weights=False)[0])
         text = text + self.text_mlp(text_scored)
         patches_scored = p
@@ -129,12 +125,9 @@ class ReferenceModel(nn.Module):
         attends = fusion in ("co-attention", "text-to-image")
 
         def projection(features: int) -> nn.Sequential:
-            parts = {
-                "norm": nn.LayerNorm(features, elementwise_affine=False),
-                "dropout": QuestionDropout(config.feature_dropout),
-                "linear": nn.Linear(features, width),
-            }
-            return nn.Sequential(OrderedDict(parts))
+            norm = nn.LayerNorm(features, elementwise_affine=False)
+            dropout, linear = QuestionDropout(config.feature_dropout), nn.Linear(features, width)
+            return nn.Sequential(OrderedDict(norm=norm, dropout=dropout, linear=linear))
 
         def score(features: int) -> nn.Linear | None:
             return nn.Linear(features, 1, bias=False) if config.pooling == "attention" else None
@@ -146,9 +139,8 @@ class ReferenceModel(nn.Module):
             self.text_projection, self.text_score = projection(config.text_dim), score(hidden)
         self.position_embedding = nn.ParameterDict()
         if attends and config.position_embedding:
-            rows, columns = config.grid
-            self.position_embedding["rows"] = nn.Parameter(torch.zeros(rows, width))
-            self.position_embedding["columns"] = nn.Parameter(torch.zeros(columns, width))
+            for name, length in zip(("rows", "columns"), config.grid, strict=True):
+                self.position_embedding[name] = nn.Parameter(torch.zeros(length, width))
         self.layers = nn.ModuleList(
             ReferenceLayer(config) for _ in range(config.layers if attends else 0)
         )

@@ -103,9 +103,8 @@ class VqaModel(nn.Module):
         pooled = (sees + reads) * width
         self.fusion = nn.Sequential(nn.LayerNorm(pooled))
         if config.answer_head == "mlp":
-            self.fusion.extend(
-                [nn.Linear(pooled, 2 * width), nn.GELU(), nn.Dropout(config.dropout)]
-            )
+            dropout = nn.Dropout(config.dropout)
+            self.fusion.extend([nn.Linear(pooled, 2 * width), nn.GELU(), dropout])
             pooled = 2 * width
         self.head = nn.Linear(pooled, config.answers)
         self._initialise()
@@ -204,14 +203,9 @@ class VqaModel(nn.Module):
         if self.vision_projection is None:
             return None
         if self.patches_pooling is not None:
-            return self._project_average(patches, self.vision_projection, self.patches_pooling)
+            vector = self.patches_pooling.score_vector
+            if vector is None:
+                return self.vision_projection(patches.average(self.dtype))
+            return self.vision_projection.average(patches.each(self.dtype), vector)
         projected = self.vision_projection(patches.each(self.dtype)).unsqueeze(1)
         return projected if self.position_embedding is None else self.position_embedding(projected)
-
-    def _project_average(
-        self, patches: Patches, projection: Projection, pooling: Pooling
-    ) -> Tensor:
-        vector = pooling.score_vector
-        if vector is None:
-            return projection(patches.average(self.dtype))
-        return projection.average(patches.each(self.dtype), vector)
