@@ -40,10 +40,7 @@ class ClassScores:
     scores: np.ndarray
 
     def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the soft targets of some questions.
-
-        They are (entries,) each: position in `questions`, class, soft target as float32.
-        """
+        """Return position in `questions`, class and float32 soft target: (entries,) each."""
         starts, ends = self.offsets[questions], self.offsets[questions + 1]
         counts = ends - starts
         rows = np.repeat(np.arange(len(questions)), counts)
@@ -102,9 +99,8 @@ def _score_named(
         target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
         # The metric itself takes twice as long. Its 2021 rules give another score than the target
         # only where all annotators agree; its 2017 rules anywhere.
+        score = target
         if rules == "2017" or len(counts) == 1:
             score = question_score(vocabulary.answers[index], given, rules=rules)
-        else:
-            score = target
         found.append((index, target, score))
     return found

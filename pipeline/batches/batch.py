@@ -1,10 +1,8 @@
-"""One batch of cached features.
-
-It has each picture once for all its questions in the batch, and each distinct prefix once for all
-questions that begin with it, so each is read and projected once.
+"""One batch of cached features: each picture once for all its questions in the batch, and each
+distinct prefix once for all questions that begin with it, so each is read and projected once.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -58,5 +56,4 @@ class FeatureBatch:
         return zeros.index_put_(tuple(self.target_indices), self.target_values)
 
     def tensors(self) -> dict[str, Tensor]:
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: value for name, value in values if isinstance(value, Tensor)}
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}

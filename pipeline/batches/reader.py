@@ -15,9 +15,8 @@ from torch import Tensor
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.buffers import Buffer
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid
-from frozen_vqa.pipeline.batches.residency import ResidentFeatures
+from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -113,10 +112,11 @@ class BatchReader:
         image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
         patches, scales = self._read_patches(image_rows, len(grid), buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
-        targets, values = None, None
+        targets = {}
         if self._scores is not None:
             of, classes, values = self._scores.sparse(questions)
-            targets = np.stack([of, classes])
+            targets["target_indices"] = self._tensor(np.stack([of, classes]))
+            targets["target_values"] = self._tensor(values)
         return FeatureBatch(
             image_rows=self._tensor(image_rows),
             patch_embeddings=patches,
@@ -127,8 +127,7 @@ class BatchReader:
             attention_mask=self._tensor(mask),
             question_slots=self._tensor(_pad(question_slots, QUESTIONS)),
             questions=questions,
-            target_indices=None if targets is None else self._tensor(targets),
-            target_values=None if values is None else self._tensor(values),
+            **targets,
         )
 
     def _read_patches(
@@ -204,14 +203,9 @@ def _distinct_of_each(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sort prefixes by picture.
 
-    Args:
-        images: (n,) the picture of each token, rising.
-        rows: (n,) the prefix of each token.
-        count: Number of pictures.
-
-    Returns:
-        (count, picture prefixes) the distinct prefixes of each picture, padded with 0, and (n,)
-        which of them each token has.
+    Of n tokens `images` has the picture, rising, and `rows` the prefix. Return (count, picture
+    prefixes) the distinct prefixes of each picture, padded with 0, and (n,) which of them each
+    token has.
     """
     several = int(rows.max()) + 1
     pairs, which = np.unique(images * several + rows, return_inverse=True)

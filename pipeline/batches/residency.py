@@ -4,25 +4,28 @@
     ram      copied into this process's memory once
     mapped   left to the operating system's page cache, and read when a batch needs them
 
-Hidden states are few after prefix sharing, and always in memory.
+Hidden states are few after prefix sharing, and always in memory. Batches are read into buffers,
+which one reader after the other uses again.
 """
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.memory import ResidentImages
-from frozen_vqa.pipeline.batches.buffers import BufferPool
+from frozen_vqa.cache import CacheSpec, FeatureCache
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
-RESIDENCIES: tuple[Residency, ...] = get_args(Residency)
 Location = Literal["gpu", "ram", "mapped"]
 
 GPU_SHARE = 0.7
@@ -65,6 +68,51 @@ def choose_location(
     return asked
 
 
+@dataclass
+class Buffer:
+    """Room for the pictures of one batch; the event tells when a GPU has copied them."""
+
+    patches: Tensor
+    scales: Tensor | None
+    copied: torch.cuda.Event | None = None
+
+
+class BufferPool:
+    """Lends buffers, so that training and validation need them only once.
+
+    A GPU copies from pinned memory. The buffers are empty unless the pool `holds_patches`.
+    """
+
+    def __init__(self, spec: CacheSpec, device: torch.device, *, holds_patches: bool) -> None:
+        self._spec, self._device, self._holds_patches = spec, device, holds_patches
+        self._free: list[Buffer] = []
+
+    @contextmanager
+    def lend(self, count: int, *, images: int) -> Iterator[list[Buffer]]:
+        """Lend buffers for `count` batches of `images` pictures; a second borrower gets its own."""
+        buffers, self._free = self._free, []
+        if not buffers or len(buffers[0].patches) < images:
+            buffers.clear()  # before there are larger ones
+            buffers = [self._make(images) for _ in range(count)]
+        try:
+            yield buffers
+        finally:
+            self._free = buffers
+
+    def _make(self, images: int) -> Buffer:
+        spec = self._spec
+        shape = (images if self._holds_patches else 0, spec.patches, spec.vision_dim)
+        patches = self._allocate(shape, spec.image_dtype)
+        scales = self._allocate(shape[:2], SCALE_DTYPE) if spec.quantised else None
+        return Buffer(patches, scales)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(aligned_empty(shape, dtype))
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        return torch.empty(shape, dtype=kind, pin_memory=True)
+
+
 class ResidentFeatures:
     """A cache's features, where batches are read from.
 
@@ -76,9 +124,7 @@ class ResidentFeatures:
     def __init__(
         self, cache: FeatureCache, *, residency: Residency = "mapped", device: torch.device
     ) -> None:
-        self.cache = cache
-        self.device = device
-        self.questions = cache.questions
+        self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
         self.on_gpu: Tensor | None = None
         self.scales_on_gpu: Tensor | None = None

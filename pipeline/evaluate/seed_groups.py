@@ -1,7 +1,4 @@
-"""Heads that differ by their seed alone: which runs they are, and mean and spread of their scores.
-
-Most groups have a single head. The mean of a group is over seeds, and so is its standard deviation.
-"""
+"""Heads that differ by their seed alone: which runs they are, and the spread of their scores."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -84,15 +84,13 @@ class Attention(nn.Module):
 
         Equals `next_linear(image_to_text(...))` of `reference.ReferenceLayer`. `next_linear` is
         applied to the values before they are averaged, which is the same sum in another order and
-        spares two matrix products for every patch of every question.
+        spares two matrix products for every patch of every question. The result is not summed yet:
+        (images, slots, patches, next_linear.out_features), finite and without meaning where a slot
+        is empty.
 
         Args:
             patches: (images, groups, patches, width), the queries.
             plus: (images, groups, patches, next_linear.out_features), added to the result, or None.
-
-        Returns:
-            The result before it is summed, (images, slots, patches, next_linear.out_features). It
-            is finite and without meaning where a slot is empty.
         """
         scores = self._score(patches, text)
         scores = hide(scores, text.index.attention_mask[..., None])

@@ -38,11 +38,9 @@ class HeadSettings:
     """
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
-        "layers": AT_LEAST_1,
         "width": AT_LEAST_0,
-        "heads": AT_LEAST_1,
-        "dropout": SHARE,
-        "feature_dropout": SHARE,
+        **dict.fromkeys(("layers", "heads"), AT_LEAST_1),
+        **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
 
     fusion: Fusion = "co-attention"

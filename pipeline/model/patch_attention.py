@@ -126,13 +126,12 @@ def _backward_average(
 ) -> Tensor:
     """Compute the gradients of an average whose weights are the softmax of `x @ score`.
 
-    Returns that of `score`.
-
     Args:
         grad: (images, slots, features), gradient of the average.
         of_average: (images, slots, patches), gradient of the weights.
         x: (images, slots, patches, features), the averaged features.
         average: (images, slots, patches), the weights.
+        score: (features,), whose gradient is returned.
         out: Like `x`; receives its gradient.
     """
     # A vector times matrices is twice as fast on a CPU as matrices times a vector.

@@ -58,10 +58,7 @@ class PrefixIndex:
         return self.token_prefixes + first[:, None, None]
 
     def sum_by_prefix(self, weights: Tensor) -> Tensor:
-        """Add up the weights of equal prefixes within a question.
-
-        (images, slots, tokens) -> (images, slots, picture prefixes).
-        """
+        """Add up weights of equal prefixes: (images, slots, tokens) -> (.., picture prefixes)."""
         if self.token_prefixes is None:
             return weights
         assert self.picture_prefixes is not None
@@ -74,9 +71,8 @@ class PrefixIndex:
 class Text:
     """Features of the text of a batch, in one of three layouts.
 
-    Attributes:
-        x: "prefix": (prefixes, features). "picture": (images, picture prefixes, features). "token":
-            (images, slots, tokens, features), where padding holds anything finite.
+    "prefix" is (prefixes, features), "picture" is (images, picture prefixes, features), and "token"
+    is (images, slots, tokens, features), where padding holds anything finite.
     """
 
     x: Tensor

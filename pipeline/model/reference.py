@@ -155,12 +155,10 @@ class ReferenceModel(nn.Module):
     def forward(
         self, patch_embeddings: Tensor, hidden_states: Tensor, attention_mask: Tensor
     ) -> Tensor:
-        """Return logits: (questions, answers).
+        """Return logits, (questions, answers).
 
-        Args:
-            patch_embeddings: (questions, patches, vision_dim), any float type.
-            hidden_states: (questions, tokens, text_dim), any float type, zeros where padded.
-            attention_mask: (questions, tokens), True = real token.
+        Patch embeddings are (questions, patches, vision_dim), hidden states (questions, tokens,
+        text_dim) with zeros where padded, and the mask is (questions, tokens), True = real token.
         """
         dtype, padding = self.head.weight.dtype, ~attention_mask
         if self.sees:
@@ -181,19 +179,15 @@ class ReferenceModel(nn.Module):
 
 
 def translate_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the `state_dict` of a `VqaModel` into that of a `ReferenceModel`.
-
-    It only rearranges numbers, so it translates gradients as well.
-    """
+    """Turn a `VqaModel`'s `state_dict`, or the gradients of it, into that of a `ReferenceModel`."""
     found = {}
     for name, tensor in ours.items():
         if attention := re.fullmatch(r"(.*)\.query\.(.*)", name):
             start, kind = attention.groups()
             # Ours has no bias of the keys, because softmax ignores it.
             key = ours.get(f"{start}.key.{kind}", torch.zeros_like(tensor))
-            found[f"{start}.in_proj_{kind}"] = torch.cat(
-                [tensor, key, ours[f"{start}.value.{kind}"]]
-            )
+            value = ours[f"{start}.value.{kind}"]
+            found[f"{start}.in_proj_{kind}"] = torch.cat([tensor, key, value])
         elif not re.search(r"\.(key|value)\.", name):
             name = re.sub(r"(_to_\w+|self_attention)\.output\.", r"\1.out_proj.", name)
             found[re.sub(r"(?:layers\.\d+\.)?(\w+)_pooling\.score", r"\1_score", name)] = tensor

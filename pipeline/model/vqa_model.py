@@ -23,10 +23,7 @@ from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 
 
 class Projection(nn.Module):
-    """A linear map from normalised features of an encoder into the width of the head.
-
-    Training drops a share `dropout` of the features' channels.
-    """
+    """A linear map of normalised features, of which training drops a share of the channels."""
 
     def __init__(self, features: int, width: int, dropout: float) -> None:
         super().__init__()
