@@ -5,6 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ ANSWERS = "answers.json"
 """Where a run keeps its answers."""
 
 SEEDS = ("seed", "order_seed")
+
+_DEEP = {"layers": 6, "text_self_attention": True, "dropout": 0.1}
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     "basic": {
@@ -29,22 +32,8 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "post_norm": True,
         "answer_head": "linear",
     },
-    "small": {
-        "layers": 6,
-        "width": 512,
-        "heads": 8,
-        "text_self_attention": True,
-        "dropout": 0.1,
-        "lr": 2e-4,
-    },
-    "large": {
-        "layers": 6,
-        "width": 1024,
-        "heads": 16,
-        "text_self_attention": True,
-        "dropout": 0.1,
-        "lr": 1e-4,
-    },
+    "small": {**_DEEP, "width": 512, "heads": 8, "lr": 2e-4},
+    "large": {**_DEEP, "width": 1024, "heads": 16, "lr": 1e-4},
 }
 """Named sets of settings, which a TOML file and flags override.
 
@@ -55,11 +44,7 @@ widths of MCAN (Yu et al., 2019)."""
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(HeadSettings):
-    """Every setting of stage two. Names are those of the TOML file and of the flags.
-
-    Raises:
-        ConfigError: if a value is not allowed; it names every such setting.
-    """
+    """Every setting of stage two. Names are those of the TOML file and of the flags."""
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
         **HeadSettings.LIMITS,
@@ -120,20 +105,16 @@ class TrainConfig(HeadSettings):
     def to_toml(self) -> str:
         """Return the settings as a TOML file."""
         # JSON's spelling of numbers, texts and truth values is TOML's too.
-        lines = (
-            f"{name} = {json.dumps(value, ensure_ascii=False)}"
-            for name, value in asdict(self).items()
-        )
-        return "\n".join(lines) + "\n"
+        spell = partial(json.dumps, ensure_ascii=False)
+        return "".join(f"{name} = {spell(value)}\n" for name, value in asdict(self).items())
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a TOML file (or the defaults) with some replaced.
 
-    Args:
-        path: A TOML file, or None. A relative path in it begins at its folder.
-        overrides: Settings that win, except where they are None. Here as in the file, `preset` is
-            a name in `PRESETS`, and all other settings win over those of the preset.
+    A relative path in the file begins at its folder. `overrides` win, except where they are None.
+    Here as in the file, `preset` is a name in `PRESETS`, and all other settings win over those of
+    the preset.
 
     Raises:
         ConfigError: if the file cannot be read, a name or value is not known, or two of the
@@ -155,11 +136,7 @@ def load_run_config(run: Path) -> TrainConfig:
 
 
 def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings in a TOML file, with unchecked values.
-
-    Args:
-        path: The file.
-        also: Keys that the file may have beside the settings.
+    """Return the unchecked settings in a TOML file, which may also have the keys in `also`.
 
     Raises:
         ConfigError: if the file cannot be read, or a name is not known.

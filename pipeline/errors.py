@@ -1,13 +1,4 @@
-"""What a user, a file or a model hub can cause, as one small tree.
-
-    PipelineError
-    ├── SourceError      a data set, its JSON or its layout is not what was needed
-    ├── ImageError       one picture cannot be read; stage one lists it and goes on
-    ├── ModelError       a frozen encoder cannot be loaded or used
-    ├── ConfigError      a setting is unknown or out of range
-    ├── RunError         a run folder is missing, damaged or does not fit
-    │   └── NotFiniteError   a training has come to numbers that are none
-    └── MetricError      predictions and annotations do not belong together
+"""What a user, a file or a model hub can cause.
 
 Every message says where, what was found, what was needed and what to do next. `cli.py` turns
 each into one line on stderr and exit code 1. A bug is none of these and keeps its traceback.
@@ -23,7 +14,7 @@ class SourceError(PipelineError):
 
 
 class ImageError(PipelineError):
-    """One picture cannot be read."""
+    """One picture cannot be read; stage one lists it and goes on."""
 
 
 class ModelError(PipelineError):

@@ -20,11 +20,9 @@ def batch_logits(
 ) -> Tensor:
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
-    Args:
-        model: The head, or its parallel wrapper (`pipeline/train/parallel.py`).
-        batch: On the head's device.
-        dtype: Type of the matrix products. Answers come from float32, so that they do not depend
-            on the other questions of the batch; training may take bfloat16.
+    `model` is the head, or its parallel wrapper (`pipeline/train/parallel.py`). `dtype` is the type
+    of matrix products. Answers come from float32, so that they do not depend on the other questions
+    of the batch; training may take bfloat16.
     """
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -39,34 +37,8 @@ def batch_logits(
     return logits[: len(batch.questions)]
 
 
-def predict(
-    model: VqaModel,
-    reader: BatchReader,
-    split: SplitTable,
-    *,
-    batch_size: int,
-    ranks: Ranks = ALONE,
-    after_batch: Callable[[], object] = lambda: None,
-) -> np.ndarray:
-    """Return the most likely class of every question of a split: (questions,) int64.
-
-    Args:
-        model: The head.
-        reader: Of the split.
-        split: The questions.
-        batch_size: Most questions in a batch.
-        ranks: The processes that share the work. Each takes whole batches, the same as one process
-            would make, and all return all answers.
-        after_batch: Each rank calls it equally often.
-    """
-    (predicted,) = predict_several(
-        [model], reader, split, batch_size=batch_size, ranks=ranks, after_batch=after_batch
-    )
-    return predicted
-
-
 @torch.inference_mode()
-def predict_several(
+def predict(
     models: Sequence[VqaModel],
     reader: BatchReader,
     split: SplitTable,
@@ -74,8 +46,12 @@ def predict_several(
     batch_size: int,
     ranks: Ranks = ALONE,
     after_batch: Callable[[], object] = lambda: None,
-) -> list[np.ndarray]:
-    """Do as `predict` for several heads, with one reading of the split; return a list."""
+) -> np.ndarray:
+    """Return each head's most likely class of every question of a split: (heads, questions) int64.
+
+    Several ranks share the work. Each takes whole batches, the same as one process would make, and
+    all return all answers. Each calls `after_batch` equally often.
+    """
     for model in models:
         model.eval()
     plan = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
@@ -85,10 +61,9 @@ def predict_several(
     for _, batch in zip_longest(rounds, reader.batches(plan[ranks.rank :: ranks.world])):
         if batch is not None:
             found = [batch_logits(model, batch).argmax(-1) for model in models]
-            classes.append((batch.questions, found))
+            classes.append((batch.questions, torch.stack(found)))
         after_batch()
-    predicted = [np.zeros(len(split), dtype=np.int64) for _ in models]
-    for questions, found in classes:  # after all batches, so that none waits for a GPU
-        for head, ones in zip(predicted, found, strict=True):
-            head[questions] = ones.cpu().numpy()
-    return [ranks.total(torch.from_numpy(head)).numpy() for head in predicted]
+    predicted = np.zeros((len(models), len(split)), dtype=np.int64)
+    for questions, every in classes:  # after all batches, so that none waits for a GPU
+        predicted[:, questions] = every.cpu().numpy()
+    return ranks.total(torch.from_numpy(predicted)).numpy()

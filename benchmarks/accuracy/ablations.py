@@ -62,7 +62,7 @@ def train(cache: Path, config: TrainConfig) -> Json:
     seconds = time.process_time() - started
     split = trainer.val_split
     scores = trainer.val_scores.score(
-        predict(trainer.model, trainer.val_reader, split, batch_size=config.batch_size)
+        predict([trainer.model], trainer.val_reader, split, batch_size=config.batch_size)[0]
     )
     types = split.question_types
     of_relations = [score for score, kind in zip(scores, types, strict=True) if kind in RELATIONS]

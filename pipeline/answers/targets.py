@@ -40,11 +40,7 @@ class ClassScores:
     scores: np.ndarray
 
     def sparse(self, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the soft targets of some questions.
-
-        Returns:
-            (entries,) each: position in `questions`, class, soft target as float32.
-        """
+        """Return position in `questions`, class and float32 soft target: (entries,) each."""
         starts, ends = self.offsets[questions], self.offsets[questions + 1]
         counts = ends - starts
         rows = np.repeat(np.arange(len(questions)), counts)
@@ -68,13 +64,7 @@ class ClassScores:
 def class_scores(
     answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, rules: Rules
 ) -> ClassScores:
-    """Score every class of the vocabulary that a question's answers name.
-
-    Args:
-        answers: All given answers of each question.
-        vocabulary: The classes.
-        rules: See `question_score`.
-    """
+    """Score every class of the vocabulary that a question's answers name."""
     # Many questions have the same answers: score each distinct set once, then repeat its entries.
     kinds: dict[tuple[str, ...], int] = {}
     kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)
@@ -109,9 +99,8 @@ def _score_named(
         target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
         # The metric itself takes twice as long. Its 2021 rules give another score than the target
         # only where all annotators agree; its 2017 rules anywhere.
+        score = target
         if rules == "2017" or len(counts) == 1:
             score = question_score(vocabulary.answers[index], given, rules=rules)
-        else:
-            score = target
         found.append((index, target, score))
     return found

@@ -26,14 +26,11 @@ RESTORE = "restore the file, or train the head again"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The answers that a head can give.
+    """The answers that a head can give: one raw form per class, the most frequent class first.
 
     Two texts that the official normalisation makes equal are one class. A class is written as its
     most frequent raw form, because the official metric compares raw text where all annotators
     agree.
-
-    Attributes:
-        answers: One raw form per class, the most frequent class first.
     """
 
     answers: tuple[str, ...]
@@ -55,12 +52,7 @@ class Vocabulary:
 def build_vocabulary(
     answers: Iterable[Sequence[str]], *, min_count: int = 9, top: int | None = None
 ) -> Vocabulary:
-    """Return the answers that are the majority answer of enough questions.
-
-    Args:
-        answers: All given answers of each question.
-        min_count: How many questions must have an answer as their majority.
-        top: The most classes to keep, the most frequent first.
+    """Return the answers that are the majority of `min_count` questions or more, at most `top`.
 
     Raises:
         ConfigError: if no answer is frequent enough.

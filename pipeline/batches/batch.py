@@ -1,10 +1,8 @@
-"""One batch of cached features.
-
-It has each picture once for all its questions in the batch, and each distinct prefix once for all
-questions that begin with it, so each is read and projected once.
+"""One batch of cached features: each picture once for all its questions in the batch, and each
+distinct prefix once for all questions that begin with it, so each is read and projected once.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -22,17 +20,13 @@ class FeatureBatch:
         patch_embeddings: (images, patches, vision_dim); None until the GPU gathers them.
         patch_scales: (images, patches) of an int8 cache, else None.
         hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
-        picture_prefixes: (images, picture prefixes) rows of `hidden_states`: the distinct prefixes
-            of each picture's questions, then padding.
-        token_prefixes: (images, slots, tokens) which of its picture's prefixes ends at each token;
-            0 where there is padding. None where each picture has one slot: its prefixes are the
-            tokens of that question.
-        attention_mask: (images, slots, tokens), True = real token; a slot without any is empty.
+        picture_prefixes, token_prefixes, attention_mask: As in `PrefixIndex`; `token_prefixes` are
+            0 where there is padding.
         question_slots: (questions and padding,) which of the images * slots hold a question,
             rising; the padding repeats the first.
         questions: (questions,) rows of the split, in the order of `question_slots`.
-        target_indices: (2, entries) question of the batch and class of each soft target that is
-            not zero; None without targets.
+        target_indices: (2, entries) question of the batch and class of each soft target that is not
+            zero; None without targets.
         target_values: (entries,) those soft targets.
     """
 
@@ -55,13 +49,11 @@ class FeatureBatch:
         return Patches(self.patch_embeddings, self.patch_scales)
 
     def soft_targets(self, answers: int) -> Tensor:
-        """Return all soft targets, on the device: (questions, answers)."""
+        """Return all soft targets: (questions, answers)."""
         assert self.target_indices is not None
         assert self.target_values is not None
         zeros = self.target_values.new_zeros(len(self.questions), answers)
         return zeros.index_put_(tuple(self.target_indices), self.target_values)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: value for name, value in values if isinstance(value, Tensor)}
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}

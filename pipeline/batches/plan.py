@@ -5,7 +5,7 @@ questions of a picture beside it, so that they share its reading, its projection
 values. Plain order is the same grid with one slot.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
@@ -53,9 +53,6 @@ class BatchPlan(Sequence[Grid]):
         ends = self._starts[first:end] + self._lengths[first:end]
         return [self._rows[a:b] for a, b in zip(self._starts[first:end], ends, strict=True)]
 
-    def __iter__(self) -> Iterator[Grid]:
-        return (self[i] for i in range(len(self)))
-
     @property
     def sizes(self) -> np.ndarray:
         """Questions of each batch: (batches,)."""
@@ -64,12 +61,10 @@ class BatchPlan(Sequence[Grid]):
 
     @property
     def questions(self) -> int:
-        """Questions of all batches."""
         return int(self.sizes.sum())
 
     @property
     def most_images(self) -> int:
-        """Most pictures of any batch."""
         return int((self._batches[:, 1] - self._batches[:, 0]).max(initial=0))
 
     @property
@@ -106,13 +101,10 @@ class BatchPlan(Sequence[Grid]):
 def plan_batches(
     image_rows: np.ndarray, *, batch_size: int, grouped: bool, shuffle: tuple[int, int] | None
 ) -> BatchPlan:
-    """Put the questions of a split into batches, each exactly once.
+    """Put the questions of a split into batches of at most `batch_size`, each exactly once.
 
-    Args:
-        image_rows: (questions,) row of each question's picture.
-        batch_size: Most questions in a batch.
-        grouped: Whether questions of one picture go together.
-        shuffle: Seed and epoch, or None for the order of the split (by picture, if grouped).
+    `image_rows`, (questions,), are the rows of their pictures. `shuffle` is seed and epoch, or None
+    for the order of the split (by picture, if `grouped`).
     """
     rng = np.random.default_rng(shuffle) if shuffle is not None else None
     rows = np.arange(len(image_rows))

@@ -15,9 +15,8 @@ from torch import Tensor
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.buffers import Buffer
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid
-from frozen_vqa.pipeline.batches.residency import ResidentFeatures
+from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -28,20 +27,12 @@ Libraries prepare a kernel for each new shape, which takes longer than the paddi
 
 
 class BatchReader:
-    """Reads the batches of one split.
-
-    Args:
-        features: Of the cache.
-        split: The questions.
-        scores: Soft targets of the questions, or None.
-    """
+    """Reads the batches of one split, with soft targets if there are `scores`."""
 
     def __init__(
         self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
     ) -> None:
-        self._features = features
-        self._split = split
-        self._scores = scores
+        self._features, self._split, self._scores = features, split, scores
         self._lengths = features.questions.lengths()
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
@@ -121,10 +112,11 @@ class BatchReader:
         image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
         patches, scales = self._read_patches(image_rows, len(grid), buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
-        targets, values = None, None
+        targets = {}
         if self._scores is not None:
             of, classes, values = self._scores.sparse(questions)
-            targets = np.stack([of, classes])
+            targets["target_indices"] = self._tensor(np.stack([of, classes]))
+            targets["target_values"] = self._tensor(values)
         return FeatureBatch(
             image_rows=self._tensor(image_rows),
             patch_embeddings=patches,
@@ -135,8 +127,7 @@ class BatchReader:
             attention_mask=self._tensor(mask),
             question_slots=self._tensor(_pad(question_slots, QUESTIONS)),
             questions=questions,
-            target_indices=None if targets is None else self._tensor(targets),
-            target_values=None if values is None else self._tensor(values),
+            **targets,
         )
 
     def _read_patches(
@@ -160,13 +151,10 @@ class BatchReader:
     def _find_prefixes(
         self, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-        """Find the distinct prefixes of a grid.
+        """Find the distinct prefixes of a grid of (images, slots) rows of the split, -1 = empty.
 
-        Args:
-            rows: (images, slots) rows of the split, -1 = empty.
-
-        Returns:
-            `hidden_states`, `picture_prefixes`, `token_prefixes` and `attention_mask` of the batch.
+        Returns `hidden_states`, `picture_prefixes`, `token_prefixes` and `attention_mask` of the
+        batch.
         """
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]
@@ -215,14 +203,9 @@ def _distinct_of_each(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sort prefixes by picture.
 
-    Args:
-        images: (n,) the picture of each token, rising.
-        rows: (n,) the prefix of each token.
-        count: Number of pictures.
-
-    Returns:
-        (count, picture prefixes) the distinct prefixes of each picture, padded with 0, and (n,)
-        which of them each token has.
+    Of n tokens `images` has the picture, rising, and `rows` the prefix. Return (count, picture
+    prefixes) the distinct prefixes of each picture, padded with 0, and (n,) which of them each
+    token has.
     """
     several = int(rows.max()) + 1
     pairs, which = np.unique(images * several + rows, return_inverse=True)

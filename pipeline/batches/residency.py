@@ -4,25 +4,28 @@
     ram      copied into this process's memory once
     mapped   left to the operating system's page cache, and read when a batch needs them
 
-Hidden states are few after prefix sharing, and always in memory.
+Hidden states are few after prefix sharing, and always in memory. Batches are read into buffers,
+which one reader after the other uses again.
 """
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.memory import ResidentImages
-from frozen_vqa.pipeline.batches.buffers import BufferPool
+from frozen_vqa.cache import CacheSpec, FeatureCache
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
-RESIDENCIES: tuple[Residency, ...] = get_args(Residency)
 Location = Literal["gpu", "ram", "mapped"]
 
 GPU_SHARE = 0.7
@@ -39,13 +42,9 @@ UPLOADED_AT_ONCE = 256
 def choose_location(
     asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None
 ) -> Location:
-    """Return where patch embeddings go.
+    """Return where patch embeddings of `need` bytes go.
 
-    Args:
-        asked: The user's choice.
-        need: Bytes of the patch embeddings.
-        free: Free bytes of memory; None where that is not known.
-        free_on_gpu: Free bytes of the GPU's memory; None without a GPU.
+    Free bytes of memory are None where they are not known, those of the GPU without a GPU.
 
     Raises:
         ConfigError: if they do not fit where the user wants them.
@@ -69,25 +68,63 @@ def choose_location(
     return asked
 
 
+@dataclass
+class Buffer:
+    """Room for the pictures of one batch; the event tells when a GPU has copied them."""
+
+    patches: Tensor
+    scales: Tensor | None
+    copied: torch.cuda.Event | None = None
+
+
+class BufferPool:
+    """Lends buffers, so that training and validation need them only once.
+
+    A GPU copies from pinned memory. The buffers are empty unless the pool `holds_patches`.
+    """
+
+    def __init__(self, spec: CacheSpec, device: torch.device, *, holds_patches: bool) -> None:
+        self._spec, self._device, self._holds_patches = spec, device, holds_patches
+        self._free: list[Buffer] = []
+
+    @contextmanager
+    def lend(self, count: int, *, images: int) -> Iterator[list[Buffer]]:
+        """Lend buffers for `count` batches of `images` pictures; a second borrower gets its own."""
+        buffers, self._free = self._free, []
+        if not buffers or len(buffers[0].patches) < images:
+            buffers.clear()  # before there are larger ones
+            buffers = [self._make(images) for _ in range(count)]
+        try:
+            yield buffers
+        finally:
+            self._free = buffers
+
+    def _make(self, images: int) -> Buffer:
+        spec = self._spec
+        shape = (images if self._holds_patches else 0, spec.patches, spec.vision_dim)
+        patches = self._allocate(shape, spec.image_dtype)
+        scales = self._allocate(shape[:2], SCALE_DTYPE) if spec.quantised else None
+        return Buffer(patches, scales)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(aligned_empty(shape, dtype))
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        return torch.empty(shape, dtype=kind, pin_memory=True)
+
+
 class ResidentFeatures:
     """A cache's features, where batches are read from.
 
-    Args:
-        cache: The cache.
-        residency: Where patch embeddings shall be.
-        device: Of the head.
-
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
-        ConfigError: if the features do not fit there.
+        ConfigError: if the features do not fit where they shall be.
     """
 
     def __init__(
         self, cache: FeatureCache, *, residency: Residency = "mapped", device: torch.device
     ) -> None:
-        self.cache = cache
-        self.device = device
-        self.questions = cache.questions
+        self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
         self.on_gpu: Tensor | None = None
         self.scales_on_gpu: Tensor | None = None

@@ -17,10 +17,9 @@ from frozen_vqa.pipeline.commands.tables import (
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
 from frozen_vqa.pipeline.evaluate.compare import compare
-from frozen_vqa.pipeline.evaluate.ensemble import ensemble
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
-from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
+from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.run import Run, load_run, require_same_encoders
 from frozen_vqa.pipeline.system.console import console

@@ -20,16 +20,10 @@ class Difference:
     """Two sides on one group of questions, in percent and points.
 
     Attributes:
-        group: "overall", or an answer type or question type.
+        group: "overall", or a type of answers or questions.
         kind: "overall", "answer type" or "question type".
-        questions: How many questions are in the group.
-        ours: Accuracy of the first side.
-        theirs: Accuracy of the second side.
-        difference: Ours minus theirs, in points.
         interval: 95 % bootstrap interval of the difference.
-        test: McNemar's exact test.
-        ours_sd: Standard deviation of the first side's accuracy over seeds; None for one head.
-        theirs_sd: The same of the second side.
+        ours_sd, theirs_sd: Standard deviation of a side's accuracy over seeds; None for one head.
     """
 
     group: str
@@ -70,9 +64,7 @@ def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
     groups = [("overall", "overall", np.ones(len(table), dtype=bool))]
     by_kind = {"answer type": table.answer_types, "question type": table.question_types}
     for kind, types in by_kind.items():
-        groups += [
-            (kind, name, np.array([t == name for t in types])) for name in _by_frequency(types)
-        ]
+        groups += [(kind, name, np.array(types) == name) for name in _by_frequency(types)]
     mine, other_scores = ours.percents(), theirs.percents()
     return [
         _difference(name, kind, table.image_rows[mask], mine[:, mask], other_scores[:, mask])

@@ -45,21 +45,13 @@ class Evaluation:
     """A head's answers to the questions of one split, and what they score.
 
     Attributes:
-        run: The run folder.
-        fusion: The fusion kind of the head.
-        split: Name of the split.
-        table: The questions.
-        answers: One predicted answer per question.
         results: The file in the official form.
         scores: (questions,) in [0, 1]. None where the split has no answers; then the accuracy, the
             ceiling and the interval are None too.
-        accuracy: In percent, overall and by type.
         ceiling: Percent that a head would score that always picks the best answer it knows.
         interval: 95 % bootstrap interval of the overall accuracy, in percent.
         left_out: Questions that the cache lacks because their picture could not be read.
-        seed: Seed of the training.
         variant: "" for the head itself; see `evaluate`.
-        logits: The file of logits, if it was asked for.
     """
 
     run: Path
@@ -83,7 +75,6 @@ class Evaluation:
         return f"{self.run.name} ({self.variant})" if self.variant else self.run.name
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold."""
         found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}
         return {
             "run": str(self.run),
@@ -112,14 +103,10 @@ def evaluate(
     """Let a head answer a split, write the results, and score them if there are answers.
 
     Args:
-        run: The trained head.
-        cache: Features of the encoders that the head was trained on.
-        split: Name of a split in the cache.
-        rules: "2021", "2017" or "plain"; None chooses by the number of given answers.
+        rules: As in `pick_rules`.
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
         image_rows: (questions,) picture to show in place of each question's own.
-        keep_logits: Whether to write the logits too.
 
     Raises:
         CacheError: if the cache lacks the split or holds features of other encoders.
@@ -175,7 +162,7 @@ def _predict_classes(
     if logits.exists():  # those of an earlier evaluation need not fit the new answers
         with explain_write_errors(logits, RunError, WRITE_ADVICE):
             logits.unlink()
-    return predict(run.model, reader, asked, batch_size=size)
+    return predict([run.model], reader, asked, batch_size=size)[0]
 
 
 def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:

@@ -9,7 +9,6 @@ round different logits to equal ones. The metadata holds under `run` a JSON obje
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ def save_logits(
     Raises:
         RunError: if the file cannot be written.
     """
-    record: dict[str, Any] = {"question_ids": list(question_ids), "answers": list(answers)}
+    record = {"question_ids": list(question_ids), "answers": list(answers)}
     with explain_write_errors(path, RunError, WRITE_ADVICE):
         write_atomically(path, seal({"logits": torch.from_numpy(logits)}, record))
 

@@ -1,7 +1,4 @@
-"""Heads that differ by their seed alone: which runs they are, and mean and spread of their scores.
-
-Most groups have a single head. The mean of a group is over seeds, and so is its standard deviation.
-"""
+"""Heads that differ by their seed alone: which runs they are, and the spread of their scores."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +17,7 @@ Spread = tuple[float, float | None]
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Evaluations on one split of heads that differ by their seed alone.
-
-    Attributes:
-        heads: At least one.
-    """
+    """Evaluations, at least one, on one split of heads that differ by their seed alone."""
 
     heads: tuple[Evaluation, ...]
 
@@ -35,7 +28,6 @@ class SeedGroup:
 
     @property
     def name(self) -> str:
-        """Name for a table."""
         seeds = f" ({len(self.heads)} seeds)" if len(self.heads) > 1 else ""
         return f"{self.first.name}{seeds}"
 

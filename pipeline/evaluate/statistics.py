@@ -36,11 +36,9 @@ EQUAL = 1e-9
 
 
 def mean_interval(values: np.ndarray, pictures: np.ndarray) -> Interval:
-    """Return the 95 % bootstrap interval of the mean of `values`.
+    """Return the 95 % bootstrap interval of the mean of (questions,) `values`.
 
-    Args:
-        values: (questions,) scores, or differences of the scores of two heads.
-        pictures: (questions,) any values that are equal for questions about one picture.
+    `pictures` are (questions,) any values that are equal for questions about one picture.
     """
     _, group = np.unique(pictures, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
@@ -58,10 +56,7 @@ def mean_interval(values: np.ndarray, pictures: np.ndarray) -> Interval:
 class McNemar:
     """How often each of two heads is ahead, and the probability of a split at least as uneven.
 
-    Attributes:
-        ours_better: Questions on which the first head scores higher.
-        theirs_better: Questions on which the second head scores higher.
-        p: Two-sided, from 0 to 1; 1 if no question is discordant.
+    The probability is two-sided, from 0 to 1; 1 if the heads score the same on every question.
     """
 
     ours_better: int

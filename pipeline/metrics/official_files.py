@@ -33,13 +33,9 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The given answers of one question.
+    """The given answers of one question, at least one, as the annotators wrote them.
 
-    Attributes:
-        question_id: Unique within the file.
-        answers: As written, one per annotator; at least one.
-        question_type: Such as "what color is"; "" where the file has none.
-        answer_type: "yes/no", "number" or "other" in VQAv2; "" where the file has none.
+    Types, such as "what color is" and "yes/no", are "" where the file has none.
     """
 
     question_id: Id
@@ -48,7 +44,7 @@ class Annotation:
     answer_type: str = ""
 
 
-def _refusal(path: Path, found: str, needed: str, remedy: str) -> SourceError:
+def _refusal(path: Path | str, found: str, needed: str, remedy: str) -> SourceError:
     return SourceError(f"{path}: {found}; {needed} is needed. {remedy}")
 
 
@@ -58,16 +54,9 @@ def _some(items: Collection[object]) -> str:
 
 
 def _check(
-    path: Path, entries: Sequence[Any], fault: Callable[[dict[str, Any]], str], need: str
+    path: Path | str, entries: Sequence[Any], fault: Callable[[dict[str, Any]], str], need: str
 ) -> None:
-    """Raise `SourceError` if entries are faulty or an id occurs twice, naming at most five.
-
-    Args:
-        path: The file.
-        entries: Each should be an object with an id.
-        fault: Returns what else is wrong with such an object, or "".
-        need: What an object needs.
-    """
+    """Raise `SourceError` if an entry is no object with an id, has a `fault`, or repeats an id."""
     texts = (_id_fault(entry) or fault(entry) for entry in entries)
     faults = [(i, entries[i], text) for i, text in enumerate(texts) if text]
     if faults:
@@ -119,7 +108,6 @@ def read_predictions(path: Path | str) -> dict[Id, str]:
         SourceError: if the file is not readable JSON (see `read_json`), is no list of predictions,
             or answers one question twice.
     """
-    path = Path(path)
     content = read_json(path)
     need = 'a "question_id" (a whole number or text) and an "answer" (text)'
     if not isinstance(content, list):
@@ -143,15 +131,12 @@ def _require_same_ids(where: str, found: Iterable[Id], needed: Iterable[Id], rem
 def read_annotations(path: Path | str, questions: Path | str | None = None) -> list[Annotation]:
     """Return the records of an official annotation file, in its order.
 
-    Args:
-        path: The annotation file.
-        questions: The question file of the same split, to check that both hold the same ids.
+    With the question file of the same split it also checks that both hold the same ids.
 
     Raises:
         SourceError: if a file is not readable JSON, not in the official form, or has no entries.
         MetricError: if the two files hold different questions.
     """
-    path = Path(path)
     entries = entries_in(path, "annotations")
     if not entries:
         remedy = "Check that this is the right file."
@@ -160,7 +145,7 @@ def read_annotations(path: Path | str, questions: Path | str | None = None) -> l
     _check(path, entries, _annotation_fault, need)
     if questions is not None:
         asked = entries_in(questions, "questions")
-        _check(Path(questions), asked, lambda entry: "", '"question_id"')
+        _check(questions, asked, lambda entry: "", '"question_id"')
         _require_same_ids(
             f"{path} against {questions}",
             (entry["question_id"] for entry in entries),
@@ -187,11 +172,8 @@ def score_files(
 ) -> tuple[Accuracy, dict[Id, float]]:
     """Score an official results file; return the accuracy and each question's percent.
 
-    Args:
-        predictions: The results file. It must hold exactly the questions of `annotations`.
-        annotations: The annotation file; its order is kept.
-        questions: The question file, only to check that it belongs to `annotations`.
-        rules: See `question_score`; None chooses by the number of given answers.
+    The results must be of exactly the questions of `annotations`, whose order is kept. A question
+    file is only read to check that it belongs to them. `rules` are as in `pick_rules`.
 
     Raises:
         SourceError: if a file cannot be read or is not in the official form.

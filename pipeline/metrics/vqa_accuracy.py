@@ -8,8 +8,6 @@ The rules are those of GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vq
 commit a013f00; "2017" is its parent, which most published numbers used. That tool runs on Python 2.
 Where a later Python would give another last digit (`sum`, `round`, `\\d`), this module does as
 Python 2 does.
-
-This module reads no files (`pipeline/metrics/official_files.py` does) and knows no models.
 """
 
 import re
@@ -23,9 +21,6 @@ from frozen_vqa.pipeline.errors import MetricError
 
 Rules = Literal["2021", "2017", "plain"]
 """How a question is scored; see `question_score`."""
-
-_OFFICIAL_ANSWERS = 10
-"""How many given answers a question has in the data sets of the official rules."""
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _CENT = Decimal("0.01")
@@ -92,7 +87,7 @@ def normalise(answer: str) -> str:
 
 
 def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> float:
-    """Return the score in [0, 1] of one predicted answer.
+    """Return the score in [0, 1] of one predicted answer; `answers` are all given ones, as written.
 
     Under "2021" and "2017" it is the mean, over the given answers, of min(1, n/3), where n of the
     *other* given answers equal the prediction: 0, 0.3, 0.6, 0.9, 1 for 0, 1, 2, 3 and more of ten.
@@ -103,12 +98,8 @@ def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> 
     - "2017" always normalises the prediction. Of the given answers it only removes the punctuation,
       and only if they differ.
 
-    "plain" is 1 if the normalised prediction equals a normalised given answer, else 0.
-
-    Args:
-        prediction: The text as predicted.
-        answers: All given answers as written, one per annotator, repeats included.
-        rules: Only "plain" can reach 1 where a question has one or two answers.
+    "plain" is 1 if the normalised prediction equals a normalised given answer, else 0. Only "plain"
+    can reach 1 where a question has one or two answers.
 
     Raises:
         MetricError: if `answers` is empty.
@@ -170,12 +161,7 @@ def _mean_percent(scores: Sequence[float], rules: Rules) -> float:
 class Accuracy:
     """Scores of a set of questions, in percent rounded to two decimals.
 
-    Attributes:
-        overall: Mean over all questions.
-        by_answer_type: Mean per answer type, in order of first occurrence; empty without types.
-        by_question_type: The same per question type.
-        questions: How many questions were scored.
-        rules: The rules that scored them.
+    Means by type are in order of first occurrence, and empty without types.
     """
 
     overall: float
@@ -213,8 +199,7 @@ def accuracy(
 
     Args:
         scores: One score in [0, 1] per question, in the order of the annotation file.
-        answer_types: One per question; a question with "" is in no type's mean.
-        question_types: The same.
+        answer_types, question_types: One per question; one with "" is in no type's mean.
         rules: The rules that made `scores`. Here they only decide how exact halves are rounded.
 
     Raises:
@@ -238,12 +223,7 @@ def accuracy(
 
 
 def pick_rules(answer_counts: Iterable[int], requested: Rules | None) -> Rules:
-    """Return `requested` if given; else "2021", or "plain" if a question has under ten answers.
-
-    Args:
-        answer_counts: The number of given answers of each question.
-        requested: The rules that the user asked for, or None.
-    """
+    """Return `requested` if given; else "2021", or "plain" if a question has under ten answers."""
     if requested is not None:
         return requested
-    return "2021" if all(count >= _OFFICIAL_ANSWERS for count in answer_counts) else "plain"
+    return "2021" if all(count >= 10 for count in answer_counts) else "plain"

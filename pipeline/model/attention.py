@@ -26,12 +26,7 @@ from frozen_vqa.pipeline.model.prefix_index import Text, hide
 
 
 class Attention(nn.Module):
-    """The projections of one direction of attention; three functions compute three directions.
-
-    Args:
-        width: Size of queries, keys, values and output.
-        heads: Number of heads; divides `width`.
-    """
+    """The projections of one direction of attention; three functions compute three directions."""
 
     def __init__(self, *, width: int, heads: int) -> None:
         super().__init__()
@@ -49,12 +44,9 @@ class Attention(nn.Module):
     def text_to_patches(self, text: Text, patches: Tensor, next_linear: nn.Linear) -> Text:
         """Let every token attend to the patches of its picture, and apply `next_linear`.
 
-        Equals `next_linear(text_to_image(...))` of `reference.ReferenceLayer`.
-
-        Args:
-            text: The queries. Padding may hold anything finite; the caller leaves its results out.
-            patches: (images, groups, patches, width), keys and values; none is padding.
-            next_linear: The linear map that follows.
+        Equals `next_linear(text_to_image(...))` of `reference.ReferenceLayer`. Padding of `text`
+        may hold anything finite; the caller leaves its results out. Keys and values are `patches`,
+        (images, groups, patches, width), of which none is padding.
         """
         images, groups = patches.shape[:2]
         # A group's queries are all tokens that share its patches: one call, no copied keys.
@@ -75,10 +67,8 @@ class Attention(nn.Module):
     def text_to_text(self, text: Text) -> Tensor:
         """Let every token attend to all tokens of its question, in both directions.
 
-        Equals `self_attention` of `reference.ReferenceLayer`.
-
-        Returns:
-            (images, slots, tokens, width); finite and without meaning where a slot is empty.
+        Equals `self_attention` of `reference.ReferenceLayer`. The result, (images, slots, tokens,
+        width), is finite and without meaning where a slot is empty.
         """
         q, k, v = (
             self.split(text.map(linear).per_token().x).transpose(2, 3)
@@ -92,18 +82,15 @@ class Attention(nn.Module):
     ) -> PatchAttention:
         """Let every patch attend to the tokens of each question, and apply `next_linear`.
 
-        Equals `next_linear(image_to_text(...))` of `reference.ReferenceLayer`.
+        Equals `next_linear(image_to_text(...))` of `reference.ReferenceLayer`. `next_linear` is
+        applied to the values before they are averaged, which is the same sum in another order and
+        spares two matrix products for every patch of every question. The result is not summed yet:
+        (images, slots, patches, next_linear.out_features), finite and without meaning where a slot
+        is empty.
 
         Args:
             patches: (images, groups, patches, width), the queries.
-            text: Keys and values. The result is finite and without meaning where a slot is empty.
-            next_linear: The linear map that follows. It is applied to the values before they are
-                averaged, which is the same sum in another order and spares two matrix products
-                for every patch of every question.
             plus: (images, groups, patches, next_linear.out_features), added to the result, or None.
-
-        Returns:
-            The result before it is summed, (images, slots, patches, next_linear.out_features).
         """
         scores = self._score(patches, text)
         scores = hide(scores, text.index.attention_mask[..., None])
@@ -168,10 +155,8 @@ def _softmax(scores: Tensor, dim: int) -> Tensor:
 def cast_for_autocast(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Cast `x` as autocast would, once for all the matrices that it is multiplied with.
 
-    Args:
-        x: Any type. One step converts it: an array of single precision in between would be the
-            largest of a training.
-        dtype: Its type without autocast; None keeps its own.
+    Without autocast it gets `dtype`, or keeps its own. One step converts it, because an array of
+    single precision in between would be the largest of a training.
     """
     device = x.device.type
     if torch.is_autocast_enabled(device):

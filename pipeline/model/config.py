@@ -1,7 +1,7 @@
 """The settings of a head, and the shapes that its data gives it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from frozen_vqa.pipeline.errors import ConfigError
@@ -38,11 +38,9 @@ class HeadSettings:
     """
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
-        "layers": AT_LEAST_1,
         "width": AT_LEAST_0,
-        "heads": AT_LEAST_1,
-        "dropout": SHARE,
-        "feature_dropout": SHARE,
+        **dict.fromkeys(("layers", "heads"), AT_LEAST_1),
+        **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
 
     fusion: Fusion = "co-attention"
@@ -125,7 +123,3 @@ class ModelConfig(HeadSettings):
                 f"width {self.width} cannot be split over {self.heads} heads; "
                 f"choose a width that is a multiple of the heads"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)

@@ -19,15 +19,10 @@ class Mlp(nn.Module):
     """Two-layer MLP on original and attended features; equals `reference.ReferenceMlp`.
 
     `original` and `attended` are the two halves of the first layer's input matrix, kept apart so
-    that the half that reads the original features runs once where questions share them.
-
-    Args:
-        width: Size of the features.
-        hidden: Size between the two layers.
-        dropout: Share of the hidden features that training drops.
-        merge: "concat": the first layer reads both side by side, so the halves are added. "gated":
-            a sigmoid that reads both mixes them number by number (the gated unit of Arevalo et
-            al., 2017, without its tanh).
+    that the half that reads the original features runs once where questions share them. With
+    `merge` "concat" the first layer reads both side by side, so the halves are added. With "gated"
+    a sigmoid that reads both mixes them number by number (the gated unit of Arevalo et al., 2017,
+    without its tanh).
     """
 
     def __init__(self, width: int, hidden: int, dropout: float, merge: Merge = "concat") -> None:
@@ -52,14 +47,9 @@ class Mlp(nn.Module):
         return self.activation(attended + gate * (original - attended))
 
     def forward(self, hidden: Tensor, pool: Pool | None) -> Tensor:
-        """Finish from the activated first layer.
+        """Finish from the activated first layer: (..., length, hidden) -> (..., length, width).
 
-        Args:
-            hidden: (..., length, hidden).
-            pool: Averages over the length. It commutes with the last matrix, and comes before it.
-
-        Returns:
-            (..., length, width), or its pooling.
+        `pool` averages over the length. It commutes with the last matrix, and comes before it.
         """
         if pool is not None:
             return self.finish_pooled(pool(hidden))
@@ -77,11 +67,8 @@ class Mlp(nn.Module):
 class CoAttentionLayer(nn.Module):
     """Tokens attend to patches and patches to tokens, each with a residual connection.
 
-    Equals `reference.ReferenceLayer`; the last layer also pools.
-
-    Args:
-        config: Of the head; with fusion "text-to-image" only the text changes.
-        last: Whether the layer averages tokens and patches at its end.
+    Equals `reference.ReferenceLayer`; the `last` layer also averages tokens and patches at its end.
+    With fusion "text-to-image" only the text changes.
     """
 
     def __init__(self, config: ModelConfig, *, last: bool = False) -> None:
@@ -107,15 +94,10 @@ class CoAttentionLayer(nn.Module):
             self.patches_pooling = Pooling(config.pooling, width)
 
     def forward(self, text: Text, patches: Tensor) -> tuple[Text | Tensor, Tensor]:
-        """Return updated text and patches.
+        """Return updated text and patches, (images, groups, patches, width).
 
-        Args:
-            text: Features of size width.
-            patches: (images, groups, patches, width).
-
-        Returns:
-            The text, and patches, (images, groups or slots, patches, width); from the last layer
-            (images, slots, width) and (images, groups or slots, width).
+        After attention to text, patches have `slots` groups. The last layer returns the averages,
+        (images, slots, width) and (images, groups or slots, width).
         """
         if self.self_attention is not None:
             text = self._attend_to_self(text, self.self_attention)

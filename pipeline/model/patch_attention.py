@@ -50,11 +50,8 @@ class PatchAttention:
     def average_of_relu(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """Average `sums().relu()` over the patches, weighted by a softmax of scores.
 
-        Args:
-            score: (features,), the vector that turns the positive parts of a patch into its score.
-
-        Returns:
-            The average, (images, slots, features), and the weights, (images, slots, patches).
+        `score`, (features,), turns the positive parts of a patch into its score. Returns the
+        average, (images, slots, features), and the weights, (images, slots, patches).
         """
         return _PoolOfRelu.apply(self.weights, self.values, self.plus, score)
 
@@ -134,11 +131,8 @@ def _backward_average(
         of_average: (images, slots, patches), gradient of the weights.
         x: (images, slots, patches, features), the averaged features.
         average: (images, slots, patches), the weights.
-        score: (features,).
+        score: (features,), whose gradient is returned.
         out: Like `x`; receives its gradient.
-
-    Returns:
-        The gradient of `score`.
     """
     # A vector times matrices is twice as fast on a CPU as matrices times a vector.
     by_weight = (grad.unsqueeze(2) @ x.transpose(2, 3)).squeeze(2) + of_average

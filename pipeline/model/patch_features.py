@@ -16,11 +16,9 @@ TOGETHER = 1 << 20
 
 
 class Patches:
-    """Patch embeddings of the pictures of a batch.
+    """Patch embeddings of the pictures of a batch: (images, patches, vision_dim).
 
-    Args:
-        embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
-        scales: (images, patches), the factor of each patch embedding.
+    They are of any float type, or int8 with `scales`, (images, patches), the factor of each.
     """
 
     def __init__(self, embeddings: Tensor, scales: Tensor | None = None) -> None:
@@ -31,11 +29,7 @@ class Patches:
         self._averages: dict[torch.dtype, Tensor] = {}
 
     def each(self, dtype: torch.dtype) -> Tensor:
-        """Return the normalised patches: (images, patches, vision_dim).
-
-        Args:
-            dtype: Of the head's weights. Under autocast the result has autocast's type.
-        """
+        """Return normalised patches in `dtype`, or autocast's: (images, patches, vision_dim)."""
         key = dtype, torch.is_autocast_enabled(self._embeddings.device.type)
         if key not in self._each:
             x = cast_for_autocast(self._embeddings, dtype)
@@ -45,11 +39,7 @@ class Patches:
         return self._each[key]
 
     def average(self, dtype: torch.dtype) -> Tensor:
-        """Return the average of each picture's normalised patches: (images, 1, vision_dim).
-
-        Args:
-            dtype: Of the head's weights and of the result, under autocast too.
-        """
+        """Return averages of normalised patches, always in `dtype`: (images, 1, vision_dim)."""
         if dtype not in self._averages:
             images, patches, features = self._embeddings.shape
             part = images

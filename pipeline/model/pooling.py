@@ -17,9 +17,7 @@ from frozen_vqa.pipeline.model.prefix_index import Pool, Text, hide
 class Pooling(nn.Module):
     """An average over real tokens or over patches; equals `pool` of `reference.py`.
 
-    Args:
-        kind: "mean": equal weights. "attention": softmax over a linear score of each.
-        features: Size of the features that are scored.
+    The weights are equal ("mean"), or a softmax of a linear score of `features` each ("attention").
     """
 
     def __init__(self, kind: PoolingKind, features: int) -> None:
@@ -39,14 +37,10 @@ class Pooling(nn.Module):
         return self.score.weight.squeeze(0) * self.score.in_features**-0.5
 
     def over_text(self, text: Text) -> Pool:
-        """Return the pooling of tokens.
+        """Return the pooling of tokens, with scores of `text`.
 
-        Args:
-            text: The features that are scored.
-
-        Returns:
-            Takes features in the layout of `text` and returns (images, slots, width), zeros in an
-            empty slot.
+        It takes features in the layout of `text` and returns (images, slots, width), zeros in an
+        empty slot.
         """
         mask, vector = text.index.attention_mask, self.score_vector
         if vector is None:
@@ -58,14 +52,11 @@ class Pooling(nn.Module):
         return text.pool(hide(scores, mask).softmax(-1) * mask)
 
     def over_patches(self, patches: Tensor) -> Pool:
-        """Return the pooling of patches.
+        """Return the pooling of patches, with scores of `patches`, (images, groups, patches,
+        features).
 
-        Args:
-            patches: (images, groups, patches, features), the features that are scored.
-
-        Returns:
-            Takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
-            (images, 1, width) where neither patches nor scores depend on the question.
+        It takes (images, 1 or groups, patches, width) and returns (images, groups, width); or
+        (images, 1, width) where neither patches nor scores depend on the question.
         """
         vector = self.score_vector
         if vector is None:
@@ -77,8 +68,7 @@ class Pooling(nn.Module):
     def over_attention(self, attention: PatchAttention) -> tuple[Tensor, Pool]:
         """Average the positive parts of `attention.sums()`, and score them for it.
 
-        Returns:
-            The average, (images, slots, features), and the same pooling of other patches.
+        Returns the average, (images, slots, features), and the same pooling of other patches.
         """
         vector = self.score_vector
         if vector is None:

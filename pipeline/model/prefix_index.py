@@ -58,10 +58,7 @@ class PrefixIndex:
         return self.token_prefixes + first[:, None, None]
 
     def sum_by_prefix(self, weights: Tensor) -> Tensor:
-        """Add up the weights of equal prefixes within a question.
-
-        (images, slots, tokens) -> (images, slots, picture prefixes).
-        """
+        """Add up weights of equal prefixes: (images, slots, tokens) -> (.., picture prefixes)."""
         if self.token_prefixes is None:
             return weights
         assert self.picture_prefixes is not None
@@ -74,11 +71,8 @@ class PrefixIndex:
 class Text:
     """Features of the text of a batch, in one of three layouts.
 
-    Attributes:
-        x: "prefix": (prefixes, features). "picture": (images, picture prefixes, features).
-            "token": (images, slots, tokens, features), where padding holds anything finite.
-        layout: Which of them.
-        index: Of the batch.
+    "prefix" is (prefixes, features), "picture" is (images, picture prefixes, features), and "token"
+    is (images, slots, tokens, features), where padding holds anything finite.
     """
 
     x: Tensor
@@ -108,20 +102,15 @@ class Text:
     def meet_patches(self, groups: int) -> "Text":
         """Return the features in the layout in which they meet patches.
 
-        Args:
-            groups: 1 while the questions of a picture share its patches, so that one result per
-                prefix of the picture is enough; else the number of slots.
+        `groups` is 1 while the questions of a picture share its patches, so that one result per
+        prefix of the picture is enough; else it is the number of slots.
         """
         return self.per_picture() if groups == 1 else self.per_token()
 
     def pool(self, weights: Tensor) -> Pool:
-        """Return a weighted sum over the tokens of each question.
+        """Return a sum over the tokens of each question, weighted by (images, slots, tokens).
 
-        Args:
-            weights: (images, slots, tokens).
-
-        Returns:
-            Takes features in this layout and returns (images, slots, features).
+        It takes features in this layout and returns (images, slots, features).
         """
         if self.layout == "token":
             return lambda x: (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)

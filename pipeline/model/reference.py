@@ -77,22 +77,16 @@ class ReferenceLayer(nn.Module):
     def forward(self, text: Tensor, patches: Tensor, padding: Tensor) -> tuple[Tensor, ...]:
         """Return updated text and patches, and of each the features that pooling scores.
 
-        Args:
-            text: (questions, tokens, width).
-            patches: (questions, patches, width).
-            padding: (questions, tokens), True = padding.
+        Text is (questions, tokens, width), patches are (questions, patches, width), and padding is
+        (questions, tokens), True = padding.
         """
         if self.self_attention is not None:
             t = text if self.post_norm else self.self_norm(text)
-            text = (
-                text + self.self_attention(t, t, t, key_padding_mask=padding, need_weights=False)[0]
-            )
-            text = self.self_norm(text) if self.post_norm else text
-        t, p = (
-            (text, patches)
-            if self.post_norm
-            else (self.text_norm(text), self.patches_norm(patches))
-        )
+            read, _ = self.self_attention(t, t, t, key_padding_mask=padding, need_weights=False)
+            text = self.self_norm(text + read) if self.post_norm else text + read
+        t, p = text, patches
+        if not self.post_norm:
+            t, p = self.text_norm(text), self.patches_norm(patches)
         text_scored = self.text_mlp.activate(t, self.text_to_image(t, p, p, need_weights=False)[0])
         text = text + self.text_mlp(text_scored)
         patches_scored = p
@@ -121,11 +115,7 @@ def pool(x: Tensor, scored: Tensor, score: nn.Linear | None, padding: Tensor | N
 
 
 class ReferenceModel(nn.Module):
-    """Projections, fusion, pooling and answer head.
-
-    Args:
-        config: As of a `VqaModel`.
-    """
+    """Projections, fusion, pooling and answer head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -135,12 +125,9 @@ class ReferenceModel(nn.Module):
         attends = fusion in ("co-attention", "text-to-image")
 
         def projection(features: int) -> nn.Sequential:
-            parts = {
-                "norm": nn.LayerNorm(features, elementwise_affine=False),
-                "dropout": QuestionDropout(config.feature_dropout),
-                "linear": nn.Linear(features, width),
-            }
-            return nn.Sequential(OrderedDict(parts))
+            norm = nn.LayerNorm(features, elementwise_affine=False)
+            dropout, linear = QuestionDropout(config.feature_dropout), nn.Linear(features, width)
+            return nn.Sequential(OrderedDict(norm=norm, dropout=dropout, linear=linear))
 
         def score(features: int) -> nn.Linear | None:
             return nn.Linear(features, 1, bias=False) if config.pooling == "attention" else None
@@ -152,9 +139,8 @@ class ReferenceModel(nn.Module):
             self.text_projection, self.text_score = projection(config.text_dim), score(hidden)
         self.position_embedding = nn.ParameterDict()
         if attends and config.position_embedding:
-            rows, columns = config.grid
-            self.position_embedding["rows"] = nn.Parameter(torch.zeros(rows, width))
-            self.position_embedding["columns"] = nn.Parameter(torch.zeros(columns, width))
+            for name, length in zip(("rows", "columns"), config.grid, strict=True):
+                self.position_embedding[name] = nn.Parameter(torch.zeros(length, width))
         self.layers = nn.ModuleList(
             ReferenceLayer(config) for _ in range(config.layers if attends else 0)
         )
@@ -169,12 +155,10 @@ class ReferenceModel(nn.Module):
     def forward(
         self, patch_embeddings: Tensor, hidden_states: Tensor, attention_mask: Tensor
     ) -> Tensor:
-        """Return logits: (questions, answers).
+        """Return logits, (questions, answers).
 
-        Args:
-            patch_embeddings: (questions, patches, vision_dim), any float type.
-            hidden_states: (questions, tokens, text_dim), any float type, zeros where padded.
-            attention_mask: (questions, tokens), True = real token.
+        Patch embeddings are (questions, patches, vision_dim), hidden states (questions, tokens,
+        text_dim) with zeros where padded, and the mask is (questions, tokens), True = real token.
         """
         dtype, padding = self.head.weight.dtype, ~attention_mask
         if self.sees:
@@ -195,19 +179,15 @@ class ReferenceModel(nn.Module):
 
 
 def translate_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the `state_dict` of a `VqaModel` into that of a `ReferenceModel`.
-
-    It only rearranges numbers, so it translates gradients as well.
-    """
+    """Turn a `VqaModel`'s `state_dict`, or the gradients of it, into that of a `ReferenceModel`."""
     found = {}
     for name, tensor in ours.items():
         if attention := re.fullmatch(r"(.*)\.query\.(.*)", name):
             start, kind = attention.groups()
             # Ours has no bias of the keys, because softmax ignores it.
             key = ours.get(f"{start}.key.{kind}", torch.zeros_like(tensor))
-            found[f"{start}.in_proj_{kind}"] = torch.cat(
-                [tensor, key, ours[f"{start}.value.{kind}"]]
-            )
+            value = ours[f"{start}.value.{kind}"]
+            found[f"{start}.in_proj_{kind}"] = torch.cat([tensor, key, value])
         elif not re.search(r"\.(key|value)\.", name):
             name = re.sub(r"(_to_\w+|self_attention)\.output\.", r"\1.out_proj.", name)
             found[re.sub(r"(?:layers\.\d+\.)?(\w+)_pooling\.score", r"\1_score", name)] = tensor

@@ -23,13 +23,7 @@ from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 
 
 class Projection(nn.Module):
-    """A linear map from normalised features of an encoder into the width of the head.
-
-    Args:
-        features: Size of an encoder's vector.
-        width: Of the head.
-        dropout: Share of the features' channels that training drops.
-    """
+    """A linear map of normalised features, of which training drops a share of the channels."""
 
     def __init__(self, features: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -44,15 +38,9 @@ class Projection(nn.Module):
     def average(self, x: Tensor, score_vector: Tensor) -> Tensor:
         """Average over the length, weighted by a softmax of the projected features' scores.
 
-        Equals `pool` of the projection in `reference.py`. All of it is linear, so only the average
-        is projected.
-
-        Args:
-            x: (images, length, features).
-            score_vector: (width,), as `Pooling.score_vector`.
-
-        Returns:
-            (images, 1, width).
+        Equals `pool` of the projection in `reference.py`: (images, length, features) -> (images, 1,
+        width). All of it is linear, so only the average is projected. `score_vector` is (width,),
+        as in `Pooling`.
         """
         mask = self._draw_mask(x)
         # (1, features); the bias adds the same to all scores.
@@ -89,11 +77,7 @@ class PositionEmbedding(nn.Module):
 
 
 class VqaModel(nn.Module):
-    """Projections, fusion and answer head.
-
-    Args:
-        config: Shapes and the fusion kind.
-    """
+    """Projections, fusion and answer head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -116,9 +100,8 @@ class VqaModel(nn.Module):
         pooled = (sees + reads) * width
         self.fusion = nn.Sequential(nn.LayerNorm(pooled))
         if config.answer_head == "mlp":
-            self.fusion.extend(
-                [nn.Linear(pooled, 2 * width), nn.GELU(), nn.Dropout(config.dropout)]
-            )
+            dropout = nn.Dropout(config.dropout)
+            self.fusion.extend([nn.Linear(pooled, 2 * width), nn.GELU(), dropout])
             pooled = 2 * width
         self.head = nn.Linear(pooled, config.answers)
         self._initialise()
@@ -153,11 +136,11 @@ class VqaModel(nn.Module):
         token_prefixes: Tensor | None = None,
         question_slots: Tensor | None = None,
     ) -> Tensor:
-        """Return the logits of the questions, in the order of the slots that are not empty.
+        """Return (questions, answers) logits, in the order of the slots that are not empty.
 
         Args:
-            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales.
-                Or `Patches`, which share between heads what needs none of their weights.
+            patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales. Or
+                `Patches`, which share between heads what needs none of their weights.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -165,9 +148,6 @@ class VqaModel(nn.Module):
             picture_prefixes, token_prefixes: As in `pipeline.model.prefix_index.PrefixIndex`.
             question_slots: (questions,) which of the images * slots are not empty. Without it the
                 head looks for them, and waits for a GPU.
-
-        Returns:
-            (questions, answers) float logits, before the sigmoid.
         """
         if isinstance(patch_embeddings, Tensor):
             patch_embeddings = Patches(patch_embeddings, patch_scales)
@@ -220,14 +200,9 @@ class VqaModel(nn.Module):
         if self.vision_projection is None:
             return None
         if self.patches_pooling is not None:
-            return self._project_average(patches, self.vision_projection, self.patches_pooling)
+            vector = self.patches_pooling.score_vector
+            if vector is None:
+                return self.vision_projection(patches.average(self.dtype))
+            return self.vision_projection.average(patches.each(self.dtype), vector)
         projected = self.vision_projection(patches.each(self.dtype)).unsqueeze(1)
         return projected if self.position_embedding is None else self.position_embedding(projected)
-
-    def _project_average(
-        self, patches: Patches, projection: Projection, pooling: Pooling
-    ) -> Tensor:
-        vector = pooling.score_vector
-        if vector is None:
-            return projection(patches.average(self.dtype))
-        return projection.average(patches.each(self.dtype), vector)

@@ -18,7 +18,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def start_run(
             shutil.rmtree(path / folder, ignore_errors=True)
         write_atomically(path / "config.toml", config.without_folders().to_toml().encode())
         vocabulary.save(path / ANSWERS)
-        description: dict[str, Any] = {"format": FORMAT, "model": model.to_dict()}
+        description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
         where = {"cache": str(cache.directory.resolve())}

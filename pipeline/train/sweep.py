@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError, RunError
-from frozen_vqa.pipeline.predict import predict_several
+from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import require_free
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.system.console import console
@@ -276,7 +276,7 @@ class _Pass:
     def _score(self, heads: Sequence[Head]) -> None:
         """Score all heads on the validation split, which is read once."""
         with self.stop.anywhere():
-            predicted = predict_several(
+            predicted = predict(
                 [head.trainer.scored for head in heads],
                 self.first.val_reader,
                 self.first.val_split,

@@ -197,8 +197,8 @@ class Trainer:
 
     def accuracy(self, after_batch: Callable[[], object] = lambda: None) -> float:
         """Return the accuracy on the validation split, in percent; see `predict`."""
-        predicted = predict(
-            self.scored,
+        (predicted,) = predict(
+            [self.scored],
             self.val_reader,
             self.val_split,
             batch_size=self.config.batch_size,

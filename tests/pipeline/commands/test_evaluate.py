@@ -10,7 +10,7 @@ import safetensors
 import torch
 
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
+from frozen_vqa.pipeline.evaluate.variants import assign_other_images
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from tests.support.caches import Made
 from tests.support.command import Finished, run_command

@@ -1,7 +1,7 @@
 """The settings that fix the shape of a head."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -39,4 +39,4 @@ def test_bad_shapes_are_refused_by_name(changes: dict, message: str) -> None:
 
 
 def test_a_config_survives_json() -> None:
-    assert ModelConfig(**json.loads(json.dumps(CONFIG.to_dict()))) == CONFIG
+    assert ModelConfig(**json.loads(json.dumps(asdict(CONFIG)))) == CONFIG

@@ -72,7 +72,7 @@ def test_averaged_before_the_projection_is_averaged_after_it(
     states = torch.randn(IMAGES, SLOTS, TOKENS, TEXT_DIM)
     mask = torch.arange(TOKENS) < torch.tensor([[2, 4], [3, 0], [0, 0]])[..., None]
 
-    def average_of_all(self: VqaModel, of: Patches, *_: Any) -> Tensor:
+    def average_of_all(self: VqaModel, of: Patches) -> Tensor:
         assert self.vision_projection is not None
         assert self.patches_pooling is not None
         each = self.vision_projection(of.each(self.dtype)).unsqueeze(1)
@@ -91,7 +91,7 @@ def test_averaged_before_the_projection_is_averaged_after_it(
 
     first = result()
     assert projected == [(IMAGES, 1, VISION_DIM)]  # one row a picture
-    monkeypatch.setattr(VqaModel, "_project_average", average_of_all)
+    monkeypatch.setattr(VqaModel, "_project", average_of_all)
     for one, other in zip(first, result(), strict=True):
         assert_close(one, other, atol=1e-10, rtol=0)
 

@@ -70,6 +70,6 @@ def test_the_average_is_what_is_scored_and_kept(
     scores = class_scores(
         FeatureCache(scenes.directory).split("val").answers, run.vocabulary, rules="2021"
     )
-    predicted = predict(run.model, trainers[0].val_reader, split, batch_size=9)
+    (predicted,) = predict([run.model], trainers[0].val_reader, split, batch_size=9)
     assert 100 * scores.score(predicted).mean() == pytest.approx(result.best_accuracy, abs=0.005)
     assert metrics(tmp_path / "run")[0]["accuracy"] == pytest.approx(result.best_accuracy, abs=0.01)

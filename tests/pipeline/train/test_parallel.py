@@ -131,12 +131,12 @@ def test_ranks_share_a_split(world: int, scenes: Made) -> None:
     """Each question is answered by one of them, in the same batch as by a single process."""
     trainer = make_trainer(scenes)
     split = trainer.train_split
-    expected = predict(trainer.model, trainer.train_reader, split, batch_size=8)
+    (expected,) = predict([trainer.model], trainer.train_reader, split, batch_size=8)
     batches, found = [], []
     for rank in range(world):
         calls: list[None] = []
-        answers = predict(
-            trainer.model.train(),
+        (answers,) = predict(
+            [trainer.model.train()],
             trainer.train_reader,
             split,
             batch_size=8,

@@ -274,7 +274,7 @@ def test_the_best_accuracy_is_that_of_the_kept_weights(scenes: Made, tmp_path: P
     run, split = load_run(tmp_path / "run", CPU), FeatureCache(scenes.directory).split("val")
     scores = class_scores(split.answers, run.vocabulary, rules="2021")
     reader = make_trainer(scenes).val_reader
-    predicted = predict(run.model, reader, split, batch_size=9)
+    (predicted,) = predict([run.model], reader, split, batch_size=9)
     assert 100 * scores.score(predicted).mean() == pytest.approx(result.best_accuracy, abs=0.005)
 
 

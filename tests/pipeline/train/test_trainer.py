@@ -119,7 +119,8 @@ def test_predictions_stand_in_the_order_of_the_split(
     split = trainer.val_split
     trainer.model.train()
     predicted = [
-        predict(trainer.model, trainer.val_reader, split, batch_size=n).tolist() for n in (1, 2, 64)
+        predict([trainer.model], trainer.val_reader, split, batch_size=n)[0].tolist()
+        for n in (1, 2, 64)
     ]
     assert predicted[0] == predicted[1] == predicted[2]
     assert not trainer.model.training

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.shuffled_images import assign_other_images
+from frozen_vqa.pipeline.evaluate.variants import assign_other_images
 
 
 @given(st.lists(st.integers(0, 30), min_size=1).filter(lambda rows: len(set(rows)) > 1))

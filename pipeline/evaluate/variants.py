@@ -1,23 +1,30 @@
-"""Several heads as one: the mean of their probabilities.
+"""What is scored beside a head: an ensemble with other heads, and the head shown other pictures.
 
-A head's probability of an answer is the sigmoid of its logit, because training treats each answer
-as a yes or no of its own. An ensemble returns the logit of the mean probability.
+An ensemble returns the logit of the mean probability. A head's probability of an answer is the
+sigmoid of its logit, because training treats each answer as a yes or no of its own.
+
+A head that scores as well as before when each question is asked about another picture of the split
+does not use the picture. Questions about one picture stay together, so that this control changes
+nothing but the picture that is shown.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from frozen_vqa.pipeline.config import ANSWERS
-from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.errors import MetricError, RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import Run
 
 SMALLEST = 1e-15
 """Probabilities keep this distance from 0 and 1, where the logit is infinite."""
+
+IMAGES_SEED = 0
 
 
 class Ensemble(nn.Module):
@@ -61,3 +68,24 @@ def _require_same_answers(one: Run, other: Run) -> None:
         f"split with the same min_answer_count and top_answers, or train one with the answers of "
         f"the other: --answers {one.path / ANSWERS}."
     )
+
+
+def assign_other_images(image_rows: np.ndarray) -> np.ndarray:
+    """Return the picture that each question is asked about, never its own: (questions,).
+
+    The pictures of the split stand in a circle, in an order of a fixed seed. The questions about a
+    picture get the next picture of the circle. `image_rows` has the picture of each question.
+
+    Raises:
+        MetricError: if the split has a single picture.
+    """
+    pictures, which = np.unique(image_rows, return_inverse=True)
+    if len(pictures) < 2:
+        raise MetricError(
+            "the split has a single picture, so --shuffle-images has no other picture to show; "
+            "evaluate a split with more pictures"
+        )
+    circle = np.random.default_rng(IMAGES_SEED).permutation(len(pictures))
+    following = np.empty_like(circle)
+    following[circle] = np.roll(circle, -1)
+    return np.asarray(pictures[following[which]])
