@@ -29,15 +29,9 @@ GIT_SECONDS = 2.0
 def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:
     """Add this process's environment to those of a run, unless the last is the same.
 
-    Args:
-        run: The run folder.
-        device: The device that trains.
-        cache: Pins the numbers that it reads; see `pipeline.train.resume.fingerprint_cache`.
-
-    Raises:
-        RunError: if the file cannot be written.
+    `cache` is what `fingerprint_cache` returns. Raises `RunError` if the file cannot be written.
     """
-    now = describe_environment(device, cache)
+    now = _describe_environment(device, cache)
     try:
         noted = json.loads((run / ENVIRONMENT).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -49,7 +43,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
             write_atomically(run / ENVIRONMENT, text.encode())
 
 
-def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values for JSON; an unknown value is None."""
     on_gpu = device.type == "cuda"
     return {
@@ -67,8 +61,7 @@ def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
     """Return the version of this copy, and those that are installed, without importing them."""
-    found: dict[str, str | None] = {"frozen-vqa": __version__}
-    found |= dict.fromkeys(PACKAGES)
+    found = {"frozen-vqa": __version__, **dict.fromkeys(PACKAGES)}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -18,13 +18,10 @@ from frozen_vqa.pipeline.runs.weights import load_weights
 
 
 class VqaHead(PyTorchModelHubMixin, VqaModel):
-    """A head that the Hub's library can load, save and push.
-
-    Attributes:
-        folder: The run that it was loaded from; None for a new head.
-    """
+    """A head that the Hub's library can load, save and push."""
 
     folder: Path | None = None
+    """The run that it was loaded from; None for a new head."""
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a run's own config.json says all the rest
@@ -43,7 +40,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         Args:
             pretrained_model_name_or_path: A run folder, or the name of a repository on the Hub.
             force_download, token, cache_dir, local_files_only, revision: As in `huggingface_hub`.
-            map_location: The device to load it to.
+            map_location: The device.
 
         Raises:
             RunError: if the folder is no run, or a file is not the one that was saved.
@@ -67,11 +64,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         return head.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Copy the run that the head was loaded from; see `publish_run`.
-
-        Args:
-            save_directory: A folder, made if need be.
-            options: As in `huggingface_hub`.
+        """Copy the run that the head was loaded from to a folder, as `publish_run` does.
 
         Raises:
             RunError: if it was not loaded from a run, was changed since, or would replace its run.

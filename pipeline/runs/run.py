@@ -53,24 +53,14 @@ MEANING = ("config.toml", "config.json", ANSWERS)
 
 @dataclass(frozen=True)
 class Run:
-    """A trained head, loaded.
-
-    Attributes:
-        path: The run folder.
-        config: Settings of the training.
-        model: The head with its best weights, on the device, in eval mode.
-        vocabulary: The answers of its classes.
-        encoders: Settings of the encoders whose features it was trained on.
-        dtype: How the cache stored these features.
-        cache: The cache from which it was trained.
-    """
+    """A trained head, loaded."""
 
     path: Path
     config: TrainConfig
-    model: VqaModel
+    model: VqaModel  # with its best weights, on the device, in eval mode
     vocabulary: Vocabulary
-    encoders: Mapping[str, Any]
-    dtype: str
+    encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
+    dtype: str  # of these features in the cache
     cache: Path
 
 
@@ -86,8 +76,7 @@ def start_run(
     """Make a run folder with everything but weights; return the digests to save with the weights.
 
     Raises:
-        RunError: if the folder holds a run already and `overwrite` is not set, or if the folder
-            cannot be written.
+        RunError: if the folder holds a run and `overwrite` is not set, or cannot be written.
     """
     if not overwrite:
         require_free(path)
@@ -120,11 +109,7 @@ def require_free(path: Path) -> None:
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Return the digests of the files of a run that say what its weights mean.
-
-    Raises:
-        RunError: if one cannot be read.
-    """
+    """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
     try:
         return {name: digest((path / name).read_bytes()) for name in MEANING}
     except OSError as error:
@@ -150,11 +135,7 @@ def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
-    """Record the outcome of a training and remove its states.
-
-    Raises:
-        RunError: if the folder cannot be written.
-    """
+    """Record the outcome of a training and remove its states, or raise `RunError`."""
     with explain_run_write_errors(path):
         found = {"cache": str(cache.directory.resolve()), **summary}
         write_atomically(path / "run.json", seal_json(found))
@@ -164,8 +145,7 @@ def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> N
 def read_outcome(path: Path) -> dict[str, Any] | None:
     """Return the outcome that `finish_run` recorded; None for an unfinished run.
 
-    Raises:
-        RunError: if the record is damaged.
+    Raises `RunError` if the record is damaged.
     """
     if not (path / "run.json").exists():
         return None
@@ -177,9 +157,7 @@ def publish_run(path: Path, target: Path) -> None:
     """Copy a run without states and evaluations, and without names of folders of this machine.
 
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-
-    Raises:
-        RunError: if it cannot be read or written.
+    Raises `RunError` if a file cannot be read or written.
     """
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
@@ -195,8 +173,7 @@ def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head.
 
     Raises:
-        RunError: if the folder is no run, has no weights yet, or a file is not the one that was
-            saved.
+        RunError: if the folder is no run, has no weights yet, or a file was changed since.
     """
     description = _read_json(path / "config.json")
     if description.get("format") != FORMAT:
@@ -208,10 +185,9 @@ def load_run(path: Path, device: torch.device) -> Run:
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
-        config = ModelConfig(**description["model"])
         cache, settings = Path(where["cache"]), description["encoders"]
         dtype = description["dtype"]
-        model = _load_head(config, weights.tensors, device)
+        model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     except RuntimeError as error:
@@ -233,10 +209,8 @@ def _load_head(
 ) -> VqaModel:
     """Return the head of these weights.
 
-    A run may come from elsewhere, so its config allocates no memory until it fits the weights.
-
-    Raises:
-        ConfigError, TypeError, RuntimeError: if it does not fit them.
+    A run may come from elsewhere, so its config allocates no memory until it fits the weights;
+    otherwise this raises `ConfigError`, `TypeError` or `RuntimeError`.
     """
     if config.layers > len(tensors):
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
@@ -259,11 +233,7 @@ def _require_meaning(path: Path, weights: Weights) -> None:
 
 
 def require_same_encoders(run: Run, cache: FeatureCache) -> None:
-    """Raise unless a cache holds features of the encoders that the run was trained on.
-
-    Raises:
-        CacheError: with both values named.
-    """
+    """Raise `CacheError`, both values named, unless a cache has features of the run's encoders."""
     mine, theirs = run.encoders, encoder_settings(cache.spec)
     for part in ("vision", "text"):
         for name, value in mine[part].items():
@@ -276,9 +246,8 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
 
 
 def _read_sealed(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
     try:
-        return unseal_json(value)
+        return unseal_json(_read_json(path))
     except ValueError as error:
         raise RunError(
             f"{path}: {error}. Restore it from a copy, or train the head again."

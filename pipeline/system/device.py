@@ -107,7 +107,7 @@ def keep_freed_memory() -> None:
 
 def free_memory() -> int | None:
     """Return the bytes that are free without swapping, or None where the system does not say."""
-    found = [free for free in (_free_of_machine(), *_free_of_groups()) if free is not None]
+    found = list(_free_of_machine_and_groups())
     return max(0, min(found)) if found else None
 
 
@@ -123,12 +123,10 @@ def usable_cores() -> int:
     return own
 
 
-def _free_of_machine() -> int | None:
-    available = _table(PROC / "meminfo").get("MemAvailable:")
-    return None if available is None else available * 1024
-
-
-def _free_of_groups() -> Iterator[int]:
+def _free_of_machine_and_groups() -> Iterator[int]:
+    memory = _table(PROC / "meminfo")
+    if "MemAvailable:" in memory:
+        yield memory["MemAvailable:"] * 1024
     for group in _groups("memory"):
         for limit, used, inactive in (
             ("memory.max", "memory.current", "inactive_file"),

@@ -55,11 +55,7 @@ class Ranks:
 
     def agree(self, number: int) -> int:
         """Return the number of the first rank."""
-        if self.world == 1:
-            return number
-        said = torch.tensor([number])
-        dist.broadcast(said, src=0)
-        return int(said)
+        return int(self.total(torch.tensor([number if self.lead else 0])))
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
         """Return the maximum over the ranks of each number."""

@@ -60,11 +60,8 @@ def load_sweep(path: Path, overrides: Mapping[str, Any]) -> dict[str, TrainConfi
     """Return the settings of each head by its name.
 
     The name of a head lists the settings that differ from other heads, as in "lr=0.001,seed=0". If
-    the file gives it a name, that comes first, and only values from lists follow.
-
-    Args:
-        path: The TOML file.
-        overrides: Settings that win for all heads; None is not given.
+    the file gives it a name, that comes first, and only values from lists follow. `overrides` win
+    for all heads, except where they are None.
 
     Raises:
         ConfigError: if the file cannot be read, a name or value is not known, two heads have the

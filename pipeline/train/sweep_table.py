@@ -15,12 +15,7 @@ from frozen_vqa.pipeline.system.console import Advance, console, progress, progr
 
 
 class SweepTable:
-    """The latest figures of each head.
-
-    Args:
-        names: Of the heads.
-        config: The settings of one of them; the table uses only shared ones.
-    """
+    """The latest figures of each head; of the settings of one of them it uses only shared ones."""
 
     def __init__(self, names: Sequence[str], config: TrainConfig) -> None:
         self._config = config
@@ -35,7 +30,6 @@ class SweepTable:
         self._best[name] = max(self._best[name], line["accuracy"])
 
     def fail(self, name: str) -> None:
-        """Note that a head has failed."""
         self._failed.add(name)
 
     def rank(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -79,7 +73,6 @@ class SweepTable:
                 )
 
     def render(self) -> Table:
-        """Return the table as it is now."""
         table = Table(box=SIMPLE_HEAD)
         for title in ("", "head", "epoch", "loss", "accuracy", "best"):
             table.add_column(title, justify="left" if title == "head" else "right")

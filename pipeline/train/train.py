@@ -50,16 +50,15 @@ def train(
 
     Args:
         cache_path: A cache that holds both splits.
-        run: Folder to make, or of the training to resume.
+        run: The folder to make, or that of the training to resume.
         config: Every setting.
         device: Where to train.
         residency: Where to keep the features during training.
         overwrite: Whether an existing run may be replaced.
         resume: Whether to continue a training; a finished one only returns its result.
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
-        ranks: The processes that train it together (`parallel.py`); all have to call this
-            with the same arguments, and to see the same cache and run folder. Only the first
-            one writes.
+        ranks: The processes that train it together (`parallel.py`); all have to call this with the
+            same arguments, and to see the same cache and run folder. Only the first one writes.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
@@ -98,8 +97,7 @@ def train(
 def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:
     """Return the result of a finished training; None if there is something to continue.
 
-    Raises:
-        ConfigError: if its settings are not the given ones.
+    Raises `ConfigError` if its settings are not the given ones.
     """
     found = read_outcome(run)
     if found is None:
