@@ -19,10 +19,7 @@ MARK = "<!-- Written by frozen-vqa, and again by its next command while this lin
 
 
 def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
-    """Write the card of a trained head, unless the folder has a README.md of someone else.
-
-    `outcome` is what `finish_run` records. Raises `RunError` if the card cannot be written.
-    """
+    """Write the card of a training, or raise `RunError`; leave a README.md of someone else."""
     if _ours(run / CARD):
         with explain_run_write_errors(run):
             write_atomically(run / CARD, render_card(run, outcome).encode())

@@ -74,18 +74,16 @@ def git_revision(folder: Path) -> str | None:
 
     None if there is none, or git is missing or takes longer than `GIT_SECONDS`.
     """
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(
-            command,
+        found = subprocess.check_output(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=folder,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it writes nothing
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stderr=subprocess.DEVNULL,
             text=True,
             timeout=GIT_SECONDS,
-            check=False,
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return found.strip() or None

@@ -40,7 +40,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         Args:
             pretrained_model_name_or_path: A run folder, or the name of a repository on the Hub.
             force_download, token, cache_dir, local_files_only, revision: As in `huggingface_hub`.
-            map_location: The device.
+            map_location: The device to load it to.
 
         Raises:
             RunError: if the folder is no run, or a file is not the one that was saved.
@@ -66,8 +66,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Copy the run that the head was loaded from to a folder, as `publish_run` does.
 
-        Raises:
-            RunError: if it was not loaded from a run, was changed since, or would replace its run.
+        Raises `RunError` if there is none, the head was changed since, or would replace its run.
         """
         if self.folder is None or not self._has_weights_of(self.folder):
             raise RunError(

@@ -43,7 +43,7 @@ from frozen_vqa.pipeline.runs.weights import (
     Weights,
     explain_run_write_errors,
     load_weights,
-    remove_weights,
+    weight_files,
 )
 
 FORMAT = 6
@@ -75,15 +75,14 @@ def start_run(
 ) -> dict[str, str]:
     """Make a run folder with everything but weights; return the digests to save with the weights.
 
-    Raises:
-        RunError: if the folder holds a run and `overwrite` is not set, or cannot be written.
+    Raises `RunError` if the folder holds a run and `overwrite` is not set, or cannot be written.
     """
     if not overwrite:
         require_free(path)
     with explain_run_write_errors(path):
         make_directory(path)
         remove_state(path)  # first, because it must not outlive the files that belong to it
-        remove_weights(path)
+        weight_files(path).remove()
         remove_card(path)
         for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
             (path / old).unlink(missing_ok=True)
@@ -94,8 +93,7 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": model.to_dict()}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        where = {"cache": str(cache.directory.resolve())}
-        write_atomically(path / "run.json", seal_json(where))
+        write_atomically(path / "run.json", seal_json({"cache": str(cache.directory.resolve())}))
         return read_digests(path)
 
 
@@ -143,10 +141,7 @@ def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> N
 
 
 def read_outcome(path: Path) -> dict[str, Any] | None:
-    """Return the outcome that `finish_run` recorded; None for an unfinished run.
-
-    Raises `RunError` if the record is damaged.
-    """
+    """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
     found = _read_sealed(path / "run.json")
@@ -170,11 +165,7 @@ def publish_run(path: Path, target: Path) -> None:
 
 
 def load_run(path: Path, device: torch.device) -> Run:
-    """Load a trained head.
-
-    Raises:
-        RunError: if the folder is no run, has no weights yet, or a file was changed since.
-    """
+    """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
     description = _read_json(path / "config.json")
     if description.get("format") != FORMAT:
         raise RunError(

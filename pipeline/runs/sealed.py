@@ -115,10 +115,7 @@ class LastTwo:
         return self.current.with_suffix(".next" + SUFFIX)
 
     def replace(self, data: bytes) -> None:
-        """Put a new version in place. A kill at any instant leaves a whole one under a name.
-
-        After an `OSError` nothing has changed.
-        """
+        """Put a new version in place. A kill leaves a whole one, an `OSError` changes nothing."""
         write_atomically(self.coming, data)
         try:
             if self.current.exists():

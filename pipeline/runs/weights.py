@@ -57,19 +57,13 @@ def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> N
 def save_weights(run: Path, weights: Weights) -> None:
     """Write weights, whole or not at all; the best ones so far become the previous ones.
 
-    Raises:
-        RunError: if a weight is not finite, or the disk is full; nothing has changed then.
+    Raises `RunError` if a weight is not finite, or the disk is full; nothing has changed then.
     """
     require_finite(run, weights.tensors, epoch=weights.epoch)
     record = {name: value for name, value in vars(weights).items() if name != "tensors"}
     data = seal(weights.tensors, record)
     with explain_run_write_errors(run):
         weight_files(run).replace(data)
-
-
-def remove_weights(run: Path) -> None:
-    """Remove all weights of a run, and leftovers of a killed process."""
-    weight_files(run).remove()
 
 
 def load_weights(run: Path) -> Weights:

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from frozen_vqa.pipeline.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """The kernel's names for it on x86 and ARM."""
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -26,8 +25,7 @@ PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 def choose_device(name: str) -> torch.device:
     """Return a device by its name: "cuda" is this rank's GPU, "auto" that or the CPU.
 
-    Raises:
-        ConfigError: if there is no such device.
+    Raises `ConfigError` if there is no such device.
     """
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")

@@ -52,8 +52,7 @@ class TrainResult:
 class TrainingLoop:
     """Trains a head and writes its run folder; only the first rank writes.
 
-    The folder is as `start_run` left it, and the trainer before its first step. `started` is when
-    this process began, by the monotonic clock.
+    The trainer is before its first step. This process started at `started` of the monotonic clock.
     """
 
     def __init__(
@@ -97,7 +96,6 @@ class TrainingLoop:
 
     @property
     def save_is_due(self) -> bool:
-        """Whether the last state is old."""
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def note_step(self) -> None:

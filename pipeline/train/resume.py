@@ -27,7 +27,6 @@ from frozen_vqa.pipeline.runs.weights import (
     explain_run_write_errors,
     load_weights,
     read_weights,
-    remove_weights,
     save_weights,
     weight_files,
 )
@@ -179,33 +178,28 @@ def require_same_answers(run: Path, asked: Vocabulary, config: TrainConfig) -> N
 
 
 def reconcile_run(run: Path, state: TrainState) -> None:
-    """Make metrics.jsonl and the best weights agree with a state.
-
-    Raises `RunError` if the best weights are lost, or the folder cannot be written.
-    """
+    """Make metrics.jsonl and the best weights agree with a state, or raise `RunError`."""
     progress, files = state.progress, weight_files(run)
     best, complete = progress.best_epoch, len(progress.metrics)
     write_metrics(run, progress.metrics)
-    if best == 0:
-        with explain_run_write_errors(run):
-            remove_weights(run)
-    elif _epoch_of(state, files.current) == best:
-        return
-    elif _epoch_of(state, files.previous) == best:
-        with explain_run_write_errors(run):
+    with explain_run_write_errors(run):
+        if best == 0:
+            files.remove()
+        elif _epoch_of(state, files.current) == best:
+            return
+        elif _epoch_of(state, files.previous) == best:
             files.go_back()  # the others are of a later epoch, which comes again, or damaged
-    elif best == complete == state.counters.epoch + 1:
-        # Killed between the state of that epoch and its weights, which the state holds.
-        if _epoch_of(state, files.current) is None:
-            with explain_run_write_errors(run):
+        elif best == complete == state.counters.epoch + 1:
+            # Killed between the state of that epoch and its weights, which the state holds.
+            if _epoch_of(state, files.current) is None:
                 files.current.unlink(missing_ok=True)  # or they would become the previous ones
-        save_best(run, state)
-    else:
-        load_weights(run)  # its error may say more
-        raise RunError(
-            f"{run / CURRENT}: not the weights of epoch {best}, which are the best so far. "
-            f"Restore them from a copy, or train again with --overwrite."
-        )
+            save_best(run, state)
+        else:
+            load_weights(run)  # its error may say more
+            raise RunError(
+                f"{run / CURRENT}: not the weights of epoch {best}, which are the best so far. "
+                f"Restore them from a copy, or train again with --overwrite."
+            )
 
 
 def save_best(run: Path, state: TrainState) -> None:

@@ -97,10 +97,9 @@ def sweep(
     head is no longer finite, the others continue without it.
 
     Args:
-        cache_path: A cache that holds both splits.
         run: The folder of the run folders.
         heads: Every setting of each, by name; see `pipeline/train/sweep_config.py`.
-        device, residency, overwrite, resume, tensorboard: As in `train`.
+        cache_path, residency, overwrite, resume, tensorboard: As in `train`.
 
     Raises:
         CacheError, ConfigError: As `train` does.

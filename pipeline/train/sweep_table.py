@@ -1,7 +1,7 @@
 """The heads of a sweep in the order of their accuracy: a live table, or lines in a log."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -48,16 +48,9 @@ class SweepTable:
         ):
             yield
 
-    @contextmanager
-    def progress(self, title: str, order: BatchPlan) -> Iterator[Advance]:
+    def progress(self, title: str, order: BatchPlan) -> AbstractContextManager[Advance]:
         """Show the progress of an epoch; yields the function to call after each batch."""
-        if not console.is_terminal:
-            with progress(title, order.questions) as advance:
-                yield advance
-            return
-        task = self._bar.add_task(title, total=order.questions, note="")
-        yield lambda count=1: self._bar.update(task, advance=count)
-        self._bar.remove_task(task)
+        return progress(title, order.questions, display=self._bar)
 
     def print_lines(self) -> None:
         """Print one line for each head, where there is no live table."""

@@ -1,7 +1,6 @@
-"""Stage two: trains the projections, the cross-attention and the head from the cache.
+"""Stage two: trains the projections, the cross-attention and the head from cached features alone.
 
-Encoders take no part: training only reads their features. `pipeline/train/loop.py` says when each
-file is written.
+`pipeline/train/loop.py` says when each file is written.
 """
 
 import time
@@ -51,8 +50,6 @@ def train(
     Args:
         cache_path: A cache that holds both splits.
         run: The folder to make, or that of the training to resume.
-        config: Every setting.
-        device: Where to train.
         residency: Where to keep the features during training.
         overwrite: Whether an existing run may be replaced.
         resume: Whether to continue a training; a finished one only returns its result.
@@ -62,8 +59,7 @@ def train(
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
-        ConfigError: if settings and data do not fit together, or changed since; or if TensorBoard
-            is not installed.
+        ConfigError: if settings and data do not fit or changed since, or TensorBoard is missing.
         RunError: if the folder is taken or has no state, or loss or weights are not finite.
     """
     started = time.monotonic()

@@ -40,8 +40,7 @@ from frozen_vqa.pipeline.train.parallel import distribute, seed_draws, sync_grad
 class Trainer:
     """One training run in memory, on the device of the features.
 
-    All ranks have to make theirs together. Raises `ConfigError` if settings and data do not fit
-    together.
+    All ranks have to make theirs together. Raises `ConfigError` if settings and data do not fit.
     """
 
     def __init__(
@@ -74,7 +73,6 @@ class Trainer:
         self._distributed = distribute(self.model, ranks, self.device)
 
     def plan(self, number: int) -> BatchPlan:
-        """Return the batches of an epoch."""
         return plan_batches(
             self.train_split.image_rows,
             batch_size=self.config.batch_size,
@@ -149,10 +147,7 @@ class Trainer:
         return True
 
     def mean_loss(self) -> float:
-        """Return the mean loss of a complete epoch, or raise `NotFiniteError`.
-
-        All ranks have to call it.
-        """
+        """Return a complete epoch's mean loss, or raise `NotFiniteError`. All ranks call it."""
         mean = self._losses().sum().item() / len(self.train_split)
         epoch = self.counters.epoch
         if not math.isfinite(mean):
@@ -201,10 +196,7 @@ class Trainer:
         return self.ranks.total(losses)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that `restore` needs beside the counters; see `runs/state.py`.
-
-        All ranks have to call it.
-        """
+        """Return the tensors of `runs/state.py`, which `restore` needs. All ranks call it."""
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.average is not None:
             averages = self.average.model.state_dict()
