@@ -19,15 +19,7 @@ MARK = "<!-- Written by frozen-vqa, and again by its next command while this lin
 
 
 def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
-    """Write the card of a trained head, unless the folder has a README.md of someone else.
-
-    Args:
-        run: The run folder.
-        outcome: The recorded outcome of the training; see `pipeline.runs.run.finish_run`.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
+    """Write the card of a training, or raise `RunError`; leave a README.md of someone else."""
     if _ours(run / CARD):
         with explain_run_write_errors(run):
             write_atomically(run / CARD, render_card(run, outcome).encode())
@@ -49,8 +41,9 @@ def _ours(path: Path) -> bool:
 
 def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    description = json.loads((run / "config.json").read_bytes())
-    config = load_run_config(run)
+    description, config = json.loads((run / "config.json").read_bytes()), load_run_config(run)
+    ceiling = _percent(outcome.get("train_ceiling"))
+    on_training = f"; on {config.train_split!r} that is {ceiling} %" if ceiling else ""
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering
@@ -69,7 +62,7 @@ not in this folder.
 
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
 {config.val_split!r}. The ceiling is the score of the best answer for each question\
-{_on_training(config.train_split, outcome)}.
+{on_training}.
 
 ## Trained on
 
@@ -120,11 +113,6 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     return _table(
         ("split", "accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules"), rows
     )
-
-
-def _on_training(train_split: str, outcome: Mapping[str, Any]) -> str:
-    found = _percent(outcome.get("train_ceiling"))
-    return f"; on {train_split!r} that is {found} %" if found else ""
 
 
 def _scored(scores: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:

@@ -29,15 +29,9 @@ GIT_SECONDS = 2.0
 def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:
     """Add this process's environment to those of a run, unless the last is the same.
 
-    Args:
-        run: The run folder.
-        device: The device that trains.
-        cache: Pins the numbers that it reads; see `pipeline.train.resume.fingerprint_cache`.
-
-    Raises:
-        RunError: if the file cannot be written.
+    `cache` is what `fingerprint_cache` returns. Raises `RunError` if the file cannot be written.
     """
-    now = describe_environment(device, cache)
+    now = _describe_environment(device, cache)
     try:
         noted = json.loads((run / ENVIRONMENT).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -49,7 +43,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
             write_atomically(run / ENVIRONMENT, text.encode())
 
 
-def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values for JSON; an unknown value is None."""
     on_gpu = device.type == "cuda"
     return {
@@ -67,8 +61,7 @@ def describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
     """Return the version of this copy, and those that are installed, without importing them."""
-    found: dict[str, str | None] = {"frozen-vqa": __version__}
-    found |= dict.fromkeys(PACKAGES)
+    found = {"frozen-vqa": __version__, **dict.fromkeys(PACKAGES)}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
@@ -81,18 +74,16 @@ def git_revision(folder: Path) -> str | None:
 
     None if there is none, or git is missing or takes longer than `GIT_SECONDS`.
     """
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(
-            command,
+        found = subprocess.check_output(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=folder,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it writes nothing
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stderr=subprocess.DEVNULL,
             text=True,
             timeout=GIT_SECONDS,
-            check=False,
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return found.strip() or None

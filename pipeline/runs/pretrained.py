@@ -18,13 +18,10 @@ from frozen_vqa.pipeline.runs.weights import load_weights
 
 
 class VqaHead(PyTorchModelHubMixin, VqaModel):
-    """A head that the Hub's library can load, save and push.
-
-    Attributes:
-        folder: The run that it was loaded from; None for a new head.
-    """
+    """A head that the Hub's library can load, save and push."""
 
     folder: Path | None = None
+    """The run that it was loaded from; None for a new head."""
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a run's own config.json says all the rest
@@ -67,14 +64,9 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         return head.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Copy the run that the head was loaded from; see `publish_run`.
+        """Copy the run that the head was loaded from to a folder, as `publish_run` does.
 
-        Args:
-            save_directory: A folder, made if need be.
-            options: As in `huggingface_hub`.
-
-        Raises:
-            RunError: if it was not loaded from a run, was changed since, or would replace its run.
+        Raises `RunError` if there is none, the head was changed since, or would replace its run.
         """
         if self.folder is None or not self._has_weights_of(self.folder):
             raise RunError(

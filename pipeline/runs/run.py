@@ -43,7 +43,7 @@ from frozen_vqa.pipeline.runs.weights import (
     Weights,
     explain_run_write_errors,
     load_weights,
-    remove_weights,
+    weight_files,
 )
 
 FORMAT = 6
@@ -53,24 +53,14 @@ MEANING = ("config.toml", "config.json", ANSWERS)
 
 @dataclass(frozen=True)
 class Run:
-    """A trained head, loaded.
-
-    Attributes:
-        path: The run folder.
-        config: Settings of the training.
-        model: The head with its best weights, on the device, in eval mode.
-        vocabulary: The answers of its classes.
-        encoders: Settings of the encoders whose features it was trained on.
-        dtype: How the cache stored these features.
-        cache: The cache from which it was trained.
-    """
+    """A trained head, loaded."""
 
     path: Path
     config: TrainConfig
-    model: VqaModel
+    model: VqaModel  # with its best weights, on the device, in eval mode
     vocabulary: Vocabulary
-    encoders: Mapping[str, Any]
-    dtype: str
+    encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
+    dtype: str  # of these features in the cache
     cache: Path
 
 
@@ -85,16 +75,14 @@ def start_run(
 ) -> dict[str, str]:
     """Make a run folder with everything but weights; return the digests to save with the weights.
 
-    Raises:
-        RunError: if the folder holds a run already and `overwrite` is not set, or if the folder
-            cannot be written.
+    Raises `RunError` if the folder holds a run and `overwrite` is not set, or cannot be written.
     """
     if not overwrite:
         require_free(path)
     with explain_run_write_errors(path):
         make_directory(path)
         remove_state(path)  # first, because it must not outlive the files that belong to it
-        remove_weights(path)
+        weight_files(path).remove()
         remove_card(path)
         for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
             (path / old).unlink(missing_ok=True)
@@ -105,8 +93,7 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        where = {"cache": str(cache.directory.resolve())}
-        write_atomically(path / "run.json", seal_json(where))
+        write_atomically(path / "run.json", seal_json({"cache": str(cache.directory.resolve())}))
         return read_digests(path)
 
 
@@ -120,11 +107,7 @@ def require_free(path: Path) -> None:
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Return the digests of the files of a run that say what its weights mean.
-
-    Raises:
-        RunError: if one cannot be read.
-    """
+    """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
     try:
         return {name: digest((path / name).read_bytes()) for name in MEANING}
     except OSError as error:
@@ -150,11 +133,7 @@ def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
-    """Record the outcome of a training and remove its states.
-
-    Raises:
-        RunError: if the folder cannot be written.
-    """
+    """Record the outcome of a training and remove its states, or raise `RunError`."""
     with explain_run_write_errors(path):
         found = {"cache": str(cache.directory.resolve()), **summary}
         write_atomically(path / "run.json", seal_json(found))
@@ -162,11 +141,7 @@ def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> N
 
 
 def read_outcome(path: Path) -> dict[str, Any] | None:
-    """Return the outcome that `finish_run` recorded; None for an unfinished run.
-
-    Raises:
-        RunError: if the record is damaged.
-    """
+    """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
     found = _read_sealed(path / "run.json")
@@ -177,9 +152,7 @@ def publish_run(path: Path, target: Path) -> None:
     """Copy a run without states and evaluations, and without names of folders of this machine.
 
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-
-    Raises:
-        RunError: if it cannot be read or written.
+    Raises `RunError` if a file cannot be read or written.
     """
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
@@ -192,12 +165,7 @@ def publish_run(path: Path, target: Path) -> None:
 
 
 def load_run(path: Path, device: torch.device) -> Run:
-    """Load a trained head.
-
-    Raises:
-        RunError: if the folder is no run, has no weights yet, or a file is not the one that was
-            saved.
-    """
+    """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
     description = _read_json(path / "config.json")
     if description.get("format") != FORMAT:
         raise RunError(
@@ -208,10 +176,9 @@ def load_run(path: Path, device: torch.device) -> Run:
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
-        config = ModelConfig(**description["model"])
         cache, settings = Path(where["cache"]), description["encoders"]
         dtype = description["dtype"]
-        model = _load_head(config, weights.tensors, device)
+        model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     except RuntimeError as error:
@@ -233,10 +200,8 @@ def _load_head(
 ) -> VqaModel:
     """Return the head of these weights.
 
-    A run may come from elsewhere, so its config allocates no memory until it fits the weights.
-
-    Raises:
-        ConfigError, TypeError, RuntimeError: if it does not fit them.
+    A run may come from elsewhere, so its config allocates no memory until it fits the weights;
+    otherwise this raises `ConfigError`, `TypeError` or `RuntimeError`.
     """
     if config.layers > len(tensors):
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
@@ -259,11 +224,7 @@ def _require_meaning(path: Path, weights: Weights) -> None:
 
 
 def require_same_encoders(run: Run, cache: FeatureCache) -> None:
-    """Raise unless a cache holds features of the encoders that the run was trained on.
-
-    Raises:
-        CacheError: with both values named.
-    """
+    """Raise `CacheError`, both values named, unless a cache has features of the run's encoders."""
     mine, theirs = run.encoders, encoder_settings(cache.spec)
     for part in ("vision", "text"):
         for name, value in mine[part].items():
@@ -276,9 +237,8 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
 
 
 def _read_sealed(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
     try:
-        return unseal_json(value)
+        return unseal_json(_read_json(path))
     except ValueError as error:
         raise RunError(
             f"{path}: {error}. Restore it from a copy, or train the head again."

@@ -35,11 +35,7 @@ def seal(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
 
 
 def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the record of a file.
-
-    Args:
-        path: The file.
-        kind: A word for its content in messages: "weights".
+    """Return the tensors and the record of a file; messages call its content by `kind`.
 
     Raises:
         OSError: if it cannot be read.
@@ -49,14 +45,7 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        RecursionError,
-    ) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
     try:
@@ -90,11 +79,7 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def unseal_json(value: Any) -> dict[str, Any]:
-    """Return the object that was sealed.
-
-    Raises:
-        ValueError: if it is not an object, or does not fit its digest.
-    """
+    """Return the object that was sealed; raise `ValueError` if it does not fit its digest."""
     if not isinstance(value, dict):
         raise ValueError("a JSON object is needed")
     content = {name: part for name, part in value.items() if name != "xxh3"}
@@ -107,32 +92,30 @@ def _digest_json(value: Mapping[str, Any]) -> str:
     return digest(json.dumps(value, sort_keys=True).encode())
 
 
+def why_unreadable(error: OSError | ValueError) -> str:
+    """Return what is wrong with a file that `read_sealed` refused; it continues "FILE: "."""
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+
+
 @dataclass(frozen=True)
 class LastTwo:
-    """The paths of a file and of the version of it before.
-
-    Attributes:
-        current: Path of the file; it ends in .safetensors.
-    """
+    """A file that ends in .safetensors, and the version of it before."""
 
     current: Path
 
     @property
     def previous(self) -> Path:
-        """Path of the version before."""
         return self.current.with_suffix(".previous" + SUFFIX)
 
     @property
     def coming(self) -> Path:
-        """Path of a whole new version without its name; only a killed process leaves it."""
+        """A whole new version without its name; only a killed process leaves it."""
         return self.current.with_suffix(".next" + SUFFIX)
 
     def replace(self, data: bytes) -> None:
-        """Put a new version in place. A kill at any instant leaves a whole one under a name.
-
-        Raises:
-            OSError: from the operating system; nothing has changed then.
-        """
+        """Put a new version in place. A kill leaves a whole one, an `OSError` changes nothing."""
         write_atomically(self.coming, data)
         try:
             if self.current.exists():

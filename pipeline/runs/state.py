@@ -19,7 +19,7 @@ from torch import Tensor
 
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal
+from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.system.console import console
 
@@ -30,57 +30,34 @@ STATE = "state/state.safetensors"
 
 @dataclass
 class Counters:
-    """How far a trainer is. The trainer itself advances, saves and restores them.
+    """How far a trainer is. The trainer itself advances, saves and restores them."""
 
-    Attributes:
-        epoch: The epoch of `batch`, from 0: the last one that began.
-        batch: Batches of its plan that are done, up to the last step.
-        step: Steps of the optimizer so far.
-        epoch_seconds: Training time of that epoch.
-        waited: Seconds in which steps waited for features, in all epochs.
-    """
-
-    epoch: int
-    batch: int
-    step: int
-    epoch_seconds: float
-    waited: float
+    epoch: int  # the last one that began, from 0
+    batch: int  # batches of its plan that are done, up to the last step
+    step: int  # steps of the optimizer in all epochs
+    epoch_seconds: float  # training time of that epoch
+    waited: float  # seconds in which steps waited for features, in all epochs
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the complete epochs of a training came to.
+    """What the complete epochs of a training came to."""
 
-    Attributes:
-        metrics: The lines of metrics.jsonl: one for each epoch that was trained and scored.
-        best_accuracy: In percent; -1 before the first.
-        best_epoch: From 1; 0 before the first.
-        training_seconds: Training time of these epochs.
-        seconds: Wall time of all processes together, up to this state.
-    """
-
-    metrics: list[Mapping[str, Any]]
-    best_accuracy: float
-    best_epoch: int
-    training_seconds: float
-    seconds: float
+    metrics: list[Mapping[str, Any]]  # the lines of metrics.jsonl, one for each epoch
+    best_accuracy: float  # in percent; -1 before the first
+    best_epoch: int  # from 1; 0 before the first
+    training_seconds: float  # of these epochs
+    seconds: float  # wall time of all processes together, up to this state
 
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """Everything that must not change in mid-training, or the end would be another.
+    """Everything that must not change in mid-training, or the end would be another."""
 
-    Attributes:
-        config: Every setting.
-        cache: Digests of the parts of the cache that it reads; see `pipeline/train/resume.py`.
-        files: Digests of the run's files that say what the weights mean.
-        machine: What decides how numbers are rounded.
-    """
-
-    config: Mapping[str, Any]
-    cache: Mapping[str, Any]
-    files: Mapping[str, str]
-    machine: Mapping[str, Any]
+    config: Mapping[str, Any]  # every setting
+    cache: Mapping[str, Any]  # digests of what it reads; see `pipeline/train/resume.py`
+    files: Mapping[str, str]  # digests of the run's files that say what the weights mean
+    machine: Mapping[str, Any]  # what decides how numbers are rounded
 
 
 @dataclass(frozen=True)
@@ -93,17 +70,23 @@ class TrainState:
     fingerprint: TrainingFingerprint
 
 
+def select_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors PREFIX.NAME by their names."""
+    start = prefix + "."
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+
+
 def state_files(run: Path) -> LastTwo:
     """Return the paths of the states of a run."""
     return LastTwo(run / STATE)
 
 
 def save_state(run: Path, state: TrainState) -> None:
-    """Write a state, whole or not at all; the last one becomes the previous one.
-
-    Raises:
-        RunError: if the disk is full; nothing has changed then.
-    """
+    """Write a state; the last one becomes the previous one. After a `RunError` nothing changed."""
     record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
     data = seal(state.tensors, {"format": FORMAT, **record})
     with explain_run_write_errors(run):
@@ -127,22 +110,22 @@ def remove_state(run: Path) -> None:
 def recover_state(run: Path) -> TrainState:
     """Return the last state; if it is damaged, go back to the one before for good, and say so.
 
-    Raises:
-        RunError: if there is none, or none is whole.
+    Raises `RunError` if none is whole.
     """
     files = state_files(run)
     try:
         return _read(files.current)
     except (OSError, ValueError) as error:
-        reason = _reason(error)
+        reason = why_unreadable(error)
     try:
         state = _read(files.previous)
     except (OSError, ValueError) as error:
         if not has_state(run):
             raise no_state(run) from None
         raise RunError(
-            f"{files.current}: {reason}, and {files.previous.name} {_reason(error)}. Restore one "
-            f"from a copy, or train the head again with --overwrite in place of --resume."
+            f"{files.current}: {reason}, and {files.previous.name} {why_unreadable(error)}. "
+            f"Restore one from a copy, or train the head again with --overwrite "
+            f"in place of --resume."
         ) from error
     # At once: the next save would replace the whole one by the damaged one.
     with explain_run_write_errors(run):
@@ -164,22 +147,15 @@ def no_state(run: Path) -> RunError:
     )
 
 
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "is missing"
-    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-
-
 def _read(path: Path) -> TrainState:
     tensors, record = read_sealed(path, "a training state")
     if record.get("format") != FORMAT:
         raise ValueError(f"has format {record.get('format')!r}, this version reads {FORMAT}")
+    parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
-        return TrainState(
-            tensors,
-            make_dataclass(Counters, record["counters"]),
-            make_dataclass(Progress, record["progress"]),
-            make_dataclass(TrainingFingerprint, record["fingerprint"]),
-        )
+        made: dict[str, Any] = {
+            name: make_dataclass(kind, record[name]) for name, kind in parts.items()
+        }
+        return TrainState(tensors, **made)
     except (KeyError, TypeError) as error:
         raise ValueError(f"does not fit the format of a training state ({error})") from error

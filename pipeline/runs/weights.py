@@ -18,26 +18,19 @@ from torch import Tensor
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
-from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal
+from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights and where they come from.
+    """Weights and where they come from."""
 
-    Attributes:
-        tensors: By name; on the CPU if they were loaded.
-        epoch: After which epoch they were saved, from 1.
-        accuracy: In percent, on the validation split.
-        files: Digests of the other files of the run.
-    """
-
-    tensors: Mapping[str, Tensor]
-    epoch: int
-    accuracy: float
-    files: Mapping[str, str]
+    tensors: Mapping[str, Tensor]  # by name; on the CPU if they were loaded
+    epoch: int  # after which they were saved, from 1
+    accuracy: float  # in percent, on the validation split
+    files: Mapping[str, str]  # digests of the run's files that say what they mean
 
 
 def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
@@ -64,50 +57,31 @@ def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> N
 def save_weights(run: Path, weights: Weights) -> None:
     """Write weights, whole or not at all; the best ones so far become the previous ones.
 
-    Raises:
-        RunError: if a weight is not finite, or the disk is full; nothing has changed then.
+    Raises `RunError` if a weight is not finite, or the disk is full; nothing has changed then.
     """
     require_finite(run, weights.tensors, epoch=weights.epoch)
-    record = {"epoch": weights.epoch, "accuracy": weights.accuracy, "files": dict(weights.files)}
+    record = {name: value for name, value in vars(weights).items() if name != "tensors"}
     data = seal(weights.tensors, record)
     with explain_run_write_errors(run):
         weight_files(run).replace(data)
 
 
-def remove_weights(run: Path) -> None:
-    """Remove all weights of a run, and leftovers of a killed process."""
-    weight_files(run).remove()
-
-
 def load_weights(run: Path) -> Weights:
-    """Read the best weights and check their digest.
-
-    Raises:
-        RunError: if there are none, or they are not the ones that were saved.
-    """
-    current = run / CURRENT
+    """Read the best weights; raise `RunError` if there are none, or they are damaged."""
     try:
-        return read_weights(current)
-    except FileNotFoundError:
-        if not (run / PREVIOUS).exists():
+        return read_weights(run / CURRENT)
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and not (run / PREVIOUS).exists():
             raise RunError(
                 f"{run}: there are no weights yet; its training was stopped in the first epoch"
             ) from None
-        reason = "is missing"
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-    except ValueError as error:
-        reason = str(error)
-    raise RunError(f"{current}: {reason}. {_advise_repair(run)}")
+        raise RunError(
+            f"{run / CURRENT}: {why_unreadable(error)}. {_advise_repair(run)}"
+        ) from error
 
 
 def read_weights(path: Path) -> Weights:
-    """Read one file.
-
-    Raises:
-        OSError: if it cannot be read.
-        ValueError: if its content has changed since it was saved.
-    """
+    """Read one file; raise `OSError` or `ValueError` as `read_sealed` does."""
     tensors, record = read_sealed(path, "weights")
     try:
         return make_dataclass(Weights, {**record, "tensors": tensors})

@@ -5,7 +5,7 @@ stdout is for results alone, so that `--json` prints one object there and nothin
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -86,18 +86,19 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """Show the progress of a long loop; yields the function to call after each step."""
+def progress(title: str, total: int, *, display: Progress | None = None) -> Iterator[Advance]:
+    """Show the progress of a long loop; yields the function to call after each step.
+
+    Its bar is part of `display` while the loop lasts, or has a display of its own.
+    """
     if not console.is_terminal:
         yield _plain_lines(title, total)
         return
-    with progress_bar() as bar:
+    with nullcontext(display) if display else progress_bar() as bar:
         task = bar.add_task(title, total=total, note="")
-
-        def advance(count: int = 1, *, note: str = "") -> None:
-            bar.update(task, advance=count, note=note)
-
-        yield advance
+        yield lambda count=1, note="": bar.update(task, advance=count, note=note)
+        if display:
+            bar.remove_task(task)
 
 
 def _plain_lines(title: str, total: int) -> Advance:

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
 from frozen_vqa.pipeline.errors import ConfigError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """The kernel's names for it on x86 and ARM."""
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -26,8 +25,7 @@ PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 def choose_device(name: str) -> torch.device:
     """Return a device by its name: "cuda" is this rank's GPU, "auto" that or the CPU.
 
-    Raises:
-        ConfigError: if there is no such device.
+    Raises `ConfigError` if there is no such device.
     """
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")
@@ -107,7 +105,7 @@ def keep_freed_memory() -> None:
 
 def free_memory() -> int | None:
     """Return the bytes that are free without swapping, or None where the system does not say."""
-    found = [free for free in (_free_of_machine(), *_free_of_groups()) if free is not None]
+    found = list(_free_of_machine_and_groups())
     return max(0, min(found)) if found else None
 
 
@@ -123,12 +121,10 @@ def usable_cores() -> int:
     return own
 
 
-def _free_of_machine() -> int | None:
-    available = _table(PROC / "meminfo").get("MemAvailable:")
-    return None if available is None else available * 1024
-
-
-def _free_of_groups() -> Iterator[int]:
+def _free_of_machine_and_groups() -> Iterator[int]:
+    memory = _table(PROC / "meminfo")
+    if "MemAvailable:" in memory:
+        yield memory["MemAvailable:"] * 1024
     for group in _groups("memory"):
         for limit, used, inactive in (
             ("memory.max", "memory.current", "inactive_file"),

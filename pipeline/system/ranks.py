@@ -50,16 +50,11 @@ class Ranks:
         return [(i, items[i]) for i in range(self.rank, len(items), self.world)]
 
     def wait(self) -> None:
-        """Wait until every rank is here."""
         self.largest(0)
 
     def agree(self, number: int) -> int:
         """Return the number of the first rank."""
-        if self.world == 1:
-            return number
-        said = torch.tensor([number])
-        dist.broadcast(said, src=0)
-        return int(said)
+        return int(self.total(torch.tensor([number if self.lead else 0])))
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
         """Return the maximum over the ranks of each number."""
@@ -99,13 +94,8 @@ def torchrun_ranks() -> Iterator[Ranks]:
     store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
     # Ranks agree on the CPU; a GPU only sums gradients, so that no agreement waits for it.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo",
-        store=store,
-        rank=rank,
-        world_size=world,
-        timeout=PATIENCE,
-    )
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     console.quiet = rank > 0
     failed, before = False, signal.getsignal(signal.SIGTERM)
     try:

@@ -16,16 +16,11 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """Notes a signal, which the next `check` raises as `Stopped`; a second one acts at once.
-
-    Attributes:
-        number: The signal; None before one has come.
-        obeyed: The signal of another rank.
-    """
+    """Notes a signal, which the next `check` raises as `Stopped`; a second one acts at once."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
-        self.obeyed: int | None = None
+        self.number: int | None = None  # the signal that has come
+        self.obeyed: int | None = None  # that of another rank
         self._before: dict[int, Any] = {}
         self._anywhere = False
 

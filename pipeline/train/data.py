@@ -15,17 +15,10 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
 
 @dataclass(frozen=True)
 class TrainData:
-    """Everything but the features; trainings with the same splits and answers can share it.
-
-    Attributes:
-        cache: The cache.
-        splits: The training and the validation split, by name.
-        vocabulary: The answers that are classes.
-        rules: The rules by which answers are scored.
-    """
+    """Everything but the features; trainings with the same splits and answers can share it."""
 
     cache: FeatureCache
-    splits: Mapping[str, SplitTable]
+    splits: Mapping[str, SplitTable]  # the training and the validation split, by name
     vocabulary: Vocabulary
     rules: Rules
 

@@ -23,7 +23,6 @@ from frozen_vqa.pipeline.runs.weights import require_finite
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData
-from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.resume import reconcile_run, save_best
 from frozen_vqa.pipeline.train.tensorboard import Curves
 from frozen_vqa.pipeline.train.trainer import Trainer
@@ -34,46 +33,26 @@ CHECKPOINT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The outcome of a training.
-
-    Attributes:
-        run: The run folder.
-        fusion: The fusion kind.
-        epochs: Passes over the training split.
-        best_accuracy: Accuracy of the saved weights on the validation split, in percent.
-        best_epoch: The epoch after which they were saved, from 1.
-        trainable_parameters: How many numbers were trained.
-        questions_per_second: In training, without validation.
-        data_wait_fraction: Share of the training time in which steps waited for features.
-        seconds: Wall time.
-        answers: Classes of the head; None, as the next two, in runs older than these fields.
-        train_ceiling: Percent that the best class for each question scores on the training split;
-            no head can score more.
-        val_ceiling: The same on the validation split.
-    """
+    """The outcome of a training; fields with a default are None in runs older than them."""
 
     run: str
     fusion: str
-    epochs: int
-    best_accuracy: float
-    best_epoch: int
+    epochs: int  # passes over the training split
+    best_accuracy: float  # of the saved weights on the validation split, in percent
+    best_epoch: int  # after which they were saved, from 1
     trainable_parameters: int
-    questions_per_second: float
-    data_wait_fraction: float
-    seconds: float
-    answers: int | None = None
-    train_ceiling: float | None = None
-    val_ceiling: float | None = None
+    questions_per_second: float  # in training, without validation
+    data_wait_fraction: float  # share of the training time in which steps waited for features
+    seconds: float  # wall time
+    answers: int | None = None  # classes of the head
+    train_ceiling: float | None = None  # percent that no head can exceed on the training split
+    val_ceiling: float | None = None  # the same on the validation split
 
 
 class TrainingLoop:
     """Trains a head and writes its run folder; only the first rank writes.
 
-    Args:
-        run: The folder, as `start_run` left it.
-        trainer: Before its first step.
-        fingerprint: Goes into every state.
-        started: When this process began, by the monotonic clock.
+    The trainer is before its first step. This process started at `started` of the monotonic clock.
     """
 
     def __init__(
@@ -100,10 +79,7 @@ class TrainingLoop:
         return self.epochs == config.epochs or 0 < config.patience <= without_a_better_one
 
     def save(self) -> TrainState:
-        """Save a state and return it; its tensors change with the next step.
-
-        All ranks have to call it.
-        """
+        """Save a state and return it; its tensors change with the next step. All ranks call it."""
         if self.curves:
             self.curves.write()
         state = TrainState(
@@ -120,20 +96,14 @@ class TrainingLoop:
 
     @property
     def save_is_due(self) -> bool:
-        """Whether the last state is old."""
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def note_step(self) -> None:
-        """Note the last step for TensorBoard."""
         if self.curves:
             self.curves.note_step()
 
     def restore(self, state: TrainState) -> None:
-        """Continue from a state, and make the run folder agree with it.
-
-        Raises:
-            RunError: if it is the state of another head, or the folder cannot be reconciled.
-        """
+        """Continue from a state, and make the run folder agree with it, or raise `RunError`."""
         try:
             self.trainer.restore(state.tensors, state.counters)
         except (KeyError, IndexError, RuntimeError) as error:
@@ -153,11 +123,7 @@ class TrainingLoop:
         )
 
     def run_to_end(self, stop: Stop) -> None:
-        """Train and score the remaining epochs; if a signal ends that, save a state.
-
-        Raises:
-            Stopped: after a signal.
-        """
+        """Train and score the remaining epochs; at a signal, save a state and raise `Stopped`."""
 
         def after_step() -> None:
             self.note_step()
@@ -183,10 +149,7 @@ class TrainingLoop:
                 self.curves.close()
 
     def _agree_on_stop(self, stop: Stop, *, due: bool = False) -> bool:
-        """Raise `Stopped` if any rank has had a signal; return whether a state is due on any.
-
-        All ranks therefore stop and save after the same step.
-        """
+        """Raise `Stopped` on all ranks if one has a signal; return whether one's state is due."""
         number, due_on_any = self.ranks.largest(stop.number or 0, int(due))
         stop.obey(number)
         return bool(due_on_any)
@@ -219,16 +182,14 @@ class TrainingLoop:
     def _make_line(self, number: int, loss: float, accuracy: float) -> dict[str, Any]:
         """Return a line of metrics.jsonl. Heads of a sweep wait for their data together."""
         trainer, counters = self.trainer, self.trainer.counters
-        seconds = counters.epoch_seconds
         waited = counters.waited - sum(line["waited"] for line in self.progress.metrics)
-        rate = learning_rate(counters.step - 1, steps=trainer.steps, config=trainer.config)
         return {
             "epoch": number,
             "loss": loss,
             "accuracy": accuracy,
-            "learning_rate": rate,
-            "seconds": round(seconds, 3),
-            "questions_per_second": round(len(trainer.train_split) / seconds, 1),
+            "learning_rate": trainer.rate(counters.step - 1),
+            "seconds": round(counters.epoch_seconds, 3),
+            "questions_per_second": round(len(trainer.train_split) / counters.epoch_seconds, 1),
             "waited": round(max(0.0, waited), 3),
         }
 

@@ -14,12 +14,9 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW that decays matrices alone: norms, biases and position embeddings keep their size."""
-    matrices = [
-        p for name, p in model.named_parameters() if p.ndim > 1 and "position_embedding" not in name
-    ]
-    rest = [
-        p for name, p in model.named_parameters() if p.ndim <= 1 or "position_embedding" in name
-    ]
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim > 1 and "position_embedding" not in name]
+    rest = [p for name, p in named if p.ndim <= 1 or "position_embedding" in name]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},
@@ -39,9 +36,7 @@ def learning_rate(step: int, *, steps: int, config: TrainConfig) -> float:
 def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy, summed over answers and averaged over questions.
 
-    Args:
-        logits: (questions, answers).
-        targets: (questions, answers), from 0 to 1.
+    Both are (questions, answers); targets range from 0 to 1.
     """
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
@@ -49,17 +44,12 @@ def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
 class WeightAverage:
     """An exponential moving average of a head's weights: steadier than those of any one step.
 
-    Args:
-        model: The head before its first step, on its device.
-        decay: Share of the average that a late step keeps, 0 to below 1.
-
-    Attributes:
-        model: A copy of the head that holds the average; it has no gradients.
+    It begins with the head before its first step. Its own `model` holds the average.
     """
 
     def __init__(self, model: VqaModel, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
+        self.decay = decay  # share of the average that a late step keeps, 0 to below 1
 
     def update(self, model: VqaModel, step: int) -> None:
         """Move towards the weights after a step, counted from 1.

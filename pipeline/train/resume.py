@@ -20,14 +20,13 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs.run import write_metrics
-from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, no_state
+from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, no_state, select_tensors
 from frozen_vqa.pipeline.runs.weights import (
     CURRENT,
     Weights,
     explain_run_write_errors,
     load_weights,
     read_weights,
-    remove_weights,
     save_weights,
     weight_files,
 )
@@ -55,8 +54,8 @@ def fingerprint_training(
         "threads": torch.get_num_threads(),
         "precision": str(training_dtype(config.precision, device)).removeprefix("torch."),
     }
-    cache_digests = fingerprint_cache(cache, splits)
-    return TrainingFingerprint(asdict(config.without_folders()), cache_digests, files, machine)
+    settings = asdict(config.without_folders())
+    return TrainingFingerprint(settings, fingerprint_cache(cache, splits), files, machine)
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
@@ -64,11 +63,12 @@ def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> 
     manifest, tables = cache.manifest, splits.values()
     images = max(int(table.image_rows.max()) for table in tables)
     questions = max(int(table.question_rows.max()) for table in tables)
-    found: dict[str, Any] = dict(cache.spec.settings())
-    found |= {f"split {name}": manifest.splits[name].xxh3 for name in splits}
-    found["shards of pictures"] = _digest_shards(manifest.images, images)
-    found["shards of questions"] = _digest_shards(manifest.questions, questions)
-    return found
+    return {
+        **cache.spec.settings(),
+        **{f"split {name}": manifest.splits[name].xxh3 for name in splits},
+        "shards of pictures": _digest_shards(manifest.images, images),
+        "shards of questions": _digest_shards(manifest.questions, questions),
+    }
 
 
 def _digest_shards(shards: Sequence[ShardRecord], last_row: int) -> str:
@@ -86,9 +86,7 @@ def load_resumed_config(
 ) -> TrainConfig:
     """Return the settings that --resume asks for: the run's own, unless others are given.
 
-    Raises:
-        ConfigError: if a file cannot be read or a setting is not known.
-        RunError: if there is no run.
+    Raises `RunError` if there is no run, and `ConfigError` as `load_config` does.
     """
     own = run / "config.toml"
     if not own.exists():
@@ -121,9 +119,7 @@ def require_same_fingerprint(
 ) -> None:
     """Raise unless cache, files, device and ranks are those of the beginning.
 
-    Raises:
-        CacheMismatchError: if the cache differs; both values are named.
-        RunError: if a file of the run, the device or the number of ranks differs.
+    That is a `CacheMismatchError` with both values for the cache, and a `RunError` for the others.
     """
     for name in {**was.cache, **now.cache}:
         if was.cache.get(name) != now.cache.get(name):
@@ -182,47 +178,35 @@ def require_same_answers(run: Path, asked: Vocabulary, config: TrainConfig) -> N
 
 
 def reconcile_run(run: Path, state: TrainState) -> None:
-    """Make metrics.jsonl and the best weights agree with a state.
-
-    Raises:
-        RunError: if the best weights are lost, or the folder cannot be written.
-    """
+    """Make metrics.jsonl and the best weights agree with a state, or raise `RunError`."""
     progress, files = state.progress, weight_files(run)
     best, complete = progress.best_epoch, len(progress.metrics)
     write_metrics(run, progress.metrics)
-    if best == 0:
-        with explain_run_write_errors(run):
-            remove_weights(run)
-    elif _epoch_of(state, files.current) == best:
-        return
-    elif _epoch_of(state, files.previous) == best:
-        with explain_run_write_errors(run):
+    with explain_run_write_errors(run):
+        if best == 0:
+            files.remove()
+        elif _epoch_of(state, files.current) == best:
+            return
+        elif _epoch_of(state, files.previous) == best:
             files.go_back()  # the others are of a later epoch, which comes again, or damaged
-    elif best == complete == state.counters.epoch + 1:
-        # Killed between the state of that epoch and its weights, which the state holds.
-        if _epoch_of(state, files.current) is None:
-            with explain_run_write_errors(run):
+        elif best == complete == state.counters.epoch + 1:
+            # Killed between the state of that epoch and its weights, which the state holds.
+            if _epoch_of(state, files.current) is None:
                 files.current.unlink(missing_ok=True)  # or they would become the previous ones
-        save_best(run, state)
-    else:
-        load_weights(run)  # its error may say more
-        raise RunError(
-            f"{run / CURRENT}: not the weights of epoch {best}, which are the best so far. "
-            f"Restore them from a copy, or train again with --overwrite."
-        )
+            save_best(run, state)
+        else:
+            load_weights(run)  # its error may say more
+            raise RunError(
+                f"{run / CURRENT}: not the weights of epoch {best}, which are the best so far. "
+                f"Restore them from a copy, or train again with --overwrite."
+            )
 
 
 def save_best(run: Path, state: TrainState) -> None:
     """Save the weights of a state at the end of the best epoch as those of the run."""
-    kind = "average." if state.fingerprint.config["ema"] else "model."
-    tensors = {
-        name.removeprefix(kind): tensor
-        for name, tensor in state.tensors.items()
-        if name.startswith(kind)
-    }
-    best = state.progress
-    files = state.fingerprint.files
-    save_weights(run, Weights(tensors, best.best_epoch, best.best_accuracy, files))
+    best, began = state.progress, state.fingerprint
+    tensors = select_tensors("average" if began.config["ema"] else "model", state.tensors)
+    save_weights(run, Weights(tensors, best.best_epoch, best.best_accuracy, began.files))
 
 
 def _epoch_of(state: TrainState, path: Path) -> int | None:

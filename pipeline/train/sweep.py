@@ -28,37 +28,21 @@ from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
-from frozen_vqa.pipeline.train.train import (
-    begin,
-    find_result,
-    recover_own_state,
-    require_same_data,
-)
+from frozen_vqa.pipeline.train.train import begin, find_result, recover_own_state, require_same_data
 from frozen_vqa.pipeline.train.trainer import Trainer, build_untrained_head
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The outcome of a sweep.
+    """The outcome of a sweep."""
 
-    Attributes:
-        heads: The result of each training by name, the most accurate one first.
-        failed: Why other heads failed, by name.
-        seconds: Wall time of this process.
-    """
-
-    heads: Mapping[str, TrainResult]
-    failed: Mapping[str, str]
-    seconds: float
+    heads: Mapping[str, TrainResult]  # by name, the most accurate one first
+    failed: Mapping[str, str]  # why other heads failed, by name
+    seconds: float  # wall time of this process
 
 
 class Head:
-    """A training of a sweep, and the states of the generators that it draws from.
-
-    Args:
-        name: Of its folder.
-        device: Where it trains.
-    """
+    """A training of a sweep, and the states of the generators that it draws from."""
 
     loop: TrainingLoop  # made later, because that draws the first weights in the head's turn
     loss: float  # mean of the last complete epoch
@@ -71,7 +55,6 @@ class Head:
 
     @property
     def trainer(self) -> Trainer:
-        """The trainer of the loop."""
         return self.loop.trainer
 
     @contextmanager
@@ -114,18 +97,12 @@ def sweep(
     head is no longer finite, the others continue without it.
 
     Args:
-        cache_path: A cache that holds both splits.
-        run: Folder of the run folders.
+        run: The folder of the run folders.
         heads: Every setting of each, by name; see `pipeline/train/sweep_config.py`.
-        device: Where to train.
-        residency: Where to keep the features during training.
-        overwrite: Whether existing runs may be replaced.
-        resume: Whether to continue the trainings in the folder.
-        tensorboard: Whether to write curves of each for TensorBoard.
+        cache_path, residency, overwrite, resume, tensorboard: As in `train`.
 
     Raises:
-        CacheError: if the cache or a split is missing, damaged, or changed since.
-        ConfigError: if settings and data do not fit together, or changed since.
+        CacheError, ConfigError: As `train` does.
         RunError: if a folder is taken, there is nothing to resume, or all heads have failed.
     """
     started = time.monotonic()
@@ -201,13 +178,7 @@ def _share_readers(trainer: Trainer, other: Trainer) -> None:
 
 
 class _Pass:
-    """Heads that train on the same batches together.
-
-    Args:
-        heads: Each with a training that has begun.
-        data: Shared by all.
-        stop: Ends it.
-    """
+    """Heads, each with a training that has begun, that train on the same batches together."""
 
     def __init__(self, heads: Sequence[Head], data: TrainData, stop: Stop) -> None:
         self.heads, self.data, self.stop = heads, data, stop
@@ -216,11 +187,7 @@ class _Pass:
         self.results: dict[str, TrainResult] = {}
 
     def run_to_end(self) -> dict[str, TrainResult]:
-        """Train and score the remaining epochs; if a signal ends that, save all states.
-
-        Raises:
-            Stopped: after a signal.
-        """
+        """Train and score the remaining epochs; at a signal, save all and raise `Stopped`."""
         for head in self.heads:
             for line in head.loop.progress.metrics:
                 self.table.add(head.name, line)

@@ -15,7 +15,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +60,15 @@ def load_sweep(path: Path, overrides: Mapping[str, Any]) -> dict[str, TrainConfi
     """Return the settings of each head by its name.
 
     The name of a head lists the settings that differ from other heads, as in "lr=0.001,seed=0". If
-    the file gives it a name, that comes first, and only values from lists follow.
+    the file gives it a name, that comes first, and only values from lists follow. `overrides` win
+    for all heads, except where they are None.
 
-    Args:
-        path: The TOML file.
-        overrides: Settings that win for all heads; None is not given.
-
-    Raises:
-        ConfigError: if the file cannot be read, a name or value is not known, two heads have the
-            same name, or they cannot train on the same batches.
+    Raises `ConfigError` if the file cannot be read, a name or value is not known, two heads have
+    the same name, or they cannot train on the same batches.
     """
     settings = read_settings(path, also=("head",))
     tables = settings.pop("head", [{}])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+    if not (tables and isinstance(tables, list) and all(isinstance(t, dict) for t in tables)):
         raise ConfigError(f"{path}: head has to be tables, each beginning with [[head]]")
     given = {name: value for name, value in overrides.items() if value is not None}
     asked = [head for table in tables for head in _expand_table(path, settings, table, given)]
@@ -119,11 +115,8 @@ def _require_shared(path: Path, configs: Sequence[TrainConfig]) -> None:
 
 def _name_heads(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
     settings = [asdict(head.config) for head in asked]
-    differing = [
-        field.name
-        for field in fields(TrainConfig)
-        if any(one[field.name] != settings[0][field.name] for one in settings)
-    ]
+    first = settings[0]
+    differing = [name for name in first if any(one[name] != first[name] for one in settings)]
     found: dict[str, TrainConfig] = {}
     for head in asked:
         keys = differing if head.name is None else [key for key in differing if key in head.chosen]

@@ -1,7 +1,7 @@
 """The heads of a sweep in the order of their accuracy: a live table, or lines in a log."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,12 +15,7 @@ from frozen_vqa.pipeline.system.console import Advance, console, progress, progr
 
 
 class SweepTable:
-    """The latest figures of each head.
-
-    Args:
-        names: Of the heads.
-        config: The settings of one of them; the table uses only shared ones.
-    """
+    """The latest figures of each head; of the settings of one of them it uses only shared ones."""
 
     def __init__(self, names: Sequence[str], config: TrainConfig) -> None:
         self._config = config
@@ -35,7 +30,6 @@ class SweepTable:
         self._best[name] = max(self._best[name], line["accuracy"])
 
     def fail(self, name: str) -> None:
-        """Note that a head has failed."""
         self._failed.add(name)
 
     def rank(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -54,16 +48,9 @@ class SweepTable:
         ):
             yield
 
-    @contextmanager
-    def progress(self, title: str, order: BatchPlan) -> Iterator[Advance]:
+    def progress(self, title: str, order: BatchPlan) -> AbstractContextManager[Advance]:
         """Show the progress of an epoch; yields the function to call after each batch."""
-        if not console.is_terminal:
-            with progress(title, order.questions) as advance:
-                yield advance
-            return
-        task = self._bar.add_task(title, total=order.questions, note="")
-        yield lambda count=1: self._bar.update(task, advance=count)
-        self._bar.remove_task(task)
+        return progress(title, order.questions, display=self._bar)
 
     def print_lines(self) -> None:
         """Print one line for each head, where there is no live table."""
@@ -79,7 +66,6 @@ class SweepTable:
                 )
 
     def render(self) -> Table:
-        """Return the table as it is now."""
         table = Table(box=SIMPLE_HEAD)
         for title in ("", "head", "epoch", "loss", "accuracy", "best"):
             table.add_column(title, justify="left" if title == "head" else "right")

@@ -17,18 +17,13 @@ from torch import Tensor
 
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
-from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.trainer import Trainer
 
 EVENTS = "tensorboard"
 
 
 def summary_writer() -> type[Any]:
-    """Return TensorBoard's writer.
-
-    Raises:
-        ConfigError: if TensorBoard is not installed.
-    """
+    """Return TensorBoard's writer; raise `ConfigError` if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -51,15 +46,7 @@ def _hide_write_errors(
 
 
 class Curves:
-    """Writes the curves of one training, from its current step.
-
-    Args:
-        run: The run folder.
-        trainer: Between two steps.
-
-    Raises:
-        RunError: if the files cannot be written.
-    """
+    """Writes the curves of a training that is between two steps, or raises `RunError`."""
 
     def __init__(self, run: Path, trainer: Trainer) -> None:
         self.run, self.trainer = run, trainer
@@ -70,25 +57,21 @@ class Curves:
             self.writer = summary_writer()(str(run / EVENTS), purge_step=step + 1 if step else None)
 
     def note_step(self) -> None:
-        """Note the last step."""
-        trainer = self.trainer
+        step, questions = self.trainer.counters.step, self.trainer.questions
         seen = self._noted[-1][1] if self._noted else self._before[0]
-        if trainer.questions > seen:  # a rank may have no question of a small batch
-            noted = (trainer.counters.step, trainer.questions, trainer.loss.clone())
-            self._noted.append(noted)
+        if questions > seen:  # a rank may have no question of a small batch
+            self._noted.append((step, questions, self.trainer.loss.clone()))
 
     def write(self) -> None:
         """Write the noted steps; this waits for a GPU."""
         if not self._noted:
             return
         totals = torch.stack([loss for *_, loss in self._noted]).tolist()
-        trainer = self.trainer
         with explain_run_write_errors(self.run):
             for (step, questions, _), total in zip(self._noted, totals, strict=True):
                 loss = (total - self._before[1]) / (questions - self._before[0])
-                rate = learning_rate(step - 1, steps=trainer.steps, config=trainer.config)
                 self.writer.add_scalar("loss", loss, step)
-                self.writer.add_scalar("learning_rate", rate, step)
+                self.writer.add_scalar("learning_rate", self.trainer.rate(step - 1), step)
                 self._before = (questions, total)
             self.writer.flush()
         self._noted = []

@@ -1,7 +1,6 @@
-"""Stage two: trains the projections, the cross-attention and the head from the cache.
+"""Stage two: trains the projections, the cross-attention and the head from cached features alone.
 
-Encoders take no part: training only reads their features. `pipeline/train/loop.py` says when each
-file is written.
+`pipeline/train/loop.py` says when each file is written.
 """
 
 import time
@@ -50,21 +49,17 @@ def train(
 
     Args:
         cache_path: A cache that holds both splits.
-        run: Folder to make, or of the training to resume.
-        config: Every setting.
-        device: Where to train.
+        run: The folder to make, or that of the training to resume.
         residency: Where to keep the features during training.
         overwrite: Whether an existing run may be replaced.
         resume: Whether to continue a training; a finished one only returns its result.
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
-        ranks: The processes that train it together (`parallel.py`); all have to call this
-            with the same arguments, and to see the same cache and run folder. Only the first
-            one writes.
+        ranks: The processes that train it together (`parallel.py`); all have to call this with the
+            same arguments, and to see the same cache and run folder. Only the first one writes.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
-        ConfigError: if settings and data do not fit together, or changed since; or if TensorBoard
-            is not installed.
+        ConfigError: if settings and data do not fit or changed since, or TensorBoard is missing.
         RunError: if the folder is taken or has no state, or loss or weights are not finite.
     """
     started = time.monotonic()
@@ -98,8 +93,7 @@ def train(
 def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:
     """Return the result of a finished training; None if there is something to continue.
 
-    Raises:
-        ConfigError: if its settings are not the given ones.
+    Raises `ConfigError` if its settings are not the given ones.
     """
     found = read_outcome(run)
     if found is None:

@@ -23,7 +23,7 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
-from frozen_vqa.pipeline.runs.state import Counters
+from frozen_vqa.pipeline.runs.state import Counters, select_tensors
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -38,25 +38,9 @@ from frozen_vqa.pipeline.train.parallel import distribute, seed_draws, sync_grad
 
 
 class Trainer:
-    """One training run in memory. All ranks have to make theirs together.
+    """One training run in memory, on the device of the features.
 
-    Args:
-        features: Of the cache, on the device that trains.
-        data: The splits, their scores and the vocabulary.
-        config: Every setting.
-        ranks: The processes that train the head together.
-
-    Attributes:
-        average: The averaged weights, which are then scored and kept; or None.
-        steps: Steps of the whole training; the learning rate depends on it.
-        counters: How far the training is: all that a state holds beside tensors.
-        planned: Batches in the plan of the current epoch.
-        seen: Batches of it that are done, including those after the last step.
-        loss: Sum over the questions of the epoch so far, of this rank's part; a scalar tensor.
-        questions: How many questions this process has trained on.
-
-    Raises:
-        ConfigError: if settings and data do not fit together.
+    All ranks have to make theirs together. Raises `ConfigError` if settings and data do not fit.
     """
 
     def __init__(
@@ -78,15 +62,17 @@ class Trainer:
         scores = data.scores[config.train_split]
         self.train_reader = BatchReader(features, self.train_split, scores=scores)
         self.val_reader = BatchReader(features, self.val_split)
-        # Epochs may differ by a batch; the schedule need not end exactly at the last step.
+        # Steps of all epochs, for the learning rate. Epochs may differ by a batch; the schedule
+        # need not end exactly at the last step.
         self.steps = config.epochs * math.ceil(len(self.plan(0)) / config.accumulate)
         self.counters = Counters(epoch=0, batch=0, step=0, epoch_seconds=0.0, waited=0.0)
-        self.planned = self.seen = self.questions = 0
-        self.loss = torch.zeros((), device=self.device)
+        self.planned = 0  # batches in the plan of the current epoch
+        self.seen = 0  # batches of it that are done, including those after the last step
+        self.questions = 0  # that this process has trained on
+        self.loss = torch.zeros((), device=self.device)  # sum over this rank's part of the epoch
         self._distributed = distribute(self.model, ranks, self.device)
 
     def plan(self, number: int) -> BatchPlan:
-        """Return the batches of an epoch."""
         return plan_batches(
             self.train_split.image_rows,
             batch_size=self.config.batch_size,
@@ -94,15 +80,14 @@ class Trainer:
             shuffle=(self.config.order_seed, number),
         )
 
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        return learning_rate(step, steps=self.steps, config=self.config)
+
     def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
-        """Train the rest of one epoch and return its mean loss.
+        """Train the rest of one epoch, counted from 0, and return its mean loss.
 
-        Args:
-            number: From 0. The current epoch continues; any other one begins.
-            after_step: Called between two steps; if it raises, the trainer can still continue.
-
-        Raises:
-            NotFiniteError: if the loss is not finite.
+        `after_step` is called between two steps; if it raises, the trainer can still continue.
         """
         left = self.begin(number)[self.counters.batch :]
         mine = left.part(self.ranks.rank, self.ranks.world)
@@ -135,13 +120,10 @@ class Trainer:
         return plan
 
     def learn(self, batch: FeatureBatch, own: int | None = None) -> bool:
-        """Train on the next batch of the epoch; return whether a step ended with it.
+        """Train on this rank's part of the next batch; return whether a step ended with it.
 
-        Only after the end of a step can the trainer be taken apart.
-
-        Args:
-            batch: This rank's part of it.
-            own: How many of its questions count: all (None), or 0 where they are another rank's.
+        Only after the end of a step can the trainer be taken apart. `own` says how many questions
+        count: all (None), or 0 where they are another rank's.
         """
         config, ranks = self.config, self.ranks
         own = len(batch.questions) if own is None else own
@@ -165,11 +147,7 @@ class Trainer:
         return True
 
     def mean_loss(self) -> float:
-        """Return the mean loss of a complete epoch. All ranks have to call it.
-
-        Raises:
-            NotFiniteError: if it is not finite.
-        """
+        """Return a complete epoch's mean loss, or raise `NotFiniteError`. All ranks call it."""
         mean = self._losses().sum().item() / len(self.train_split)
         epoch = self.counters.epoch
         if not math.isfinite(mean):
@@ -182,7 +160,7 @@ class Trainer:
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.counters.step, steps=self.steps, config=self.config)
+            group["lr"] = self.rate(self.counters.step)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -208,11 +186,7 @@ class Trainer:
         return self.accuracy_of(predicted)
 
     def accuracy_of(self, predicted: np.ndarray) -> float:
-        """Return the accuracy of predicted classes in percent.
-
-        Args:
-            predicted: (questions,) int64, one class for each question of the validation split.
-        """
+        """Return the percentage that (questions,) int64 classes of the validation split score."""
         return 100 * float(self.val_scores.score(predicted).mean())
 
     def _losses(self) -> Tensor:
@@ -222,10 +196,7 @@ class Trainer:
         return self.ranks.total(losses)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that `restore` needs beside the counters; see `runs/state.py`.
-
-        All ranks have to call it.
-        """
+        """Return the tensors of `runs/state.py`, which `restore` needs. All ranks call it."""
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.average is not None:
             averages = self.average.model.state_dict()
@@ -241,41 +212,29 @@ class Trainer:
     def restore(self, tensors: Mapping[str, Tensor], counters: Counters) -> None:
         """Continue where another trainer was when it returned these tensors and counters.
 
-        Raises:
-            KeyError, IndexError, RuntimeError: if they are those of another model.
+        Those of another model raise `KeyError`, `IndexError` or `RuntimeError`.
         """
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         self.loss.copy_(tensors["epoch.loss"][self.ranks.rank])
-        self.model.load_state_dict(_select("model", tensors))
+        self.model.load_state_dict(select_tensors("model", tensors))
         if self.average is not None:
-            self.average.model.load_state_dict(_select("average", tensors))
+            self.average.model.load_state_dict(select_tensors("average", tensors))
         for name, parameter in self.model.named_parameters():
             # Copies, because arithmetic may round differently on memory with another alignment
             # than an allocation has.
             self.optimizer.state[parameter] = {
                 key: torch.empty_like(tensor, device=self.device).copy_(tensor)
-                for key, tensor in _select(f"optimizer.{name}", tensors).items()
+                for key, tensor in select_tensors(f"optimizer.{name}", tensors).items()
             }
         self.counters = replace(counters)
-
-
-def _select(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors PREFIX.NAME by their names."""
-    start = prefix + "."
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
 
 
 def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
     """Return the head with which a training begins: a function of its settings and its seed.
 
-    Raises:
-        ConfigError: if the settings do not fit together.
+    Raises `ConfigError` if the settings do not fit together.
     """
     torch.manual_seed(config.seed)
     shapes = config.with_shapes(

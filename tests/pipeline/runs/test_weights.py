@@ -24,7 +24,6 @@ from frozen_vqa.pipeline.runs.weights import (
     PREVIOUS,
     Weights,
     load_weights,
-    remove_weights,
     save_weights,
     weight_files,
 )
@@ -242,7 +241,7 @@ def test_all_weights_are_removed(links: None, tmp_path: Path) -> None:
         (tmp_path / f"{name}.partial").write_text("")
     (tmp_path / weight_files(tmp_path).coming.name).write_text("")
     (tmp_path / "mine.safetensors").write_text("")
-    remove_weights(tmp_path)
+    weight_files(tmp_path).remove()
     assert names(tmp_path) == {"mine.safetensors"}
 
 

@@ -70,6 +70,7 @@ def test_one_head_has_a_name_too(tmp_path: Path) -> None:
         ("lr = [0.1, 'much']", r"lr is 'much'; a number is needed"),
         ("lr = [0.1, 0.1]", r"two heads have the name 'head'"),
         ("head = 3", r"head has to be tables"),
+        ("head = []", r"head has to be tables"),
         ("[[head]]\nwidht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("widht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("name = 'a'", r"unknown key 'name'"),
