@@ -25,7 +25,7 @@ from benchmarks.step.variant import AfterStep, Clock, speed, synchronize
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device
-from frozen_vqa.pipeline.train.optimizer import soft_target_loss
+from frozen_vqa.pipeline.train.loss import soft_target_loss
 from frozen_vqa.pipeline.train.trainer import Trainer
 
 IMAGE_SIZE, TOKENS = 224, 8

@@ -29,7 +29,8 @@ from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.reference import ReferenceModel, reference_twin
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate, soft_target_loss
+from frozen_vqa.pipeline.train.loss import soft_target_loss
+from frozen_vqa.pipeline.train.optimizer import build_optimizer, learning_rate
 
 Item = tuple[Tensor, Tensor, Tensor]
 """Patch embeddings, hidden states and soft targets of one question."""

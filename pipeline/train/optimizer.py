@@ -1,10 +1,9 @@
-"""How a head is optimised: the loss, AdamW, the learning rate over time, and averaged weights."""
+"""AdamW, the learning-rate schedule, and the average of the weights."""
 
 import copy
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -31,14 +30,6 @@ def learning_rate(step: int, *, steps: int, config: TrainConfig) -> float:
         return config.lr * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, summed over answers and averaged over questions.
-
-    Both are (questions, answers); targets range from 0 to 1.
-    """
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
 class WeightAverage:

@@ -28,11 +28,11 @@ from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
+from frozen_vqa.pipeline.train.loss import soft_target_loss
 from frozen_vqa.pipeline.train.optimizer import (
     WeightAverage,
     build_optimizer,
     learning_rate,
-    soft_target_loss,
 )
 from frozen_vqa.pipeline.train.parallel import distribute, seed_draws, sync_gradients
 

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.config import POOLINGS
 from frozen_vqa.pipeline.model.reference import translate_weights
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.train.optimizer import soft_target_loss
+from frozen_vqa.pipeline.train.loss import soft_target_loss
 from tests.support.caches import PATCHES, TEXT_DIM, VISION_DIM, Made, Row, make_cache
 
 VOCABULARY = Vocabulary(("red", "blue", "2"))

@@ -11,7 +11,8 @@ import frozen_vqa.pipeline.train.loop
 import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 import frozen_vqa.pipeline.train.trainer
-from frozen_vqa.pipeline.train.optimizer import learning_rate, soft_target_loss
+from frozen_vqa.pipeline.train.loss import soft_target_loss
+from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.tensorboard import EVENTS
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer

@@ -17,7 +17,8 @@ from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import load_run
-from frozen_vqa.pipeline.train.optimizer import learning_rate, soft_target_loss
+from frozen_vqa.pipeline.train.loss import soft_target_loss
+from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made, Row, make_cache
