@@ -102,8 +102,9 @@ class _OpenShard:
 class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
-    Raise `CacheError` if there is no cache there. Every method raises `CacheDamagedError` if bytes
-    are not those that were written.
+    Raises:
+        CacheError: if there is no cache there.
+        CacheDamagedError: from every method, if bytes are not those that were written.
     """
 
     def __init__(self, directory: Path) -> None:

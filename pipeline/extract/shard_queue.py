@@ -2,7 +2,7 @@
 
 Every rank takes its share of the chunks and lays each aside when it is done. The first rank adopts
 them in their order, so the cache is that of a single process. A chunk that a dead extraction has
-laid aside is not made again.
+staged is not made again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ class ShardQueue:
     def share(
         self, kind: ShardKind, chunks: Mapping[str, T]
     ) -> Iterator[tuple[Mapping[str, T], PhaseTimer]]:
-        """Yield those of this rank's chunks that are not laid aside yet, and a timer of progress.
+        """Yield those of this rank's chunks that are not staged yet, and a timer of progress.
 
         When the block ends without an error, all of them are stored.
         """
@@ -120,7 +120,7 @@ class ShardQueue:
             self._adopt(kind)
 
     def adopt_rest(self) -> None:
-        """Adopt the chunks that other ranks have laid aside since.
+        """Adopt the chunks that other ranks have staged since.
 
         Raises:
             CacheError: if one is missing; every rank has to be done by now.
