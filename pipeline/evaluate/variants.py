@@ -14,15 +14,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import MetricError, RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import Run
-
-SMALLEST = 1e-15
-"""Probabilities keep this distance from 0 and 1, where the logit is infinite."""
 
 IMAGES_SEED = 0
 
@@ -35,10 +33,13 @@ class Ensemble(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, *features: Any, **named: Any) -> Tensor:
-        """Return (questions, answers) float32 logits of the mean probabilities."""
-        # float64, because float32 rounds many confident answers to a probability of 1.
-        each = [head(*features, **named).double().sigmoid() for head in self.heads]
-        return torch.logit(torch.stack(each).mean(0), eps=SMALLEST).float()
+        """Return (questions, answers) float32 logits of the mean probabilities.
+
+        Each is the logarithm of the mean p less that of the mean 1 - p, so that no probability is
+        rounded to 0 or 1, where all answers would tie.
+        """
+        each = torch.stack([head(*features, **named).double() for head in self.heads])
+        return (F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)).float()
 
 
 def ensemble(runs: Sequence[Run]) -> Run:
