@@ -164,7 +164,7 @@ def train_head(
     ] = None,
     min_answer_count: Annotated[
         int | None,
-        typer.Option(help="Make an answer a class if it is the majority of this many questions."),
+        typer.Option(help="Make an answer a class if it is the majority in this many questions."),
     ] = None,
     answers: Annotated[
         str | None,
