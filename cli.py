@@ -1,7 +1,7 @@
 """The command line: each command parses its options, calls one function and prints the result.
 
 Exit codes: 0 the command is done; 1 it failed, with one line on stderr that says why; 2 wrong
-usage; 3 it is done, but it left inputs out and listed them; 130 stopped by Ctrl-C, 143 by SIGTERM.
+usage; 3 it is done, but without some inputs or heads, which it lists; 130 Ctrl-C, 143 SIGTERM.
 With --json, stdout holds one JSON object and nothing else.
 
 Imports of our own modules wait until the command is known, because torch alone takes seconds to
@@ -70,7 +70,7 @@ def extract_features(
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side (default: the model's own; DINOv2: 224).")
+        int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
     ] = None,
     fit: Annotated[
         Literal["whole", "crop"],
@@ -88,7 +88,7 @@ def extract_features(
     ] = "auto",
     device: Device = "auto",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only this many questions of each split.")
+        int | None, typer.Option(min=1, help="Take at most this many questions of each split.")
     ] = None,
     rebuild: Annotated[
         list[str] | None,
@@ -163,13 +163,14 @@ def train_head(
         typer.Option("--group-by-image/--plain-order", help="Keep a picture's questions together."),
     ] = None,
     min_answer_count: Annotated[
-        int | None, typer.Option(help="Training questions that an answer needs to become a class.")
+        int | None,
+        typer.Option(help="Make an answer a class if it is the majority in this many questions."),
     ] = None,
     answers: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="File of the answers to predict: one a line, or a run's answers.json.",
+            help="File of the answers to predict: one per line, or a run's answers.json.",
         ),
     ] = None,
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
@@ -293,7 +294,7 @@ def score(
     ] = None,
     metric: Metric = None,
     per_question: Annotated[
-        Path | None, typer.Option(help="Also write the percent of each question to this JSON file.")
+        Path | None, typer.Option(help="Also write the score of each question to this JSON file.")
     ] = None,
     as_json: Json = False,
 ) -> None:

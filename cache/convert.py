@@ -1,11 +1,11 @@
-"""The rows of one cache in another that stores them in fewer bytes, a shard at a time.
+"""Copies the rows of one cache into another that stores them in fewer bytes, shard by shard.
 
     float32 ── float16      rounded
     float32 ── int8         the bytes that an extraction into int8 gives
     float16 ── int8         rounded twice
 
 Each row is compared with its digest before it is converted. Shards are staged and adopted as in an
-extraction (disk/staging.py), so that a killed conversion goes on where it was, and ends in the same
+extraction (disk/staging.py), so that a killed conversion can continue, and ends in the same
 bytes. Splits and failures are written once all rows are there.
 """
 

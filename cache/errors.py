@@ -1,4 +1,4 @@
-"""What can be wrong with a cache, as one small tree.
+"""The errors of a cache, as one small tree.
 
     CacheError               also: there is no cache here, a split is missing, the disk is full
     ├── CacheMismatchError   its settings are not those that the command asks for

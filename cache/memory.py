@@ -51,7 +51,7 @@ class ResidentImages:
     def read_images(
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
     ) -> None:
-        """Do what `FeatureCache.read_images` does."""
+        """Do the same as `FeatureCache.read_images`."""
         if scales is None and self.scales is not None:
             raise ValueError("integers of an int8 cache need their scales")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.rows):

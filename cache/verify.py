@@ -1,6 +1,6 @@
 """Every byte of a cache against its digests, several files at once.
 
-A file whose digest differs is looked into: if all bytes outside of its feature rows are those that
+A file whose digest differs is examined: if all bytes outside of its feature rows are those that
 were written, the damaged rows are named.
 """
 
@@ -33,7 +33,7 @@ BLOCK_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with one file.
+    """The damage of one file.
 
     `rows` are damaged rows of its features, none if more than rows is damaged. `names` are the
     image ids of these rows, or the questions that use them.

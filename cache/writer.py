@@ -57,7 +57,7 @@ def require_split_name(name: str) -> None:
 
 
 class CacheWriter:
-    """Adds pictures, questions and splits to a cache, made if need be; holds its lock while open.
+    """Adds pictures, questions and splits to a new or old cache; holds its lock while open.
 
     Entering raises `CacheMismatchError` if the cache holds something else than `spec` says, and
     `CacheBusyError` if another process is writing to it.
@@ -129,7 +129,7 @@ class CacheWriter:
     def replace_shard(self, index: int, shard: Shard) -> bool:
         """Put a rebuilt shard in its place; return whether its bytes are the same.
 
-        Other bytes get another file name: killed in between, the old shard is what it was. Raise
+        Other bytes get another file name, so that a kill leaves the old shard as it was. Raise
         `CacheError` if it holds other rows, because the splits point at them.
         """
         old = self.manifest.shards(shard.kind)[index]
@@ -208,7 +208,7 @@ class CacheWriter:
         self.manifest = manifest
 
     def _require_new(self) -> None:
-        """Refuse to make a cache where something is already: it may be somebody's, or a cache's."""
+        """Refuse to make a cache among files that may be somebody's, or those of another cache."""
         for folder in FOLDERS:
             with explain_errors(self.directory / folder):
                 if (self.directory / folder).is_dir() and any((self.directory / folder).iterdir()):
@@ -219,7 +219,7 @@ class CacheWriter:
                     )
 
     def _remove_leftovers(self, *, staged_too: bool = False) -> None:
-        """Remove files that no manifest names: of a killed writer, and old versions of splits.
+        """Remove files that no manifest names: a killed writer's, and old versions of splits.
 
         Staged chunks stay until an extraction has ended, because the next one may use them. A
         person may keep other things beside them, so only names that we give are touched.

@@ -1,4 +1,4 @@
-"""Files of a cache, each compared with its digest before anything in it is believed.
+"""Files of a cache, each compared with its digest before its content is trusted.
 
 cache.json ── pins ── structure of a shard ── pins ── digest of each row ── pins ── its numbers
 """
@@ -41,7 +41,7 @@ NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 
 
 def load_manifest(directory: Path) -> Manifest:
-    """Read cache.json; raise `CacheError` if there is none, or whatever `parse_manifest` raises."""
+    """Read cache.json; raise `CacheError` if there is none, or as `parse_manifest` does."""
     path = directory / NAME
     try:
         return parse_manifest(path, read_file(path, most=LARGEST_MANIFEST))
@@ -57,7 +57,7 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
-    """Raise `CacheDamagedError` unless every file is there in its size: microseconds each."""
+    """Raise `CacheDamagedError` unless every file is there with its size; this is quick."""
     for record in records:
         path = directory / record.file
         with explain_read_errors(path, CacheDamagedError):

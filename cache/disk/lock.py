@@ -3,14 +3,14 @@
     CACHE/.lock              held by flock: the kernel frees it when its holder dies
     CACHE/.lock.lease-N      held in its place where the file system has no flock
 
-The package filelock takes the first. Its leases do not do for the second: to free one, it exchanges
-two names, which network file systems refuse; it takes a live holder on another machine of the same
-name for dead; and a dead process that nobody has collected for alive. So leases are ours. A lease
+The package filelock takes the first. Its leases cannot serve as the second: to free one, it
+exchanges two names, which network file systems refuse. It also takes a live holder on another
+machine of the same name for dead, and a zombie process for alive. So leases are made here. A lease
 is made with O_EXCL, names its holder and is touched every few seconds. It is over when it was given
 back, when its holder is a dead process of this machine, or when nobody touched it for long. The
 next writer then makes the lease of the next number: of several that try, O_EXCL lets one through.
 The highest number holds and is never deleted, so that a process that looked long ago cannot take
-what has moved on since.
+over from a newer holder.
 
 Times are those of the file system. A process that has flock respects a lease, but not the other way
 round: machines that share a cache have to mount it alike.
@@ -46,7 +46,7 @@ NO_FLOCK = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told from all others, and for people since when it has the lock.
+    """Identifies one process, and tells people since when it has the lock.
 
     `boot` is a boot of the machine and a space of process numbers, and `started` counts ticks since
     that boot. Both are empty where they are not known.
@@ -231,7 +231,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started; "dead" for one that only waits to be collected.
+    """Return when a process started; "dead" for a zombie.
 
     Source: proc(5), /proc/pid/stat, fields 3 (state) and 22 (starttime).
     """

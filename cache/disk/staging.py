@@ -4,9 +4,9 @@
     CACHE/images/staged-0123456789abcdef.json    its record, and what failed; written last
 
 So several processes encode chunks of one extraction without talking to each other, and one alone
-changes the manifest. The name is a digest of everything that fixes what a chunk holds. So the next
-extraction adopts what a dead one finished, and a process that outlives its extraction does no harm:
-a chunk of that name is right, whoever made it. A chunk that stores nothing has no .shard.
+changes the manifest. The name is a digest of everything that determines a chunk. So the next
+extraction adopts the chunks of a dead one, and a process that outlives its extraction does no harm:
+a chunk of that name always has the same content. A chunk that stores nothing has no .shard.
 """
 
 import json
@@ -65,7 +65,7 @@ def stage_shard(
     kind: ShardKind,
     failures: Sequence[Failure] = (),
 ) -> None:
-    """Write a finished chunk, which stores nothing if `shard` is None, where the writer finds it.
+    """Write a finished chunk for the writer to find; it stores nothing if `shard` is None.
 
     Raise `CacheError` if it cannot be written; nothing is left behind then.
     """
@@ -97,7 +97,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
 
 
 def forget_failures(directory: Path) -> None:
-    """Forget staged chunks that have failures, which may be mended by now, or are not whole."""
+    """Forget staged chunks that are not whole, or have failures, which may be fixed by now."""
     for kind in KINDS:
         for path in (directory / kind).glob("staged-*.json"):
             staged = read_staged(directory, kind, path.stem.removeprefix("staged-"))

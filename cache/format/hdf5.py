@@ -165,7 +165,7 @@ class Hdf5File:
         return self.array(name, shape, dtype), digests
 
     def column(self, name: str, dtype: type[np.integer] = np.int64) -> np.ndarray:
-        """Return what `column_datasets` wrote, (any number,), as a read-only view."""
+        """Return the column that `column_datasets` wrote, (any number,), as a read-only view."""
         values = self.array(name, (math.prod(self._extent(name).shape),), np.dtype(dtype))
         stored = self.array(f"{name}_xxh3", (1,), DTYPES["uint64"])[0]
         if row_digest(values) != stored:
@@ -173,7 +173,7 @@ class Hdf5File:
         return values
 
     def texts(self, name: str) -> list[str]:
-        """Return what `text_datasets` wrote."""
+        """Return the texts that `text_datasets` wrote."""
         data = self.column(f"{name}_utf8", np.uint8).tobytes()
         offsets = self.column(f"{name}_offsets")
         require_offsets(offsets, len(data), f"{self.path}: texts of {name!r}")

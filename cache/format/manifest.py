@@ -1,7 +1,7 @@
 """cache.json: which encoders made the cache, and which files belong to it.
 
 A file exists for a reader only when the manifest names it, and the manifest is written last. It
-has a digest of itself and of every file, so that it is the one root of trust: a reader believes
+has a digest of itself and of every file, so that it is the one root of trust: a reader trusts
 only bytes that it has compared with a digest that leads here. A second copy lies beside it, because
 a lost manifest makes a hundred gigabytes worthless.
 """
@@ -83,7 +83,7 @@ class SplitRecord(FileRecord):
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read (`split` is "" then), or a question of no use.
+    """A picture that could not be read (`split` is "" then), or an unusable question.
 
     `id` is None for a question without one; `where` is a file, line or row.
     """
@@ -165,7 +165,7 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:
-    """Return what a cache.json says; messages name its `path`.
+    """Return the content of a cache.json; messages name its `path`.
 
     Raise `CacheError` if it has another format version, and `CacheDamagedError` if its bytes are
     not those that were written.

@@ -1,4 +1,4 @@
-"""One shard as bytes: features with a digest for each row, and what they belong to.
+"""One shard as bytes: features with a digest for each row, and their pictures or questions.
 
     images/00000.h5      patch_embeddings, cls, image_id, thumbnail: one row per picture;
                          in an int8 cache patch_scales as well
@@ -47,7 +47,7 @@ class NewImages:
     """Pictures to add.
 
     Attributes:
-        thumbnails: (rows, THUMBNAIL) uint8, a few grey values of each picture. They tell another
+        thumbnails: (rows, THUMBNAIL) uint8, a few grey values of each picture. They reveal another
             picture under a known id, whichever decoder read it.
         patch_embeddings: (rows, patches, vision_dim) in the image dtype of the cache.
         cls: (rows, vision_dim) in the state dtype of the cache.

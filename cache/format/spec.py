@@ -1,4 +1,4 @@
-"""What fixes the numbers in a cache."""
+"""The settings that fix the numbers in a cache."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Json = str | int | float | bool | None | list | dict
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """What fixes the numbers in a cache: two extractions with equal specs may share one.
+    """The settings that fix the numbers of a cache: two extractions with equal specs may share one.
 
     Attributes:
         vision: Settings of the image encoder by name (model, revision, image size, ...).

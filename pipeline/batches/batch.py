@@ -44,7 +44,7 @@ class FeatureBatch:
 
     @cached_property
     def patches(self) -> Patches:
-        """The patch embeddings, with what all heads compute of them alike."""
+        """The patch embeddings, with the results that do not depend on a head's weights."""
         assert self.patch_embeddings is not None
         return Patches(self.patch_embeddings, self.patch_scales)
 

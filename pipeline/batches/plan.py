@@ -135,7 +135,7 @@ def _cut_entries(images: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _sort_in_buckets(lengths: np.ndarray, questions: int) -> np.ndarray:
-    """Order entries by their length within buckets of about so many questions.
+    """Order entries by their length within buckets of about this many questions.
 
     Every other bucket goes backwards. Otherwise a batch across the edge of two would put pictures
     with the most questions beside those with the fewest, and be mostly padding.

@@ -203,7 +203,7 @@ def _distinct_of_each(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sort prefixes by picture.
 
-    Of n tokens `images` has the picture, rising, and `rows` the prefix. Return (count, picture
+    For n tokens, `images` has the picture, rising, and `rows` the prefix. Return (count, picture
     prefixes) the distinct prefixes of each picture, padded with 0, and (n,) which of them each
     token has.
     """

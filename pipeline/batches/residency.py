@@ -5,7 +5,7 @@
     mapped   left to the operating system's page cache, and read when a batch needs them
 
 Hidden states are few after prefix sharing, and always in memory. Batches are read into buffers,
-which one reader after the other uses again.
+which the readers reuse in turn.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def choose_location(
 ) -> Location:
     """Return where patch embeddings of `need` bytes go.
 
-    Free bytes of memory are None where they are not known, those of the GPU without a GPU.
+    `free` is None where it is not known, and `free_on_gpu` is None without a GPU.
 
     Raises:
         ConfigError: if they do not fit where the user wants them.
@@ -118,7 +118,7 @@ class ResidentFeatures:
 
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
-        ConfigError: if the features do not fit where they shall be.
+        ConfigError: if the features do not fit in the chosen place.
     """
 
     def __init__(

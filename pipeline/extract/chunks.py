@@ -65,7 +65,7 @@ def find_missing_work(
 ) -> MissingWork:
     """Return the rows of a plan that a cache lacks, in chunks of `shard_bytes` of features.
 
-    The records of the new shards have to carry `origin`, because the chunks' names depend on it.
+    The records of the new shards must carry `origin`, because the chunks' names depend on it.
     """
     spec = manifest.spec
     stored = stored_rows(cache, manifest, "images")

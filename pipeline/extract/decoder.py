@@ -112,7 +112,7 @@ class PictureDecoder:
     ) -> None:
         """Compare a few stored pictures with those that the data set has under their ids.
 
-        `rows` has the row of every stored picture.
+        `rows` gives the row of every stored picture.
 
         Raises:
             CacheMismatchError: if one is another picture.

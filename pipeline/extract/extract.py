@@ -87,7 +87,7 @@ def extract(
     origin: Mapping[str, Json] | None = None,
     ranks: Ranks = ALONE,
 ) -> Report:
-    """Bring the cache to hold everything that `plan` names; rows that it holds already are kept.
+    """Extend the cache until it holds everything that `plan` names; stored rows stay.
 
     Args:
         source: The data set that has the pictures.
@@ -98,11 +98,11 @@ def extract(
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
             fastest for a new cache. It is halved for good when a GPU runs out of memory.
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
-        origin: The facts that the cache records about the source, to find it again.
+        origin: Facts about the source, which the cache records so that a rebuild finds it again.
         ranks: The processes that share the work; all of them call this with the same plan.
 
     Raises:
-        CacheError: and its kinds, if the cache belongs to other data, or the disk is too small.
+        CacheError: if the cache belongs to other data, or the disk is too small.
         ModelError: if a model cannot be loaded or run.
         PipelineError: if another rank has stopped.
     """

@@ -53,7 +53,7 @@ def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec
 
 
 class FeatureEncoder:
-    """Both frozen encoders, beside the data set that they encode for one cache of `dtype`."""
+    """Both frozen encoders, and the data set that they encode into one cache of `dtype`."""
 
     def __init__(
         self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, dtype: str
@@ -127,9 +127,9 @@ class FeatureEncoder:
 
 
 def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[list[str]]:
-    """Yield batches of questions of one length, without those whose states come from elsewhere.
+    """Yield batches of questions of one length, without those that need no run.
 
-    The cache has them, or a longer question of the chunk begins with the same prefix.
+    The cache has their states, or a longer question of the chunk begins with the same prefix.
     """
     inner = {row for path in chunk.paths.values() for row in path[:-1]}
     by_length: dict[int, list[str]] = {}

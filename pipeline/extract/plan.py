@@ -56,7 +56,7 @@ def make_plan(
     Args:
         source: The data set that has the splits.
         text: The encoder whose tokens decide which prefixes are distinct.
-        limit: Take only so many usable questions of each split, the first ones.
+        limit: Take at most this many usable questions of each split, from its start.
 
     Raises:
         SourceError: if a split is given twice, cannot be read, or has no usable question.

@@ -28,7 +28,7 @@ from frozen_vqa.pipeline.system.console import progress
 def rebuild(
     encoder: FeatureEncoder, files: Sequence[str], *, cache: Path, batch_size: int | None = None
 ) -> list[dict[str, Any]]:
-    """Make shards again, each alone and in place; nothing else is touched.
+    """Make shards again, each alone and in place; no other file changes.
 
     Args:
         encoder: The splits of its plan find the names of a shard that is gone.

@@ -1,6 +1,6 @@
-"""Where a rank puts its finished chunks, and from where the first rank takes them into the cache.
+"""Takes finished chunks from every rank; the first rank moves them into the cache.
 
-Every rank takes its share of the chunks and lays each aside when it is done. The first rank adopts
+Every rank encodes its share of the chunks and stages each when it is done. The first rank adopts
 them in their order, so the cache is that of a single process. A chunk that a dead extraction has
 staged is not made again.
 """
@@ -27,11 +27,11 @@ Build = Callable[[], Shard | None]
 
 
 class ShardQueue:
-    """Stores finished chunks in a thread, one at a time, while the encoder is at the next one.
+    """Stores finished chunks in a thread, one at a time, while the encoder works on the next one.
 
-    The thread has one chunk at most, so memory stays bounded. The writer is used by that thread, or
-    by the main one while the thread has nothing to do. However the block ends, the chunk that the
-    thread has is stored first, and its error is raised.
+    The thread holds one chunk at most, so memory stays bounded. That thread uses the writer, or the
+    main one does while the thread has nothing to do. At the end of the block, even after an error,
+    the thread first stores its chunk, and its own error is raised.
 
     `work` has the chunks of all ranks; only the first rank has a writer.
     """

@@ -224,7 +224,7 @@ def _require_meaning(path: Path, weights: Weights) -> None:
 
 
 def require_same_encoders(run: Run, cache: FeatureCache) -> None:
-    """Raise `CacheError`, both values named, unless a cache has features of the run's encoders."""
+    """Raise `CacheError`, which names both values, unless a cache is of the run's encoders."""
     mine, theirs = run.encoders, encoder_settings(cache.spec)
     for part in ("vision", "text"):
         for name, value in mine[part].items():

@@ -3,7 +3,7 @@
 safetensors itself has no checksum: a flipped bit loads as another number. So each file of tensors
 holds in its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of
 the name, type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one
-step, and any reader of safetensors loads it. Never a pickle. `LastTwo` keeps the file before it.
+step, and any reader of safetensors loads it. It is no pickle. `LastTwo` keeps the file before it.
 """
 
 import json

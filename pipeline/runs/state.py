@@ -41,7 +41,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the complete epochs of a training came to."""
+    """The results of the complete epochs of a training."""
 
     metrics: list[Mapping[str, Any]]  # the lines of metrics.jsonl, one for each epoch
     best_accuracy: float  # in percent; -1 before the first
@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingFingerprint:
-    """Everything that must not change in mid-training, or the end would be another."""
+    """Everything that must stay the same in mid-training, because the result depends on it."""
 
     config: Mapping[str, Any]  # every setting
     cache: Mapping[str, Any]  # digests of what it reads; see `pipeline/train/resume.py`
@@ -108,7 +108,7 @@ def remove_state(run: Path) -> None:
 
 
 def recover_state(run: Path) -> TrainState:
-    """Return the last state; if it is damaged, go back to the one before for good, and say so.
+    """Return the last state; if it is damaged, replace it by the one before, and say so.
 
     Raises `RunError` if none is whole.
     """

@@ -1,7 +1,7 @@
 """The weights of a run, with the digest that `pipeline/runs/sealed.py` gives them. Two are kept.
 
     RUN/model.safetensors            the best weights
-    RUN/model.previous.safetensors   those that were the best before
+    RUN/model.previous.safetensors   the best weights before them
 
 Their record holds epoch and accuracy, and the digests of the run's files that say what they mean.
 """

@@ -39,7 +39,7 @@ class TrainData:
         }
 
     def describe(self) -> str:
-        """Return for people how many classes there are, and the most that a head can score."""
+        """Return a line for people: the number of classes, and the highest score of a head."""
         where = " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
         return (
             f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "

@@ -2,7 +2,7 @@
 
 At the end of an epoch the loop writes a state first, then the best weights, then metrics.jsonl,
 each whole or not at all. The state holds the weights of that epoch and every line of metrics.jsonl,
-so it alone decides how far a training is: a resume brings the other files to the state, forwards or
+so it alone tells how far a training is: a resume brings the other files to the state, forwards or
 back. At most one epoch's weights are saved after a state, so the two weight files always include
 the best weights of both states. The outcome is written last; then the states are removed.
 """
@@ -52,7 +52,7 @@ class TrainResult:
 class TrainingLoop:
     """Trains a head and writes its run folder; only the first rank writes.
 
-    The trainer is before its first step. This process started at `started` of the monotonic clock.
+    The trainer has made no step yet. `started` is the monotonic time at which this process began.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks
 
 
 def distribute(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:
-    """Return what to call in place of a head, so that backward passes leave the same gradients.
+    """Return a wrapper of a head whose backward passes leave the same gradients on all ranks.
 
     For one process it is the head itself. All ranks have to call it. Raises `ConfigError` if ranks
     would have to share a GPU.

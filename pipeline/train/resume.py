@@ -1,8 +1,8 @@
 """Checks that a training resumes as it began, and makes the files of a run agree with its state.
 
-A cache is known by the parts of it that a training reads: the encoders' settings, the tables of its
+A cache is identified by the parts that a training reads: the encoders' settings, the tables of its
 two splits, and the shards up to the last row that these use. A cache that was moved, or extended
-with other splits, is therefore the same.
+with other splits, therefore counts as the same.
 """
 
 import json
@@ -84,7 +84,7 @@ def _digest_shards(shards: Sequence[ShardRecord], last_row: int) -> str:
 def load_resumed_config(
     run: Path, config: Path | None, overrides: Mapping[str, Any]
 ) -> TrainConfig:
-    """Return the settings that --resume asks for: the run's own, unless others are given.
+    """Return the settings for --resume: those of the run, unless others are given.
 
     Raises `RunError` if there is no run, and `ConfigError` as `load_config` does.
     """
@@ -99,7 +99,7 @@ def load_resumed_config(
 
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:
-    """Raise `ConfigError`, both values named, unless the settings are those of the beginning."""
+    """Raise `ConfigError`, which names both values, unless the settings are the original ones."""
     now = asdict(asked.without_folders())
     changed = [name for name, value in now.items() if was.get(name) != value]
     if changed:
@@ -117,9 +117,9 @@ def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig)
 def require_same_fingerprint(
     run: Path, was: TrainingFingerprint, now: TrainingFingerprint, *, cache: Path
 ) -> None:
-    """Raise unless cache, files, device and ranks are those of the beginning.
+    """Raise unless cache, files, device and ranks are the original ones.
 
-    That is a `CacheMismatchError` with both values for the cache, and a `RunError` for the others.
+    Raises `CacheMismatchError` with both values for the cache, and `RunError` for the others.
     """
     for name in {**was.cache, **now.cache}:
         if was.cache.get(name) != now.cache.get(name):
@@ -157,7 +157,7 @@ def require_same_fingerprint(
 
 
 def require_same_answers(run: Path, asked: Vocabulary, config: TrainConfig) -> None:
-    """Raise `ConfigError`, the first difference named, unless a file's answers are the run's.
+    """Raise `ConfigError`, which names the first difference, unless a file has the run's answers.
 
     They need not come from the same file, because the run has its own copy of them.
     """

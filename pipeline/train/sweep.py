@@ -1,4 +1,4 @@
-"""Many heads in one pass: each batch is read once, and every head takes its step with it.
+"""Many heads in one pass: each batch is read once, and every head takes a step on it.
 
 Each head of a sweep ends as a run of its own, in RUN/NAME, with exactly the weights that a single
 training would give it: it takes the same steps (`trainer.py`) on the same batches, and draws from
@@ -178,7 +178,7 @@ def _share_readers(trainer: Trainer, other: Trainer) -> None:
 
 
 class _Pass:
-    """Heads, each with a training that has begun, that train on the same batches together."""
+    """Heads that train on the same batches; the training of each has begun."""
 
     def __init__(self, heads: Sequence[Head], data: TrainData, stop: Stop) -> None:
         self.heads, self.data, self.stop = heads, data, stop
@@ -210,7 +210,7 @@ class _Pass:
         return self.results
 
     def _finish_and_list_left(self) -> list[Head]:
-        """Return the heads that continue, once those that are over have a result."""
+        """Store the results of heads that are over, and return the others."""
         for head in self.heads:
             if head.loop.over and head.name not in self.results:
                 self.results[head.name] = head.loop.finish(self.data)

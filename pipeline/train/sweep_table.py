@@ -15,7 +15,7 @@ from frozen_vqa.pipeline.system.console import Advance, console, progress, progr
 
 
 class SweepTable:
-    """The latest figures of each head; of the settings of one of them it uses only shared ones."""
+    """The latest figures of each head; `config` may be of any head: only shared settings count."""
 
     def __init__(self, names: Sequence[str], config: TrainConfig) -> None:
         self._config = config

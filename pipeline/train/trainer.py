@@ -122,7 +122,7 @@ class Trainer:
     def learn(self, batch: FeatureBatch, own: int | None = None) -> bool:
         """Train on this rank's part of the next batch; return whether a step ended with it.
 
-        Only after the end of a step can the trainer be taken apart. `own` says how many questions
+        The trainer can be taken apart only after the end of a step. `own` says how many questions
         count: all (None), or 0 where they are another rank's.
         """
         config, ranks = self.config, self.ranks
