@@ -11,11 +11,7 @@ import and `--help` should not.
 import importlib.util
 import json
 import os
-import re
-import shlex
-import signal
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,7 +37,6 @@ app = typer.Typer(
 )
 
 LEFT_OUT = 3
-INTERRUPTED, TERMINATED = 130, 143
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
@@ -405,61 +400,10 @@ def _batch_size(text: str) -> int | None:
 
 
 def main() -> None:
-    """Run a command. Only here does an expected error become one line and exit code 1."""
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        app()
-    except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
-            print(f"stopped{_how_to_go_on()}", file=sys.stderr)
-        raise
-    except Exception as error:
-        if not _expected(error):
-            raise
-        from frozen_vqa.pipeline.system.console import printable
+    """Run the command of this process's command line."""
+    from frozen_vqa.pipeline.commands.endings import run_to_the_end
 
-        rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        # A message is one line. Other spaces stay, because a quoted path may hold them.
-        line = re.sub(r"\s*\n\s*", " ", str(error).strip())
-        print(printable(f"error: {rank}{line}"), file=sys.stderr)
-        sys.exit(1)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(*_: object) -> None:
-    """Raise `SystemExit`, so that locks are released and unfinished files removed."""
-    sys.exit(TERMINATED)
-
-
-def _how_to_go_on() -> str:
-    if sys.argv[1:2] == ["train-head"] and _has_state(sys.argv):
-        if "RANK" in os.environ:
-            return "; to go on, run the same torchrun command again with --resume"
-        words = [word for word in sys.argv[1:] if word not in ("--overwrite", "--resume")]
-        return f"; to go on: {shlex.join(['frozen-vqa', *words, '--resume'])}"
-    if sys.argv[1:2] not in (["extract-features"], ["convert-cache"]):
-        return ""
-    if "RANK" in os.environ:
-        return "; every finished shard is stored. To go on, run the same torchrun command again"
-    command = shlex.join(["frozen-vqa", *sys.argv[1:]])
-    return f"; every finished shard is stored. To go on: {command}"
-
-
-def _has_state(words: list[str]) -> bool:
-    """Whether the run that a command names has a state to resume from."""
-    runs = [following for word, following in pairwise(words) if word == "--run"]
-    runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
-    # The run's own state, or the states of the heads of a sweep.
-    states = ((Path(run, "state"), *Path(run).glob("*/state")) for run in runs)
-    return any(state.is_dir() for found in states for state in found)
-
-
-def _expected(error: Exception) -> bool:
-    from frozen_vqa.cache.errors import CacheError
-    from frozen_vqa.pipeline.errors import PipelineError
-
-    return isinstance(error, CacheError | PipelineError)
+    run_to_the_end(app)
 
 
 if __name__ == "__main__":
