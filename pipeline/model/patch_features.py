@@ -39,7 +39,10 @@ class Patches:
         return self._each[key]
 
     def average(self, dtype: torch.dtype) -> Tensor:
-        """Return averages of normalised patches, always in `dtype`: (images, 1, vision_dim)."""
+        """Return averages of normalised patches, always in `dtype`: (images, 1, vision_dim).
+
+        Equals `pool` of the normalised patches in `reference.py`, without scores.
+        """
         if dtype not in self._averages:
             images, patches, features = self._embeddings.shape
             part = images

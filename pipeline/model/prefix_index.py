@@ -8,7 +8,8 @@ depends on
     the text and a picture   once per distinct prefix of the picture
     the whole question       for each of its tokens
 
-`Text` says which of these layouts its features have, and gathers them into the later ones.
+`Text` says which of these layouts its features have, and gathers them into the later ones. In
+`reference.py` every token of every question has features of its own; the results are equal.
 """
 
 from collections.abc import Callable
@@ -110,7 +111,8 @@ class Text:
     def pool(self, weights: Tensor) -> Pool:
         """Return a sum over the tokens of each question, weighted by (images, slots, tokens).
 
-        It takes features in this layout and returns (images, slots, features).
+        It takes features in this layout and returns (images, slots, features). Equals the weighted
+        sum of `reference.pool`: equal prefixes of a question have equal features.
         """
         if self.layout == "token":
             return lambda x: (weights.to(x.dtype).unsqueeze(-2) @ x).squeeze(-2)
