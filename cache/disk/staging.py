@@ -92,7 +92,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
             return None
         failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
         return StagedShard(record, body["names"], failures)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # not there, or not whole: it is encoded again
 
 

@@ -63,7 +63,11 @@ class BatchReader:
                 while pending:
                     yield self._wait(*pending.popleft())
             finally:
-                thread.shutdown(cancel_futures=True)
+                # Not `cancel_futures`: where Python ends while somebody still holds this generator,
+                # it fails, because the modules that it uses are gone.
+                for batch, _ in pending:
+                    batch.cancel()
+                thread.shutdown()
 
     def _wait(self, batch: Future[FeatureBatch], buffer: Buffer) -> tuple[FeatureBatch, Buffer]:
         asked = time.perf_counter()

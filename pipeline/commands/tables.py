@@ -71,7 +71,7 @@ def show_comparison(
     ours: "SeedGroup", theirs: "SeedGroup", differences: "Sequence[Difference]"
 ) -> None:
     """Print the paired difference of two sides."""
-    paths = [str(side.first.run.with_name(side.name)) for side in (ours, theirs)]
+    paths = [str(side.first.run.parent / side.name) for side in (ours, theirs)]
     table = Table(
         title=f"{' against '.join(paths)} on {ours.first.split}",
         caption="p: McNemar's exact test, which assumes independent questions",

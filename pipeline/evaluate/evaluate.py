@@ -72,7 +72,8 @@ class Evaluation:
     @property
     def name(self) -> str:
         """Name of the run folder, with the variant if there is one."""
-        return f"{self.run.name} ({self.variant})" if self.variant else self.run.name
+        name = self.run.absolute().name  # "." alone has none
+        return f"{name} ({self.variant})" if self.variant else name
 
     def to_json(self) -> dict[str, Any]:
         found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}

@@ -108,13 +108,16 @@ def require_free(path: Path) -> None:
 
 def read_digests(path: Path) -> dict[str, str]:
     """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
-    try:
-        return {name: digest((path / name).read_bytes()) for name in MEANING}
-    except OSError as error:
-        raise RunError(
-            f"{error.filename}: cannot be read ({error.strerror}). "
-            f"Restore it from a copy, or train the head again."
-        ) from error
+    found = {}
+    for name in MEANING:
+        try:
+            found[name] = digest((path / name).read_bytes())
+        except OSError as error:  # of a failing disk, it names no file
+            raise RunError(
+                f"{path / name}: cannot be read ({error.strerror}). "
+                f"Restore it from a copy, or train the head again."
+            ) from error
+    return found
 
 
 def encoder_settings(spec: CacheSpec) -> dict[str, Any]:

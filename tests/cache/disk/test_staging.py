@@ -96,7 +96,10 @@ def test_chunks_of_another_extraction_are_not_taken_for_ours(
 
 
 @pytest.mark.parametrize("suffix", ["shard", "json"])
-@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: bytes(len(d)), lambda d: b"{}"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda d: d[:-1], lambda d: bytes(len(d)), lambda d: b"{}", lambda d: b"[" * 200_000],
+)
 def test_a_chunk_that_is_not_whole_is_made_again(
     change: Callable[[bytes], bytes], suffix: str, whole: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Batches hold what a naive lookup finds."""
 
+import concurrent.futures.thread
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from frozen_vqa.pipeline.batches.reader import (
     BatchReader,
     FeatureBatch,
 )
-from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
+from frozen_vqa.pipeline.batches.residency import Buffer, Residency, ResidentFeatures
 from tests.support.caches import PATCHES, VISION_DIM, Made, Row, extent_of, make_cache
 
 ANSWERS = [("red",) * 6 + ("blue",) * 3 + ("teal",), ("blue",) * 10, ("teal", "red") * 5, ()]
@@ -226,6 +227,27 @@ def test_leaving_early_ends_the_thread(made: Made) -> None:
 
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         consume_badly(make_reader(made).batches(plan_of(made, 1)))
+    assert not reading_threads()
+
+
+def test_leaving_early_reads_no_further_batch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it fail where Python ends, which has taken the modules apart by then."""
+    reader = make_reader(made)
+    gate, read, reads = threading.Event(), reader._read, []
+
+    def read_slowly(grid: Grid, buffer: Buffer) -> FeatureBatch:
+        reads.append(grid)
+        if len(reads) > 1:
+            gate.wait()
+        return read(grid, buffer)
+
+    monkeypatch.setattr(reader, "_read", read_slowly)
+    batches = reader.batches(plan_of(made, 1))
+    next(batches)
+    threading.Timer(0.2, gate.set).start()
+    monkeypatch.setattr(concurrent.futures.thread, "queue", None)
+    batches.close()
+    assert len(reads) == 2
     assert not reading_threads()
 
 

@@ -1,6 +1,7 @@
 """Tables for people: what stands in them, on stderr alone."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,17 @@ def test_the_table_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{row.difference:+.2f}" in line
         assert format_probability(row.test.p) in line
     assert "ours against theirs on val" in found.err
+
+
+def test_a_run_in_the_folder_where_one_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    ours, theirs = make_heads()
+    mine = group(replace(ours, run=Path(), variant="shuffled-images"))
+    show_comparison(mine, group(theirs), compare(mine, group(theirs)))
+    assert "here (shuffled-images) against theirs on val" in capsys.readouterr().err
 
 
 def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:

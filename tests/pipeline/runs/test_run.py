@@ -1,5 +1,6 @@
 """A run loads as it was saved, or says what is wrong with it."""
 
+import errno
 import json
 import os
 import shutil
@@ -208,6 +209,20 @@ def test_a_file_that_is_gone(name: str, run: Path) -> None:
     (run / name).unlink()
     with pytest.raises(RunError, match=rf"{name}: cannot be read \(No such file.*train the head"):
         load_run(run, CPU)
+
+
+def test_a_failing_disk_is_said_of_its_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system names no file then: the file was opened, and its reading failed."""
+    read = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.name == "config.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(RunError, match=r"run/config\.json: cannot be read \(Input/output error\)"):
+        read_digests(run)
 
 
 def contents(run: Run) -> tuple[Any, ...]:
