@@ -255,6 +255,13 @@ def split_record(**changes: object) -> dict[str, object]:
         {"splits": {"val": split_record(rows=1.0)}},
         {"images": [record(largest="[red]")]},
         {"images": [record(largest=float("nan"))]},
+        {"images": [record(largest=10**400)]},
+        {"images": [record(rows=True)]},
+        {"images": [record(origin={"limit": float("nan")})]},
+        {"images": [record(file="images/\u0660\u0660\u0660\u0660\u0660.h5")]},
+        {"splits": {"val": split_record(tokens=10**400)}},
+        {"splits": {"val": split_record(left_out=-1)}},
+        {"spec": {**vars(make_spec()), "grid": [True, True]}},
         {"images": [record(file="images/" + "0" * 300 + ".h5")]},
         {"images": [record(file="images/mine.h5")]},
         {"splits": {"val": split_record(file="splits/a\x1b[2Jb.h5")}},
@@ -281,6 +288,28 @@ def test_a_manifest_from_elsewhere_with_other_entries_is_refused(
 
     with pytest.raises(CacheDamagedError, match=r"cache\.json: not a cache manifest"):
         load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_number_beyond_all_floats_is_refused(number: str, tmp_path: Path) -> None:
+    """Python reads it as infinity, which `inspect-cache --json` could not print."""
+    save_body(tmp_path, images=[record(origin={"limit": float(number)})])
+    path = tmp_path / "cache.json"
+    path.write_text(path.read_text().replace(json.dumps(float(number)), number))
+
+    with pytest.raises(CacheDamagedError, match=f"not a cache manifest \\({number} is no finite"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"k" * 10**6: 1}, {"file": "0" * 10**6}])
+def test_a_message_about_a_manifest_from_elsewhere_is_short(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    save_body(tmp_path, images=[record(**changes)])
+
+    with pytest.raises(CacheDamagedError, match="not a cache manifest") as raised:
+        load_manifest(tmp_path)
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize("what", ["splits", "images", "spec"])
