@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
-from frozen_vqa.cache.disk.files import make_directory, write_atomically
+from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
@@ -109,7 +109,7 @@ def require_free(path: Path) -> None:
 def read_digests(path: Path) -> dict[str, str]:
     """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
     try:
-        return {name: digest((path / name).read_bytes()) for name in MEANING}
+        return {name: digest(read_file(path / name)) for name in MEANING}
     except OSError as error:
         raise RunError(
             f"{error.filename}: cannot be read ({error.strerror}). "
@@ -177,6 +177,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     _require_meaning(path, weights)
     try:
         cache, settings = Path(where["cache"]), description["encoders"]
+        if "\0" in str(cache):
+            raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
@@ -247,7 +249,7 @@ def _read_sealed(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent}: not a run folder ({path.name} is missing). "

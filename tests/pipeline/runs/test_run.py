@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from frozen_vqa.pipeline.runs.run import (
     require_same_encoders,
     start_run,
 )
+from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.runs.weights import load_weights, save_weights
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made, Row, make_cache, make_spec
 from tests.support.heads import VOCABULARY, make_run, seal
@@ -208,6 +211,32 @@ def test_a_file_that_is_gone(name: str, run: Path) -> None:
     (run / name).unlink()
     with pytest.raises(RunError, match=rf"{name}: cannot be read \(No such file.*train the head"):
         load_run(run, CPU)
+
+
+@pytest.mark.parametrize("name", [*MEANING, "run.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_does_not_block(name: str, run: Path) -> None:
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    answered = subprocess.run(
+        [sys.executable, "-c", LOAD, str(run)], capture_output=True, text=True, timeout=50
+    )
+    assert "RunError" in answered.stderr
+    assert f"{name}: cannot be read" in answered.stderr
+    assert "not a regular file" in answered.stderr
+
+
+LOAD = """
+import sys, torch
+from pathlib import Path
+from frozen_vqa import load_run
+load_run(Path(sys.argv[1]), torch.device("cpu"))
+"""
+
+
+def test_a_cache_path_with_a_nul_is_refused(run: Path) -> None:
+    (run / "run.json").write_bytes(seal_json({"cache": "a\0b"}))
+    with pytest.raises(RunError, match=r"the path of its cache holds a NUL"):
+        load_run(run, torch.device("cpu"))
 
 
 def contents(run: Run) -> tuple[Any, ...]:
