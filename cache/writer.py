@@ -226,12 +226,12 @@ class CacheWriter:
         """
         named = {record.file for record in self.manifest.files} | {NAME, COPY, FAILURES}
         versions = "|".join(re.escape(name) for name in self.manifest.splits)
-        shard = rf"\d{{5,}}(~\d+)?\.h5{PARTIAL}"
+        shard = rf"[0-9]{{5,}}(~[0-9]+)?\.h5{PARTIAL}"
         patterns = {
             "": rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES}){PARTIAL}",
             "images": shard,
             "questions": shard,
-            "splits": rf"({versions})(~\d+)?\.h5{PARTIAL}",
+            "splits": rf"({versions})(~[0-9]+)?\.h5{PARTIAL}",
         }
         for folder, pattern in patterns.items():
             with explain_errors(self.directory / folder):

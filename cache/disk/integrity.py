@@ -98,7 +98,10 @@ def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
     path = directory / record.file
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):
-        data = read_file(path)
+        try:
+            data = read_file(path)
+        except MemoryError:
+            raise CacheError(f"{path}: its {record.bytes:,} bytes do not fit in memory") from None
     if digest(data) != record.xxh3:
         raise CacheDamagedError(
             f"{path}: its bytes are not those that were written (digest differs). "
@@ -130,4 +133,10 @@ def read_prefixes(
 
 def read_table(directory: Path, record: SplitRecord) -> SplitTable:
     """Return the table of a split, without comparing its rows with the rest of the cache."""
-    return read_split(read_whole(directory, record))
+    table = read_split(read_whole(directory, record))
+    if len(table) != record.rows:
+        raise CacheDamagedError(
+            f"{directory / record.file}: it holds {len(table):,} questions, the manifest needs "
+            f"{record.rows:,}. {remedy(directory)}"
+        )
+    return table

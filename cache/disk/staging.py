@@ -26,6 +26,9 @@ from frozen_vqa.cache.typed_json import make_dataclass
 
 STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
 
+LARGEST_RECORD = 64 << 20
+"""Bytes of a chunk's record that are read; each picture or question adds about a hundred."""
+
 explain_errors = partial(
     explain_write_errors,
     error=CacheError,
@@ -83,7 +86,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
     """Return a chunk's record if it is whole and its bytes have its digest; None otherwise."""
     path, record_path = staged_paths(directory, kind, key)
     try:
-        sealed = json.loads(read_file(record_path))
+        sealed = json.loads(read_file(record_path, most=LARGEST_RECORD))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
         body = json.loads(sealed["staged"])
@@ -91,8 +94,11 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         if record and digest(read_file(path)) != record.xxh3:
             return None
         failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
-        return StagedShard(record, body["names"], failures)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = body["names"]
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            return None
+        return StagedShard(record, names, failures)
+    except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or not whole: it is encoded again
 
 

@@ -23,7 +23,7 @@ FORMAT = 3
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
-SHARD_FILE = re.compile(r"\d{5,}(~\d+)?\.h5")
+SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -145,11 +145,20 @@ class Manifest:
         return replace(self, images=shards) if kind == "images" else replace(self, questions=shards)
 
     def to_json(self) -> str:
-        """Return the text of cache.json."""
+        """Return the text of cache.json; raise `CacheError` for a number that no reader takes."""
         body = {"format": FORMAT, **vars(self)}
         body["xxh3"] = _digest_body(body)
-        # One line a field: json's own indentation is slow, and each shard writes a manifest.
-        lines = (f'"{name}": {json.dumps(value, default=vars)}' for name, value in body.items())
+        try:
+            # One line a field: json's own indentation is slow, and each shard writes a manifest.
+            lines = [
+                f'"{name}": {json.dumps(value, default=vars, allow_nan=False)}'
+                for name, value in body.items()
+            ]
+        except ValueError as error:
+            raise CacheError(
+                f"{NAME}: a setting of an encoder is not finite ({error}), and a cache records "
+                f"only finite ones. Give another model, or another revision of it."
+            ) from error
         return "{\n" + ",\n".join(lines) + "\n}"
 
 
@@ -171,13 +180,13 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
     not those that were written.
     """
     try:
-        body = json.loads(data)
+        body = json.loads(data, parse_float=_finite, parse_constant=_finite)
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
     if version != FORMAT:
         raise CacheError(
-            f"{path}: the cache has format {version!r}, but this version of frozen-vqa reads "
+            f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
             f"format {FORMAT}. Run the extract-features command that made it again with another "
             f"--cache, or go on with the version that made it, which still reads it."
         )
@@ -191,11 +200,17 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
+
+
 def damaged_manifest(path: Path, what: str) -> CacheDamagedError:
     """Return the error for a cache.json, which says how to bring it back."""
     copy = path.with_name(COPY)
     return CacheDamagedError(
-        f"{path}: {what}. Its copy may be whole: `cp {quoted(copy)} {quoted(path)}`, then "
+        f"{path}: {what:.300}. Its copy may be whole: `cp {quoted(copy)} {quoted(path)}`, then "
         f"`frozen-vqa verify-cache {quoted(path.parent)}`"
     )
 
@@ -227,10 +242,10 @@ def _require_inside(folder: str, record: FileRecord) -> None:
     counts = [record.rows, record.bytes]
     if isinstance(record, ShardRecord):
         counts.append(record.prefixes)
-        if not math.isfinite(record.largest):
-            raise ValueError(f"{record.file!r} has {record.largest} as its largest value")
+    if isinstance(record, SplitRecord):
+        counts += [record.left_out, record.tokens]
     pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
     if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
         raise ValueError(f"{record.file!r} is no file of a cache")
     if not all(0 <= count < 2**48 for count in counts):
-        raise ValueError(f"{record.file!r} has a count of {counts}")
+        raise ValueError(f"{record.file!r} has a count of {counts!s:.80}")

@@ -40,7 +40,7 @@ class CacheSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
         sizes = (*self.grid, self.vision_dim, self.text_dim)
-        if len(sizes) != 4 or not all(isinstance(n, int) and 0 < n < 2**20 for n in sizes):
+        if len(sizes) != 4 or not all(type(n) is int and 0 < n < 2**20 for n in sizes):
             raise CacheError(f"grid and dimensions are {sizes}; four whole numbers are needed")
         if self.dtype not in DTYPES:
             raise CacheError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
-from frozen_vqa.cache.disk.files import make_directory, write_atomically
+from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
@@ -111,7 +111,7 @@ def read_digests(path: Path) -> dict[str, str]:
     found = {}
     for name in MEANING:
         try:
-            found[name] = digest((path / name).read_bytes())
+            found[name] = digest(read_file(path / name))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
                 f"{path / name}: cannot be read ({error.strerror}). "
@@ -180,6 +180,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     _require_meaning(path, weights)
     try:
         cache, settings = Path(where["cache"]), description["encoders"]
+        if "\0" in str(cache):
+            raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
@@ -250,7 +252,7 @@ def _read_sealed(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent}: not a run folder ({path.name} is missing). "

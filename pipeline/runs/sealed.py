@@ -6,6 +6,7 @@ the name, type, shape and bytes of every tensor. Tensors and digest are one file
 step, and any reader of safetensors loads it. It is no pickle. `LastTwo` keeps the file before it.
 """
 
+import errno
 import json
 import os
 import textwrap
@@ -20,7 +21,12 @@ import xxhash
 from safetensors import SafetensorError
 from torch import Tensor
 
-from frozen_vqa.cache.disk.files import TEMPORARY, sync_directory, write_atomically
+from frozen_vqa.cache.disk.files import (
+    TEMPORARY,
+    read_file,
+    sync_directory,
+    write_atomically,
+)
 from frozen_vqa.cache.format.digests import digest
 
 SUFFIX = ".safetensors"
@@ -41,7 +47,9 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
         OSError: if it cannot be read.
         ValueError: if its content has changed since; the message continues "FILE: ".
     """
-    data = path.read_bytes()
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    data = read_file(path)  # which does not wait for a pipe
     try:
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -53,7 +61,11 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
         expected = record.pop("xxh3")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
-    if expected != tensors_digest(tensors, record):
+    try:
+        found = tensors_digest(tensors, record)
+    except RecursionError:  # json reads deeper than it writes
+        raise ValueError(f"does not fit the format of {kind}; its record is too deep") from None
+    if expected != found:
         raise ValueError("does not fit its digest; it was changed or damaged")
     return tensors, record
 

@@ -34,6 +34,12 @@ def test_values_of_the_right_type(change: dict[str, Any]) -> None:
     [
         {"name": 1},
         {"share": "1"},
+        {"share": True},
+        {"share": 10**400},
+        {"share": float("nan")},
+        {"share": float("-inf")},
+        {"count": True},
+        {"limit": False},
         {"count": 3.5},
         {"digests": []},
         {"lines": {}},

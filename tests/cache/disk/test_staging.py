@@ -1,5 +1,6 @@
 """Staged chunks are used if they are those that are wanted, whoever made them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheBusyError, CacheError, CacheWriter, FeatureCache, load_manifest
-from frozen_vqa.cache.disk.staging import STAGED, chunk_key, stage_shard
+from frozen_vqa.cache.disk.staging import STAGED, chunk_key, read_staged, stage_shard
+from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.shards import image_shard
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
@@ -178,3 +180,35 @@ def test_a_name_that_no_split_can_have_is_refused_before_any_work(tmp_path: Path
     plan = make_plan(source, splits=[longest], text=Text())
     extract(source, plan, cache=tmp_path / "cache", images=Images(), text=Text())
     assert len(FeatureCache(tmp_path / "cache").split(longest)) == 8
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 10**5,
+        '{"record": null, "names": 5, "failures": []}',
+        '{"record": null, "names": [[1]], "failures": []}',
+    ],
+)
+def test_a_record_from_elsewhere_is_not_believed(body: str, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for text in (body, json.dumps({"staged": body, "xxh3": digest(body.encode())})):
+        (folder / "staged-0123456789abcdef.json").write_text(text)
+        assert read_staged(tmp_path, "images", "0123456789abcdef") is None
+
+
+def test_a_record_or_shard_too_large_to_read_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with (folder / "staged-0123456789abcdef.json").open("wb") as file:
+        file.truncate(65 << 20)
+    assert read_staged(tmp_path, "images", "0123456789abcdef") is None
+
+    def too_large(path: Path, most: int | None = None) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("frozen_vqa.cache.disk.staging.read_file", too_large)
+    assert read_staged(tmp_path, "images", "0123456789abcdef") is None

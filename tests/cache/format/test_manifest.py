@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def save(directory: Path, manifest: Manifest) -> None:
     (directory / "cache.json").write_bytes(manifest.to_json().encode())
 
 
-values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+finite = st.floats(allow_nan=False, allow_infinity=False)
+values = st.none() | st.booleans() | st.integers() | finite | texts
 manifests = st.builds(
     Manifest,
     spec=st.builds(
@@ -129,6 +131,13 @@ def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> 
 
     assert load_manifest(tmp_path) == manifest
     assert list(load_manifest(tmp_path).splits) == list(manifest.splits)  # in their order
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_no_reader_takes_is_not_written(number: float) -> None:
+    spec = replace(make_spec(), vision={"mean": [0.5, number]})
+    with pytest.raises(CacheError, match=r"not finite .*records only finite ones\. Give another"):
+        Manifest(spec=spec).to_json()
 
 
 def test_rows_and_bytes_are_summed() -> None:
@@ -255,6 +264,13 @@ def split_record(**changes: object) -> dict[str, object]:
         {"splits": {"val": split_record(rows=1.0)}},
         {"images": [record(largest="[red]")]},
         {"images": [record(largest=float("nan"))]},
+        {"images": [record(largest=10**400)]},
+        {"images": [record(rows=True)]},
+        {"images": [record(origin={"limit": float("nan")})]},
+        {"images": [record(file="images/\u0660\u0660\u0660\u0660\u0660.h5")]},
+        {"splits": {"val": split_record(tokens=10**400)}},
+        {"splits": {"val": split_record(left_out=-1)}},
+        {"spec": {**vars(make_spec()), "grid": [True, True]}},
         {"images": [record(file="images/" + "0" * 300 + ".h5")]},
         {"images": [record(file="images/mine.h5")]},
         {"splits": {"val": split_record(file="splits/a\x1b[2Jb.h5")}},
@@ -281,6 +297,28 @@ def test_a_manifest_from_elsewhere_with_other_entries_is_refused(
 
     with pytest.raises(CacheDamagedError, match=r"cache\.json: not a cache manifest"):
         load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_number_beyond_all_floats_is_refused(number: str, tmp_path: Path) -> None:
+    """Python reads it as infinity, which `inspect-cache --json` could not print."""
+    save_body(tmp_path, images=[record(origin={"limit": float(number)})])
+    path = tmp_path / "cache.json"
+    path.write_text(path.read_text().replace(json.dumps(float(number)), number))
+
+    with pytest.raises(CacheDamagedError, match=f"not a cache manifest \\({number} is no finite"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"k" * 10**6: 1}, {"file": "0" * 10**6}])
+def test_a_message_about_a_manifest_from_elsewhere_is_short(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    save_body(tmp_path, images=[record(**changes)])
+
+    with pytest.raises(CacheDamagedError, match="not a cache manifest") as raised:
+        load_manifest(tmp_path)
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize("what", ["splits", "images", "spec"])

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import frozen_vqa.pipeline.runs.run
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
@@ -26,6 +29,7 @@ from frozen_vqa.pipeline.runs.run import (
     require_same_encoders,
     start_run,
 )
+from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.runs.weights import load_weights, save_weights
 from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made, Row, make_cache, make_spec
 from tests.support.heads import VOCABULARY, make_run, seal
@@ -213,16 +217,42 @@ def test_a_file_that_is_gone(name: str, run: Path) -> None:
 
 def test_a_failing_disk_is_said_of_its_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system names no file then: the file was opened, and its reading failed."""
-    read = Path.read_bytes
+    read = frozen_vqa.pipeline.runs.run.read_file
 
     def fail(path: Path) -> bytes:
         if path.name == "config.json":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(frozen_vqa.pipeline.runs.run, "read_file", fail)
     with pytest.raises(RunError, match=r"run/config\.json: cannot be read \(Input/output error\)"):
         read_digests(run)
+
+
+@pytest.mark.parametrize("name", [*MEANING, "run.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_does_not_block(name: str, run: Path) -> None:
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    answered = subprocess.run(
+        [sys.executable, "-c", LOAD, str(run)], capture_output=True, text=True, timeout=50
+    )
+    assert "RunError" in answered.stderr
+    assert f"{name}: cannot be read" in answered.stderr
+    assert "not a regular file" in answered.stderr
+
+
+LOAD = """
+import sys, torch
+from pathlib import Path
+from frozen_vqa import load_run
+load_run(Path(sys.argv[1]), torch.device("cpu"))
+"""
+
+
+def test_a_cache_path_with_a_nul_is_refused(run: Path) -> None:
+    (run / "run.json").write_bytes(seal_json({"cache": "a\0b"}))
+    with pytest.raises(RunError, match=r"the path of its cache holds a NUL"):
+        load_run(run, torch.device("cpu"))
 
 
 def contents(run: Run) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from frozen_vqa.pipeline.errors import RunError
@@ -261,3 +261,13 @@ def test_a_header_of_somebody_that_nests_too_deep_is_one_sentence(
 
     with pytest.raises(RunError, match=r"model\.safetensors"):
         load_weights(tmp_path)
+
+
+def test_a_record_that_nests_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    """Python's json reads a little more deeply than it writes, so every depth is tried."""
+    for depth in range(900, 1000):
+        record = f'{{"xxh3": "", "x": {"[" * depth}{"]" * depth}}}'
+        data = save({"a": torch.zeros(1)}, {"run": record})
+        (tmp_path / "model.safetensors").write_bytes(data)
+        with pytest.raises(RunError, match=r"model\.safetensors: "):
+            load_weights(tmp_path)
