@@ -28,6 +28,7 @@ from tests.support.caches import (
     make_spec,
     new_images,
 )
+from tests.support.manifests import save
 from tests.support.repository import ROOT
 from tests.support.several_shards import (
     PATHS,
@@ -37,7 +38,6 @@ from tests.support.several_shards import (
     TEXTS,
     flip_row,
     read,
-    save,
     write,
 )
 

@@ -25,7 +25,8 @@ from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
 from frozen_vqa.cache.format.shards import FEATURES, NewQuestions
 from frozen_vqa.cache.verify import check_file
 from tests.support.caches import add_images, add_questions, make_spec, new_images
-from tests.support.several_shards import PICTURES, ROWS, SHARDS, STATES, flip_row, read, save, write
+from tests.support.manifests import save
+from tests.support.several_shards import PICTURES, ROWS, SHARDS, STATES, flip_row, read, write
 
 
 @pytest.fixture
