@@ -30,16 +30,7 @@ from tests.support.caches import (
 )
 from tests.support.manifests import save
 from tests.support.repository import ROOT
-from tests.support.several_shards import (
-    PATHS,
-    PICTURES,
-    ROWS,
-    STATES,
-    TEXTS,
-    flip_row,
-    read,
-    write,
-)
+from tests.support.several_shards import PATHS, PICTURES, ROWS, STATES, TEXTS, flip_row, read, write
 
 
 @pytest.fixture(scope="module")

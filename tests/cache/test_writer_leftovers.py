@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache import (
-    CacheError,
-    CacheWriter,
-)
+from frozen_vqa.cache import CacheError, CacheWriter
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.verify import check_file
-from tests.support.caches import (
-    make_spec,
-)
+from tests.support.caches import make_spec
 from tests.support.writing import tree, write
 
 

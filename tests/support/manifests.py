@@ -3,11 +3,7 @@
 from pathlib import Path
 
 from frozen_vqa.cache import Failure
-from frozen_vqa.cache.format.manifest import (
-    Manifest,
-    ShardRecord,
-    SplitRecord,
-)
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
 from tests.support.caches import make_spec
 
 

@@ -7,23 +7,13 @@ from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.disk.integrity import load_manifest
-from frozen_vqa.cache.format.manifest import (
-    Manifest,
-    ShardRecord,
-    SplitRecord,
-)
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
 from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table
 
 counts = st.integers(0, 2**48 - 1)
-
-
 sizes = st.integers(1, 2**20 - 1)
-
-
 texts = st.text(max_size=8)
-
-
 origins = st.dictionaries(texts, texts | st.none() | st.integers(), max_size=3)
 
 
@@ -58,11 +48,7 @@ split_records = st.builds(
     tokens=counts,
     origin=origins,
 )
-
-
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
-
-
 manifests = st.builds(
     Manifest,
     spec=st.builds(

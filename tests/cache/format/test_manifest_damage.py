@@ -11,10 +11,7 @@ import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheError
 from frozen_vqa.cache.disk.integrity import load_manifest
-from frozen_vqa.cache.format.manifest import (
-    FORMAT,
-    _digest_body,
-)
+from frozen_vqa.cache.format.manifest import FORMAT, _digest_body
 from tests.support.caches import make_spec
 from tests.support.manifests import SMALL, save, shard, table
 

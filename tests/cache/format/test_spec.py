@@ -6,9 +6,7 @@ import pytest
 
 from frozen_vqa.cache import CacheError, CacheMismatchError
 from frozen_vqa.cache.disk.integrity import load_manifest
-from frozen_vqa.cache.format.manifest import (
-    Manifest,
-)
+from frozen_vqa.cache.format.manifest import Manifest
 from tests.support.caches import make_spec
 from tests.support.manifests import save
 
