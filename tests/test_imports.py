@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from tests.support.repository import ROOT
+from tests.support.sources import imported, modules
 
 HOMES = {
     "typer": {"cli"},
@@ -33,7 +34,6 @@ NEVER = {
 }
 HEAVY = {"torch", "numpy", "h5py", "transformers", "datasets", "PIL", "pyarrow"}
 LIGHTER = {"numpy", "h5py", "PIL"}
-MOST_MODULES, MOST_LINES = 12, 300
 BESIDE_THE_ROOMS = {
     "errors": set(),
     "config": {"errors", "model", "presets", "system"},
@@ -41,55 +41,6 @@ BESIDE_THE_ROOMS = {
     "predict": {"errors", "batches", "model", "system"},
 }
 """What the modules that lie in no room of `pipeline/` may import."""
-
-
-def modules() -> dict[str, str]:
-    """Return the source of every module of ours by its dotted name, without `frozen_vqa`."""
-    files = [ROOT / "__init__.py", ROOT / "cli.py"]
-    files += [*ROOT.glob("cache/**/*.py"), *ROOT.glob("pipeline/**/*.py")]
-    names = (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
-    sources = (file.read_text(encoding="utf-8") for file in files)
-    return {
-        name.removesuffix("__init__").rstrip(".") or "frozen_vqa": source
-        for name, source in zip(names, sources, strict=True)
-    }
-
-
-def imported(name: str, source: str, *, top_level: bool = False) -> set[str]:
-    """Return what a module imports, anywhere or (with `top_level`) whenever it is imported.
-
-    Names of ours come without `frozen_vqa`.
-    """
-    tree = ast.parse(source)
-    inner = {
-        node
-        for scope in ast.walk(tree)
-        if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) or _type_checking(scope)
-        for node in ast.walk(scope)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if top_level and node in inner:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            parts = name.split(".")[: -node.level] if node.level else []
-            module = ".".join([*parts, *filter(None, [node.module])])
-            found |= {module} - {""} | {f"{module}.{a.name}".lstrip(".") for a in node.names}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
-            if called in ("__import__", "import_module"):
-                found |= {ast.literal_eval(a) for a in node.args[:1] if isinstance(a, ast.Constant)}
-    return {module.removeprefix("frozen_vqa.") for module in found} - {"frozen_vqa"}
-
-
-def _type_checking(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and (node.test.id == "TYPE_CHECKING")
-    )
 
 
 def faults(name: str, source: str) -> list[str]:
@@ -187,17 +138,6 @@ def test_a_circle_and_a_wrong_room_are_found() -> None:
     assert "pipeline.train.train" in circle(file_graph(sources))
 
 
-def test_folders_and_modules_stay_small() -> None:
-    for folder in {
-        path.parent for top in ("cache", "pipeline") for path in ROOT.glob(f"{top}/**/*.py")
-    }:
-        inside = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        assert len(inside) <= MOST_MODULES, folder
-    long = {name: lines for name, s in modules().items() if (lines := s.count("\n")) > MOST_LINES}
-    long.pop("cli")  # one function a command; what they share is little
-    assert long == {}
-
-
 def test_each_home_is_lived_in() -> None:
     """A rule about a module that no longer exists would hold for ever."""
     sources = modules()
@@ -216,29 +156,6 @@ def test_ours_go_by_their_installed_name() -> None:
         files += ROOT.glob(f"{top}/**/*.py")
     bare = re.compile(r"^\s*(from|import) (cache|pipeline|cli)\b(?!_)", re.MULTILINE)
     assert [file for file in files if bare.search(file.read_text(encoding="utf-8"))] == []
-
-
-def test_what_test_modules_share_lies_outside_of_them() -> None:
-    """Or a test that is moved would break one that the default suite leaves out."""
-    files = list(ROOT.glob("tests/**/*.py"))
-    assert ROOT / "tests" / "test_imports.py" in files
-    shared = {
-        module
-        for file in files
-        for module in imported(file.stem, file.read_text(encoding="utf-8"))
-        if module.startswith("tests.") and any(p.startswith("test_") for p in module.split("."))
-    }
-    assert shared == set()
-
-
-def test_tests_lie_where_what_they_test_lies() -> None:
-    """tests/pipeline/model/test_layers.py, or test_layers_<aspect>.py, is of that module."""
-    sources = modules()
-    for file in [*ROOT.glob("tests/pipeline/**/test_*.py"), *ROOT.glob("tests/cache/**/test_*.py")]:
-        folder = ".".join(file.parent.relative_to(ROOT / "tests").parts)
-        stem = file.stem.removeprefix("test_")
-        known = [n.rpartition(".")[2] for n in sources if n.rpartition(".")[0] == folder]
-        assert any(stem == n or stem.startswith(f"{n}_") for n in known), file
 
 
 @pytest.mark.parametrize(

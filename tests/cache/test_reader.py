@@ -28,18 +28,9 @@ from tests.support.caches import (
     make_spec,
     new_images,
 )
+from tests.support.manifests import save
 from tests.support.repository import ROOT
-from tests.support.several_shards import (
-    PATHS,
-    PICTURES,
-    ROWS,
-    STATES,
-    TEXTS,
-    flip_row,
-    read,
-    save,
-    write,
-)
+from tests.support.several_shards import PATHS, PICTURES, ROWS, STATES, TEXTS, flip_row, read, write
 
 
 @pytest.fixture(scope="module")

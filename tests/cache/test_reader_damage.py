@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, FeatureCache
-from frozen_vqa.cache.disk.integrity import load_manifest, read_table
+from frozen_vqa.cache import CacheDamagedError, CacheWriter, FeatureCache
+from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.format.digests import digest, row_digests
 from frozen_vqa.cache.format.hdf5 import (
     Extent,
@@ -25,7 +25,8 @@ from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
 from frozen_vqa.cache.format.shards import FEATURES, NewQuestions
 from frozen_vqa.cache.verify import check_file
 from tests.support.caches import add_images, add_questions, make_spec, new_images
-from tests.support.several_shards import PICTURES, ROWS, SHARDS, STATES, flip_row, read, save, write
+from tests.support.manifests import save
+from tests.support.several_shards import PICTURES, ROWS, SHARDS, STATES, flip_row, read, write
 
 
 @pytest.fixture
@@ -211,18 +212,6 @@ def test_a_split_whose_manifest_counts_other_questions_is_refused(mine: Path) ->
 
     with pytest.raises(CacheDamagedError, match=r"val\.h5: it holds \d+ questions, the manifest"):
         FeatureCache(mine).split("val")
-
-
-def test_a_file_larger_than_memory_is_one_sentence(
-    mine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def too_large(path: Path) -> bytes:
-        raise MemoryError
-
-    record = load_manifest(mine).splits["val"]
-    monkeypatch.setattr("frozen_vqa.cache.disk.integrity.read_file", too_large)
-    with pytest.raises(CacheError, match=r"val\.h5: its [0-9,]+ bytes do not fit in memory"):
-        read_table(mine, record)
 
 
 def test_the_old_bytes_under_a_new_size_are_refused_at_once(mine: Path) -> None:

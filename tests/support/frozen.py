@@ -19,6 +19,11 @@ from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample
 GRID = (2, 3)
 VISION_DIM, TEXT_DIM, BOS = 5, 17, 256
 BAD = b"\xff\xd8 this is no picture"
+IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
+SPLITS = {
+    "train": [VqaExample(i, image, f"ab{i}", ("x",)) for i, image in enumerate(IMAGE_IDS[:6])],
+    "val": [VqaExample(i, image, f"{i}xy", ("y",)) for i, image in enumerate(IMAGE_IDS[3:])],
+}
 
 Calls = Callable[[], None]
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from frozen_vqa.cache.disk import lock
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError
 from tests.support.repository import ROOT
@@ -122,6 +124,18 @@ def refused(directory: Path) -> str:
     with pytest.raises(CacheBusyError) as caught, holding(directory):
         pass
     return str(caught.value)
+
+
+def this_process() -> dict[str, Any]:
+    """Return what a lease of this process says of it."""
+    pid = os.getpid()
+    return {
+        **OTHERS,
+        "host": socket.gethostname(),
+        "boot": lock._boot(),
+        "pid": pid,
+        "started": lock._started(pid),
+    }
 
 
 def leave_lease(directory: Path, content: bytes | dict[str, Any], *, age: float = 0) -> Path:

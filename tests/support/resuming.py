@@ -1,7 +1,6 @@
 """Trainings that are killed on purpose and go on, and what of them is compared."""
 
 import json
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +89,19 @@ def kill_before_step(number: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Trainer, "_update", update)
 
 
+def killed_before_step(
+    number: int, made: Made, run: Path, config: TrainConfig, patch: pytest.MonkeyPatch, **how: Any
+) -> bool:
+    """Train until a step is about to begin, and return whether the training got there."""
+    with patch.context() as inner:
+        kill_before_step(number, inner)
+        try:
+            begin(made, run, config, **how)
+        except Killed:
+            return True
+    return False
+
+
 def score_by_epoch(accuracies: list[float], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Trainer, "accuracy", lambda self: accuracies[self.counters.epoch])
 
@@ -109,8 +121,7 @@ def flip(path: Path, place: int) -> None:
 @pytest.fixture
 def stopped(scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was killed in the midst of its second epoch, with two states."""
-    with monkeypatch.context() as patch, suppress(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
-        kill_before_step(5, patch)
-        begin(scenes, tmp_path / "run", GROUPED)
+        assert killed_before_step(5, scenes, tmp_path / "run", GROUPED, patch)
     return tmp_path / "run"

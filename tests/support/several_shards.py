@@ -6,7 +6,6 @@ import h5py
 import numpy as np
 
 from frozen_vqa.cache import CacheWriter, FeatureCache, SplitTable
-from frozen_vqa.cache.format.manifest import Manifest
 from frozen_vqa.cache.format.shards import NewQuestions
 from tests.support.caches import (
     PATCHES,
@@ -60,7 +59,3 @@ def flip_row(path: Path, dataset: str, row: int) -> None:
         rows = file[dataset][row]
         rows.view(np.uint8).flat[-1] ^= 1
         file[dataset][row] = rows
-
-
-def save(directory: Path, manifest: Manifest) -> None:
-    (directory / "cache.json").write_bytes(manifest.to_json().encode())

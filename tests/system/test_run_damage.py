@@ -1,9 +1,9 @@
 """Damaged files of a run: one line that names the file, or no harm at all.
 
-Weights, states, settings and the answers of a run are in `test_runs.py`, `test_weights*.py` and
-`test_resume*.py`; caches in `test_cache_*.py`. Here is what came later: saved logits, scores, the
-model card, environment.json, curves, tables, and a file of answers. The same on a full disk is in
-`test_run_full_disk.py`.
+Weights, states, settings and the answers of a run are in `test_run_refused.py`, `test_weights.py`
+and `test_resume_damage.py`; caches in `tests/cache/`. Here is what came later: saved logits,
+scores, the model card, environment.json, curves, tables, and a file of answers. The same on a full
+disk is in `test_run_full_disk.py`.
 """
 
 import json
@@ -182,7 +182,7 @@ def test_a_damaged_file_of_answers(text: str, tmp_path: Path) -> None:
     """An error that names the file, or other answers: it is the user's own and has no digest.
 
     Other answers are what the head is then trained on, shown and kept; `--resume` refuses them
-    (`test_vocabulary_file.py`).
+    (`test_vocabulary_in_training.py`).
     """
     path, read, bad = tmp_path / "answers", 0, 0
     for content in damaged(text.encode()):

@@ -1,61 +1,32 @@
 """What a head promises of its logits, in every fusion kind."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.testing import assert_close
 
-from frozen_vqa.cache.format.quantise import dequantise, quantise
-from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from tests.support.heads import with_scores
-
-IMAGES, SLOTS, TOKENS, GRID, PATCHES = 2, 3, 4, (2, 3), 6
-CONFIG = ModelConfig(
-    vision_dim=5, text_dim=7, grid=GRID, answers=9, width=8, heads=2, layers=1, dropout=0.5
+from tests.support import fusion_heads
+from tests.support.fusion_heads import (
+    ATTENTION,
+    CONFIG,
+    IMAGES,
+    LENGTHS,
+    PATCHES,
+    SLOTS,
+    TOKENS,
+    Batch,
+    assert_same,
+    every_head,
+    make_model,
 )
-LENGTHS = torch.tensor([[2, 4, 1], [3, 0, 0]])  # the second picture has one question
-ATTENTION: tuple[Fusion, ...] = ("co-attention", "text-to-image")
 
-MEAN = {"pooling": "mean"}
-ALL = {"text_self_attention": True, "merge": "gated"}
-HEADS: dict[str, dict[str, Any]] = {
-    **{fusion: {"fusion": fusion} for fusion in FUSIONS},
-    **{f"{fusion}, mean": {"fusion": fusion, **MEAN} for fusion in FUSIONS},
-    **{f"{f}, {n} layers": {"fusion": f, "layers": n} for f in ATTENTION for n in (2, 3)},
-    **{f"{name}={value}": {name: value} for name, value in ALL.items()},
-    "no position embedding, linear": {"position_embedding": False, "answer_head": "linear"},
-    "post-norm": {"post_norm": True, "layers": 2},
-    "post-norm, mean, text-to-image": {"post_norm": True, "fusion": "text-to-image", **MEAN},
-    "all": {"layers": 2, "feature_dropout": 0.5, **ALL},
-    "all, mean": {"layers": 2, "feature_dropout": 0.5, **ALL, **MEAN},
-}
-every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Patch embeddings, hidden states, attention mask."""
-
-
-def make_model(fusion: Fusion = "co-attention", **changes: Any) -> VqaModel:
-    torch.manual_seed(1)
-    return with_scores(VqaModel(replace(CONFIG, fusion=fusion, **changes)).eval())
-
-
-@pytest.fixture
-def batch() -> Batch:
-    generator = torch.Generator().manual_seed(2)
-    patches = torch.randn(IMAGES, PATCHES, CONFIG.vision_dim, generator=generator)
-    states = torch.randn(IMAGES, SLOTS, TOKENS, CONFIG.text_dim, generator=generator)
-    return patches, states, torch.arange(TOKENS) < LENGTHS[..., None]
-
-
-def assert_same(got: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
-    assert_close(got, expected, atol=tolerance, rtol=0)
+batch = fusion_heads.batch  # a fixture
 
 
 @every_head
@@ -74,19 +45,6 @@ def test_logits_come_in_the_order_of_the_slots(head: dict, batch: Batch) -> None
             patches[[i]], states[[i], s, :length][:, None], mask[[i], s, :length][:, None]
         )
         assert_same(logits[[row]], alone)
-
-
-@every_head
-def test_integers_with_scales_count_as_their_products(head: dict, batch: Batch) -> None:
-    model = make_model(**head)
-    integers, scales = quantise(batch[0].numpy())
-    floats = torch.from_numpy(dequantise(integers, scales))
-
-    got = model(torch.from_numpy(integers), *batch[1:], torch.from_numpy(scales))
-
-    assert torch.equal(got, model(floats, *batch[1:]))
-    with pytest.raises(ValueError, match="int8 patch embeddings need their scales"):
-        model(torch.from_numpy(integers), *batch[1:])
 
 
 @every_head
@@ -133,36 +91,6 @@ def test_neighbours_change_no_logit(head: dict, batch: Batch) -> None:
     pictures = patches.clone()
     pictures[0] = 10 * torch.randn(PATCHES, CONFIG.vision_dim, generator=generator)
     assert_same(model(pictures, states, mask)[3], expected[3])
-
-
-@every_head
-def test_grouped_and_plain_layout_agree(head: dict, batch: Batch) -> None:
-    """A picture with its questions in slots, or the picture again for each question."""
-    model = make_model(**head)
-    patches, states, mask = batch
-    there = mask.any(-1)
-    repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
-
-    plain = model(repeated, states[there][:, None], mask[there][:, None])
-
-    assert_same(plain, model(*batch), tolerance=1e-5)
-
-
-@every_head
-def test_layouts_give_the_same_gradients(head: dict, batch: Batch) -> None:
-    model = make_model(**head).double()
-    patches, states, mask = batch
-    there = mask.any(-1)
-    repeated = patches[:, None].expand(-1, SLOTS, -1, -1)[there]
-    weight = torch.randn(4, CONFIG.answers, dtype=torch.float64)
-    parameters = list(model.parameters())
-
-    grouped = torch.autograd.grad((model(*batch) * weight).sum(), parameters)
-    logits = model(repeated, states[there][:, None], mask[there][:, None])
-    plain = torch.autograd.grad((logits * weight).sum(), parameters)
-
-    for one, other in zip(grouped, plain, strict=True):
-        assert_close(one, other, atol=1e-10, rtol=0)
 
 
 @every_head
@@ -258,58 +186,3 @@ def test_attention_pooling_begins_as_the_mean(fusion: Fusion, batch: Batch) -> N
     assert unexpected
     assert all(name.endswith("pooling.score.weight") for name in unexpected)
     assert_same(begun(*batch), equal(*batch))
-
-
-@every_head
-def test_distinct_prefixes_and_questions_in_full_agree(head: dict, batch: Batch) -> None:
-    """Logits and gradients, where questions begin alike."""
-    model = make_model(**head).double()
-    patches, states, mask = batch
-    rows = states.double().flatten(0, 2)[:6]
-    words = torch.tensor([[4, 5, 0, 2, 1], [3, 2, 0, 0, 0]])  # the second picture has two
-    paths = torch.arange(IMAGES * SLOTS * TOKENS).reshape(IMAGES, SLOTS, TOKENS) % 5
-    paths[1] %= 2
-    question_slots = mask.any(-1).flatten().nonzero().squeeze(1)
-    parameters = list(model.parameters())
-
-    index = PrefixIndex(mask, words, paths)
-    full = model(patches, Text(rows, "prefix", index).per_token().x, mask)
-    shared = model(
-        patches,
-        rows,
-        mask,
-        picture_prefixes=words,
-        token_prefixes=paths,
-        question_slots=question_slots,
-    )
-
-    assert_close(shared, full, atol=1e-12, rtol=0)
-    weight = torch.randn_like(full)
-    for one, other in zip(
-        torch.autograd.grad((full * weight).sum(), parameters),
-        torch.autograd.grad((shared * weight).sum(), parameters),
-        strict=True,
-    ):
-        assert_close(one, other, atol=1e-10, rtol=0)
-
-
-@every_head
-def test_prefixes_of_one_slot_are_its_tokens(head: dict, batch: Batch) -> None:
-    model = make_model(**head).double()
-    patches, states, mask = batch
-    rows, mask = states.double().flatten(0, 2)[:6], mask[:, :1]
-    words = torch.tensor([[4, 5, 0, 2], [3, 2, 1, 0]])
-
-    full = model(patches, rows[words][:, None], mask)
-
-    assert_close(model(patches, rows, mask, picture_prefixes=words), full, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
-def test_features_may_be_of_another_float_type(dtype: torch.dtype, batch: Batch) -> None:
-    """float16 is what a cache holds."""
-    model = make_model("co-attention")
-    patches, states, mask = (x.half() if x.is_floating_point() else x for x in batch)
-    logits = model(patches.to(dtype), states.to(dtype), mask)
-    assert logits.dtype == torch.float32
-    assert torch.equal(logits, model(patches.float(), states.float(), mask))
