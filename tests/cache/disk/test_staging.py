@@ -1,5 +1,6 @@
 """Staged chunks are used if they are those that are wanted, whoever made them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,21 @@ def test_a_chunk_that_is_not_whole_is_made_again(
     for name in staged(cache):
         if name.endswith(suffix):
             (cache / name).write_bytes(change((cache / name).read_bytes()))
+    images, _ = run(cache)
+
+    assert len(images.encoded) == 8
+    assert files(cache) == whole
+
+
+def test_a_record_that_was_changed_is_not_believed(whole: dict[str, bytes], tmp_path: Path) -> None:
+    """The shard beside it is whole, so only the digest of the record itself can tell."""
+    cache = tmp_path / "cache"
+    second_rank(cache)
+    for path in cache.glob("*/staged-*.json"):
+        sealed = json.loads(path.read_bytes())
+        body = json.loads(sealed["staged"])
+        body["record"]["rows"] += 1
+        path.write_text(json.dumps({**sealed, "staged": json.dumps(body)}))
     images, _ = run(cache)
 
     assert len(images.encoded) == 8
