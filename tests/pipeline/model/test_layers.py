@@ -81,3 +81,17 @@ def test_feature_dropout_takes_whole_channels() -> None:
     assert not torch.equal(dropped[0], dropped[1])
     by_row = projection(rows) == 0
     assert not torch.equal(by_row[0], by_row[1])
+
+
+def test_an_average_of_projected_features_drops_the_channels_that_a_projection_drops() -> None:
+    """The average comes before the projection, and scores and features lose the same channels."""
+    projection = Projection(50, WIDTH, 0.5).double().train()
+    features, vector = random(2, 5, 50), random(WIDTH)
+
+    torch.manual_seed(1)
+    projected = projection(features)
+    torch.manual_seed(1)
+    got = projection.average(features, vector)
+
+    weights = (projected @ vector).softmax(1)
+    assert_close(got, (weights[..., None] * projected).sum(1, keepdim=True), atol=1e-12, rtol=0)
