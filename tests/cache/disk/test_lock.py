@@ -46,6 +46,12 @@ def test_a_second_writer_is_refused_until_the_first_is_dead(mode: str, tmp_path:
             assert json.loads(taken.path.read_bytes())["pid"] == os.getpid()
 
 
+def test_a_holder_takes_the_place_of_one_with_a_longer_name(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text(json.dumps({**OTHERS, "host": "long" * 100}))
+    with holding(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getpid()
+
+
 def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd"), threading.active_count()
     with holding(tmp_path) as first:

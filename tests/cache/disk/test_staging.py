@@ -116,6 +116,21 @@ def test_a_chunk_that_is_not_whole_is_made_again(
     assert files(cache) == whole
 
 
+def test_a_record_that_was_changed_is_not_believed(whole: dict[str, bytes], tmp_path: Path) -> None:
+    """The shard beside it is whole, so only the digest of the record itself can tell."""
+    cache = tmp_path / "cache"
+    second_rank(cache)
+    for path in cache.glob("*/staged-*.json"):
+        sealed = json.loads(path.read_bytes())
+        body = json.loads(sealed["staged"])
+        body["record"]["rows"] += 1
+        path.write_text(json.dumps({**sealed, "staged": json.dumps(body)}))
+    images, _ = run(cache)
+
+    assert len(images.encoded) == 8
+    assert files(cache) == whole
+
+
 def test_what_could_not_be_read_is_tried_again(whole: dict[str, bytes], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     second_rank(cache, source=source_of(9))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from frozen_vqa.pipeline.model.config import PoolingKind
 from frozen_vqa.pipeline.model.layers import Mlp
 from frozen_vqa.pipeline.model.pooling import Pooling
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
@@ -81,3 +82,46 @@ def test_feature_dropout_takes_whole_channels() -> None:
     assert not torch.equal(dropped[0], dropped[1])
     by_row = projection(rows) == 0
     assert not torch.equal(by_row[0], by_row[1])
+
+
+def test_an_average_of_projected_features_drops_the_channels_that_a_projection_drops() -> None:
+    """The average comes before the projection, and scores and features lose the same channels."""
+    projection = Projection(50, WIDTH, 0.5).double().train()
+    features, vector = random(2, 5, 50), random(WIDTH)
+
+    torch.manual_seed(1)
+    projected = projection(features)
+    torch.manual_seed(1)
+    got = projection.average(features, vector)
+
+    weights = (projected @ vector).softmax(1)
+    assert_close(got, (weights[..., None] * projected).sum(1, keepdim=True), atol=1e-12, rtol=0)
+
+
+def test_an_mlp_drops_whole_hidden_numbers_pooled_or_not() -> None:
+    """The tokens of one row lose the same numbers, other rows lose others, and eval loses none."""
+    mlp = Mlp(50, 50, 0.5).double()
+    torch.nn.init.eye_(mlp.output.weight)
+    torch.nn.init.zeros_(mlp.output.bias)
+    hidden, pooled = random(2, 4, 50).exp(), random(2, 50).exp()
+
+    for got, whole in ((mlp(hidden, None), hidden), (mlp.finish_pooled(pooled), pooled)):
+        dropped = got == 0
+        assert_close(got[~dropped], 2 * whole[~dropped])
+        assert 0.2 < dropped.double().mean() < 0.8
+        assert not torch.equal(dropped[0], dropped[1])
+        if got.ndim == 3:
+            assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    mlp.eval()
+    assert_close(mlp(hidden, None), hidden)
+    assert_close(mlp.finish_pooled(pooled), pooled)
+
+
+@pytest.mark.parametrize("kind", ["mean", "attention"])
+def test_an_empty_slot_pools_to_zeros(kind: PoolingKind) -> None:
+    mask = MASK & torch.tensor([True, False])[:, None]
+    x = random(1, 2, 3, WIDTH)
+    text = Text(x, "token", PrefixIndex(mask))
+    got = Pooling(kind, WIDTH).double().over_text(text)(x)
+    assert got[0, 0].all()
+    assert not got[0, 1].any()
