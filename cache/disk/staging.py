@@ -17,10 +17,17 @@ from functools import partial
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.cache.errors import CacheError, explain_write_errors
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.manifest import KINDS, Failure, ShardKind, ShardRecord
-from frozen_vqa.cache.format.shards import Shard
+from frozen_vqa.cache.format.hdf5 import read_extents
+from frozen_vqa.cache.format.manifest import (
+    KINDS,
+    Failure,
+    ShardKind,
+    ShardRecord,
+    require_counts,
+)
+from frozen_vqa.cache.format.shards import Shard, names_digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.typed_json import make_dataclass
 
@@ -91,15 +98,25 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
             return None
         body = json.loads(sealed["staged"])
         record = body["record"] and make_dataclass(ShardRecord, body["record"])
-        if record and digest(read_file(path)) != record.xxh3:
-            return None
         failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
         names = body["names"]
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             return None
+        if record and not _describes(record, names, read_file(path)):
+            return None
         return StagedShard(record, names, failures)
     except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or not whole: it is encoded again
+    except CacheDamagedError:
+        return None  # it tells of extents that its bytes cannot have
+
+
+def _describes(record: ShardRecord, names: Sequence[str], data: bytes) -> bool:
+    """Whether a record is that of these bytes and names, so that a manifest may take it."""
+    require_counts(record)
+    read_extents(record.datasets, len(data), record.file)
+    found = (digest(data), len(data), len(names), names_digest(names))
+    return found == (record.xxh3, record.bytes, record.rows, record.names)
 
 
 def forget_failures(directory: Path) -> None:

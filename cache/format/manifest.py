@@ -239,13 +239,18 @@ def _from_json(body: dict[str, Any]) -> Manifest:
 def _require_inside(folder: str, record: FileRecord) -> None:
     """Refuse a record that points elsewhere, or has impossible numbers."""
     place, name = record.file.split("/")
+    pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
+    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
+        raise ValueError(f"{record.file!r} is no file of a cache")
+    require_counts(record)
+
+
+def require_counts(record: FileRecord) -> None:
+    """Raise `ValueError` if a record, perhaps a stranger's, counts more than a disk can hold."""
     counts = [record.rows, record.bytes]
     if isinstance(record, ShardRecord):
         counts.append(record.prefixes)
     if isinstance(record, SplitRecord):
         counts += [record.left_out, record.tokens]
-    pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
-    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
-        raise ValueError(f"{record.file!r} is no file of a cache")
     if not all(0 <= count < 2**48 for count in counts):
         raise ValueError(f"{record.file!r} has a count of {counts!s:.80}")

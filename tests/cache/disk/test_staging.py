@@ -131,6 +131,35 @@ def test_a_record_that_was_changed_is_not_believed(whole: dict[str, bytes], tmp_
     assert files(cache) == whole
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"rows": 2**60},
+        {"rows": 1},
+        {"rows": -1},
+        {"bytes": 7},
+        {"prefixes": 2**60},
+        {"names": "0" * 32},
+        {"datasets": {"cls": "float16 9999999999x9 at 4096"}},
+    ],
+    ids=str,
+)
+def test_a_record_that_lies_about_its_bytes_is_not_believed(
+    lie: dict[str, object], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A stranger can give it the digest that goes with it; a manifest with it could not be read."""
+    cache = tmp_path / "cache"
+    second_rank(cache)
+    for path in cache.glob("images/staged-*.json"):
+        body = json.loads(json.loads(path.read_bytes())["staged"])
+        body["record"] |= lie
+        text = json.dumps(body)
+        path.write_text(json.dumps({"staged": text, "xxh3": digest(text.encode())}))
+    run(cache)
+
+    assert files(cache) == whole
+
+
 def test_what_could_not_be_read_is_tried_again(whole: dict[str, bytes], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     second_rank(cache, source=source_of(9))
