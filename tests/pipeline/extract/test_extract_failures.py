@@ -1,11 +1,14 @@
 """What stage one cannot take: bad pictures are left out and listed, the rest is refused at once."""
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from frozen_vqa.cache import (
     CacheBusyError,
@@ -118,6 +121,23 @@ def test_other_pictures_under_known_ids_are_refused(tmp_path: Path) -> None:
         source, plan_of(source), cache=tmp_path, images=Images(), text=Text(), **OPTIONS
     )
     assert report.failures == []
+    assert files(tmp_path) == before
+
+
+@pytest.mark.spot_checks
+@pytest.mark.parametrize("step", [-1, 1])
+def test_a_picture_that_was_saved_again_is_the_same_one(step: int, tmp_path: Path) -> None:
+    """A lossy format moves a grey level up or down; both are far from another picture."""
+    source, plan = source_of(), plan_of(source_of())
+    extract(source, plan, cache=tmp_path, images=Images(), text=Text(), **OPTIONS)
+    before = files(tmp_path)
+    for image_id, data in source.pictures.items():
+        moved = np.asarray(Image.open(io.BytesIO(data))).astype(int) + step
+        saved = io.BytesIO()
+        Image.fromarray(moved.clip(0, 255).astype(np.uint8)).save(saved, "PNG")
+        source.pictures[image_id] = saved.getvalue()
+
+    extract(source, plan, cache=tmp_path, images=Images(), text=Text(), **OPTIONS)
     assert files(tmp_path) == before
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from frozen_vqa.pipeline.model.config import FUSIONS, Fusion
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
@@ -186,3 +186,11 @@ def test_attention_pooling_begins_as_the_mean(fusion: Fusion, batch: Batch) -> N
     assert unexpected
     assert all(name.endswith("pooling.score.weight") for name in unexpected)
     assert_same(begun(*batch), equal(*batch))
+
+
+@pytest.mark.parametrize("answers", [3, 3000])
+def test_an_untrained_head_gives_each_answer_its_share(answers: int) -> None:
+    """Most answers are wrong for most questions, so a head that begins at a half begins far off."""
+    head = VqaModel(ModelConfig(vision_dim=5, text_dim=7, grid=(2, 2), answers=answers))
+    odds = head.head.bias.detach().exp()
+    assert_close(odds, torch.full((answers,), 1 / answers))
