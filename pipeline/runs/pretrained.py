@@ -79,7 +79,9 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
 
     def _has_weights_of(self, run: Path) -> bool:
         saved, mine = load_weights(run).tensors, self.state_dict()
-        return all(torch.equal(mine[name].cpu(), tensor) for name, tensor in saved.items())
+        return saved.keys() == mine.keys() and all(
+            torch.equal(mine[name].cpu(), tensor) for name, tensor in saved.items()
+        )
 
     def _save_pretrained(self, save_directory: Path) -> None:
         assert self.folder is not None  # save_pretrained makes sure of it

@@ -114,14 +114,17 @@ def test_what_is_pushed_is_a_run_without_this_machine(
     assert evaluate(run, FeatureCache(scenes.directory), "val").accuracy is not None
 
 
-def test_only_the_head_of_a_run_is_saved(trained: Path, tmp_path: Path) -> None:
+def test_only_the_head_of_a_run_is_saved(trained: Path, scenes: Made, tmp_path: Path) -> None:
     shapes = {"vision_dim": VISION_DIM, "text_dim": TEXT_DIM, "grid": GRID, "answers": 3}
     head = VqaHead.from_pretrained(trained)
     with pytest.raises(RunError, match="the head was loaded from here; save it elsewhere"):
         head.save_pretrained(trained)
     with torch.no_grad():
         head.head.bias[0] += 1
-    for other in (head, VqaHead(ModelConfig(**shapes, width=8, heads=2))):
+    moved = VqaHead.from_pretrained(trained)
+    moved.folder = tmp_path / "another kind"
+    make_run(scenes, moved.folder)
+    for other in (head, moved, VqaHead(ModelConfig(**shapes, width=8, heads=2))):
         with pytest.raises(RunError, match="this head is not that of a run"):
             other.save_pretrained(tmp_path / "elsewhere")
     assert load_run(trained, CPU)
