@@ -1,0 +1,88 @@
+"""docs/bad-inputs.md from its cases; `python -m tests.support.bad_inputs_page` writes its tables.
+
+A case makes one input in a folder and returns the row's outcome and its sentence. On the page the
+folder is written as DATA, the text encoder as MODEL, and words that are a library's as "…".
+"""
+
+import re
+import tempfile
+from pathlib import Path
+
+import datasets
+import pytest
+
+from tests.support.bad_files import FILES
+from tests.support.bad_inputs import STORED, Row
+from tests.support.bad_pictures import PICTURES
+from tests.support.bad_questions import QUESTIONS
+from tests.support.frozen import Text
+from tests.support.repository import ROOT
+
+PAGE = ROOT / "docs" / "bad-inputs.md"
+SECTIONS = {
+    "Pictures": PICTURES,
+    "Questions and answers": QUESTIONS,
+    "Files and splits": FILES,
+}
+
+
+def stay_offline(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let `datasets` keep its files in a folder of the test, and ask nobody."""
+    patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    patch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def make_row(section: str, name: str, folder: Path) -> Row:
+    """Run a case in a new folder and return its outcome and sentence, as the page has them."""
+    folder.mkdir()
+    outcome, sentence = SECTIONS[section][name](folder)
+    assert "\n" not in sentence
+    sentence = sentence.replace(str(folder), "DATA").replace(Text.name, "MODEL")
+    return outcome, re.sub(r"(damaged|cannot be read) \(.*\)$", r"\1 (…)", sentence)
+
+
+def write_line(name: str, row: Row) -> str:
+    """Return the line of a table; what a command prints stands as code."""
+    outcome, sentence = row
+    if outcome != STORED:
+        ticks = "``" if "`" in sentence else "`"
+        space = " " if "`" in sentence else ""
+        sentence = f"{ticks}{space}{sentence}{space}{ticks}"
+    cells = [cell.replace("|", r"\|") for cell in (name, outcome, sentence)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def lines_of(section: str) -> list[str]:
+    """Return the lines of a section's table on the page, without the two of its head."""
+    (body,) = re.findall(
+        rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)",
+        PAGE.read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return re.findall(r"^\| .* \|$", body, re.MULTILINE)[1:]
+
+
+def write_page() -> None:
+    """Write the table of each section anew; the page's words around them stay."""
+    page = PAGE.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+        stay_offline(patch, Path(made) / "datasets")
+        for number, (section, cases) in enumerate(SECTIONS.items()):
+            rows = [
+                write_line(name, make_row(section, name, Path(made) / f"{number}-{row}"))
+                for row, name in enumerate(cases)
+            ]
+            table = "\n".join(["| input | outcome | sentence |", "|---|---|---|", *rows])
+            page = re.sub(
+                rf"(^## {re.escape(section)}\n(?:(?!^## ).*\n)*?)(?:\|.*\n)+",
+                lambda found, table=table: f"{found[1]}{table}\n",  # type: ignore[misc]
+                page,
+                count=1,
+                flags=re.MULTILINE,
+            )
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page()
