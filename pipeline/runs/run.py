@@ -35,6 +35,7 @@ from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
@@ -61,7 +62,12 @@ class Run:
     vocabulary: Vocabulary
     encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
-    cache: Path
+    data: TrainingData
+
+    @property
+    def cache(self) -> Path:
+        """The cache that it was trained from."""
+        return self.data.cache
 
 
 def start_run(
@@ -93,7 +99,8 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        write_atomically(path / "run.json", seal_json({"cache": str(cache.directory.resolve())}))
+        where = {"cache": str(cache.directory.resolve()), **record_data(cache, config)}
+        write_atomically(path / "run.json", seal_json(where))
         return read_digests(path)
 
 
@@ -183,6 +190,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         if "\0" in str(cache):
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
+        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
@@ -197,7 +205,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
+    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, data)
 
 
 def _load_head(
