@@ -15,6 +15,7 @@ from tests.support.bad_files import FILES
 from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_scores import SCORES
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -23,6 +24,7 @@ SECTIONS = {
     "Pictures": PICTURES,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
+    "Results and annotations to score": SCORES,
 }
 
 
