@@ -24,6 +24,7 @@ NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
 SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
+SURROGATE = re.compile("[\ud800-\udfff]")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -169,8 +170,9 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
     """
     data = manifest.to_json().encode()
     lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    # A path need not be UTF-8; the escaped bytes stay readable as JSON.
-    return {NAME: data, COPY: data, FAILURES: "".join(lines).encode(errors="backslashreplace")}
+    # A path need not be UTF-8, and JSON must be; its other bytes are spelled out.
+    text = SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", "".join(lines))
+    return {NAME: data, COPY: data, FAILURES: text.encode()}
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:

@@ -4,7 +4,6 @@ Nothing heavy is imported here, because `--help` comes through here too.
 """
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -25,17 +24,17 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
-            print(f"stopped{_how_to_continue(sys.argv[1:])}", file=sys.stderr)
+            from frozen_vqa.pipeline.system.texts import printable
+
+            print(printable(f"stopped{_how_to_continue(sys.argv[1:])}"), file=sys.stderr)
         raise
     except Exception as error:
         if not _is_expected(error):
             raise
-        from frozen_vqa.pipeline.system.console import printable
+        from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        # A message is one line. Other spaces stay, because a quoted path may hold them.
-        line = re.sub(r"\s*\n\s*", " ", str(error).strip())
-        print(printable(f"error: {rank}{line}"), file=sys.stderr)
+        print(printable(f"error: {rank}{str(error).strip()}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)

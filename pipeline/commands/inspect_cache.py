@@ -13,7 +13,7 @@ from frozen_vqa.cache.format.manifest import KINDS
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
-from frozen_vqa.pipeline.system.console import console, printable, progress, size
+from frozen_vqa.pipeline.system.console import console, progress, size
 
 SHOWN = 5
 
@@ -31,10 +31,10 @@ def inspect_command(path: Path) -> dict[str, Any]:
     """Show the content of a cache, from its manifest alone, and the speed of its extraction."""
     manifest = load_manifest(path)
     spec = manifest.spec
-    table = Table("", "", title=printable(str(path)), show_header=False)
+    table = Table("", "", title=str(path), show_header=False)
 
     def add(name: str, value: object) -> None:
-        table.add_row(printable(name), printable(str(value)))
+        table.add_row(name, str(value))
 
     for name, value in spec.settings().items():
         add(name, value)

@@ -13,6 +13,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.texts import markdown, printable
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
@@ -172,7 +173,7 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
     """Return a table in GitHub's Markdown."""
-    escaped = [[re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", cell) for cell in row] for row in table]
+    escaped = [[markdown(cell) for cell in row] for row in table]
     rule = ["---"] + ["---:"] * (len(table[0]) - 1)
     lines = [escaped[0], rule, *escaped[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -190,7 +191,8 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 def to_latex(table: Sequence[Sequence[str]]) -> str:
     """Return a LaTeX tabular that needs no package."""
-    escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in table]
+    cells = [[printable(cell) for cell in row] for row in table]
+    escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in cells]
     # A minus is longer than a hyphen; a minus stands before a digit and behind no letter.
     minus = [[re.sub(r"(?<![\w-])-(?=\d)", "$-$", cell) for cell in row] for row in escaped]
     lines = [" & ".join(row) + r" \\" for row in minus]

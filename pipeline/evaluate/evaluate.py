@@ -7,7 +7,6 @@ RUN/evaluation/<split>/<variant>/           the same files for a variant of the 
 RUN/README.md                               the model card of a finished training, with the scores
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.texts import to_json, valid
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def evaluate(
     answers = [run.vocabulary.answers[i] for i in classes]
     pairs = zip(table.question_ids, answers, strict=True)
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(folder / "results.json", json.dumps(official, ensure_ascii=False).encode())
+    _write(folder / "results.json", to_json(official, ensure_ascii=False).encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
@@ -142,7 +142,7 @@ def evaluate(
     if any(table.answers):
         _require_all_answered(cache, split, table)
         evaluation = _score(evaluation, run.vocabulary, rules)
-    _write(folder / "scores.json", seal_json(evaluation.to_json()))
+    _write(folder / "scores.json", seal_json(valid(evaluation.to_json())))
     if trained := read_outcome(run.path):
         write_card(run.path, trained)
     return evaluation
