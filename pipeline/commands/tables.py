@@ -50,13 +50,28 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
-    if evaluation.left_out:
-        console.print(
-            f"{evaluation.left_out:,} questions are left out: their pictures could not be read"
-        )
+    _show_left_out(evaluation)
     console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
     if evaluation.logits:
         console.print(f"logits: {evaluation.logits}", soft_wrap=True)
+
+
+def _show_left_out(evaluation: "Evaluation") -> None:
+    """Print why questions are left out, and what this means for the file of results."""
+    left_out = evaluation.left_out
+    for sentence in left_out.describe():
+        console.print(sentence)
+    if empty := len(left_out.ids):
+        score = ""
+        if evaluation.accuracy and evaluation.scores is not None:
+            share = len(evaluation.scores) / (len(evaluation.scores) + empty)
+            score = f"; with them the accuracy is {evaluation.accuracy.overall * share:.2f} %"
+        console.print(f"the results answer {empty:,} of these questions with an empty text{score}")
+    if left_out.unknown:
+        console.print(
+            f"the results lack {left_out.unknown:,} of these questions, because the cache has not "
+            f"noted their ids; the same extract-features command again notes those that can be read"
+        )
 
 
 def show_seeds(group: "SeedGroup") -> None:
