@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.typed_json import make_dataclass
@@ -182,15 +182,17 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
     not those that were written.
     """
     try:
-        body = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        body = json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
+        if not isinstance(body, dict):
+            raise ValueError(f"found {type(body).__name__}; an object is needed")
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
     if version != FORMAT:
         raise CacheError(
             f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
-            f"format {FORMAT}. Run the extract-features command that made it again with another "
-            f"--cache, or go on with the version that made it, which still reads it."
+            f"format {FORMAT}. {made_by(version, FORMAT)} Or run the extract-features command "
+            f"that made it again, with another --cache."
         )
     try:
         if found != _digest_body({"format": version, **body}):
