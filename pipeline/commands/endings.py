@@ -34,7 +34,7 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(printable(f"error: {rank}{str(error).strip()}"), file=sys.stderr)
+        print(printable(f"error: {rank}{_with_remedy(error)}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -45,6 +45,16 @@ def _is_expected(error: Exception) -> bool:
     from frozen_vqa.pipeline.errors import PipelineError
 
     return isinstance(error, CacheError | PipelineError)
+
+
+def _with_remedy(error: Exception) -> str:
+    """Return the message of an error; every damage of a cache says what to do about it."""
+    from frozen_vqa.cache.errors import CacheDamagedError
+
+    text = str(error).strip()
+    if not isinstance(error, CacheDamagedError) or "verify-cache" in text:
+        return text
+    return f"{text.rstrip('.')}. Run `frozen-vqa verify-cache CACHE`: it names what is damaged."
 
 
 def _terminate(*_: object) -> None:
