@@ -87,13 +87,14 @@ def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDA
 
 
 def fit_crop(
-    image: Image.Image, *, size: int, shortest_edge: int, resample: Resampling
+    image: Image.Image, *, size: int, shortest_edge: int | None, resample: Resampling
 ) -> npt.NDArray[np.uint8]:
     """Resize to `shortest_edge` with the aspect kept, then cut the middle (size, size, 3) out.
 
-    Where the resized picture is smaller than that, the rest is black.
+    None does not resize. Where the picture is smaller than what is cut out, the rest is black.
     """
     shorter = min(image.size)
+    shortest_edge = shortest_edge or shorter
     # int() truncates, as the processor does; rounding would differ by a row of pixels.
     width, height = (
         shortest_edge if edge == shorter else int(shortest_edge * edge / shorter)

@@ -16,6 +16,7 @@ from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
+from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
@@ -27,6 +28,7 @@ SECTIONS = {
     "Orientation": ORIENTATIONS,
     "Kinds of pictures": MODES,
     "Kinds of TIFF": TIFFS,
+    "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
 }

@@ -29,7 +29,7 @@ DAMAGED = st.tuples(
 
 
 @pytest.mark.parametrize("form", CONTAINERS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_the_orientation_is_obeyed_whatever_else_is_in_the_tags(
     form: str, data: st.DataObject
@@ -48,7 +48,7 @@ def test_the_orientation_is_obeyed_whatever_else_is_in_the_tags(
     assert np.abs(seen.astype(int) - SIDES).max() <= 2
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(
         [*((raw.GREY, bits) for bits in (1, 2, 4, 8, 16)), (raw.RGB, 8), (raw.RGB, 16)]
@@ -78,7 +78,7 @@ def test_the_transparent_colour_of_a_png_and_no_other_is_white(
     assert np.abs(seen.astype(int) - right).max() <= 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from([(raw.GREY_ALPHA, 2), (raw.RGBA, 4)]),
     bits=st.sampled_from([8, 16]),
