@@ -158,6 +158,7 @@ def _layout_of(builder: Any, texts: Collection[str]) -> Layout:
             return _direct(read, files, builder.info.features or {})
     if hasattr(builder.config, "converters"):
         builder.config.converters = dict.fromkeys(texts, str)
+        builder.config.keep_default_na = False
     untyped = "metadata.csv" in (file.name for of_split in files.values() for file in of_split)
     whole = texts if untyped else ()
     return Layout(_splits_of(builder), lambda split: [_prepared(builder, split, whole)])

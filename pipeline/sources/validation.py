@@ -127,7 +127,8 @@ def _form(value: object) -> str:
     if isinstance(value, bytes):
         return "bytes"
     if isinstance(value, dict):
-        return f"an object with {', '.join(shown(key) for key in list(value)[:4]) or 'nothing'}"
+        keys = ", ".join(shown(key) for key in list(value)[:4])
+        return f"an object with {keys}" if keys else "an empty object"
     return shown(value)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import datasets
 import pytest
 
+from tests.support.bad_answers import ANSWERS
+from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_pictures import PICTURES
@@ -22,6 +24,8 @@ PAGE = ROOT / "docs" / "bad-inputs.md"
 SECTIONS = {
     "Pictures": PICTURES,
     "Questions and answers": QUESTIONS,
+    "Forms of answers": ANSWERS,
+    "Typed columns": COLUMNS,
     "Files and splits": FILES,
 }
 

@@ -90,7 +90,7 @@ def test_answers_are_texts_as_they_are_written(value: object, answers: tuple[str
         (["\t"], "an empty text"),
         ([["a"]], "a list"),
         ([b"a"], "bytes"),
-        ({}, "an object with nothing"),
+        ({}, "an empty object"),
         ([{"text": "a", "id": 1}], "an object with 'text', 'id'"),
         ({"answers": ["a"]}, "an object with 'answers'"),
     ],
