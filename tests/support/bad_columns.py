@@ -66,27 +66,15 @@ def answers(value: Any, kind: pa.DataType | None = None, **how: Any) -> Callable
     return column("answers", value, kind, **how)
 
 
-def written(name: str, content: str, sentence: str = "", seen: Any = None) -> Callable[[Path], Row]:
-    """A case of a file of another layout; metadata lie beside their picture."""
+def csv(answer: str, sentence: str = "", seen: Any = None) -> Callable[[Path], Row]:
+    """A case of a CSV file of one row with this answer."""
 
     def make(folder: Path) -> Row:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(content)
-        if "metadata" in name:
-            (folder / name).with_name("a.png").write_bytes(png("red"))
+        content = f"image,question,image_id,answers\na.png,q?,1,{answer}\n"
+        (folder / "train.csv").write_text(content)
         return outcome(SPEC.format(folder), "answers", sentence, seen)
 
     return make
-
-
-def csv(answer: str, sentence: str = "", seen: Any = None) -> Callable[[Path], Row]:
-    content = f"image,question,image_id,answers\na.png,q?,1,{answer}\n"
-    return written("train.csv", content, sentence, seen)
-
-
-def metadata(answer: str, sentence: str = "", seen: Any = None) -> Callable[[Path], Row]:
-    content = f"file_name,question,image_id,answers\na.png,q?,1,{answer}\n"
-    return written("train/metadata.csv", content, sentence, seen)
 
 
 def two_files(**second: Any) -> Callable[[Path], Row]:
@@ -262,8 +250,5 @@ COLUMNS: dict[str, Callable[[Path], Row]] = {
     "CSV: number": csv("007", "the text 007", ("007",)),
     "CSV: True": csv("True", "the text True", ("True",)),
     "CSV: empty cell": csv(""),
-    "`metadata.csv`: NA or an empty cell": metadata("NA"),
-    "`metadata.csv`: number": metadata("007"),
-    "`metadata.csv`: text": metadata("dog", "as it is", ("dog",)),
     **{f"{kind}, a file is replaced": replaced(write) for kind, write in KINDS.items()},
 }
