@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.hub_files import UNREADABLE, Rows, Table
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
+    UnknownFormError,
     UnusableError,
     answers_of,
     id_of,
@@ -216,6 +217,8 @@ def _same(value: Any) -> Any:
 
 
 def _parse(text: str | None) -> Any:
+    if text == "null":
+        raise UnknownFormError("a value is null or the text 'null', which `datasets` stores alike")
     try:
         return None if text is None else parse_json(text)
     except NotJsonError as error:

@@ -56,7 +56,7 @@ def outcome(spec: str, field: str, sentence: str, seen: Any) -> Row:
             open_source(spec).examples("train")
         return REFUSED, str(caught.value)
     source = open_source(spec)
-    (example,) = source.examples("train")
+    example = source.examples("train")[0]
     found = source.picture(example.image_id) if field == "image" else getattr(example, field)
     assert found == seen
     return STORED, sentence
@@ -72,6 +72,17 @@ def csv(answer: str, sentence: str = "", seen: Any = None) -> Callable[[Path], R
     def make(folder: Path) -> Row:
         content = f"image,question,image_id,answers\na.png,q?,1,{answer}\n"
         (folder / "train.csv").write_text(content)
+        return outcome(SPEC.format(folder), "answers", sentence, seen)
+
+    return make
+
+
+def json_lines(*values: Any, sentence: str = "", seen: Any = None) -> Callable[[Path], Row]:
+    """A case of JSON lines with these answers; `seen` is what is read of the first."""
+
+    def make(folder: Path) -> Row:
+        lines = [{"image": "a.png", "question": "q?", "image_id": 1, "answers": v} for v in values]
+        (folder / "train.json").write_text("\n".join(json.dumps(line) for line in lines))
         return outcome(SPEC.format(folder), "answers", sentence, seen)
 
     return make
@@ -245,6 +256,20 @@ COLUMNS: dict[str, Callable[[Path], Row]] = {
     "column given twice": twice,
     "split whose files have answers of two types": two_files(answers=[5]),
     "split whose files differ in their columns": two_files(image_id=None),
+    "JSON: texts that look like dates": json_lines("2015-01-01", "2016-01-01"),
+    "JSON: a text that looks like a date beside others": json_lines(
+        "2015-01-01", "dog", sentence="the text", seen=("2015-01-01",)
+    ),
+    "JSON: number beside a text": json_lines(7, "dog"),
+    "JSON: null beside a text": json_lines(None, "dog", sentence="unanswered", seen=()),
+    "JSON: the text null beside a list": json_lines("null", ["dog"]),
+    "JSON: text beside a list": json_lines("cat", ["dog"], sentence="the text", seen=("cat",)),
+    "JSON: objects of different keys": json_lines(
+        [{"answer": "cat", "nr": 1}], [{"answer": "dog"}], sentence="the text", seen=("cat",)
+    ),
+    "JSON: objects, one of them without `answer`": json_lines(
+        [{"answer": "cat"}], [{"text": "dog"}]
+    ),
     "CSV: NA": csv("NA", "the text NA", ("NA",)),
     "CSV: None": csv("None", "the text None", ("None",)),
     "CSV: number": csv("007", "the text 007", ("007",)),

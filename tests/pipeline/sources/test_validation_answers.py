@@ -42,7 +42,7 @@ def of_vqav2(folder: Path, answers: object) -> tuple[list[VqaExample], str]:
 
 
 def of_hub(folder: Path, answers: object) -> tuple[list[VqaExample], str]:
-    stored = pa.array([json.dumps("dog"), json.dumps(answers)])
+    stored = pa.array([json.dumps("dog"), None if answers is None else json.dumps(answers)])
     table = {"question": ["q?"] * 2, "image_id": [1] * 2, "image": [png("red")] * 2}
     column = pa.ExtensionArray.from_storage(pa.json_(), stored)
     plain(folder / "train.parquet", **table, answers=column)
