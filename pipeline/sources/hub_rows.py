@@ -154,10 +154,9 @@ def _id(kind: pa.DataType, feature: Any) -> Reader | None:
 
 
 def _list(kind: pa.DataType, feature: Any, find: Callable[..., Reader | None]) -> Reader | None:
-    if not (isinstance(kind, _LISTS)):
+    if not isinstance(kind, _LISTS):
         return None
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    read = find(kind.value_type, inner)
+    read = find(kind.value_type, getattr(feature, "feature", None))
     return read and (lambda values: values and [read(value) for value in values])
 
 

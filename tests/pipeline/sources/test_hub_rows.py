@@ -204,13 +204,13 @@ def test_a_class_that_is_not_there_or_not_given(tmp_path: Path) -> None:
 def test_a_class_that_no_name_is_given_for_costs_its_row(tmp_path: Path) -> None:
     """`datasets` itself would not write one."""
     note = {"info": {"features": Features({"answers": ClassLabel(names=["cat"])}).to_dict()}}
-    columns = {"question": ["q?"] * 3, "image": [png("red")] * 3, "answers": [0, 7, -2]}
+    columns = {"question": ["q?"] * 3, "image": [png("red")] * 3, "answers": [0, 1, -2]}
     table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(note)})
     pq.write_table(table, tmp_path / "train.parquet")
     source = HubSource(str(tmp_path))
 
     assert [e.answers for e in source.examples("train")] == [("cat",)]
     assert [fault.reason for fault in source.left_out("train")] == [
-        "class 7 is not among 0 to 0",
+        "class 1 is not among 0 to 0",
         "class -2 is not among 0 to 0",
     ]

@@ -134,3 +134,10 @@ def test_a_fifo_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     for name, found in {"d.jsonl": "neither a file nor a folder", "no.jsonl": "no such"}.items():
         with pytest.raises(SourceError, match=found):
             JsonlSource(tmp_path / name)
+
+
+def test_an_unknown_form_of_answers_stops_its_own_split_alone(tmp_path: Path) -> None:
+    good, bad = {**LINE, "split": "train"}, {**LINE, "split": "val", "answer": 7}
+    assert len(read(tmp_path, good, bad)) == 1
+    with pytest.raises(SourceError, match=r"d\.jsonl:2: an answer is 7; .* Write the answers of"):
+        read(tmp_path, good, bad, split="val")
