@@ -11,6 +11,8 @@ from pathlib import Path
 import datasets
 import pytest
 
+from tests.support.bad_answers import ANSWERS
+from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_orientations import ORIENTATIONS
@@ -30,6 +32,8 @@ SECTIONS = {
     "Kinds of TIFF": TIFFS,
     "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
+    "Forms of answers": ANSWERS,
+    "Typed columns": COLUMNS,
     "Files and splits": FILES,
 }
 
