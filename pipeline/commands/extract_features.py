@@ -74,7 +74,7 @@ def extract_command(
             text=text,
             dtype=dtype,
             batch_size=batch_size,
-            origin=describe_origin(dataset, columns, splits, limit, batch_size),
+            origin=describe_origin(dataset, columns, plan.splits, limit, batch_size),
             ranks=ranks,
         )
         show_report(report, cache)
