@@ -25,6 +25,7 @@ import numpy as np
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
 from frozen_vqa.cache.format.shards import question_shard
 from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.left_out import note_pictures
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -245,14 +246,17 @@ class _Extraction:
                 question_types=[example.question_type for example in kept],
                 answer_types=[example.answer_type for example in kept],
             )
+            without = [
+                (e.question_id, e.image_id) for e in examples if str(e.image_id) not in images
+            ]
             unusable = self.plan.left_out.get(name, ())
             writer.set_split(
                 name,
                 table,
-                left_out=len(examples) - len(table) + len(unusable),
+                left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
                 tokens=sum(len(self.plan.questions[example.question]) for example in kept),
-                origin=of_split(self.origin, name),
+                origin=of_split(self.origin, name) | note_pictures(without),
             )
 
     def _report(self, throughput: Throughput | None) -> Report:

@@ -58,6 +58,11 @@ class HubSource:
         if not self._is_local and not _HUB_NAME.fullmatch(name):
             raise SourceError(f"hub:{name}: there is no such file or folder. Check the path.")
         self._name = str(self._path.resolve()) if self._is_local else name
+        if self._is_local and "::" in self._name:
+            raise SourceError(
+                f"hub:{name}: its path holds '::', which `datasets` takes for an archive within "
+                f"another. Rename the folder, or make a link without '::' and give that."
+            )
         self._pictures: dict[str, PictureColumn] = {}  # by split
         self._rows: dict[Id, tuple[str, int]] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
