@@ -10,7 +10,6 @@ A score on another cache than that of the training is in a folder of its own, wh
 the split and the digest of what was read, so that it never replaces the run's own.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -42,6 +42,7 @@ from frozen_vqa.pipeline.runs.data import ScoredData, describe_score
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.texts import to_json, valid
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Evaluation:
         ceiling: Percent that a head would score that always picks the best answer it knows.
         interval: 95 % interval of the overall accuracy, in percent.
         data: What it is a score on.
-        left_out: Questions that the cache lacks because their picture could not be read.
+        left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
     """
 
@@ -70,7 +71,7 @@ class Evaluation:
     ceiling: float | None = None
     interval: Interval | None = None
     data: ScoredData | None = None
-    left_out: int = 0
+    left_out: LeftOutQuestions = NONE
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
@@ -91,7 +92,8 @@ class Evaluation:
             **(asdict(self.data) if self.data else {}),
             "ceiling": self.ceiling,
             **(self.interval.to_json() if self.interval else {"interval": None}),
-            "left_out": self.left_out,
+            "left_out": len(self.left_out),
+            "left_out_because": self.left_out.to_json(),
             "seed": self.seed,
             **({"results": str(self.results)} if self.results else {}),
             **({"logits": str(self.logits)} if self.logits else {}),
@@ -145,7 +147,7 @@ def evaluate(
         answers=answers,
         results=folder / "results.json" if write else None,
         data=data,
-        left_out=cache.manifest.splits[split].left_out,
+        left_out=left_out_of(cache.manifest, split, table.question_ids),
         seed=run.config.seed,
         variant=variant,
         logits=logits if keep_logits else None,
@@ -158,10 +160,14 @@ def evaluate(
 
 
 def _write_evaluation(evaluation: Evaluation, results: Path) -> None:
-    pairs = zip(evaluation.table.question_ids, evaluation.answers, strict=True)
+    # The official tool takes only results of all questions.
+    pairs = [
+        *zip(evaluation.table.question_ids, evaluation.answers, strict=True),
+        *((question_id, "") for question_id in evaluation.left_out.ids),
+    ]
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(results, json.dumps(official, ensure_ascii=False).encode())
-    _write(results.with_name("scores.json"), seal_json(evaluation.to_json()))
+    _write(results, to_json(official, ensure_ascii=False).encode())
+    _write(results.with_name("scores.json"), seal_json(valid(evaluation.to_json())))
     if trained := read_outcome(evaluation.run):
         write_card(evaluation.run, trained)
 

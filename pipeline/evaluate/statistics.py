@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ENOUGH = 75
-"""From this worth of pictures on, the interval covers the truth in 93 to 97 % of samples."""
+"""From this worth of pictures on, the interval held the truth in 93.6 to 97.5 % of simulations."""
 
 FLIPS = 20_000
 EXACT = 14

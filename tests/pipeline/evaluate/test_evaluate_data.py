@@ -161,7 +161,7 @@ def trained_on(run: Path, made: Made, split: str) -> bool:
         if line[1].startswith(f"{split} (") and own in line[0] and "questions" in line[1]
         if own or "other cache" not in line[0]
     ]
-    assert ("**trained on it**" in row[1]) == found.data.trained_on
+    assert ("trained on it" in row[1]) == found.data.trained_on
     words = ("--run", run, "--cache", made.directory, "--split", split, "--json")
     said = run_command("evaluate", *words).json().get("warnings", [])
     assert any("was trained on split" in line for line in said) == found.data.trained_on
