@@ -1,7 +1,7 @@
 """Draws mutants of each module and runs its tests on them; exit code 1 if too many survive.
 
 Each mutant gets a process of its own, forked after torch is loaded, in a copy of this checkout.
-The tests are those that mirror the module, then those of its room, then a few named ones.
+The tests that mirror the module come first; what survives them meets those of the whole room.
 """
 
 import argparse
@@ -54,15 +54,18 @@ def modules_in(path: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in found if file.name != "__init__.py"]
 
 
-def tests_of(module: str) -> list[str]:
-    """Return the tests of a module, the most specific first."""
+def stages_of(module: str) -> list[tuple[str, ...]]:
+    """Return the tests that mirror a module, and those for what survives these."""
     folder, stem = ROOT / "tests" / Path(module).parent, Path(module).stem
-    found = sorted([*folder.glob(f"test_{stem}.py"), *folder.glob(f"test_{stem}_*.py")])
-    rooms = [path for path in (folder,) if path.is_dir() and "train" not in path.parts]
+    mirror = [*folder.glob(f"test_{stem}.py"), *folder.glob(f"test_{stem}_*.py")]
+    mirror += [path for pattern in ALSO.get(module, ()) for path in ROOT.glob(pattern)]
     named = next(tests for path, tests in TESTS.items() if module.startswith(path))
-    named = (*ALSO.get(module, ()), *named)
-    more = [path for pattern in named for path in sorted(ROOT.glob(pattern))]
-    return [str(path.relative_to(ROOT)) for path in dict.fromkeys([*found, *rooms, *more])]
+    room = [path for pattern in named for path in ROOT.glob(pattern)]
+    return [
+        tuple(sorted({str(path.relative_to(ROOT)) for path in paths}))
+        for paths in (mirror, room)
+        if paths
+    ]
 
 
 def draw(module: str, count: int, seed: int) -> list[Mutant]:
@@ -99,12 +102,16 @@ class Copy:
         (self.root / module).write_bytes(source)
         os.utime(self.root / module, (mtime := next(self.mtimes), mtime))
 
-    def start(self, tests: Sequence[str], log: Path) -> int:
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def start(self, tests: Sequence[str]) -> int:
         """Run tests in a child process; return its number."""
         if child := os.fork():
             return child
         os.setsid()
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(handle, stream)
         os.chdir(self.root)
@@ -123,60 +130,106 @@ class Copy:
         os._exit(code)
 
 
-@dataclass
-class Running:
-    """A child process that runs tests."""
+@dataclass(frozen=True)
+class Task:
+    """Tests that are to run, perhaps on a mutant."""
 
-    copy: Copy
-    module: str
-    mutant: Mutant | None
-    began: float
-    limit: float
+    tests: tuple[str, ...]
+    limit: float  # in seconds
+    mutant: Mutant | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task."""
+
+    task: Task
+    code: int  # 0: no test failed; -1: it took too long
+    seconds: float
+    log: str
 
 
 class Runner:
-    """Runs the tests of each module, and of its mutants, in several processes at once."""
+    """Runs tests in several processes at once, each in a copy of its own."""
 
     def __init__(self, folder: Path, processes: int) -> None:
         self.free = [Copy(folder / str(number)) for number in range(processes)]
         for copy in self.free:
             copy.make()
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, tuple[Copy, Task, float]] = {}
 
-    def outcomes(
-        self, work: Sequence[tuple[str, Mutant | None, float]]
-    ) -> Iterator[tuple[Running, int, float]]:
-        """Yield each piece of work when it is done, its exit code (-1: too long), and seconds."""
-        waiting = list(reversed(work))
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Yield the outcome of each task when it is done."""
+        waiting = list(reversed(tasks))
         while waiting or self.running:
             while waiting and self.free:
-                self._start(*waiting.pop())
+                self._start(self.free.pop(), waiting.pop())
             time.sleep(0.05)
-            for child, run in list(self.running.items()):
-                seconds = time.monotonic() - run.began
-                ended, status = os.waitpid(child, os.WNOHANG)
-                if not ended and seconds < run.limit:
-                    continue
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child, signal.SIGKILL)  # and what it has started
-                if not ended:
-                    os.waitpid(child, 0)
-                del self.running[child]
-                run.copy.write(run.module, (ROOT / run.module).read_bytes())
-                self.free.append(run.copy)
-                yield run, os.waitstatus_to_exitcode(status) if ended else -1, seconds
+            for child in list(self.running):
+                if outcome := self._look_at(child):
+                    yield outcome
 
-    def _start(self, module: str, mutant: Mutant | None, limit: float) -> None:
-        copy, source = self.free.pop(), (ROOT / module).read_bytes()
-        copy.write(module, mutant.apply(source) if mutant else source)
-        child = copy.start(tests_of(module), copy.folder / "log")
-        self.running[child] = Running(copy, module, mutant, time.monotonic(), limit)
+    def _start(self, copy: Copy, task: Task) -> None:
+        if task.mutant:
+            source = (ROOT / task.mutant.module).read_bytes()
+            copy.write(task.mutant.module, task.mutant.apply(source))
+        self.running[copy.start(task.tests)] = copy, task, time.monotonic()
+
+    def _look_at(self, child: int) -> Outcome | None:
+        copy, task, began = self.running[child]
+        seconds = time.monotonic() - began
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended and seconds < task.limit:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # and what it has started
+        if not ended:
+            os.waitpid(child, 0)
+        del self.running[child]
+        if task.mutant:
+            copy.write(task.mutant.module, (ROOT / task.mutant.module).read_bytes())
+        self.free.append(copy)
+        code = os.waitstatus_to_exitcode(status) if ended else -1
+        return Outcome(task, code, seconds, copy.log.read_text(errors="replace"))
 
 
-def explained() -> set[tuple[str, str, str]]:
-    """Return the survivors whose reason stands in the docs: module, line and change."""
+def measure(runner: Runner, stages: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    """Return how long tests may take on a mutant, from how long they take without one."""
+    limits = {}
+    for outcome in runner.run([Task(tests, 900.0) for tests in dict.fromkeys(stages)]):
+        print(f"{' '.join(outcome.task.tests)}: {outcome.seconds:.1f} s", flush=True)
+        if outcome.code:
+            sys.exit(f"these tests fail without a mutant:\n{outcome.log[-3000:]}")
+        limits[outcome.task.tests] = 30 + 5 * outcome.seconds
+    return limits
+
+
+def explained() -> set[tuple[str, ...]]:
+    """Return module, line and change of the survivors whose reason stands in the docs."""
     rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \| .+ \|$", EXPLAINED.read_text(), re.M)
     return {tuple(cell.replace("\\|", "|") for cell in row) for row in rows}
+
+
+def judge(runner: Runner, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str]]:
+    """Yield each mutant with "noticed", "survived", or "explained" if it may survive."""
+    stages = {mutant.module: stages_of(mutant.module) for mutant in mutants}
+    limits = measure(runner, [tests for each in stages.values() for tests in each])
+    known, left = explained(), list(mutants)
+    for stage in range(2):
+        tasks = [
+            Task(tests, limits[tests], mutant)
+            for mutant in left
+            for tests in stages[mutant.module][stage : stage + 1]
+        ]
+        for outcome in runner.run(tasks):
+            mutant = outcome.task.mutant
+            assert mutant is not None
+            if outcome.code:
+                left.remove(mutant)
+                yield mutant, "noticed"
+    for mutant in left:
+        excused = (mutant.module, mutant.text, mutant.change) in known
+        yield mutant, "explained" if excused else "survived"
 
 
 def main() -> None:
@@ -192,33 +245,18 @@ def main() -> None:
     import torch  # noqa: F401  (once for all children)
 
     modules = [module for path in options.paths for module in modules_in(path)]
-    mutants = {module: draw(module, options.each, options.seed) for module in modules}
-    known, results = explained(), []
+    drawn = [mutant for m in modules for mutant in draw(m, options.each, options.seed)]
+    found: dict[Mutant, str] = {}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        runner = Runner(Path(folder), options.processes)
-        usual = {}
-        for run, code, seconds in runner.outcomes([(m, None, 600.0) for m in modules]):
-            if code:
-                sys.exit(f"{run.module}: its tests fail without a fault ({code}):\n"
-                         f"{(run.copy.folder / 'log').read_text()[-2000:]}")  # fmt: skip
-            usual[run.module] = seconds
-            print(f"{run.module}: {len(mutants[run.module])} mutants, {seconds:.1f} s", flush=True)
-        work = [(m, mutant, 30 + 5 * usual[m]) for m in modules for mutant in mutants[m]]
-        for run, code, seconds in runner.outcomes(work):
-            mutant = run.mutant
-            assert mutant is not None
-            outcome = "noticed" if code else "survived"
-            if not code and (mutant.module, mutant.text, mutant.change) in known:
-                outcome = "explained"
-            results.append({**asdict(mutant), "change": mutant.change, "outcome": outcome,
-                            "exit_code": code, "seconds": round(seconds, 1)})  # fmt: skip
-            print(f"{len(results)}/{len(work)} {outcome}: {mutant.module}:{mutant.line} "
-                  f"`{mutant.text}` {mutant.change}", flush=True)  # fmt: skip
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps({"seed": options.seed, "mutants": results}, indent=1))
-    counts = Counter(result["outcome"] for result in results)
-    share = counts["noticed"] / max(1, len(results) - counts["explained"])
-    print(f"{dict(counts)}: {share:.1%} of those that change a result were noticed")
+        for mutant, outcome in judge(Runner(Path(folder), options.processes), drawn):
+            found[mutant] = outcome
+            print(f"{len(found)}/{len(drawn)} {outcome} {mutant}", flush=True)
+            lines = [{"outcome": found[m], **asdict(m)} for m in found]
+            options.out.write_text(json.dumps({"seed": options.seed, "mutants": lines}, indent=1))
+    counts = Counter(found.values())
+    share = counts["noticed"] / max(1, len(found) - counts["explained"])
+    print(f"{dict(counts)}: {share:.1%} of the mutants that are not explained were noticed")
     sys.exit(share < NEEDED)
 
 

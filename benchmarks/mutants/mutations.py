@@ -52,6 +52,9 @@ class Mutant:
         """What became what, in one line."""
         return f"{' '.join(self.old.split())} → {self.new}"
 
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} `{self.text}` `{self.change}`"
+
     def apply(self, source: bytes) -> bytes:
         """Return the source with the fault."""
         return source[: self.start] + self.new.encode() + source[self.end :]
