@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.mutants.mutations import Mutant, find_mutants
@@ -171,8 +171,7 @@ class Runner:
 
     def _start(self, copy: Copy, task: Task) -> None:
         if task.mutant:
-            source = (ROOT / task.mutant.module).read_bytes()
-            copy.write(task.mutant.module, task.mutant.apply(source))
+            copy.write(task.mutant.module, task.mutant.source())
         self.running[copy.start(task.tests)] = copy, task, time.monotonic()
 
     def _look_at(self, child: int) -> Outcome | None:
@@ -187,7 +186,7 @@ class Runner:
             os.waitpid(child, 0)
         del self.running[child]
         if task.mutant:
-            copy.write(task.mutant.module, (ROOT / task.mutant.module).read_bytes())
+            copy.write(task.mutant.module, task.mutant.original)
         self.free.append(copy)
         code = os.waitstatus_to_exitcode(status) if ended else -1
         return Outcome(task, code, seconds, copy.log.read_text(errors="replace"))
@@ -213,20 +212,18 @@ def explained() -> set[tuple[str, ...]]:
 def judge(runner: Runner, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, str]]:
     """Yield each mutant with "noticed", "survived", or "explained" if it may survive."""
     stages = {mutant.module: stages_of(mutant.module) for mutant in mutants}
-    limits = measure(runner, [tests for each in stages.values() for tests in each])
     known, left = explained(), list(mutants)
     for stage in range(2):
-        tasks = [
-            Task(tests, limits[tests], mutant)
-            for mutant in left
-            for tests in stages[mutant.module][stage : stage + 1]
-        ]
-        for outcome in runner.run(tasks):
+        work = [(m, tests) for m in left for tests in stages[m.module][stage : stage + 1]]
+        limits = measure(runner, [tests for _, tests in work])
+        for outcome in runner.run([Task(tests, limits[tests], m) for m, tests in work]):
             mutant = outcome.task.mutant
             assert mutant is not None
             if outcome.code:
                 left.remove(mutant)
                 yield mutant, "noticed"
+            else:
+                print(f"not noticed by {' '.join(outcome.task.tests)}: {mutant}", flush=True)
     for mutant in left:
         excused = (mutant.module, mutant.text, mutant.change) in known
         yield mutant, "explained" if excused else "survived"
@@ -242,7 +239,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.json")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    import torch  # noqa: F401  (once for all children)
+    import h5py, hypothesis, rich.progress, safetensors.torch  # noqa: E401, F401, I001
+    # Once, here, and not in every child.
 
     modules = [module for path in options.paths for module in modules_in(path)]
     drawn = [mutant for m in modules for mutant in draw(m, options.each, options.seed)]
@@ -252,7 +250,7 @@ def main() -> None:
         for mutant, outcome in judge(Runner(Path(folder), options.processes), drawn):
             found[mutant] = outcome
             print(f"{len(found)}/{len(drawn)} {outcome} {mutant}", flush=True)
-            lines = [{"outcome": found[m], **asdict(m)} for m in found]
+            lines = [{"outcome": found[m], **m.to_json()} for m in found]
             options.out.write_text(json.dumps({"seed": options.seed, "mutants": lines}, indent=1))
     counts = Counter(found.values())
     share = counts["noticed"] / max(1, len(found) - counts["explained"])

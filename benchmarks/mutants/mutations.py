@@ -5,7 +5,7 @@ Messages, annotations and decorators are left alone.
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -37,43 +37,49 @@ LEFT_ALONE = {"annotation", "returns", "decorator_list", "type_params"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: bytes `start` to `end` of a module become `new`."""
+    """One fault: bytes `start` to `end` of a module's `original` become `new`."""
 
     module: str
     line: int
-    text: str  # of the line
     start: int
     end: int
-    old: str
     new: str
+    original: bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The line."""
+        return self.original.splitlines()[self.line - 1].decode().strip()
 
     @property
     def change(self) -> str:
         """What became what, in one line."""
-        return f"{' '.join(self.old.split())} → {self.new}"
+        return f"{' '.join(self.original[self.start : self.end].decode().split())} → {self.new}"
 
     def __str__(self) -> str:
         return f"{self.module}:{self.line} `{self.text}` `{self.change}`"
 
-    def apply(self, source: bytes) -> bytes:
-        """Return the source with the fault."""
-        return source[: self.start] + self.new.encode() + source[self.end :]
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        names = ("module", "line", "text", "change")
+        return {name: getattr(self, name) for name in names}
+
+    def source(self) -> bytes:
+        """Return the module with the fault."""
+        return self.original[: self.start] + self.new.encode() + self.original[self.end :]
 
 
-def find_mutants(module: str, source: bytes) -> list[Mutant]:
+def find_mutants(module: str, original: bytes) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines."""
-    lines = source.splitlines(keepends=True)
     starts = [0]
-    for line in lines:
+    for line in original.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found = []
-    for first, last, new in _walk(ast.parse(source)):
+    for first, last, new in _walk(ast.parse(original)):
         start = starts[first.lineno - 1] + first.col_offset
         end = starts[(last.end_lineno or 0) - 1] + (last.end_col_offset or 0)
-        text, old = lines[first.lineno - 1].decode().strip(), source[start:end].decode()
-        mutant = Mutant(module, first.lineno, text, start, end, old, new)
-        ast.parse(mutant.apply(source))
-        found.append(mutant)
+        found.append(Mutant(module, first.lineno, start, end, new, original))
+        ast.parse(found[-1].source())
     return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.new))
 
 

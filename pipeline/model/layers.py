@@ -59,8 +59,8 @@ class Mlp(nn.Module):
         if pool is not None:
             return self.finish_pooled(pool(hidden))
         if self.drops:
-            # One draw for all tokens or patches of a question: a draw for each takes longer than
-            # all else that is done to them.
+            # One draw for all tokens or patches of a row: a draw for each takes longer than all
+            # else that is done to them.
             hidden = hidden * self.dropout(torch.ones_like(hidden[..., :1, :]))
         return self.output(hidden)
 
@@ -123,9 +123,10 @@ class CoAttentionLayer(nn.Module):
         original = t.map(mlp.original).meet_patches(groups)
         hidden = replace(attended, x=mlp.merge(original.x, attended.x))
         text = text.meet_patches(groups)
-        if mlp.drops and (self.post_norm or not self.last):
-            # Questions that share a prefix no longer share what is made of it. (Where the MLP ends
-            # in a pooled vector, each question has its own.)
+        pools_first = self.last and not self.post_norm
+        if mlp.drops and self.image_to_text is not None and not pools_first:
+            # Each question draws what it drops, so nothing is shared from here on. Nor is it in
+            # the next layer. With text-to-image it would be, which saves more (docs/heads.md).
             hidden, text = hidden.per_token(), text.per_token()
 
         def pool_by(scored: Tensor) -> Pool:

@@ -1,4 +1,4 @@
-"""Training drops other hidden numbers for each question, also of one picture and with one text."""
+"""What training drops: other hidden numbers for each question, but where docs/heads.md says so."""
 
 from itertools import product
 from typing import Any, get_args
@@ -30,6 +30,13 @@ HEADS += [
 ]
 
 
+def shares_draws(settings: dict[str, Any]) -> bool:
+    """Whether the questions of a picture share what they do before they are pooled."""
+    shares = settings["fusion"] == "text-to-image" and "layers" in settings
+    shares = shares and not settings["text_self_attention"]
+    return shares and (settings["layers"] > 1 or settings["post_norm"])
+
+
 def test_each_question_has_a_draw_of_its_own() -> None:
     """The logits of equal questions about one picture vary, and not together."""
     for settings in HEADS:
@@ -46,4 +53,4 @@ def test_each_question_has_a_draw_of_its_own() -> None:
         one, other = logits.detach().view(PICTURES, SLOTS).T
         together = torch.corrcoef(torch.stack([one, other]))[0, 1]
         assert one.std() > 1e-3, settings
-        assert abs(together) < 0.2, (settings, together)
+        assert (abs(together) > 0.2) == shares_draws(settings), (settings, together)
