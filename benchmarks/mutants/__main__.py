@@ -110,24 +110,25 @@ class Copy:
         """Run tests in a child process; return its number."""
         if child := os.fork():
             return child
-        os.setsid()
-        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(handle, stream)
-        os.chdir(self.root)
-        os.environ["PYTHONPATH"] = str(self.folder)
-        sys.path[:] = [
-            str(self.folder),
-            *(path for path in sys.path if path not in ("", str(ROOT))),
-        ]
-        for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-            del sys.modules[name]
-        import pytest
+        code = 70
+        try:
+            os.setsid()
+            handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            for stream in (1, 2):
+                os.dup2(handle, stream)
+            os.chdir(self.root)
+            os.environ["PYTHONPATH"] = str(self.folder)
+            elsewhere = [path for path in sys.path if path not in ("", str(ROOT))]
+            sys.path[:] = [str(self.folder), *elsewhere]
+            for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+                del sys.modules[name]
+            import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-        code = pytest.main([*options, f"--basetemp={self.folder / 'tmp'}", *tests])
-        sys.stdout.flush()
-        os._exit(code)
+            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+            code = pytest.main([*options, f"--basetemp={self.folder / 'tmp'}", *tests])
+            sys.stdout.flush()
+        finally:
+            os._exit(code)  # what the parent would clean up stays
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.json")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    import h5py, hypothesis, rich.progress, safetensors.torch  # noqa: E401, F401, I001
-    # Once, here, and not in every child.
+    import torch  # noqa: F401  (once for all children)
 
     modules = [module for path in options.paths for module in modules_in(path)]
     drawn = [mutant for m in modules for mutant in draw(m, options.each, options.seed)]
