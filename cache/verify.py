@@ -92,15 +92,16 @@ def check_file(
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     """Compare the manifest with the files that repeat it: its copy and failures.jsonl."""
-    found, remedy = [], "the next extract-features writes it again"
+    found = []
     for name, data in small_files(manifest).items():
         try:
             if same_bytes(directory / name, data):
                 continue
             what = "differs from cache.json" if (directory / name).exists() else "is missing"
+            first = ""
         except OSError as error:
-            what = f"cannot be read ({error.strerror}); move it away"
-        found.append(Damage(name, f"{what}; {remedy}"))
+            what, first = f"cannot be read ({error.strerror})", "move it away, and "
+        found.append(Damage(name, f"{what}; {first}the next extract-features writes it again"))
     return found
 
 

@@ -180,7 +180,7 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
     not those that were written.
     """
     try:
-        body = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        body = json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error

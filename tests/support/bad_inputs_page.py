@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+from tests.support.bad_caches import CACHES
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_pictures import PICTURES
@@ -23,6 +24,7 @@ SECTIONS = {
     "Pictures": PICTURES,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
+    "Damaged caches": CACHES,
 }
 
 
