@@ -74,12 +74,11 @@ def find_mutants(module: str, original: bytes) -> list[Mutant]:
     starts = [0]
     for line in original.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    found = []
+    found = set()
     for first, last, new in _walk(ast.parse(original)):
         start = starts[first.lineno - 1] + first.col_offset
         end = starts[(last.end_lineno or 0) - 1] + (last.end_col_offset or 0)
-        found.append(Mutant(module, first.lineno, start, end, new, original))
-        ast.parse(found[-1].source())
+        found.add(Mutant(module, first.lineno, start, end, new, original))
     return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.new))
 
 
