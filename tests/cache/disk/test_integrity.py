@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache import CacheError, load_manifest
-from frozen_vqa.cache.disk.integrity import read_table
+from frozen_vqa.cache import CacheDamagedError, CacheError, load_manifest
+from frozen_vqa.cache.disk.integrity import read_table, read_whole
 from tests.support.caches import Row, make_cache
 
 
@@ -18,3 +18,15 @@ def test_a_file_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("frozen_vqa.cache.disk.integrity.read_file", too_large)
     with pytest.raises(CacheError, match=r"val\.h5: its [0-9,]+ bytes do not fit in memory"):
         read_table(made.directory, record)
+
+
+def test_a_whole_file_is_read_only_if_each_byte_is_as_written(tmp_path: Path) -> None:
+    made = make_cache(tmp_path / "cache", {"val": [Row(0, 0, ("red",))]})
+    record = load_manifest(made.directory).splits["val"]
+    path = made.directory / record.file
+    data = path.read_bytes()
+    assert read_table(made.directory, record).answers == [("red",)]
+    for place in {*range(0, len(data), 997), len(data) - 1}:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        with pytest.raises(CacheDamagedError, match=r"val\.h5: its bytes are not those"):
+            read_whole(made.directory, record)
