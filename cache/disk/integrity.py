@@ -15,8 +15,8 @@ from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
     explain_read_errors,
-    quoted,
     remedy,
+    wrong_folder,
 )
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
@@ -49,14 +49,11 @@ def load_manifest(directory: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         if (directory / COPY).exists():
             raise damaged_manifest(path, "it is missing, but its copy is there") from None
-        raise CacheError(
-            f"{directory}: there is no cache here ({NAME} is missing). Make one with "
-            f"`frozen-vqa extract-features --cache {quoted(directory)} --dataset ...`."
-        ) from None
+        raise CacheError(wrong_folder(directory, "cache", NAME)) from None
     except OSError as error:
         raise CacheError(
-            f"{path}: cannot be read ({error.strerror}); a regular file that you may read is "
-            f"needed. Its second copy is {path.with_name(COPY)}."
+            f"{path}: cannot be read ({error.strerror}). Check it and its permissions; its second "
+            f"copy is {path.with_name(COPY)}."
         ) from error
 
 
