@@ -1,10 +1,13 @@
 """Files that cannot be read as a whole are one sentence."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache import CacheDamagedError, CacheError, load_manifest
+from frozen_vqa.cache import CacheDamagedError, CacheError, FeatureCache, load_manifest
+from frozen_vqa.cache.disk import integrity
 from frozen_vqa.cache.disk.integrity import read_table, read_whole
 from tests.support.caches import Row, make_cache
 
@@ -30,3 +33,23 @@ def test_a_whole_file_is_read_only_if_each_byte_is_as_written(tmp_path: Path) ->
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
         with pytest.raises(CacheDamagedError, match=r"val\.h5: its bytes are not those"):
             read_whole(made.directory, record)
+
+
+@pytest.mark.parametrize(
+    "number", [*integrity.NOT_MAPPED, errno.EIO, errno.EACCES], ids=os.strerror
+)
+def test_what_cannot_be_mapped_is_read_and_what_fails_is_told(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have no maps; a failing disk is another matter."""
+
+    def fail(path: Path) -> memoryview:
+        raise OSError(number, os.strerror(number))
+
+    made = make_cache(tmp_path / "cache", {"val": [Row(0, 0, ("red",))]})
+    monkeypatch.setattr(integrity, "map_file", fail)
+    if number in (errno.EIO, errno.EACCES):
+        with pytest.raises(CacheDamagedError, match=rf"cannot be read \({os.strerror(number)}\)"):
+            FeatureCache(made.directory)
+    else:
+        assert FeatureCache(made.directory).manifest.image_rows == len(made.patch_embeddings)
