@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache import CacheDamagedError, CacheError, FeatureCache, load_manifest
+from frozen_vqa.cache import CacheDamagedError, CacheError, load_manifest
 from frozen_vqa.cache.disk import integrity
 from frozen_vqa.cache.disk.integrity import read_table, read_whole
 from tests.support.caches import Row, make_cache
@@ -48,8 +48,10 @@ def test_what_cannot_be_mapped_is_read_and_what_fails_is_told(
 
     made = make_cache(tmp_path / "cache", {"val": [Row(0, 0, ("red",))]})
     monkeypatch.setattr(integrity, "map_file", fail)
+    record = load_manifest(made.directory).images[0]
     if number in (errno.EIO, errno.EACCES):
         with pytest.raises(CacheDamagedError, match=rf"cannot be read \({os.strerror(number)}\)"):
-            FeatureCache(made.directory)
+            integrity.open_shard(made.directory, "images", record)
     else:
-        assert FeatureCache(made.directory).manifest.image_rows == len(made.patch_embeddings)
+        file = integrity.open_shard(made.directory, "images", record)
+        assert len(file.texts("image_id")) == record.rows
