@@ -12,6 +12,7 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import SCORED, STORED, Row
@@ -38,6 +39,7 @@ SECTIONS = {
     "Forms of answers": ANSWERS,
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
+    "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
     "Letters and spaces of answers": LETTERS,
