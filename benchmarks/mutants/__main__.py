@@ -1,5 +1,7 @@
 """Draws mutants of each module and runs its tests on them; exit code 1 if too many survive.
 
+    python -m benchmarks.mutants --out build/mutants.json
+
 Each mutant gets a process of its own, forked after torch is loaded, in a copy of this checkout.
 The tests that mirror the module come first; what survives them meets those of the whole room.
 """

@@ -101,7 +101,7 @@ def test_a_head_on_its_training_split_answers_only_what_is_in_the_cache(
     assert found.code == 0
     assert found.json()["questions"] == 21
     assert found.json()["left_out"] == 6
-    assert "6 questions are left out: their pictures could not be read" in found.err
+    assert "6 questions are left out because their pictures cannot be read" in found.err
 
 
 def as_parquet(file: Path, official: Path, split: str, pictures: Mapping[int, Any]) -> None:

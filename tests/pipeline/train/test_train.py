@@ -235,10 +235,12 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
     assert description["model"]["answers"] == 2
     outcome = json.loads((run / "run.json").read_text())
     assert len(outcome.pop("xxh3")) == 32
+    manifest = FeatureCache(scenes.directory).manifest
     assert outcome == {
         "cache": str(scenes.directory),
         "metric": "2021",
         "dataset": None,
+        "splits": {name: table.xxh3 for name, table in manifest.splits.items() if name != "test"},
         **asdict(result),
     }
 
