@@ -17,6 +17,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
@@ -35,8 +36,10 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
+from frozen_vqa.pipeline.runs.folder import EVALUATED, require_same_weights, writing_results
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
+from frozen_vqa.pipeline.system.console import beside_the_work
 from frozen_vqa.pipeline.system.device import use_cores
 
 
@@ -52,6 +55,7 @@ class Evaluation:
         interval: 95 % bootstrap interval of the overall accuracy, in percent.
         left_out: Questions that the cache lacks because their picture could not be read.
         variant: "" for the head itself; see `evaluate`.
+        not_written: Why an extra file is missing; the results are there all the same.
     """
 
     run: Path
@@ -68,6 +72,7 @@ class Evaluation:
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
+    not_written: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,6 +93,7 @@ class Evaluation:
             "seed": self.seed,
             "results": str(self.results),
             **({"logits": str(self.logits)} if self.logits else {}),
+            **({"not_written": list(self.not_written)} if self.not_written else {}),
         }
 
 
@@ -111,7 +117,8 @@ def evaluate(
 
     Raises:
         CacheError: if the cache lacks the split or holds features of other encoders.
-        RunError: if the results cannot be written.
+        RunError: if the results cannot be written, or the run was trained anew in the meantime.
+        RunBusyError: if another process trains the run.
     """
     require_same_encoders(run, cache)
     table = cache.split(split)
@@ -121,12 +128,11 @@ def evaluate(
         )
     folder = run.path / "evaluation" / split / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
-    logits = folder / "logits.safetensors"
-    classes = _predict_classes(run, cache, asked, logits, keep_logits=keep_logits)
+    require_same_weights(run.path, run.stamp)
+    classes, found = _predict(run, cache, asked, keep_logits=keep_logits)
     answers = [run.vocabulary.answers[i] for i in classes]
     pairs = zip(table.question_ids, answers, strict=True)
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(folder / "results.json", json.dumps(official, ensure_ascii=False).encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
@@ -137,33 +143,50 @@ def evaluate(
         left_out=cache.manifest.splits[split].left_out,
         seed=run.config.seed,
         variant=variant,
-        logits=logits if keep_logits else None,
     )
     if any(table.answers):
         _require_all_answered(cache, split, table)
         evaluation = _score(evaluation, run.vocabulary, rules)
-    _write(folder / "scores.json", seal_json(evaluation.to_json()))
-    if trained := read_outcome(run.path):
-        write_card(run.path, trained)
+    with writing_results(run.path, run.stamp) as own:
+        names = [str((folder / name).relative_to(run.path)) for name in EVALUATED]
+        with explain_write_errors(folder, RunError, WRITE_ADVICE):
+            own.note(*names[:2])
+            if found is None:  # logits of an earlier evaluation need not fit the new answers
+                own.remove(names[2:])
+        _write(evaluation.results, json.dumps(official, ensure_ascii=False).encode())
+        _write(folder / "scores.json", seal_json(evaluation.to_json()))
+        if trained := read_outcome(run.path):
+            write_card(run.path, trained)
+        if found is not None:
+            evaluation = _keep_logits(evaluation, own, folder / EVALUATED[2], found, run.vocabulary)
     return evaluation
 
 
-def _predict_classes(
-    run: Run, cache: FeatureCache, asked: SplitTable, logits: Path, *, keep_logits: bool
-) -> np.ndarray:
-    """Return the predicted class of each question, (questions,); write or remove the logits."""
+def _keep_logits(
+    evaluation: Evaluation, own: OwnFolder, path: Path, found: np.ndarray, vocabulary: Vocabulary
+) -> Evaluation:
+    """Write the logits if they can be; the evaluation says why not."""
+    lost: list[str] = []
+    with beside_the_work(lost):
+        with explain_write_errors(path, RunError, WRITE_ADVICE):
+            own.note(str(path.relative_to(evaluation.run)))
+        ids = evaluation.table.question_ids
+        save_logits(path, found, question_ids=ids, answers=vocabulary.answers)
+    return replace(evaluation, logits=None if lost else path, not_written=tuple(lost))
+
+
+def _predict(
+    run: Run, cache: FeatureCache, asked: SplitTable, *, keep_logits: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the predicted class of each question, (questions,), and the logits if asked for."""
     use_cores()
     features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
     reader, size = BatchReader(features, asked), run.config.batch_size
-    if keep_logits:
-        known = run.vocabulary.answers
-        found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
-        save_logits(logits, found, question_ids=asked.question_ids, answers=known)
-        return found.argmax(1)
-    if logits.exists():  # those of an earlier evaluation need not fit the new answers
-        with explain_write_errors(logits, RunError, WRITE_ADVICE):
-            logits.unlink()
-    return predict([run.model], reader, asked, batch_size=size)[0]
+    if not keep_logits:
+        return predict([run.model], reader, asked, batch_size=size)[0], None
+    count = len(run.vocabulary)
+    found = split_logits(run.model, reader, asked, batch_size=size, answers=count)
+    return found.argmax(1), found
 
 
 def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:

@@ -15,7 +15,6 @@ files that say what they mean (`pipeline/runs/weights.py`); run.json, written la
 """
 
 import json
-import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
-from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
@@ -34,8 +33,16 @@ from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
+from frozen_vqa.pipeline.runs.folder import (
+    Stamp,
+    claim_published,
+    claim_run,
+    own_published,
+    stamp_weights,
+    training_files,
+)
 from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
 from frozen_vqa.pipeline.runs.weights import (
@@ -43,7 +50,6 @@ from frozen_vqa.pipeline.runs.weights import (
     Weights,
     explain_run_write_errors,
     load_weights,
-    weight_files,
 )
 
 FORMAT = 6
@@ -62,6 +68,7 @@ class Run:
     encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
     cache: Path
+    stamp: Stamp  # tells its file of weights from any other
 
 
 def start_run(
@@ -79,15 +86,16 @@ def start_run(
     """
     if not overwrite:
         require_free(path)
+    own = claim_run(path)
     with explain_run_write_errors(path):
-        make_directory(path)
-        remove_state(path)  # first, because it must not outlive the files that belong to it
-        weight_files(path).remove()
+        own.note(*(files := training_files(path)))
+        own.remove_partials()
+        # States first, because they must not outlive the files that belong to them; what the
+        # weights answered goes with them. What says what they mean is replaced below.
+        others = sorted(own.names().difference(files, [CARD]))
+        own.remove(name for name in [*files, *others] if name not in MEANING)
         remove_card(path)
-        for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
-            (path / old).unlink(missing_ok=True)
-        for folder in ("evaluation", "tensorboard"):  # of weights that are gone
-            shutil.rmtree(path / folder, ignore_errors=True)
+        own.note(*files)
         write_atomically(path / "config.toml", config.without_folders().to_toml().encode())
         vocabulary.save(path / ANSWERS)
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
@@ -155,16 +163,18 @@ def publish_run(path: Path, target: Path) -> None:
     """Copy a run without states and evaluations, and without names of folders of this machine.
 
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-    Raises `RunError` if a file cannot be read or written.
+    Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
     """
+    claim_published(target)
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
-            if (path / name).exists():
-                shutil.copyfile(path / name, target / name)
+            if (path / name).exists() and (name != CARD or owns_card(target)):
+                write_atomically(target / name, read_file(path / name))
         write_atomically(target / "run.json", seal_json(where))
+        own_published(target).unmark()  # from here on run.json shows whose the folder is
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -176,6 +186,7 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"train the head again, or use it with the version that made it"
         )
     where = _read_sealed(path / "run.json")
+    stamp = stamp_weights(path)
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
@@ -197,7 +208,8 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
         )
-    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
+    config = load_run_config(path)
+    return Run(path, config, model.eval(), vocabulary, settings, dtype, cache, stamp)
 
 
 def _load_head(

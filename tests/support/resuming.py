@@ -10,6 +10,7 @@ import torch
 
 import frozen_vqa.pipeline.train.loop
 from benchmarks.torture.kills import TIMES
+from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
 from frozen_vqa.pipeline.train.loop import TrainResult
@@ -51,8 +52,11 @@ def kept_states(monkeypatch: pytest.MonkeyPatch) -> list[TrainState]:
 
 
 def files(run: Path) -> dict[str, bytes]:
+    """Return what a run folder holds, without who wrote it and the record of names."""
     return {
-        str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and not path.name.startswith((".lock", MARK))
     }
 
 

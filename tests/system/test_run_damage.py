@@ -89,8 +89,8 @@ def test_damaged_logits_do_not_disturb_an_evaluation(scenes: Made, tmp_path: Pat
     make_run(scenes, tmp_path / "run", vocabulary=ANSWERS)
     run = load_run(tmp_path / "run", CPU)
     path = tmp_path / "run/evaluation/val/logits.safetensors"
+    evaluate(run, FeatureCache(scenes.directory), "val", keep_logits=True)
     for keep in (True, False):
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"\0")
         evaluate(run, FeatureCache(scenes.directory), "val", keep_logits=keep)
         assert path.exists() == keep
