@@ -100,8 +100,11 @@ class OwnFolder:
         """Note files that a library has just written for us, under names of its own."""
         self._write(self.names().union(names))
 
-    def remove(self, names: Iterable[str]) -> None:
-        """Remove those of these files that we wrote, then folders in which nothing is left."""
+    def remove(self, names: Iterable[str], *, forget: bool = True) -> None:
+        """Remove those of these files that we wrote, then folders in which nothing is left.
+
+        They are noted no more, unless they are about to be written again.
+        """
         noted = self.names()
         ours = [name for name in names if name in noted]
         for name in ours:
@@ -110,7 +113,7 @@ class OwnFolder:
             for folder in list(Path(name).parents)[:-1]:
                 with suppress(OSError):  # absent, or something is left in it
                     (self.path / folder).rmdir()
-        if ours:
+        if ours and forget:
             self._write(noted.difference(ours))
 
     def remove_partials(self) -> None:

@@ -88,14 +88,14 @@ def start_run(
         require_free(path)
     own = claim_run(path)
     with explain_run_write_errors(path):
-        own.note(*(files := training_files(path)))
+        files = training_files(path)
+        own.note(*files)
         own.remove_partials()
         # States first, because they must not outlive the files that belong to them; what the
         # weights answered goes with them. What says what they mean is replaced below.
-        others = sorted(own.names().difference(files, [CARD]))
-        own.remove(name for name in [*files, *others] if name not in MEANING)
+        own.remove((name for name in files if name not in MEANING), forget=False)
+        own.remove(own.names().difference(files))
         remove_card(path)
-        own.note(*files)
         write_atomically(path / "config.toml", config.without_folders().to_toml().encode())
         vocabulary.save(path / ANSWERS)
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -239,7 +238,7 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
         "cache": str(scenes.directory),
         "metric": "2021",
         "dataset": None,
-        **asdict(result),
+        **result.to_json(),
     }
 
 
