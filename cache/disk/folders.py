@@ -73,12 +73,12 @@ class OwnFolder:
         if not found.startswith(MADE_FOR):
             raise self.error(
                 f"{self.path / MARK}: not a mark of frozen-vqa, so the folder may be somebody "
-                f"else's and was left as it is. Give another {self.option}."
+                f"else's and was left as it is. Give {self.option} another folder."
             )
         if found != MADE_FOR + self.purpose:
             raise self.error(
                 f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
-                f"and {self.purpose} needs one of its own. Give another {self.option}."
+                f"and {self.purpose} needs one of its own. Give {self.option} another folder."
             )
         return {os.fsdecode(name) for name in names if name}
 
@@ -91,7 +91,7 @@ class OwnFolder:
                 if os.path.lexists(there):
                     raise self.error(
                         f"{there}: frozen-vqa did not write this file, so it was left as it is. "
-                        f"Move it elsewhere, or give another {self.option}."
+                        f"Move it elsewhere, or give {self.option} another folder."
                     )
         if new:
             self._write([*noted, *new])
@@ -117,9 +117,11 @@ class OwnFolder:
             self._write(noted.difference(ours))
 
     def remove_partials(self) -> None:
-        """Remove what a killed process had not finished of the files that we wrote."""
+        """Remove what a killed process had not finished; call it with the lock of the folder."""
         for name in self.names():
             (self.path / f"{name}{TEMPORARY}").unlink(missing_ok=True)
+        for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
 
     def unmark(self) -> None:
         """Take the mark away from a folder that its own files show to be ours."""
@@ -149,5 +151,5 @@ def require_own_file(
     if not ours:
         raise error(
             f"{path}: there is something in its place that frozen-vqa did not write, so it was "
-            f"left as it is. Move it elsewhere, or give another {option}."
+            f"left as it is. Move it elsewhere, or give {option} another name."
         )

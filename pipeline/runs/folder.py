@@ -64,12 +64,13 @@ def hold_run(path: Path, held: ExitStack, *, seconds: float = 0.0) -> WriterLock
 
     Raises `RunBusyError` if another process holds it, and `RunError` if the folder is not ours.
     """
-    claim_run(path)
-    until = time.monotonic() + seconds
+    own, until = claim_run(path), time.monotonic() + seconds
     while True:
         try:
             with explain_run_write_errors(path):
-                return held.enter_context(sole_writer(path, what="run"))
+                lock = held.enter_context(sole_writer(path, what="run"))
+                own.remove_partials()
+                return lock
         except CacheBusyError as error:
             if time.monotonic() >= until:
                 raise RunBusyError(str(error)) from None
@@ -151,7 +152,7 @@ def _runs_in(path: Path) -> list[str]:
 
 def own_published(path: Path) -> OwnFolder:
     """Return what tells which files of a published run are ours, while it is copied."""
-    return OwnFolder(path, "a published run", RunError, "folder")
+    return OwnFolder(path, "a published run", RunError, "save_pretrained")
 
 
 def claim_published(path: Path) -> None:

@@ -7,6 +7,7 @@
     RUN/tensorboard/    on request (`pipeline/train/tensorboard.py`)
     RUN/state/          during training: where to resume (`pipeline/runs/state.py`)
     RUN/evaluation/     results of `evaluate`
+    RUN/.frozen-vqa     the names of all these files; RUN/.lock: who writes them now (`folder.py`)
     RUN/README.md       the model card (`pipeline/runs/card.py`)
 
 No file is a pickle, and no file that is loaded can run code. Every file of a run that a command
@@ -90,7 +91,6 @@ def start_run(
     with explain_run_write_errors(path):
         files = training_files(path)
         own.note(*files)
-        own.remove_partials()
         # States first, because they must not outlive the files that belong to them; what the
         # weights answered goes with them. What says what they mean is replaced below.
         own.remove((name for name in files if name not in MEANING), forget=False)
