@@ -19,7 +19,7 @@ HOMES = {
     "datasets": {"pipeline.sources.hub"},
     "transformers": {
         "pipeline.encoders.checkpoint",
-        "pipeline.encoders.image_encoder",
+        "pipeline.encoders.processor",
         "pipeline.encoders.text_encoder",
         "pipeline.encoders.tiny",
     },

@@ -14,14 +14,22 @@ import pytest
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_inputs import STORED, Row
+from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
+from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "bad-inputs.md"
 SECTIONS = {
     "Pictures": PICTURES,
+    "Orientation": ORIENTATIONS,
+    "Kinds of pictures": MODES,
+    "Kinds of TIFF": TIFFS,
+    "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
     "Folders": FOLDERS,
