@@ -10,7 +10,6 @@ import and `--help` should not.
 """
 
 import importlib.util
-import json
 import os
 import sys
 from pathlib import Path
@@ -392,8 +391,9 @@ def demo(
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
         from frozen_vqa.pipeline.commands.endings import print_result
+        from frozen_vqa.pipeline.system.texts import to_json
 
-        print_result(json.dumps(result, allow_nan=False))
+        print_result(to_json(result))
     left_out = left_out or bool(result.get("not_written"))
     if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
         raise typer.Exit(LEFT_OUT)

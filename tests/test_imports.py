@@ -16,7 +16,7 @@ HOMES = {
     "typer": {"cli"},
     "click": set(),
     "h5py": {"cache.format.hdf5"},
-    "datasets": {"pipeline.sources.hub"},
+    "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.processor",

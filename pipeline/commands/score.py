@@ -15,6 +15,7 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.official_files import score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.system.console import beside_the_work, console
+from frozen_vqa.pipeline.system.texts import to_json
 
 
 def score_command(
@@ -36,7 +37,7 @@ def score_command(
         advice = "Make room or give another --per-question."
         with beside_the_work(lost):
             with explain_write_errors(per_question, MetricError, advice):
-                write_atomically(per_question, json.dumps(each).encode())
+                write_atomically(per_question, to_json(each).encode())
             console.print(f"percent of each question: {per_question}", soft_wrap=True)
     return accuracy.to_json() | ({"not_written": lost} if lost else {})
 
