@@ -144,12 +144,12 @@ def require_own_file(
     """Raise `error` unless a single file is absent, or `is_ours` knows what is in it."""
     try:
         ours = stat.S_ISREG(os.lstat(path).st_mode) and is_ours(read_file(path))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
-    except OSError:
+    except OSError:  # a folder, or a file where a folder is needed
         ours = False
     if not ours:
         raise error(
-            f"{path}: there is something in its place that frozen-vqa did not write, so it was "
+            f"{path}: there is something in the way that frozen-vqa did not write, so it was "
             f"left as it is. Move it elsewhere, or give {option} another name."
         )

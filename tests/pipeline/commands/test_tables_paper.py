@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frozen_vqa.pipeline.commands.tables import Row, require_own_table, write_table
-from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.errors import ConfigError
 from tests.support.evaluations import QUESTIONS, group, make_rows, scored
 
 
@@ -57,10 +57,10 @@ def test_files_that_cannot_be_written(rows: list[Row], tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"{name}: .*Markdown or LaTeX; end .*\.md or \.tex"):
             require_own_table(Path(name))
     (tmp_path / "t.md").mkdir()
-    with pytest.raises(ConfigError, match=r"t\.md: there is something in its place"):
+    with pytest.raises(ConfigError, match=r"t\.md: there is something in the way"):
         write_table(tmp_path / "t.md", rows)
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"t\.md: cannot be written"):
+    with pytest.raises(ConfigError, match=r"t\.md: there is something in the way"):
         write_table(tmp_path / "file" / "t.md", rows)
 
 
