@@ -36,6 +36,7 @@ from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.folder import (
     Stamp,
@@ -70,8 +71,13 @@ class Run:
     vocabulary: Vocabulary
     encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
-    cache: Path
+    data: TrainingData
     stamp: Stamp  # tells its file of weights from any other
+
+    @property
+    def cache(self) -> Path:
+        """The cache that it was trained from."""
+        return self.data.cache
 
 
 def start_run(
@@ -103,7 +109,8 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        write_atomically(path / "run.json", seal_json({"cache": str(cache.directory.resolve())}))
+        where = {"cache": str(cache.directory.resolve()), **record_data(cache, config)}
+        write_atomically(path / "run.json", seal_json(where))
         return read_digests(path)
 
 
@@ -196,6 +203,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         if "\0" in str(cache):
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
+        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
@@ -217,7 +225,7 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{model.config.answers:,} apart. {RESTORE}"
         )
     config = load_run_config(path)
-    return Run(path, config, model.eval(), vocabulary, settings, dtype, cache, stamp)
+    return Run(path, config, model.eval(), vocabulary, settings, dtype, data, stamp)
 
 
 def _load_head(

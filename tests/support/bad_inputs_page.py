@@ -12,10 +12,12 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_letters import LETTERS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
@@ -39,8 +41,10 @@ SECTIONS = {
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
     "Folders": FOLDERS,
+    "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
+    "Letters and spaces of answers": LETTERS,
 }
 
 
