@@ -215,7 +215,7 @@ def test_a_real_process(redirected: str, code: int, scenes: Made, tmp_path: Path
     found = subprocess.run(
         ["sh", "-c", script, sys.executable, *map(str, words), "--json"],
         cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert found.returncode == code, found.stderr
     assert "Traceback" not in found.stderr
