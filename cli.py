@@ -1,7 +1,8 @@
 """The command line: each command parses its options, calls one function and prints the result.
 
 Exit codes: 0 the command is done; 1 it failed, with one line on stderr that says why; 2 wrong
-usage; 3 it is done, but without some inputs or heads, which it lists; 130 Ctrl-C, 143 SIGTERM.
+usage; 3 it is done, but without some inputs, heads or extra files, which it lists; 130 Ctrl-C,
+143 SIGTERM.
 With --json, stdout holds one JSON object and nothing else.
 
 Imports of our own modules wait until the command is known, because torch alone takes seconds to
@@ -37,10 +38,23 @@ app = typer.Typer(
 
 LEFT_OUT = 3
 
+
+def _path(text: str | Path) -> Path:
+    """Return the path that an option names; an empty one would mean the working folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty; name a file or a folder (. for this folder)")
+    return Path(text)
+
+
+def _path_option(*names: str, help: str) -> Any:
+    """Return an option that takes a path; every such option and argument goes through `_path`."""
+    return typer.Option(*names, parser=_path, metavar="PATH", help=help)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
-Cache = Annotated[Path, typer.Option(help="Folder of the feature cache.")]
-RunPath = Annotated[Path, typer.Option("--run", help="Run folder of the trained head.")]
+Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
+RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
     typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
@@ -120,11 +134,11 @@ def train_head(
     cache: Cache,
     run: RunPath,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; command-line options override it.")
+        Path | None, _path_option(help="TOML file of settings; command-line options override it.")
     ] = None,
     sweep: Annotated[
         Path | None,
-        typer.Option(help="TOML file of many heads to train in one pass, each into RUN/NAME."),
+        _path_option(help="TOML file of many heads to train in one pass, each into RUN/NAME."),
     ] = None,
     preset: Annotated[
         Literal["basic", "small", "large"] | None,
@@ -161,11 +175,8 @@ def train_head(
         typer.Option(help="Make an answer a class if it is the majority in this many questions."),
     ] = None,
     answers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="File of the answers to predict: one per line, or a run's answers.json.",
-        ),
+        Path | None,
+        _path_option(help="File of the answers to predict: one per line, or a run's answers.json."),
     ] = None,
     train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
     val_split: Annotated[
@@ -207,7 +218,7 @@ def train_head(
         "order_seed": order_seed,
         "group_by_image": group_by_image,
         "min_answer_count": min_answer_count,
-        "answers_file": answers,
+        "answers_file": str(answers) if answers else None,
         "train_split": train_split,
         "val_split": val_split,
     }
@@ -231,20 +242,20 @@ def train_head(
 def evaluate(
     run: Annotated[
         list[Path],
-        typer.Option(help="Folder of the trained head; repeat for runs that differ by their seed."),
+        _path_option(help="Folder of the trained head; repeat for runs that differ by their seed."),
     ],
     cache: Annotated[
-        Path | None, typer.Option(help="Feature cache (default: that of the training).")
+        Path | None, _path_option(help="Feature cache (default: that of the training).")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to answer (default: the validation split).")
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option(help="Another run to compare with; repeat for several.")
+        list[Path] | None, _path_option(help="Another run to compare with; repeat for several.")
     ] = None,
     ensemble: Annotated[
         list[Path] | None,
-        typer.Option(help="Also average the probabilities of --run and this; repeat for several."),
+        _path_option(help="Also average the probabilities of --run and this; repeat for several."),
     ] = None,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
@@ -253,7 +264,7 @@ def evaluate(
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
     table: Annotated[
-        Path | None, typer.Option(help="Also write a table for a paper: FILE.md or FILE.tex.")
+        Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
     metric: Metric = None,
     device: Device = "auto",
@@ -281,14 +292,14 @@ def evaluate(
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Option(help="Results file in the official format.")],
-    annotations: Annotated[Path, typer.Option(help="Official annotation file.")],
+    predictions: Annotated[Path, _path_option(help="Results file in the official format.")],
+    annotations: Annotated[Path, _path_option(help="Official annotation file.")],
     questions: Annotated[
-        Path | None, typer.Option(help="Official question file, to check that all files match.")
+        Path | None, _path_option(help="Official question file, to check that all files match.")
     ] = None,
     metric: Metric = None,
     per_question: Annotated[
-        Path | None, typer.Option(help="Also write the score of each question to this JSON file.")
+        Path | None, _path_option(help="Also write the score of each question to this JSON file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -308,7 +319,7 @@ def score(
 @app.command()
 def ask(
     run: RunPath,
-    image: Annotated[Path, typer.Option(help="Picture file.")],
+    image: Annotated[Path, _path_option(help="Picture file.")],
     question: Annotated[str, typer.Option(help="Question about the picture.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     device: Device = "auto",
@@ -322,7 +333,7 @@ def ask(
 
 @app.command()
 def inspect_cache(
-    cache: Annotated[Path, typer.Argument(help="Folder of a feature cache.")],
+    cache: Annotated[Path, typer.Argument(parser=_path, help="Folder of a feature cache.")],
     as_json: Json = False,
 ) -> None:
     """Show the settings and the contents of a cache."""
@@ -333,7 +344,7 @@ def inspect_cache(
 
 @app.command()
 def verify_cache(
-    cache: Annotated[Path, typer.Argument(help="Folder of a feature cache.")],
+    cache: Annotated[Path, typer.Argument(parser=_path, help="Folder of a feature cache.")],
     as_json: Json = False,
 ) -> None:
     """Read every byte of a cache and compare it with its digest."""
@@ -347,8 +358,11 @@ def verify_cache(
 
 @app.command()
 def convert_cache(
-    source: Annotated[Path, typer.Argument(help="Folder of a feature cache; it does not change.")],
-    cache: Annotated[Path, typer.Option(help="Folder of the new feature cache.")],
+    source: Annotated[
+        Path,
+        typer.Argument(parser=_path, help="Folder of a feature cache; it does not change."),
+    ],
+    cache: Annotated[Path, _path_option(help="Folder of the new feature cache.")],
     dtype: Annotated[
         Literal["float16", "float32", "int8"],
         typer.Option(help="Number type of the new cache, smaller than that of the old one."),
@@ -363,7 +377,7 @@ def convert_cache(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+    out: Annotated[Path, _path_option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
     ),
     as_json: Json = False,
@@ -376,9 +390,11 @@ def demo(
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
+        from frozen_vqa.pipeline.commands.endings import print_result
         from frozen_vqa.pipeline.system.texts import to_json
 
-        sys.stdout.write(to_json(result) + "\n")
+        print_result(to_json(result))
+    left_out = left_out or bool(result.get("not_written"))
     if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
         raise typer.Exit(LEFT_OUT)
 

@@ -6,31 +6,31 @@ names them. A process killed in between leaves a file that no manifest names, an
 it again with the same bytes.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path, PurePath
 
-from frozen_vqa.cache.disk.files import make_directory, same_bytes, sync_directory, write_atomically
+from frozen_vqa.cache.disk.files import same_bytes, sync_directory, write_atomically
+from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.disk.staging import (
-    STAGED,
     StagedShard,
     explain_errors,
     forget_failures,
     read_staged,
+    remove_staged,
     staged_paths,
 )
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import (
     COPY,
-    FAILURES,
     FOLDERS,
     NAME,
+    SMALL_FILES,
     Failure,
     Manifest,
     ShardKind,
@@ -41,7 +41,6 @@ from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.format.splits import SplitTable
 
-PARTIAL = r"(\.partial)?"
 LONGEST = 255 - len("~999999.h5.partial")
 """Bytes of a split's name: its file, while it is written, has at most 255."""
 
@@ -66,13 +65,14 @@ class CacheWriter:
     def __init__(self, directory: Path, spec: CacheSpec) -> None:
         self.directory = directory
         self.manifest = Manifest(spec=spec)
+        self._own = own_cache(directory)
         self._stack = ExitStack()
         self._lock: WriterLock
 
     def __enter__(self) -> "CacheWriter":
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
-                make_directory(self.directory)
+                self._own.claim(_known_files(self._own))
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
@@ -92,7 +92,9 @@ class CacheWriter:
         with self._stack:
             if kind is None:
                 self._lock.require()
-                self._remove_leftovers(staged_too=True)
+                self._remove_leftovers()
+                with explain_errors(self.directory):
+                    remove_staged(self.directory)
 
     def adopt(self, kind: ShardKind, keys: Sequence[str]) -> int:
         """Make staged chunks part of the cache; return how many.
@@ -123,6 +125,7 @@ class CacheWriter:
             return manifest
         index = len(manifest.shards(kind))
         record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
+        self._own.note(record.file)
         staged_paths(self.directory, kind, key)[0].replace(self.directory / record.file)
         return manifest.with_shard(kind, index, record)
 
@@ -191,6 +194,7 @@ class CacheWriter:
     def _write(self, name: str, data: bytes) -> None:
         self._lock.require()
         with explain_errors(self.directory / name):
+            self._own.note(name)
             write_atomically(self.directory / name, data)
 
     def _commit(self, manifest: Manifest) -> None:
@@ -219,30 +223,35 @@ class CacheWriter:
                         f"back; if not, give another --cache."
                     )
 
-    def _remove_leftovers(self, *, staged_too: bool = False) -> None:
-        """Remove files that no manifest names: a killed writer's, and old versions of splits.
+    def _remove_leftovers(self) -> None:
+        """Remove what we wrote and no manifest names: a killed writer's, and old versions."""
+        named = {record.file for record in self.manifest.files} | SMALL_FILES
+        with explain_errors(self.directory):
+            self._own.remove(self._own.names() - named)
+            self._own.remove_partials()
 
-        Staged chunks stay until an extraction has ended, because the next one may use them. A
-        person may keep other things beside them, so only names that we give are touched.
-        """
-        named = {record.file for record in self.manifest.files} | {NAME, COPY, FAILURES}
-        versions = "|".join(re.escape(name) for name in self.manifest.splits)
-        shard = rf"[0-9]{{5,}}(~[0-9]+)?\.h5{PARTIAL}"
-        patterns = {
-            "": rf"({re.escape(NAME)}|{re.escape(COPY)}|{FAILURES}){PARTIAL}",
-            "images": shard,
-            "questions": shard,
-            "splits": rf"({versions})(~[0-9]+)?\.h5{PARTIAL}",
-        }
-        for folder, pattern in patterns.items():
-            with explain_errors(self.directory / folder):
-                for path in (self.directory / folder).glob("*"):
-                    ours = re.fullmatch(pattern, path.name) or (
-                        staged_too and STAGED.fullmatch(path.name)
-                    )
-                    kept = str(path.relative_to(self.directory)) in named
-                    if ours and not kept and (path.is_file() or path.is_symlink()):
-                        path.unlink()
+
+def own_cache(directory: Path) -> OwnFolder:
+    """Return what tells which files of a cache are ours; staged ones tell by their names."""
+    return OwnFolder(directory, "a cache", CacheError, "--cache")
+
+
+def remove_cache(directory: Path) -> None:
+    """Remove a cache's files but not its folder; raise `CacheError` if that is not ours."""
+    own = own_cache(directory)
+    with explain_errors(directory):
+        own.claim(_known_files(own))
+        with sole_writer(directory):
+            remove_staged(directory)
+            own.remove(own.names())
+
+
+def _known_files(own: OwnFolder) -> set[str]:
+    """Return the files of a cache without a mark, as a copy may be: those of its manifest."""
+    if own.is_marked() or not any((own.path / name).exists() for name in (NAME, COPY)):
+        return set()
+    manifest = load_manifest(own.path)  # its digest tells it from somebody's file of that name
+    return {record.file for record in manifest.files} | SMALL_FILES
 
 
 def _merge_failures(known: Sequence[Failure], staged: StagedShard) -> tuple[Failure, ...]:

@@ -25,8 +25,16 @@ class ConfigError(PipelineError):
     """A setting is unknown or out of range."""
 
 
+class OutputError(PipelineError):
+    """The result of a command cannot be printed; its work is done."""
+
+
 class RunError(PipelineError):
     """A run folder is missing, damaged or does not fit the cache."""
+
+
+class RunBusyError(RunError):
+    """Another process is writing to the run."""
 
 
 class NotFiniteError(RunError):

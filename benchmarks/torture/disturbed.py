@@ -72,7 +72,7 @@ def ended(pid: int) -> int:
 
 def tree(cache: Path) -> dict[str, bytes]:
     """Return the bytes of every file of a cache but the lock and the log."""
-    others = (".lock", "extractions.jsonl")
+    others = (".lock", ".frozen-vqa", "extractions.jsonl")
     files = (
         path for path in cache.rglob("*") if path.is_file() and not path.name.startswith(others)
     )

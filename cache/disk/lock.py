@@ -1,7 +1,7 @@
-"""One writer at a time in a cache, and no dead one in the way.
+"""One writer at a time in a cache or a run, and no dead one in the way.
 
-    CACHE/.lock              held by flock: the kernel frees it when its holder dies
-    CACHE/.lock.lease-N      held in its place where the file system has no flock
+    FOLDER/.lock             held by flock: the kernel frees it when its holder dies
+    FOLDER/.lock.lease-N     held in its place where the file system has no flock
 
 The package filelock takes the first. Its leases cannot serve as the second: to free one, it
 exchanges two names, which network file systems refuse. It also takes a live holder on another
@@ -102,8 +102,8 @@ class WriterLock:
 
 
 @contextmanager
-def sole_writer(directory: Path) -> Iterator[WriterLock]:
-    """Hold a cache's lock for the length of the block; a fork does not inherit it.
+def sole_writer(directory: Path, *, what: str = "cache") -> Iterator[WriterLock]:
+    """Hold the lock of a cache or a run for the length of the block; a fork does not inherit it.
 
     Raise `CacheBusyError` if another live process holds it, and `OSError` if there can be none.
     """
@@ -114,8 +114,9 @@ def sole_writer(directory: Path) -> Iterator[WriterLock]:
         files.append(os.fstat(handle))
         if not stat.S_ISREG(files[-1].st_mode):
             raise OSError(errno.EISDIR, "the lock is not a regular file", str(path))
-        _require_over(directory)
-        _write_holder(handle)
+        _require_over(directory, what)
+        if _is_own(handle):
+            _write_holder(handle)
 
     lock = UnixFileLock(path, on_acquired=sign, fallback_to_soft=False, thread_local=False)
     with ExitStack() as stack:
@@ -124,22 +125,23 @@ def sole_writer(directory: Path) -> Iterator[WriterLock]:
             stack.enter_context(lock.acquire(timeout=0.1, poll_interval=0.02))
             held = WriterLock(path, files[-1])
         except Timeout:
-            raise _busy(path) from None
+            raise _busy(path, what) from None
         except OSError as error:
             if error.errno not in NO_FLOCK:
                 raise
-            held = _make_lease(directory, stack)
+            held = _make_lease(directory, stack, what)
         yield held
 
 
-def _busy(lock: Path, hint: str = "") -> CacheBusyError:
+def _busy(lock: Path, what: str, hint: str = "") -> CacheBusyError:
     """Return the error for a lock that another process holds."""
     holder = None
     with suppress(OSError):
-        holder = read_holder(lock)
+        if lock.lstat().st_nlink == 1:  # else nobody has written into it
+            holder = read_holder(lock)
     return CacheBusyError(
-        f"{lock.parent}: another process is writing to this cache ({holder or 'unknown'}). "
-        f"Wait for it to end, end it, or give this command another --cache.{hint}"
+        f"{lock.parent}: another process is writing to this {what} ({holder or 'unknown'}). "
+        f"Wait for it to end, end it, or give this command another --{what}.{hint}"
     )
 
 
@@ -149,21 +151,21 @@ def _leases(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(names)]
 
 
-def _make_lease(directory: Path, stack: ExitStack) -> WriterLock:
+def _make_lease(directory: Path, stack: ExitStack, what: str) -> WriterLock:
     """Make the lease that follows those that are over, and keep it alive until the stack ends."""
-    over = _require_over(directory)
+    over = _require_over(directory, what)
     number = int(over[-1].name[-6:]) + 1 if over else 0
     path = directory / f".lock.lease-{number:06d}"
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
-        raise _busy(path) from None
+        raise _busy(path, what) from None
     stack.callback(os.close, handle)
     stack.callback(_give_back, handle)
     _write_holder(handle)
     leases = _leases(directory)
     if leases[-1:] != [path]:  # others followed those that were over when we looked
-        raise _busy(path)
+        raise _busy(path, what)
     for older in leases[:-1]:
         older.unlink(missing_ok=True)
     stop = threading.Event()
@@ -185,7 +187,7 @@ def _give_back(handle: int) -> None:
         os.utime(handle, (0, 0))
 
 
-def _require_over(directory: Path) -> list[Path]:
+def _require_over(directory: Path, what: str) -> list[Path]:
     """Return all leases; raise `CacheBusyError` unless they are over."""
     leases = _leases(directory)
     for lease in leases[-1:]:
@@ -196,10 +198,21 @@ def _require_over(directory: Path) -> list[Path]:
             # No lease lasts into the future.
             left = LEASE_STALE - abs(clock.lstat().st_mtime - lease.lstat().st_mtime)
         except FileNotFoundError:  # another process has just taken over
-            raise _busy(lease) from None
+            raise _busy(lease, what) from None
         if left > 0 and not (holder and holder.is_dead()):
-            raise _busy(lease, f" If it no longer runs, try again in {left:.0f} s.")
+            raise _busy(lease, what, f" If it no longer runs, try again in {left:.0f} s.")
     return leases
+
+
+def _is_own(handle: int) -> bool:
+    """Whether a lock's content is ours alone: no other name of the file, and no words of others.
+
+    It tells people who the holder is. Without it the lock holds as well.
+    """
+    if os.fstat(handle).st_nlink != 1:
+        return False
+    said = os.pread(handle, 4097, 0)
+    return not said.strip(b"\0") or parse_holder(said) is not None
 
 
 def _write_holder(handle: int) -> None:
@@ -213,13 +226,19 @@ def _write_holder(handle: int) -> None:
 def read_holder(path: Path) -> Holder | None:
     """Return the process that a file names; None if it names none."""
     try:
-        holder = make_dataclass(Holder, json.loads(read_file(path, most=4096)))
-    except (ValueError, TypeError, RecursionError):
-        return None
+        return parse_holder(read_file(path, most=4096))
     except OSError as error:
         if error.errno in (errno.EFBIG, errno.EINVAL):  # somebody else's file, pipe or folder
             return None
         raise
+
+
+def parse_holder(said: bytes) -> Holder | None:
+    """Return the process that the content of a lock names; None if it names none."""
+    try:
+        holder = make_dataclass(Holder, json.loads(said))
+    except (ValueError, TypeError, RecursionError):
+        return None
     return holder if 0 < holder.pid < 2**31 else None
 
 

@@ -127,3 +127,11 @@ def forget_failures(directory: Path) -> None:
             if STAGED.fullmatch(path.name) and (staged is None or staged.failures):
                 with explain_errors(path):
                     path.unlink()
+
+
+def remove_staged(directory: Path) -> None:
+    """Remove all staged chunks, whole or not; only their names tell that they are ours."""
+    for kind in KINDS:
+        for path in (directory / kind).glob("staged-*"):
+            if STAGED.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
+                path.unlink()

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.disk.folders import OwnFolder
+from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.writer import remove_cache
 from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
@@ -20,6 +23,7 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
@@ -28,7 +32,7 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
-from frozen_vqa.pipeline.system.console import console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 from frozen_vqa.pipeline.train.train import train
 
@@ -44,8 +48,11 @@ def run_demo(out: Path) -> dict[str, Any]:
     """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo."""
     started = time.monotonic()
     device = choose_device("auto")
-    for old in ("cache", "runs"):
-        shutil.rmtree(out / old, ignore_errors=True)
+    own = OwnFolder(out, "the demo", PipelineError, "--out")
+    with explain_write_errors(out, PipelineError, "Give another --out."):
+        own.claim()
+        own.note("contact_sheet.png")
+    remove_cache(out / "cache")
     source = ShapesSource(images=IMAGES)
     console.rule("stage one: run the frozen encoders once")
     compute = encoder_dtype(device)
@@ -59,7 +66,7 @@ def run_demo(out: Path) -> dict[str, Any]:
         console.rule(f"stage two: train the {kind} head")
         run = out / "runs" / kind
         config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
-        train(out / "cache", run, config=config, device=device)
+        train(out / "cache", run, config=config, device=device, overwrite=True)
         heads[kind] = evaluate(load_run(run, device), FeatureCache(out / "cache"), "test")
     console.rule("results")
     attention, concat = (SeedGroup((heads[kind],)) for kind in ("co-attention", "concat"))
@@ -68,14 +75,17 @@ def run_demo(out: Path) -> dict[str, Any]:
     accuracies = {str(kind): head.accuracy for kind, head in heads.items() if head.accuracy}
     show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes")
     sheet = out / "contact_sheet.png"
-    contact_sheet(_make_tiles(source, attention.first, concat.first), sheet)
+    lost: list[str] = []
+    with beside_the_work(lost):
+        contact_sheet(_make_tiles(source, attention.first, concat.first), sheet)
     seconds = time.monotonic() - started
     _show_next_steps(sheet, seconds)
     return {
         "heads": {kind: head.to_json() for kind, head in heads.items()},
         "co-attention against concat": [row.to_json() for row in differences],
-        "contact_sheet": str(sheet),
+        "contact_sheet": None if lost else str(sheet),
         "seconds": round(seconds, 1),
+        **({"not_written": lost} if lost else {}),
     }
 
 

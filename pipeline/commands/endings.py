@@ -7,9 +7,14 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
+
+from frozen_vqa.pipeline.errors import OutputError
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -20,13 +25,14 @@ def run_to_the_end(app: Callable[[], object]) -> None:
     Ctrl-C and SIGTERM end it with 130 and 143, and with a line that says how to continue.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
+    _open_closed_streams()
     try:
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
             from frozen_vqa.pipeline.system.texts import printable
 
-            print(printable(f"stopped{_how_to_continue(sys.argv[1:])}"), file=sys.stderr)
+            say(printable(f"stopped{_how_to_continue(sys.argv[1:])}"))
         raise
     except Exception as error:
         if not _is_expected(error):
@@ -34,10 +40,73 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(printable(f"error: {rank}{_with_remedy(error)}"), file=sys.stderr)
+        say(printable(f"error: {rank}{_with_remedy(error)}"))
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
+        for stream in (sys.stdout, sys.stderr):
+            _settle(stream)
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, if somebody reads it."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def print_result(text: str) -> None:
+    """Print the result of a command on stdout; where that fails, keep it in a file.
+
+    Raises `OutputError`, which says where it is, because all other work is done.
+    """
+    stdout: TextIO | None = sys.stdout
+    try:
+        if stdout is None:
+            raise ValueError("closed before the command began")
+        stdout.write(f"{text}\n")
+        stdout.flush()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is closed"
+        raise OutputError(
+            f"stdout: the result cannot be written ({reason}). The work is done and its files are "
+            f"stored; {_keep(text)}"
+        ) from error
+
+
+def _keep(text: str) -> str:
+    """Write a result that stdout did not take to a new file; say where."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="frozen-vqa-", suffix=".json", encoding="utf-8", delete=False
+        ) as file:
+            file.write(f"{text}\n")
+    except OSError:
+        return f"the result is {text}"
+    return f"the result is in {file.name}"
+
+
+def _open_closed_streams() -> None:
+    """Let what was closed, as by `>&-`, lead nowhere: the next file would get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            if name != "stdout":  # a result is not to vanish: `print_result` will miss stdout
+                setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def _settle(stream: TextIO | None) -> None:
+    """Drop what a stream could not write, or Python would end with a code and words of its own."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _is_expected(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.commands.tables import (
     Row,
-    require_table_ending,
+    require_own_table,
     show_comparison,
     show_evaluation,
     show_seeds,
@@ -22,7 +22,7 @@ from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, requ
 from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.run import Run, load_run, open_cache, require_same_encoders
-from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.device import choose_device
 
 
@@ -41,7 +41,7 @@ def evaluate_command(
 ) -> dict[str, Any]:
     """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
     if table:
-        require_table_ending(table)
+        require_own_table(table)
     used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
     others = [load_run(path, used) for path in compare_with]
@@ -58,8 +58,10 @@ def evaluate_command(
 
     score = partial(evaluate, cache=features, split=name, rules=rules)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
+    lost: list[str] = []
     for head in ours.heads:
         show_evaluation(head)
+        lost += head.not_written
     if len(trained) > 1:
         show_seeds(ours)
     found = ours.to_json()
@@ -78,12 +80,15 @@ def evaluate_command(
     if averaged:
         one = score(averaged, variant="ensemble", keep_logits=save_logits)
         show_evaluation(one)
+        lost += one.not_written
         result = _compare(rows, SeedGroup((one,))) if one.accuracy else one.to_json()
         found["ensemble"] = {"members": [str(run.path) for run in members], **result}
     if table:
-        write_table(table, rows)
-        console.print(f"table: {table}", soft_wrap=True)
-    return found | ({"warnings": warnings} if warnings else {})
+        with beside_the_work(lost):
+            write_table(table, rows)
+            console.print(f"table: {table}", soft_wrap=True)
+    found |= {"warnings": warnings} if warnings else {}
+    return found | ({"not_written": lost} if lost else {})
 
 
 def _warn(

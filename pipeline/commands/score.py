@@ -1,15 +1,20 @@
 """The `score` command: any results file against any annotation file, without torch."""
 
+import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.format.manifest import Id
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.official_files import score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
-from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.texts import to_json
 
 
@@ -26,9 +31,25 @@ def score_command(
         predictions=predictions, annotations=annotations, questions=questions, rules=rules
     )
     show_accuracy(accuracy, str(predictions))
+    lost: list[str] = []
     if per_question is not None:
+        require_own_file(per_question, partial(_is_of, each), MetricError, "--per-question")
         advice = "Make room or give another --per-question."
-        with explain_write_errors(per_question, MetricError, advice):
-            write_atomically(per_question, to_json(each).encode())
-        console.print(f"percent of each question: {per_question}", soft_wrap=True)
-    return accuracy.to_json()
+        with beside_the_work(lost):
+            with explain_write_errors(per_question, MetricError, advice):
+                write_atomically(per_question, to_json(each).encode())
+            console.print(f"percent of each question: {per_question}", soft_wrap=True)
+    return accuracy.to_json() | ({"not_written": lost} if lost else {})
+
+
+def _is_of(each: Mapping[Id, float], found: bytes) -> bool:
+    """Whether a file has a score for each of these questions, as this command writes it."""
+    try:
+        scores = json.loads(found)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(scores, dict)
+        and scores.keys() == {str(question) for question in each}
+        and all(isinstance(score, int | float) for score in scores.values())
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Column, Table
 
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
@@ -150,27 +151,32 @@ class Row:
     overall: "Difference | None" = None
 
 
-def require_table_ending(path: Path) -> None:
-    """Raise `ConfigError` unless a table can be written to a file of this name."""
+def require_own_table(path: Path) -> None:
+    """Raise `ConfigError` unless a table can be written to a file of this name.
+
+    Its ending has to be known, and no file but a table of ours is replaced.
+    """
     if path.suffix not in FORMS:
         raise ConfigError(
             f"{path}: the ending decides whether a table is Markdown or LaTeX; end the name with "
             f"{' or '.join(FORMS)}"
         )
+    mark = MARKS[path.suffix].encode()
+    require_own_file(path, lambda found: found.startswith(mark), ConfigError, "--table")
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write one head a row: accuracy overall and by answer type, difference from the first.
 
-    `require_table_ending` has to accept the file.
-
     Raises:
+        ConfigError: as `require_own_table`.
         MetricError: if the split has no answers.
         RunError: if the file cannot be written.
     """
     text = FORMS[path.suffix](fill_cells(rows))
+    require_own_table(path)
     with explain_write_errors(path, RunError, "Make room or give another --table."):
-        write_atomically(path, text.encode())
+        write_atomically(path, f"{MARKS[path.suffix]}\n{text}".encode())
 
 
 def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -224,3 +230,8 @@ def to_latex(table: Sequence[Sequence[str]]) -> str:
 
 FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
 """How to write a table, by the ending of the file."""
+MARKS = {
+    ".md": "<!-- Written by frozen-vqa evaluate, which may replace what begins so. -->\n",
+    ".tex": "% Written by frozen-vqa evaluate, which may replace what begins so.",
+}
+"""The first line of a table: it tells ours from somebody's file of the same name."""

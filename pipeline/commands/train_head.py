@@ -1,7 +1,6 @@
 """The `train-head` command: one head, or the heads of a sweep."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def _report_head(run: Path, result: TrainResult) -> dict[str, Any]:
         f"{duration(result.seconds)}",
         soft_wrap=True,
     )
-    return asdict(result)
+    return result.to_json()
 
 
 def _report_sweep(run: Path, result: SweepResult) -> dict[str, Any]:
@@ -103,9 +102,11 @@ def _report_sweep(run: Path, result: SweepResult) -> dict[str, Any]:
         table.add_row("", name, "failed", "", "")
     console.print(table)
     console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+    lost = [line for head in result.heads.values() for line in head.not_written]
     return {
+        **({"not_written": lost} if lost else {}),
         "run": str(run),
-        "heads": [{"name": name, **asdict(head)} for name, head in result.heads.items()],
+        "heads": [{"name": name, **head.to_json()} for name, head in result.heads.items()],
         "failed": dict(result.failed),
         "seconds": result.seconds,
     }

@@ -19,6 +19,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of
 from frozen_vqa.pipeline.answers.targets import class_scores
@@ -39,8 +40,10 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import ScoredData, describe_score
+from frozen_vqa.pipeline.runs.folder import EVALUATED, require_same_weights, writing_results
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
+from frozen_vqa.pipeline.system.console import beside_the_work
 from frozen_vqa.pipeline.system.device import use_cores
 from frozen_vqa.pipeline.system.texts import to_json, valid
 
@@ -58,6 +61,7 @@ class Evaluation:
         data: What it is a score on.
         left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
+        not_written: Why an extra file is missing; the results are there all the same.
     """
 
     run: Path
@@ -75,6 +79,7 @@ class Evaluation:
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
+    not_written: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -97,6 +102,7 @@ class Evaluation:
             "seed": self.seed,
             **({"results": str(self.results)} if self.results else {}),
             **({"logits": str(self.logits)} if self.logits else {}),
+            **({"not_written": list(self.not_written)} if self.not_written else {}),
         }
 
 
@@ -122,7 +128,8 @@ def evaluate(
 
     Raises:
         CacheError: if the cache lacks the split or holds features of other encoders.
-        RunError: if the results cannot be written.
+        RunError: if the results cannot be written, or the run was trained anew in the meantime.
+        RunBusyError: if another process trains the run.
     """
     require_same_encoders(run, cache)
     table = cache.split(split)
@@ -136,8 +143,9 @@ def evaluate(
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = run.path / "evaluation" / name / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
-    logits = folder / "logits.safetensors"
-    classes = _predict_classes(run, cache, asked, logits if write else None, keep_logits)
+    if write:
+        require_same_weights(run.path, run.stamp)
+    classes, found = _predict(run, cache, asked, keep_logits=keep_logits and write)
     answers = [run.vocabulary.answers[i] for i in classes]
     evaluation = Evaluation(
         run=run.path,
@@ -150,44 +158,64 @@ def evaluate(
         left_out=left_out_of(cache.manifest, split, table.question_ids),
         seed=run.config.seed,
         variant=variant,
-        logits=logits if keep_logits else None,
     )
     if any(table.answers):
         evaluation = _score(evaluation, run.vocabulary, rules)
     if evaluation.results:
-        _write_evaluation(evaluation, evaluation.results)
+        evaluation = _write_evaluation(run, evaluation, evaluation.results, found)
     return evaluation
 
 
-def _write_evaluation(evaluation: Evaluation, results: Path) -> None:
+def _write_evaluation(
+    run: Run, evaluation: Evaluation, results: Path, logits: np.ndarray | None
+) -> Evaluation:
+    """Write results, scores and card, then the logits if they can be; all of one run's weights."""
     # The official tool takes only results of all questions.
     pairs = [
         *zip(evaluation.table.question_ids, evaluation.answers, strict=True),
         *((question_id, "") for question_id in evaluation.left_out.ids),
     ]
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(results, to_json(official, ensure_ascii=False).encode())
-    _write(results.with_name("scores.json"), seal_json(valid(evaluation.to_json())))
-    if trained := read_outcome(evaluation.run):
-        write_card(evaluation.run, trained)
+    with writing_results(run.path, run.stamp) as own:
+        names = [str(results.with_name(name).relative_to(run.path)) for name in EVALUATED]
+        with explain_write_errors(results.parent, RunError, WRITE_ADVICE):
+            own.note(*names[:2])
+            if logits is None:  # those of an earlier evaluation need not fit the new answers
+                own.remove(names[2:])
+        _write(results, to_json(official, ensure_ascii=False).encode())
+        _write(results.with_name("scores.json"), seal_json(valid(evaluation.to_json())))
+        if trained := read_outcome(evaluation.run):
+            write_card(evaluation.run, trained)
+        if logits is None:
+            return evaluation
+        return _keep_logits(evaluation, own, run.path / names[2], logits, run.vocabulary)
 
 
-def _predict_classes(
-    run: Run, cache: FeatureCache, asked: SplitTable, logits: Path | None, keep_logits: bool
-) -> np.ndarray:
-    """Return the predicted class of each question, (questions,); write or remove the logits."""
+def _keep_logits(
+    evaluation: Evaluation, own: OwnFolder, path: Path, found: np.ndarray, vocabulary: Vocabulary
+) -> Evaluation:
+    """Write the logits if they can be; the evaluation says why not."""
+    lost: list[str] = []
+    with beside_the_work(lost):
+        with explain_write_errors(path, RunError, WRITE_ADVICE):
+            own.note(str(path.relative_to(evaluation.run)))
+        ids = evaluation.table.question_ids
+        save_logits(path, found, question_ids=ids, answers=vocabulary.answers)
+    return replace(evaluation, logits=None if lost else path, not_written=tuple(lost))
+
+
+def _predict(
+    run: Run, cache: FeatureCache, asked: SplitTable, *, keep_logits: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the predicted class of each question, (questions,), and the logits if asked for."""
     use_cores()
     features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
     reader, size = BatchReader(features, asked), run.config.batch_size
-    if logits and keep_logits:
-        known = run.vocabulary.answers
-        found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
-        save_logits(logits, found, question_ids=asked.question_ids, answers=known)
-        return found.argmax(1)
-    if logits and logits.exists():  # those of an earlier evaluation need not fit the new answers
-        with explain_write_errors(logits, RunError, WRITE_ADVICE):
-            logits.unlink()
-    return predict([run.model], reader, asked, batch_size=size)[0]
+    if not keep_logits:
+        return predict([run.model], reader, asked, batch_size=size)[0], None
+    count = len(run.vocabulary)
+    found = split_logits(run.model, reader, asked, batch_size=size, answers=count)
+    return found.argmax(1), found
 
 
 def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:

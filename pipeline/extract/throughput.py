@@ -5,8 +5,6 @@ digest pins it, no reader of features looks at it, and lines that cannot be read
 """
 
 import json
-import os
-import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.format.manifest import LOG
 from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance
 
-NAME = "extractions.jsonl"
 LARGEST = 16 << 20
 """Bytes of the log that are read; a line has about 500."""
 
@@ -115,21 +115,23 @@ class Throughput:
 
 
 def append_throughput(cache: Path, throughput: Throughput) -> None:
-    """Append a line to the log of a cache, if it can be written."""
+    """Append a line to the log of a cache, if it can be written and is ours."""
     line = json.dumps(throughput.to_json()).encode() + b"\n"
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    # As everywhere in a cache, no link is followed and no pipe blocks.
-    with suppress(OSError), open(os.open(cache / NAME, flags, 0o666), "r+b", buffering=0) as file:
-        found = os.fstat(file.fileno())
-        if stat.S_ISREG(found.st_mode):
-            cut = found.st_size and os.pread(file.fileno(), 1, found.st_size - 1) != b"\n"
-            file.write(b"\n" + line if cut else line)
+    with suppress(OSError, CacheError):
+        own_cache(cache).note(LOG)
+        try:
+            before = read_file(cache / LOG, most=LARGEST)
+        except FileNotFoundError:
+            before = b""
+        cut = before and not before.endswith(b"\n")
+        # Whole and anew, because a copy of the cache may share the file with it, as a hard link.
+        write_atomically(cache / LOG, before + (b"\n" if cut else b"") + line)
 
 
 def read_throughputs(cache: Path, last: int) -> list[Throughput]:
     """Return the last lines of the log; lines that are not of this format are skipped."""
     try:
-        lines = read_file(cache / NAME, most=LARGEST).splitlines()
+        lines = read_file(cache / LOG, most=LARGEST).splitlines()
     except OSError:
         return []
     found = []

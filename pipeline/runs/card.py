@@ -22,18 +22,20 @@ MARK = "<!-- Written by frozen-vqa, and again by its next command while this lin
 
 def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
     """Write the card of a training, or raise `RunError`; leave a README.md of someone else."""
-    if _ours(run / CARD):
+    if owns_card(run):
         with explain_run_write_errors(run):
             write_atomically(run / CARD, render_card(run, outcome).encode())
 
 
 def remove_card(run: Path) -> None:
     """Remove the card of a run before the run is replaced."""
-    if _ours(run / CARD):
+    if owns_card(run):
         (run / CARD).unlink(missing_ok=True)
 
 
-def _ours(path: Path) -> bool:
+def owns_card(run: Path) -> bool:
+    """Whether a run has no README.md, or one that we wrote."""
+    path = run / CARD
     try:
         found = path.read_bytes()
     except OSError:

@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.runs.folder import claim_published
 from frozen_vqa.pipeline.runs.run import load_run, publish_run
 from frozen_vqa.pipeline.runs.weights import load_weights
 
@@ -66,7 +67,8 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Copy the run that the head was loaded from to a folder, as `publish_run` does.
 
-        Raises `RunError` if there is none, the head was changed since, or would replace its run.
+        Raises `RunError` if there is none, the head was changed since, or would replace its run,
+        or if the folder may be somebody else's.
         """
         if self.folder is None or not self._has_weights_of(self.folder):
             raise RunError(
@@ -75,6 +77,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
             )
         if Path(save_directory).resolve() == self.folder.resolve():
             raise RunError(f"{self.folder}: the head was loaded from here; save it elsewhere")
+        claim_published(Path(save_directory))  # before the library removes its config.json
         return super().save_pretrained(save_directory, **options)
 
     def _has_weights_of(self, run: Path) -> bool:

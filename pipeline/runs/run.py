@@ -7,6 +7,7 @@
     RUN/tensorboard/    on request (`pipeline/train/tensorboard.py`)
     RUN/state/          during training: where to resume (`pipeline/runs/state.py`)
     RUN/evaluation/     results of `evaluate`
+    RUN/.frozen-vqa     the names of all these files; RUN/.lock: who writes them now (`folder.py`)
     RUN/README.md       the model card (`pipeline/runs/card.py`)
 
 No file is a pickle, and no file that is loaded can run code. Every file of a run that a command
@@ -15,7 +16,6 @@ files that say what they mean (`pipeline/runs/weights.py`); run.json, written la
 """
 
 import json
-import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
-from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
@@ -35,9 +35,17 @@ from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
+from frozen_vqa.pipeline.runs.folder import (
+    Stamp,
+    claim_published,
+    claim_run,
+    own_published,
+    stamp_weights,
+    training_files,
+)
 from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
 from frozen_vqa.pipeline.runs.weights import (
@@ -45,7 +53,6 @@ from frozen_vqa.pipeline.runs.weights import (
     Weights,
     explain_run_write_errors,
     load_weights,
-    weight_files,
 )
 
 FORMAT = 6
@@ -65,6 +72,7 @@ class Run:
     encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
     data: TrainingData
+    stamp: Stamp  # tells its file of weights from any other
 
     @property
     def cache(self) -> Path:
@@ -87,15 +95,15 @@ def start_run(
     """
     if not overwrite:
         require_free(path)
+    own = claim_run(path)
     with explain_run_write_errors(path):
-        make_directory(path)
-        remove_state(path)  # first, because it must not outlive the files that belong to it
-        weight_files(path).remove()
+        files = training_files(path)
+        own.note(*files)
+        # States first, because they must not outlive the files that belong to them; what the
+        # weights answered goes with them. What says what they mean is replaced below.
+        own.remove((name for name in files if name not in MEANING), forget=False)
+        own.remove(own.names().difference(files))
         remove_card(path)
-        for old in ("metrics.jsonl", "run.json", ENVIRONMENT):
-            (path / old).unlink(missing_ok=True)
-        for folder in ("evaluation", "tensorboard"):  # of weights that are gone
-            shutil.rmtree(path / folder, ignore_errors=True)
         write_atomically(path / "config.toml", config.without_folders().to_toml().encode())
         vocabulary.save(path / ANSWERS)
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
@@ -163,16 +171,18 @@ def publish_run(path: Path, target: Path) -> None:
     """Copy a run without states and evaluations, and without names of folders of this machine.
 
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-    Raises `RunError` if a file cannot be read or written.
+    Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
     """
+    claim_published(target)
     where = _read_sealed(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
-            if (path / name).exists():
-                shutil.copyfile(path / name, target / name)
+            if (path / name).exists() and (name != CARD or owns_card(target)):
+                write_atomically(target / name, read_file(path / name))
         write_atomically(target / "run.json", seal_json(where))
+        own_published(target).unmark()  # from here on run.json shows whose the folder is
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -185,6 +195,7 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
         )
     where = _read_sealed(path / "run.json")
+    stamp = stamp_weights(path)
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
@@ -213,7 +224,8 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
             f"{model.config.answers:,} apart. {RESTORE}"
         )
-    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, data)
+    config = load_run_config(path)
+    return Run(path, config, model.eval(), vocabulary, settings, dtype, data, stamp)
 
 
 def _load_head(

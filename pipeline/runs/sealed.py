@@ -129,6 +129,11 @@ class LastTwo:
         """A whole new version without its name; only a killed process leaves it."""
         return self.current.with_suffix(".next" + SUFFIX)
 
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """All files that there can be."""
+        return self.current, self.previous, self.coming
+
     def replace(self, data: bytes) -> None:
         """Put a new version in place. A kill leaves a whole one, an `OSError` changes nothing."""
         write_atomically(self.coming, data)
@@ -161,6 +166,6 @@ class LastTwo:
 
     def remove(self) -> None:
         """Remove both, and leftovers of a killed process."""
-        for path in (self.current, self.previous, self.coming):
+        for path in self.paths:
             path.unlink(missing_ok=True)
             path.with_name(path.name + TEMPORARY).unlink(missing_ok=True)

@@ -5,8 +5,8 @@ stdout is for results alone, so that `--json` prints one object there and nothin
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import IO, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
@@ -22,14 +22,39 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.system.texts import printable
 
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
 
 
+class _Unfailing:
+    """A stream to which nothing essential is written: an error of it ends no command."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # no reader, a full disk; ValueError: it was closed
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class _Console(Console):
     """The one door to the terminal: all texts go through it, those in tables and titles too."""
+
+    @property  # type: ignore[misc]  # nothing sets it
+    def file(self) -> IO[str]:
+        return cast(IO[str], _Unfailing(super().file))
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Print as Rich does, but break no line of text."""
@@ -55,6 +80,16 @@ console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Advance = Callable[..., None]
 """advance(n, note="..."): n more are done; the bar shows the note behind the rate."""
+
+
+@contextmanager
+def beside_the_work(lost: list[str]) -> Iterator[None]:
+    """Let the work go on if the block fails to write something extra; add the reason to `lost`."""
+    try:
+        yield
+    except (CacheError, PipelineError) as error:
+        lost.append(str(error))
+        console.print(f"warning: {error}", soft_wrap=True)
 
 
 def size(count: float) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
@@ -48,19 +49,30 @@ class TrainResult:
     answers: int | None = None  # classes of the head
     train_ceiling: float | None = None  # percent that no head can exceed on the training split
     val_ceiling: float | None = None  # the same on the validation split
+    not_written: tuple[str, ...] = ()  # why curves for TensorBoard are missing
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; `not_written` only where something was not."""
+        return {k: v for k, v in vars(self).items() if k != "not_written" or v}
 
 
 class TrainingLoop:
     """Trains a head and writes its run folder; only the first rank writes.
 
-    The trainer has made no step yet. `started` is the monotonic time at which this process began.
+    The trainer has made no step yet. `started` is the monotonic time at which this process began;
+    `lock` is that of the run, on the first rank.
     """
 
     def __init__(
-        self, run: Path, trainer: Trainer, fingerprint: TrainingFingerprint, started: float
+        self,
+        run: Path,
+        trainer: Trainer,
+        fingerprint: TrainingFingerprint,
+        started: float,
+        lock: WriterLock | None,
     ) -> None:
         self.run, self.trainer, self.ranks = run, trainer, trainer.ranks
-        self.fingerprint, self.started = fingerprint, started
+        self.fingerprint, self.started, self.lock = fingerprint, started, lock
         self.progress = Progress(
             metrics=[], best_accuracy=-1.0, best_epoch=0, training_seconds=0.0, seconds=0.0
         )
@@ -89,6 +101,8 @@ class TrainingLoop:
             replace(self.progress, seconds=time.monotonic() - self.started),
             self.fingerprint,
         )
+        if self.lock:
+            self.lock.require()
         if self.ranks.lead:
             save_state(self.run, state)
         self.ranks.wait()  # where one ends, torchrun ends all
@@ -207,7 +221,7 @@ class TrainingLoop:
             )
         if self.ranks.lead:
             summary: Mapping[str, Any] = {
-                **vars(result),
+                **result.to_json(),
                 "metric": data.rules,
                 **record_data(data.cache, config),
             }
@@ -232,4 +246,5 @@ class TrainingLoop:
             answers=len(data.vocabulary),
             train_ceiling=data.ceilings[config.train_split],
             val_ceiling=data.ceilings[config.val_split],
+            not_written=tuple(self.curves.lost) if self.curves else (),
         )

@@ -8,7 +8,7 @@ others. After a kill some heads may therefore be ahead; they wait until the othe
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError, RunError
 from frozen_vqa.pipeline.predict import predict
-from frozen_vqa.pipeline.runs.run import require_free
+from frozen_vqa.pipeline.runs.folder import claim_sweep_folder, require_sweep_folder
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import use_cores
@@ -28,7 +28,14 @@ from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
-from frozen_vqa.pipeline.train.train import begin, find_result, recover_own_state, require_same_data
+from frozen_vqa.pipeline.train.train import (
+    begin,
+    find_result,
+    hold_begun,
+    recover_own_state,
+    require_place,
+    require_same_data,
+)
 from frozen_vqa.pipeline.train.trainer import Trainer, build_untrained_head
 
 
@@ -108,38 +115,43 @@ def sweep(
     started = time.monotonic()
     if tensorboard:
         summary_writer()  # before hours of work, not after
-    results, states = _find_begun(run, heads) if resume else ({}, {})
-    if not (resume or overwrite):
-        for name in heads:
-            require_free(run / name)
-    left = {name: config for name, config in heads.items() if name not in results}
-    failed: dict[str, str] = {}
-    if left:
-        use_cores()
-        data = load_train_data(cache_path, next(iter(left.values())))
-        for name, config in left.items():
-            _require_fit(name, config, data)
-        for name, state in states.items():
-            require_same_data(run / name, state, data, left[name], device)
-        features = ResidentFeatures(data.cache, residency=residency, device=device)
-        console.print(data.describe(), features.describe(), sep="\n")
-        begun = [Head(name, device) for name in left]
-        for head in begun:
-            with head.turn():
-                head.loop = begin(
-                    run / head.name,
-                    data,
-                    features,
-                    left[head.name],
-                    states.get(head.name),
-                    started=started,
-                    overwrite=overwrite or resume,  # a run without a state has trained nothing
-                    tensorboard=tensorboard,
-                )
-            _share_readers(head.trainer, begun[0].trainer)
-        with Stop() as stop:
-            results |= _Pass(begun, data, stop).run_to_end()
-        failed = {head.name: head.error for head in begun if head.error}
+    with ExitStack() as held:
+        locks = {name: hold_begun(run / name, held) for name in heads if resume}
+        results, states = _find_begun(run, heads) if resume else ({}, {})
+        for name in heads if not resume else ():
+            require_place(run / name, overwrite=overwrite)
+        require_sweep_folder(run)
+        left = {name: config for name, config in heads.items() if name not in results}
+        failed: dict[str, str] = {}
+        if left:
+            use_cores()
+            data = load_train_data(cache_path, next(iter(left.values())))
+            for name, config in left.items():
+                _require_fit(name, config, data)
+            for name, state in states.items():
+                require_same_data(run / name, state, data, left[name], device)
+            features = ResidentFeatures(data.cache, residency=residency, device=device)
+            console.print(data.describe(), features.describe(), sep="\n")
+            claim_sweep_folder(run)
+            begun = [Head(name, device) for name in left]
+            for head in begun:
+                with head.turn():
+                    head.loop = begin(
+                        run / head.name,
+                        data,
+                        features,
+                        left[head.name],
+                        states.get(head.name),
+                        held=held,
+                        lock=locks.get(head.name),
+                        started=started,
+                        overwrite=overwrite or resume,  # a run without a state has trained nothing
+                        tensorboard=tensorboard,
+                    )
+                _share_readers(head.trainer, begun[0].trainer)
+            with Stop() as stop:
+                results |= _Pass(begun, data, stop).run_to_end()
+            failed = {head.name: head.error for head in begun if head.error}
     if not results:
         raise RunError(f"{run}: every head has failed. {next(iter(failed.values()))}")
     ranked = sorted(results.items(), key=lambda item: -item[1].best_accuracy)

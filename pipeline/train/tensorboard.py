@@ -7,7 +7,8 @@ writes; a step's loss is then that of its own part of the batch.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.runs.folder import own_run
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
+from frozen_vqa.pipeline.system.console import beside_the_work
 from frozen_vqa.pipeline.train.trainer import Trainer
 
 EVENTS = "tensorboard"
@@ -46,17 +49,27 @@ def _hide_write_errors(
 
 
 class Curves:
-    """Writes the curves of a training that is between two steps, or raises `RunError`."""
+    """Writes the curves of a training that is between two steps.
+
+    If a curve cannot be written, `lost` says why, and the training goes on without curves.
+    """
 
     def __init__(self, run: Path, trainer: Trainer) -> None:
         self.run, self.trainer = run, trainer
+        self.lost: list[str] = []
         self._noted: list[tuple[int, int, Tensor]] = []  # step, questions and loss up to it
         self._before = (trainer.questions, trainer.loss.item())
         step = trainer.counters.step
-        with explain_run_write_errors(run):
+        own = own_run(run)
+        with self._beside_the_training():
+            before = set(run.glob(f"{EVENTS}/*"))
             self.writer = summary_writer()(str(run / EVENTS), purge_step=step + 1 if step else None)
+            for path in set(run.glob(f"{EVENTS}/*")) - before:  # its name holds a time
+                own.adopt(str(path.relative_to(run)))
 
     def note_step(self) -> None:
+        if self.lost:
+            return
         step, questions = self.trainer.counters.step, self.trainer.questions
         seen = self._noted[-1][1] if self._noted else self._before[0]
         if questions > seen:  # a rank may have no question of a small batch
@@ -64,10 +77,10 @@ class Curves:
 
     def write(self) -> None:
         """Write the noted steps; this waits for a GPU."""
-        if not self._noted:
+        if self.lost or not self._noted:
             return
         totals = torch.stack([loss for *_, loss in self._noted]).tolist()
-        with explain_run_write_errors(self.run):
+        with self._beside_the_training():
             for (step, questions, _), total in zip(self._noted, totals, strict=True):
                 loss = (total - self._before[1]) / (questions - self._before[0])
                 self.writer.add_scalar("loss", loss, step)
@@ -80,12 +93,21 @@ class Curves:
         """Write the end of an epoch; the sum of losses of the next one begins at zero."""
         self.write()
         self._before = (self.trainer.questions, 0.0)
-        with explain_run_write_errors(self.run):
+        if self.lost:
+            return
+        with self._beside_the_training():
             self.writer.add_scalar("accuracy", accuracy, self.trainer.counters.step)
             self.writer.flush()
 
     def close(self) -> None:
         """Write the remaining steps and close the file."""
         self.write()
-        with explain_run_write_errors(self.run):
+        if self.lost:
+            return
+        with self._beside_the_training():
             self.writer.close()
+
+    @contextmanager
+    def _beside_the_training(self) -> Iterator[None]:
+        with beside_the_work(self.lost), explain_run_write_errors(self.run):
+            yield

@@ -4,16 +4,19 @@
 """
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 
+from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.runs.environment import note_environment
-from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
-from frozen_vqa.pipeline.runs.state import TrainState, recover_state, remove_state
+from frozen_vqa.pipeline.runs.folder import hold_run, require_run_folder
+from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, require_free, start_run
+from frozen_vqa.pipeline.runs.state import TrainState, has_state, recover_state, remove_state
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -60,34 +63,55 @@ def train(
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
         ConfigError: if settings and data do not fit or changed since, or TensorBoard is missing.
-        RunError: if the folder is taken or has no state, or loss or weights are not finite.
+        RunError: if the folder is taken, not ours, in use by another process or has no state, or
+            loss or weights are not finite.
     """
     started = time.monotonic()
     if tensorboard:
         summary_writer()  # before hours of work, not after
-    if resume and (result := find_result(run, config, ranks)):
-        return result
-    state = recover_own_state(run, config, ranks) if resume else None
-    use_cores()
-    data = load_train_data(cache_path, config)
-    if state is not None:
-        require_same_data(run, state, data, config, device, ranks)
-    features = ResidentFeatures(data.cache, residency=residency, device=device)
-    loop = begin(
-        run,
-        data,
-        features,
-        config,
-        state,
-        started=started,
-        overwrite=overwrite,
-        tensorboard=tensorboard,
-        ranks=ranks,
-    )
-    console.print(data.describe(), features.describe(), sep="\n")
-    with Stop() as stop:
-        loop.run_to_end(stop)
-        return loop.finish(data)
+    with ExitStack() as held:
+        lock = hold_begun(run, held, ranks) if resume else None
+        if resume and (result := find_result(run, config, ranks)):
+            return result
+        if not resume:
+            require_place(run, overwrite=overwrite, ranks=ranks)
+        state = recover_own_state(run, config, ranks) if resume else None
+        use_cores()
+        data = load_train_data(cache_path, config)
+        if state is not None:
+            require_same_data(run, state, data, config, device, ranks)
+        features = ResidentFeatures(data.cache, residency=residency, device=device)
+        loop = begin(
+            run,
+            data,
+            features,
+            config,
+            state,
+            held=held,
+            lock=lock,
+            started=started,
+            overwrite=overwrite,
+            tensorboard=tensorboard,
+            ranks=ranks,
+        )
+        console.print(data.describe(), features.describe(), sep="\n")
+        with Stop() as stop:
+            loop.run_to_end(stop)
+            return loop.finish(data)
+
+
+def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock | None:
+    """Hold the lock of a training that has begun, on the first rank; None if none has."""
+    begun = ranks.lead and (has_state(run) or (run / "run.json").exists())
+    return hold_run(run, held) if begun else None
+
+
+def require_place(run: Path, *, overwrite: bool, ranks: Ranks = ALONE) -> None:
+    """Raise `RunError` if a training cannot begin in a folder: at once, before any data is read."""
+    if ranks.lead:
+        if not overwrite:
+            require_free(run)
+        require_run_folder(run)
 
 
 def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:
@@ -136,14 +160,21 @@ def begin(
     config: TrainConfig,
     state: TrainState | None,
     *,
+    held: ExitStack,
+    lock: WriterLock | None,
     started: float,
     overwrite: bool,
     tensorboard: bool,
     ranks: Ranks = ALONE,
 ) -> TrainingLoop:
-    """Return a training that continues from a state, or begins and makes its run folder."""
+    """Return a training that continues from a state, or begins and makes its run folder.
+
+    `lock` is that of the run; None takes it, until `held` is closed.
+    """
     trainer = Trainer(features, data, config=config, ranks=ranks)
     keep_freed_memory()  # of steps alone: memory for reading the cache is given back
+    if lock is None and ranks.lead:
+        lock = hold_run(run, held)
     files: dict[str, str] = {}
     if state is not None:
         files = read_digests(run)
@@ -159,7 +190,7 @@ def begin(
     now = fingerprint_training(config, data.cache, data.splits, files, features.device, ranks)
     if ranks.lead:
         note_environment(run, features.device, now.cache)
-    loop = TrainingLoop(run, trainer, now, started)
+    loop = TrainingLoop(run, trainer, now, started, lock)
     if state is None:
         loop.save()
     else:

@@ -11,6 +11,7 @@ import pytest
 from frozen_vqa.cache import CacheError, CacheWriter
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.verify import check_file
+from frozen_vqa.cache.writer import own_cache
 from tests.support.caches import make_spec
 from tests.support.writing import tree, write
 
@@ -21,6 +22,7 @@ def test_only_our_own_leftovers_are_removed(tmp_path: Path) -> None:
             "questions/00001.h5", "splits/val.h5"]  # fmt: skip
     others = ["thesis.pdf", "images/cat.jpg", "downloads/00000.h5"]
     (tmp_path / "downloads").mkdir()
+    own_cache(tmp_path).note("images/00002.h5", "questions/00001.h5")
     for name in [*ours, *others]:
         (tmp_path / f"{name}.partial").write_bytes(b"half")
     with CacheWriter(tmp_path, make_spec()):
@@ -35,8 +37,9 @@ def test_work_of_a_dead_writer_is_removed_and_nothing_else(tmp_path: Path) -> No
     before = tree(tmp_path)
     dead = ["images/00002.h5", "images/00001~2.h5", "splits/val~2.h5"]
     staged = ["images/staged-0123456789abcdef.shard", "questions/staged-0123456789abcdef.shard"]
-    others = ["images/mine.h5", "images/0001.json", "images/7.h5", "splits/mine.h5", "notes.json",
-              "00009.h5", "downloads/00000.h5"]  # fmt: skip
+    others = ["images/00003.h5", "images/mine.h5", "images/0001.json", "images/7.h5",
+              "splits/mine.h5", "notes.json", "00009.h5", "downloads/00000.h5"]  # fmt: skip
+    own_cache(tmp_path).note(*dead)
     (tmp_path / "images" / "00009.h5").mkdir()
     (tmp_path / "downloads").mkdir()
     for name in [*dead, *staged, *others]:

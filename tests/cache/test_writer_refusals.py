@@ -21,6 +21,7 @@ from frozen_vqa.cache import (
 from frozen_vqa.cache.disk.integrity import load_manifest, read_prefixes
 from frozen_vqa.cache.format.quantise import dequantise, quantise
 from frozen_vqa.cache.format.shards import image_shard
+from frozen_vqa.cache.writer import own_cache
 from tests.support.caches import (
     PATCHES,
     VISION_DIM,
@@ -160,7 +161,8 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_a_place_where_no_cache_can_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+    own_cache(tmp_path / "odd").claim()
+    (tmp_path / "odd" / ".lock").mkdir()
 
     for place, reason in (("file", "File exists"), ("file/x", "File exists"), ("odd", "Is a dir")):
         with pytest.raises(CacheError, match=rf"{place}: cannot be written \({reason}.*another"):
@@ -199,7 +201,7 @@ def test_a_folder_with_pictures_of_a_person_is_no_cache_to_be(tmp_path: Path) ->
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "00001.json").write_text("a label")
 
-    with pytest.raises(CacheError, match="give another --cache"):
+    with pytest.raises(CacheError, match="Give --cache a new or an empty folder"):
         CacheWriter(tmp_path, make_spec()).__enter__()
     assert tree(tmp_path) == {"images/00001.json": b"a label"}
 

@@ -15,6 +15,7 @@ from tests.support.bad_answers import ANSWERS
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
+from tests.support.bad_folders import FOLDERS
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_orientations import ORIENTATIONS
@@ -39,6 +40,7 @@ SECTIONS = {
     "Forms of answers": ANSWERS,
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
+    "Folders": FOLDERS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,

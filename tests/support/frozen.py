@@ -140,6 +140,7 @@ def files(directory: Path) -> dict[str, bytes]:
     there = (
         path
         for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith((".lock", "extractions.jsonl"))
+        if path.is_file()
+        and not path.name.startswith((".lock", ".frozen-vqa", "extractions.jsonl"))
     )
     return {str(path.relative_to(directory)): path.read_bytes() for path in there}

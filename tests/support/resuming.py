@@ -10,6 +10,7 @@ import torch
 
 import frozen_vqa.pipeline.train.loop
 from benchmarks.torture.kills import TIMES
+from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
 from frozen_vqa.pipeline.train.loop import TrainResult
@@ -51,14 +52,17 @@ def kept_states(monkeypatch: pytest.MonkeyPatch) -> list[TrainState]:
 
 
 def files(run: Path) -> dict[str, bytes]:
+    """Return what a run folder holds, without who writes there now."""
     return {
-        str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and not path.name.startswith(".lock")
     }
 
 
 def without_times(run: Path) -> dict[str, Any]:
     """Return everything that a run folder holds, but how long it took and where it lies."""
-    found: dict[str, Any] = dict(files(run))
+    found: dict[str, Any] = {name: data for name, data in files(run).items() if name != MARK}
     lines = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
     found["metrics.jsonl"] = [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
     outcome = json.loads(found["run.json"])

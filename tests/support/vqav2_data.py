@@ -163,5 +163,6 @@ def files(cache: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path.relative_to(cache)): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(cache.rglob("*"))
-        if path.is_file() and not path.name.startswith((".lock", "extractions.jsonl"))
+        if path.is_file()
+        and not path.name.startswith((".lock", ".frozen-vqa", "extractions.jsonl"))
     }

@@ -40,7 +40,7 @@ def tree(directory: Path) -> dict[str, bytes]:
     files = (
         path
         for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith(".lock")
+        if path.is_file() and not path.name.startswith((".lock", ".frozen-vqa"))
     )
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 

@@ -20,10 +20,6 @@ from tests.support.tiny_commands import _home  # noqa: F401  (a fixture)
             ("--predictions", "few.json"),
             r"few\.json against a\.json: of 2 questions 1 are missing .*",
         ),
-        (
-            ("--per-question", "p.json/each.json"),
-            r"p\.json/each\.json: cannot be written \(.*\)\. Make room or give another --per-.*",
-        ),
     ],
 )
 def test_files_that_cannot_be_scored(

@@ -177,8 +177,8 @@ def test_who_looked_long_ago_takes_nothing(
     with ExitStack() as stack:
         others: list[Any] = []
 
-        def delayed(directory: Path) -> list[Path]:
-            leases = real(directory)
+        def delayed(directory: Path, what: str) -> list[Path]:
+            leases = real(directory, what)
             monkeypatch.setattr(lock, "_require_over", real)
             with holding(tmp_path):
                 pass

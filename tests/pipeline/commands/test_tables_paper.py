@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frozen_vqa.pipeline.commands.tables import Row, require_table_ending, write_table
-from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.commands.tables import Row, require_own_table, write_table
+from frozen_vqa.pipeline.errors import ConfigError
 from tests.support.evaluations import QUESTIONS, group, make_rows, scored
 
 DIFFERENCE = "-15.00 [none: no two pictures differ]"
@@ -21,7 +21,9 @@ def rows() -> list[Row]:
 
 def test_markdown(rows: list[Row], tmp_path: Path) -> None:
     write_table(tmp_path / "t.md", rows)
-    lines = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
+    mark, empty, *lines = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
+    assert mark.startswith("<!-- Written by frozen-vqa evaluate")
+    assert empty == ""
     cells = [re.split(r" \| ", line.strip("| ")) for line in lines]
     assert cells[0][:5] == ["head", "overall", "number", "other", "yes/no"]
     assert cells[0][5] == r"at\_ten\& (2 seeds) minus it \[95 % interval\]"
@@ -39,7 +41,8 @@ def test_markdown(rows: list[Row], tmp_path: Path) -> None:
 def test_latex(rows: list[Row], tmp_path: Path) -> None:
     write_table(tmp_path / "t.tex", rows)
     text = (tmp_path / "t.tex").read_text(encoding="utf-8")
-    lines = text.splitlines()
+    mark, *lines = text.splitlines()
+    assert mark.startswith("% Written by frozen-vqa evaluate")
     assert lines[0] == r"\begin{tabular}{lrrrrrr}"
     assert lines[-1] == r"\end{tabular}"
     bodies = [line for line in lines if line.endswith(r" \\")]
@@ -58,10 +61,13 @@ def test_a_single_head_has_no_difference(tmp_path: Path) -> None:
 def test_files_that_cannot_be_written(rows: list[Row], tmp_path: Path) -> None:
     for name in ("t.html", "md"):
         with pytest.raises(ConfigError, match=rf"{name}: .*Markdown or LaTeX; end .*\.md or \.tex"):
-            require_table_ending(Path(name))
+            require_own_table(Path(name))
     (tmp_path / "t.md").mkdir()
-    with pytest.raises(RunError, match=r"t\.md: cannot be written"):
+    with pytest.raises(ConfigError, match=r"t\.md: there is something in the way"):
         write_table(tmp_path / "t.md", rows)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"t\.md: there is something in the way"):
+        write_table(tmp_path / "file" / "t.md", rows)
 
 
 def test_a_variant_is_named(tmp_path: Path) -> None:

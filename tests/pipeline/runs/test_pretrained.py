@@ -170,9 +170,8 @@ def test_the_card_holds_the_figures_of_its_run(scenes: Made, tmp_path: Path) -> 
 
 def test_a_page_of_someone_else_stays(scenes: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run.mkdir()
-    (run / CARD).write_text("# Mine")
     run_training(scenes, run, epochs=1, fusion="concat")
+    (run / CARD).write_text("# Mine")
     evaluate(load_run(run, CPU), FeatureCache(scenes.directory), "val")
     config = small(epochs=1, fusion="concat")
     train(scenes.directory, run, config=config, device=CPU, overwrite=True)

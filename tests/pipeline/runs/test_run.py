@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheError, FeatureCache
+from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
@@ -95,7 +96,7 @@ def test_a_new_run_keeps_nothing_of_the_old_one(run: Path, made: Made) -> None:
 
     files = start_over(run, made)
 
-    assert sorted(path.name for path in run.iterdir()) == sorted([*MEANING, "run.json"])
+    assert sorted(path.name for path in run.iterdir()) == sorted([*MEANING, "run.json", MARK])
     assert files == read_digests(run)
     assert files.keys() == set(MEANING)
     with pytest.raises(RunError, match="there are no weights yet"):

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.loss import soft_target_loss
@@ -196,8 +196,7 @@ def test_a_split_without_questions_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_is_there_is_refused(scenes: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_training(scenes, run, epochs=1)
-    (run / "evaluation" / "val").mkdir(parents=True)
-    (run / "evaluation" / "val" / "results.json").write_text("[]")
+    evaluate(load_run(run, CPU), FeatureCache(scenes.directory), "val")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     with pytest.raises(RunError, match=r"there is a run in this folder already\. .*--overwrite"):
@@ -224,7 +223,7 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
     result = run_training(scenes, run)
 
     names = {"answers.json", "config.json", "config.toml", "metrics.jsonl", "run.json"}
-    names |= {"environment.json", "README.md"}
+    names |= {"environment.json", "README.md", ".frozen-vqa", ".lock"}
     weights = {"model.safetensors", "model.previous.safetensors"}
     found = {path.name for path in run.iterdir()}
     assert names | {"model.safetensors"} <= found <= names | weights
@@ -241,7 +240,7 @@ def test_what_a_run_holds(scenes: Made, tmp_path: Path) -> None:
         "metric": "2021",
         "dataset": None,
         "splits": {name: table.xxh3 for name, table in manifest.splits.items() if name != "test"},
-        **asdict(result),
+        **result.to_json(),
     }
 
 

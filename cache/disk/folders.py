@@ -1,0 +1,155 @@
+"""Whose a folder is: a command writes into its own folders alone, and removes only its own files.
+
+    FOLDER/.frozen-vqa   what we made the folder for, then the name of each file that we wrote there
+
+A folder is ours if it is absent, empty or carries this mark. A name is noted before its file is
+written, so that a killed process leaves no file that the next one takes for somebody else's.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from frozen_vqa.cache.disk.files import TEMPORARY, make_directory, read_file, write_atomically
+from frozen_vqa.cache.disk.lock import read_holder
+
+MARK = ".frozen-vqa"
+MADE_FOR = "Written by frozen-vqa, which made this folder for: "
+LARGEST = 64 << 20
+"""Bytes of a mark that are read; a file that we wrote adds about twenty."""
+
+
+@dataclass(frozen=True)
+class OwnFolder:
+    """A folder for one purpose, such as "a cache"; `option` is how a user names another one.
+
+    Its methods raise `error` for a folder or a file that is not ours, and `OSError` as files do.
+    """
+
+    path: Path
+    purpose: str
+    error: type[Exception]
+    option: str
+
+    def is_marked(self) -> bool:
+        """Whether the folder carries a mark, perhaps of another purpose."""
+        return os.path.lexists(self.path / MARK)
+
+    def require(self, known: Collection[str] = ()) -> None:
+        """Raise if the folder may be somebody else's; this writes nothing.
+
+        `known` are files that prove otherwise to be ours, where there is no mark.
+        """
+        if self.is_marked():
+            self.names()
+        elif self.path.is_dir() and not known:
+            found = sorted(os.listdir(self.path))
+            others = [name for name in found if not self._is_half_made(name)]
+            more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+            if others:
+                raise self.error(
+                    f"{self.path}: the folder holds {others[0]!r}{more}, but no mark of frozen-vqa "
+                    f"({MARK}), so it may be somebody else's and was left as it is. Give "
+                    f"{self.option} a new or an empty folder."
+                )
+
+    def claim(self, known: Collection[str] = ()) -> None:
+        """Make the folder and mark it, or raise as `require` does."""
+        self.require(known)
+        make_directory(self.path)
+        if not self.is_marked():
+            self._write(known)
+
+    def names(self) -> set[str]:
+        """Return the files that we wrote; raise unless the mark is of this purpose."""
+        try:
+            first, *names = read_file(self.path / MARK, most=LARGEST).split(b"\n")
+        except FileNotFoundError:
+            return set()
+        found = os.fsdecode(first)
+        if not found.startswith(MADE_FOR):
+            raise self.error(
+                f"{self.path / MARK}: not a mark of frozen-vqa, so the folder may be somebody "
+                f"else's and was left as it is. Give {self.option} another folder."
+            )
+        if found != MADE_FOR + self.purpose:
+            raise self.error(
+                f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
+                f"and {self.purpose} needs one of its own. Give {self.option} another folder."
+            )
+        return {os.fsdecode(name) for name in names if name}
+
+    def note(self, *names: str) -> None:
+        """Note files that are about to be written; raise if one is there that we did not write."""
+        noted = self.names()
+        new = [name for name in names if name not in noted]
+        for name in new:
+            for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
+                if os.path.lexists(there):
+                    raise self.error(
+                        f"{there}: frozen-vqa did not write this file, so it was left as it is. "
+                        f"Move it elsewhere, or give {self.option} another folder."
+                    )
+        if new:
+            self._write([*noted, *new])
+
+    def adopt(self, *names: str) -> None:
+        """Note files that a library has just written for us, under names of its own."""
+        self._write(self.names().union(names))
+
+    def remove(self, names: Iterable[str], *, forget: bool = True) -> None:
+        """Remove those of these files that we wrote, then folders in which nothing is left.
+
+        They are noted no more, unless they are about to be written again.
+        """
+        noted = self.names()
+        ours = [name for name in names if name in noted]
+        for name in ours:
+            for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
+                there.unlink(missing_ok=True)
+            for folder in list(Path(name).parents)[:-1]:
+                with suppress(OSError):  # absent, or something is left in it
+                    (self.path / folder).rmdir()
+        if ours and forget:
+            self._write(noted.difference(ours))
+
+    def remove_partials(self) -> None:
+        """Remove what a killed process had not finished; call it with the lock of the folder."""
+        for name in self.names():
+            (self.path / f"{name}{TEMPORARY}").unlink(missing_ok=True)
+        for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+
+    def unmark(self) -> None:
+        """Take the mark away from a folder that its own files show to be ours."""
+        (self.path / MARK).unlink(missing_ok=True)
+
+    def _write(self, names: Iterable[str]) -> None:
+        lines = [MADE_FOR + self.purpose, *sorted(names), ""]
+        write_atomically(self.path / MARK, os.fsencode("\n".join(lines)), shared=True)
+
+    def _is_half_made(self, name: str) -> bool:
+        """Whether a killed process of ours left this before it could mark the folder."""
+        if name.startswith(f"{MARK}."):
+            return True
+        return name == ".lock" and read_holder(self.path / name) is not None
+
+
+def require_own_file(
+    path: Path, is_ours: Callable[[bytes], bool], error: type[Exception], option: str
+) -> None:
+    """Raise `error` unless a single file is absent, or `is_ours` knows what is in it."""
+    try:
+        ours = stat.S_ISREG(os.lstat(path).st_mode) and is_ours(read_file(path))
+    except FileNotFoundError:
+        return
+    except OSError:  # a folder, or a file where a folder is needed
+        ours = False
+    if not ours:
+        raise error(
+            f"{path}: there is something in the way that frozen-vqa did not write, so it was "
+            f"left as it is. Move it elsewhere, or give {option} another name."
+        )

@@ -1,0 +1,166 @@
+"""The folder of a run: which of its files are ours (`cache/disk/folders.py`), and its lock.
+
+A training holds the lock as long as it lasts, and `evaluate` while it writes. So two trainings
+never mix their files, and an evaluation never stands beside weights that it did not score.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.disk.folders import OwnFolder
+from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
+from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.pipeline.config import ANSWERS
+from frozen_vqa.pipeline.errors import RunBusyError, RunError
+from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
+from frozen_vqa.pipeline.runs.sealed import unseal_json
+from frozen_vqa.pipeline.runs.state import state_files
+from frozen_vqa.pipeline.runs.weights import explain_run_write_errors, weight_files
+
+WAIT_SECONDS = 10.0
+"""How long an evaluation waits for others to write their results into the same run."""
+
+Stamp = tuple[int, ...]
+
+TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
+EVALUATED = ("results.json", "scores.json", "logits.safetensors")
+
+
+def own_run(path: Path) -> OwnFolder:
+    """Return what tells which files of a run are ours; its README.md tells by a line in it."""
+    return OwnFolder(path, "a run", RunError, "--run")
+
+
+def training_files(path: Path) -> list[str]:
+    """Return the names of all files that a training may write, states first."""
+    tensors = (*state_files(path).paths, *weight_files(path).paths)
+    return [*(str(file.relative_to(path)) for file in tensors), *TRAINED]
+
+
+def claim_run(path: Path) -> OwnFolder:
+    """Make a folder that of a run, or raise `RunError` if it may be somebody else's."""
+    own = own_run(path)
+    with explain_run_write_errors(path):
+        own.claim(known_files(own))
+    return own
+
+
+def require_run_folder(path: Path) -> None:
+    """Raise `RunError` if a run cannot be made in a folder: it is not ours, or in use."""
+    own = own_run(path)
+    with explain_run_write_errors(path):
+        own.require(known_files(own))
+    with ExitStack() as held:
+        if own.is_marked():
+            hold_run(path, held)
+
+
+def hold_run(path: Path, held: ExitStack, *, seconds: float = 0.0) -> WriterLock:
+    """Hold a run's lock until `held` is closed; wait for it as long as this.
+
+    Raises `RunBusyError` if another process holds it, and `RunError` if the folder is not ours.
+    """
+    own, until = claim_run(path), time.monotonic() + seconds
+    while True:
+        try:
+            with explain_run_write_errors(path):
+                lock = held.enter_context(sole_writer(path, what="run"))
+                own.remove_partials()
+                return lock
+        except CacheBusyError as error:
+            if time.monotonic() >= until:
+                raise RunBusyError(str(error)) from None
+        time.sleep(0.05)
+
+
+def stamp_weights(path: Path) -> Stamp:
+    """Return what tells the weights of a run from any that come later; () if there are none."""
+    try:
+        found = weight_files(path).current.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def writing_results(path: Path, stamp: Stamp) -> Iterator[OwnFolder]:
+    """Hold a run's lock, to write what the weights of this stamp answered.
+
+    Other evaluations hold it for moments, so this waits for them. Raises `RunBusyError` if another
+    process trains the run, and `RunError` if the weights are no longer these.
+    """
+    with ExitStack() as held:
+        hold_run(path, held, seconds=WAIT_SECONDS)
+        if stamp_weights(path) != stamp:
+            raise RunError(
+                f"{path}: another process has changed the weights since this one loaded them, so "
+                f"its answers are not those of this run. Run the same command again."
+            )
+        yield own_run(path)
+
+
+def require_same_weights(path: Path, stamp: Stamp) -> None:
+    """Raise as `writing_results` does, before hours of work."""
+    with writing_results(path, stamp):
+        pass
+
+
+def known_files(own: OwnFolder) -> list[str]:
+    """Return the files of a run without a mark, as a copy may be: run.json shows it to be one."""
+    if own.is_marked():
+        return []
+    try:
+        unseal_json(json.loads(read_file(own.path / "run.json")))
+    except (OSError, ValueError, RecursionError):
+        return []
+    found = [name for name in training_files(own.path) if (own.path / name).exists()]
+    for name in EVALUATED:
+        paths = own.path.glob(f"evaluation/**/{name}")
+        found += [str(path.relative_to(own.path)) for path in paths]
+    return found
+
+
+def require_sweep_folder(path: Path) -> None:
+    """Raise `RunError` if the folder of a sweep's run folders may be somebody else's."""
+    with explain_run_write_errors(path):
+        own_sweep(path).require(_runs_in(path))
+
+
+def claim_sweep_folder(path: Path) -> None:
+    """Make the folder of a sweep's run folders, or raise as `require_sweep_folder` does."""
+    with explain_run_write_errors(path):
+        own_sweep(path).claim(_runs_in(path))
+
+
+def own_sweep(path: Path) -> OwnFolder:
+    """Return what tells whether the folder of a sweep is ours; its files are those of its runs."""
+    return OwnFolder(path, "the runs of a sweep", RunError, "--run")
+
+
+def _runs_in(path: Path) -> list[str]:
+    """Return the names of a folder's run folders if it holds nothing else."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    runs = [
+        str(run.name) for run in inside if own_run(run).is_marked() or known_files(own_run(run))
+    ]
+    return runs if len(runs) == len(inside) else []
+
+
+def own_published(path: Path) -> OwnFolder:
+    """Return what tells which files of a published run are ours, while it is copied."""
+    return OwnFolder(path, "a published run", RunError, "save_pretrained")
+
+
+def claim_published(path: Path) -> None:
+    """Let a folder take a published run: it is new, or holds one that was not trained there.
+
+    Raises `RunError` otherwise.
+    """
+    own = own_published(path)
+    with explain_run_write_errors(path):
+        own.claim(known_files(own))
+        own.note(*training_files(path))
