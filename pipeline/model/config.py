@@ -24,8 +24,8 @@ KINDS: dict[object, str] = {
 Limit = tuple[Callable[[Any], bool], str]
 """A condition on a setting, and its words in a message."""
 
-AT_LEAST_0: Limit = (lambda value: value >= 0, "at least 0")
-AT_LEAST_1: Limit = (lambda value: value >= 1, "at least 1")
+AT_LEAST_0: Limit = (lambda value: 0 <= value < 2**31, "at least 0 and below 2**31")
+AT_LEAST_1: Limit = (lambda value: 1 <= value < 2**31, "at least 1 and below 2**31")
 SHARE: Limit = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
@@ -38,8 +38,9 @@ class HeadSettings:
     """
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
-        "width": AT_LEAST_0,
-        **dict.fromkeys(("layers", "heads"), AT_LEAST_1),
+        "width": (lambda width: 0 <= width <= 10**6, "from 0 to 1,000,000"),
+        "layers": (lambda layers: 1 <= layers <= 10**6, "from 1 to 1,000,000"),
+        "heads": AT_LEAST_1,
         **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
 
@@ -103,7 +104,8 @@ class ModelConfig(HeadSettings):
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
         **HeadSettings.LIMITS,
-        **dict.fromkeys(("vision_dim", "text_dim", "answers", "width"), AT_LEAST_1),
+        **dict.fromkeys(("vision_dim", "text_dim", "answers"), AT_LEAST_1),
+        "width": (lambda width: 1 <= width <= 10**6, "from 1 to 1,000,000"),
     }
 
     vision_dim: int

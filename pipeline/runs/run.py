@@ -36,7 +36,13 @@ from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
-from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
+from frozen_vqa.pipeline.runs.folder import (
+    FORMAT,
+    read_description,
+    read_sealed_json,
+    require_free,
+)
+from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json
 from frozen_vqa.pipeline.runs.state import remove_state
 from frozen_vqa.pipeline.runs.weights import (
     CURRENT,
@@ -46,7 +52,6 @@ from frozen_vqa.pipeline.runs.weights import (
     weight_files,
 )
 
-FORMAT = 6
 MEANING = ("config.toml", "config.json", ANSWERS)
 """The files that say what the weights mean."""
 
@@ -97,15 +102,6 @@ def start_run(
         return read_digests(path)
 
 
-def require_free(path: Path) -> None:
-    """Raise `RunError` if there is a run in a folder."""
-    if (path / "config.json").exists():
-        raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, --resume to "
-            f"continue this one, or --overwrite to replace it."
-        )
-
-
 def read_digests(path: Path) -> dict[str, str]:
     """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
     found = {}
@@ -147,7 +143,7 @@ def read_outcome(path: Path) -> dict[str, Any] | None:
     """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
-    found = _read_sealed(path / "run.json")
+    found = read_sealed_json(path / "run.json")
     return found if "best_accuracy" in found else None
 
 
@@ -157,7 +153,7 @@ def publish_run(path: Path, target: Path) -> None:
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
     Raises `RunError` if a file cannot be read or written.
     """
-    where = _read_sealed(path / "run.json")
+    where = read_sealed_json(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
@@ -169,13 +165,8 @@ def publish_run(path: Path, target: Path) -> None:
 
 def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
-    description = _read_json(path / "config.json")
-    if description.get("format") != FORMAT:
-        raise RunError(
-            f"{path}: run format {description.get('format')!r}, this version reads {FORMAT}; "
-            f"train the head again, or use it with the version that made it"
-        )
-    where = _read_sealed(path / "run.json")
+    description = read_description(path)
+    where = read_sealed_json(path / "run.json")
     weights = load_weights(path)
     _require_meaning(path, weights)
     try:
@@ -239,27 +230,3 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
                     f"{run.path} was trained with {value!r}. Give the cache it was trained from, "
                     f"or one made with the same settings."
                 )
-
-
-def _read_sealed(path: Path) -> dict[str, Any]:
-    try:
-        return unseal_json(_read_json(path))
-    except ValueError as error:
-        raise RunError(
-            f"{path}: {error}. Restore it from a copy, or train the head again."
-        ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(read_file(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent}: not a run folder ({path.name} is missing). "
-            f"Make one with `train-head --cache DIR --run {path.parent}`."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: a JSON object is needed")
-    return value

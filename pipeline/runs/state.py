@@ -19,6 +19,7 @@ from torch import Tensor
 
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.folder import no_state
 from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.system.console import console
@@ -136,15 +137,6 @@ def recover_state(run: Path) -> TrainState:
         soft_wrap=True,
     )
     return state
-
-
-def no_state(run: Path) -> RunError:
-    """Say that there is nothing to continue from."""
-    overwrite = ", and with --overwrite" if (run / "config.json").exists() else ""
-    return RunError(
-        f"{run}: there is no training here to resume (state/ is empty). "
-        f"Train without --resume{overwrite}."
-    )
 
 
 def _read(path: Path) -> TrainState:

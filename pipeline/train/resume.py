@@ -17,10 +17,10 @@ from frozen_vqa.cache import CacheMismatchError, FeatureCache, SplitTable
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
-from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
+from frozen_vqa.pipeline.config import ANSWERS, TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs.run import write_metrics
-from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, no_state, select_tensors
+from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, select_tensors
 from frozen_vqa.pipeline.runs.weights import (
     CURRENT,
     Weights,
@@ -79,23 +79,6 @@ def _digest_shards(shards: Sequence[ShardRecord], last_row: int) -> str:
         rows += shard.rows
         used.append(shard.xxh3)
     return digest(json.dumps(used).encode())
-
-
-def load_resumed_config(
-    run: Path, config: Path | None, overrides: Mapping[str, Any]
-) -> TrainConfig:
-    """Return the settings for --resume: those of the run, unless others are given.
-
-    Raises `RunError` if there is no run, and `ConfigError` as `load_config` does.
-    """
-    own = run / "config.toml"
-    if not own.exists():
-        raise no_state(run)
-    if config is None:  # the run's own file has every setting, and would win over a preset
-        overrides = preset_settings(overrides.get("preset")) | {
-            name: value for name, value in overrides.items() if value is not None
-        }
-    return load_config(config or own, overrides)
 
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:

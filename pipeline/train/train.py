@@ -27,7 +27,7 @@ from frozen_vqa.pipeline.train.resume import (
     require_same_settings,
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
-from frozen_vqa.pipeline.train.trainer import Trainer
+from frozen_vqa.pipeline.train.trainer import Trainer, require_fit
 
 
 def train(
@@ -41,6 +41,7 @@ def train(
     resume: bool = False,
     tensorboard: bool = False,
     ranks: Ranks = ALONE,
+    data: TrainData | None = None,
 ) -> TrainResult:
     """Train a head and leave a run folder with its best weights.
 
@@ -56,6 +57,7 @@ def train(
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
         ranks: The processes that train it together (`parallel.py`); all have to call this with the
             same arguments, and to see the same cache and run folder. Only the first one writes.
+        data: What `load_train_data` returned for this cache and settings, if it was called.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
@@ -69,7 +71,8 @@ def train(
         return result
     state = recover_own_state(run, config, ranks) if resume else None
     use_cores()
-    data = load_train_data(cache_path, config)
+    data = data or load_train_data(cache_path, config)
+    require_fit({run.name: config}, data, device)
     if state is not None:
         require_same_data(run, state, data, config, device, ranks)
     features = ResidentFeatures(data.cache, residency=residency, device=device)

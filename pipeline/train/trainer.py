@@ -20,12 +20,12 @@ from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.errors import NotFiniteError
+from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.console import progress
-from frozen_vqa.pipeline.system.device import training_dtype
+from frozen_vqa.pipeline.system.console import progress, size
+from frozen_vqa.pipeline.system.device import device_name, free_memory, training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loss import soft_target_loss
@@ -241,3 +241,44 @@ def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> 
         vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
     )
     return VqaModel(shapes)
+
+
+def require_fit(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:
+    """Raise `ConfigError` if heads cannot be built or exceed the memory, before any is allocated.
+
+    Only what steps always keep is counted: weights, gradients, both moments, and averages.
+    """
+    need, largest = 0, 0
+    for name, config in heads.items():
+        try:
+            number = count_parameters(data.cache.spec, len(data.vocabulary), config)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
+        need += 4 * number * (4 + bool(config.ema))
+        largest = max(largest, number)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    if free is not None and need > free:
+        what = f"{len(heads)} heads" if len(heads) > 1 else "the head"
+        raise ConfigError(
+            f"{what} with {largest:,} parameters would take {size(need)} for weights, gradients "
+            f"and moments, and {size(free)} are free on {device_name(device)}; make --width or "
+            f"--layers smaller"
+        )
+
+
+def count_parameters(spec: CacheSpec, answers: int, config: TrainConfig) -> int:
+    """Return the parameters of a head without making it; raise `ConfigError` if none is possible.
+
+    All layers but the last are equal, so heads of one and two layers tell the number for any.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        one, two = (
+            sum(
+                parameter.numel()
+                for parameter in build_untrained_head(
+                    spec, answers, replace(config, layers=layers)
+                ).parameters()
+            )
+            for layers in (1, 2)
+        )
+    return one + (config.layers - 1) * (two - one)
