@@ -1,4 +1,4 @@
-"""How a command ends: one line for an expected error, and how to continue after a stop.
+"""How a command ends: one line for what a person can mend, and how to continue after a stop.
 
 Nothing heavy is imported here, because `--help` comes through here too.
 """
@@ -8,44 +8,97 @@ import re
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 INTERRUPTED, TERMINATED = 130, 143
 
+SMALLER = {
+    "extract-features": "Make --batch-size or --image-size smaller, or take smaller models; every "
+    "finished shard is stored.",
+    "train-head": "Make --batch-size, --width or --layers smaller, give --residency mapped, or "
+    "train fewer heads at once.",
+    "evaluate": "Evaluate fewer runs at once, or a smaller head.",
+    "ask": "Ask a smaller head, or one of smaller encoders.",
+}
+"""What to do in a command whose memory does not suffice."""
+
 
 def run_to_the_end(app: Callable[[], object]) -> None:
-    """Run a command. Only here does an expected error become one line and exit code 1.
+    """Run a command. Only here does an error that a person can mend become one line and code 1.
 
     Ctrl-C and SIGTERM end it with 130 and 143, and with a line that says how to continue.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
+        _require_working_folder()
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
             print(f"stopped{_how_to_continue(sys.argv[1:])}", file=sys.stderr)
         raise
     except Exception as error:
-        if not _is_expected(error):
+        message = _explain(error)
+        if message is None:
             raise
         from frozen_vqa.pipeline.system.console import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
         # A message is one line. Other spaces stay, because a quoted path may hold them.
-        line = re.sub(r"\s*\n\s*", " ", str(error).strip())
+        line = re.sub(r"\s*\n\s*", " ", message.strip())
         print(printable(f"error: {rank}{line}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _is_expected(error: Exception) -> bool:
+def _explain(error: Exception) -> str | None:
+    """Return the line about an error that a person can mend; None for a bug."""
     from frozen_vqa.cache.errors import CacheError
-    from frozen_vqa.pipeline.errors import PipelineError
+    from frozen_vqa.pipeline.errors import PipelineError, is_out_of_memory
 
-    return isinstance(error, CacheError | PipelineError)
+    if isinstance(error, CacheError | PipelineError):
+        return str(error)
+    if is_out_of_memory(error):
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        on_gpu = any(name in reason for name in ("CUDA", "HIP", "CUBLAS", "CUDNN"))
+        smaller = SMALLER.get(sys.argv[1] if sys.argv[1:] else "", "")
+        return " ".join(
+            [
+                f"the memory of {'the GPU' if on_gpu else 'this machine'} does not suffice"
+                + (f" ({reason})." if reason else "."),
+                *([smaller] if smaller else []),
+                "Or give --device cpu." if on_gpu else "Or end other programs.",
+            ]
+        )
+    return _blame_environment(error)
+
+
+def _blame_environment(error: Exception) -> str | None:
+    """Return the line about an environment variable that a library cannot read as a number."""
+    kinds = r"invalid literal for int\(\) with base \d+|could not convert string to float"
+    found = re.fullmatch(rf"(?:{kinds}): (['\"])(.*)\1", str(error))
+    names = [name for name, value in os.environ.items() if found and value == found[2]]
+    if not names:
+        return None
+    return (
+        f"the environment variable {' or '.join(names[:3])} is {os.environ[names[0]]!r}, and a "
+        f"library needs a number there; unset it"
+    )
+
+
+def _require_working_folder() -> None:
+    from frozen_vqa.pipeline.errors import ConfigError
+
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working folder cannot be used ({error.strerror}), because it was removed or is "
+            f"closed to you; change to another folder with cd"
+        ) from None
 
 
 def _terminate(*_: object) -> None:

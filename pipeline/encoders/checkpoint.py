@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -163,6 +163,8 @@ def loading(name: str) -> Iterator[None]:
         with quiet_transformers():
             yield
     except Exception as error:  # damaged files raise nearly any class
+        if is_out_of_memory(error):
+            raise
         causes = list(_causes(error))
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise ModelError(

@@ -69,7 +69,7 @@ def load_rgb(picture: Picture) -> Image.Image:
     try:
         image.load()
         return _to_rgb(_upright(image))
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
         raise ImageError(f"truncated or damaged ({_reason(error)})") from error
@@ -144,6 +144,8 @@ def _open(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except MemoryError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(_not_an_image(data)) from None
     except Exception as error:  # as for decoding
@@ -163,6 +165,8 @@ def _not_an_image(data: bytes) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except Exception:  # with damaged EXIF and good pixels, viewers show the picture unrotated
         return image
 

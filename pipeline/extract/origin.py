@@ -1,5 +1,6 @@
 """The source of a cache, and the command that makes one of its files again; without torch."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ def describe_origin(
     """Return the facts that a cache records about its source, with absolute paths."""
     kind, _, rest = dataset.partition(":")
     if kind in LOCAL or (kind == "hub" and Path(rest).exists()):
-        dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
+        dataset = f"{kind}:{Path(os.path.expanduser(rest)).resolve()}"
     return {
         "dataset": dataset,
         "columns": dict(columns),

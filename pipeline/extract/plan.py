@@ -114,6 +114,16 @@ def make_plan(
     )
 
 
+def length_fault(tokens: Sequence[int], text: "TextEncoder") -> str:
+    """Return why a text encoder cannot read a question of these tokens; "" if it can."""
+    if len(tokens) <= text.max_tokens:
+        return ""
+    return (
+        f"the question has {len(tokens):,} tokens, and {text.name} reads at most "
+        f"{text.max_tokens:,}; shorten it, or choose another text model"
+    )
+
+
 class _Sieve:
     """Separates the questions of all splits into usable and unusable ones."""
 
@@ -143,12 +153,8 @@ class _Sieve:
 
     def _fault(self, example: VqaExample) -> str:
         """Return why a question cannot be used; "" if it can."""
-        length = len(self.tokens[example.question])
-        if length > self._text.max_tokens:
-            return (
-                f"the question has {length:,} tokens, and {self._text.name} reads at most "
-                f"{self._text.max_tokens:,}; shorten it, or choose another text model"
-            )
+        if fault := length_fault(self.tokens[example.question], self._text):
+            return fault
         before = self._ids.setdefault(str(example.image_id), example.image_id)
         if before != example.image_id:
             return (

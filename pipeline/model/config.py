@@ -38,8 +38,8 @@ class HeadSettings:
     """
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
-        "width": (lambda width: 0 <= width <= 10**6, "from 0 to 1,000,000"),
-        "layers": (lambda layers: 1 <= layers <= 10**6, "from 1 to 1,000,000"),
+        "width": (lambda width: 0 <= width <= 10**6, "at least 0 and at most 1,000,000"),
+        "layers": (lambda layers: 1 <= layers <= 10**6, "at least 1 and at most 1,000,000"),
         "heads": AT_LEAST_1,
         **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
@@ -73,7 +73,7 @@ class HeadSettings:
         wrong = []
         for field in fields(self):
             name, kind, value = field.name, field.type, getattr(self, field.name)
-            if kind is float and type(value) is int:
+            if kind is float and type(value) is int and abs(value) < 2**53:
                 value = float(value)
                 object.__setattr__(self, name, value)
             holds, limit = self.LIMITS.get(name, (lambda _: True, ""))
@@ -105,7 +105,7 @@ class ModelConfig(HeadSettings):
     LIMITS: ClassVar[Mapping[str, Limit]] = {
         **HeadSettings.LIMITS,
         **dict.fromkeys(("vision_dim", "text_dim", "answers"), AT_LEAST_1),
-        "width": (lambda width: 1 <= width <= 10**6, "from 1 to 1,000,000"),
+        "width": (lambda width: 1 <= width <= 10**6, "at least 1 and at most 1,000,000"),
     }
 
     vision_dim: int

@@ -31,7 +31,7 @@ from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
-from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.errors import ConfigError, RunError, is_out_of_memory
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
@@ -178,6 +178,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error

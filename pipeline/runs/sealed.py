@@ -24,6 +24,7 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.pipeline.errors import is_out_of_memory
 
 if TYPE_CHECKING:  # only tensors need torch
     from torch import Tensor
@@ -58,6 +59,8 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
     try:

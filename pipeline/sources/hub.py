@@ -19,7 +19,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.pipeline.errors import ImageError, SourceError
+from frozen_vqa.pipeline.errors import ImageError, SourceError, is_out_of_memory
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, classes_of, example_of, records_of
 from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
@@ -61,7 +61,7 @@ class HubSource:
                     f"{did_you_mean(field, FIELDS)}"
                 )
         self._place, self._columns = f"hub:{name}", dict(columns or {})
-        self._path = Path(name).expanduser()
+        self._path = Path(os.path.expanduser(name))
         self._is_local = self._path.exists()
         if not self._is_local and not _HUB_NAME.fullmatch(name):
             raise SourceError(f"hub:{name}: there is no such file or folder. Check the path.")
@@ -145,6 +145,8 @@ class HubSource:
         except SourceError:
             raise
         except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
+            if is_out_of_memory(error):
+                raise
             raise SourceError(_explain(self._place, error)) from error
 
     def _match_split(self, asked: str, splits: Collection[str]) -> str:

@@ -16,6 +16,7 @@ import frozen_vqa.pipeline.commands.ask
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from tests.support.command import Finished, run_command
@@ -129,7 +130,7 @@ def test_a_head_of_an_int8_cache_gets_what_such_a_cache_stores(
     item = asked[0]
     for dtype in ("int8", "float32"):
         frozen_vqa.pipeline.commands.ask.ask(
-            replace(run, dtype=dtype), item.picture, item.question, top=1, device=CPU
+            replace(run, dtype=dtype), load_rgb(item.picture), item.question, top=1, device=CPU
         )
     integers, states, scales, floats, exact_states, none = given
     expected = quantise(floats.numpy())
