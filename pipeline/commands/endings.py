@@ -73,6 +73,10 @@ def _explain(error: Exception) -> str | None:
                 "Or give --device cpu." if on_gpu else "Or end other programs.",
             ]
         )
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        # Whatever no other place explains: a name that is too long, a failing disk, ...
+        path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")
+        return f"{path}: {error.strerror}; check the path, its permissions and its disk"
     return _blame_environment(error)
 
 
