@@ -61,7 +61,7 @@ def extract_command(
                 require_model_name(model)
         source = open_source(dataset, columns=columns or None)
         read = read_questions(source, splits)
-        show_unusable(read)
+        show_read(read)
         if not rebuild:
             look_at_pictures(source, read, cache, limit)
 
@@ -102,8 +102,11 @@ def extract_command(
         return report.to_json() if ranks.lead else None
 
 
-def show_unusable(read: Read) -> None:
-    """Print how many questions cannot be used, and why the first cannot."""
+def show_read(read: Read) -> None:
+    """Print how many questions cannot be used, and why; name splits without answers."""
+    for name, (examples, _) in read.items():
+        if examples and not any(example.answers for example in examples):
+            console.print(f"split {name!r}: no question has an answer", soft_wrap=True)
     unusable = [fault for _, faults in read.values() for fault in faults]
     if unusable:
         console.print(

@@ -4,11 +4,16 @@ A function raises `UnusableError` for a value that it refuses, which leaves out 
 other. A fault of a file, split or column is a `SourceError` and refuses the whole.
 """
 
+import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from frozen_vqa.pipeline.sources.example import Id
+
+NEARLY = 0.82
+"""How alike a field has to be: "answr" and "Answers" are, "answer_id" and "answerable" are not."""
 
 
 class UnusableError(Exception):
@@ -30,6 +35,23 @@ def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
             f"the fields are {there}"
         )
+
+
+def refuse_nearly_named(record: Mapping[str, object], fields: Sequence[str]) -> None:
+    """Refuse a record with a field that is nearly one of `fields`, which it lacks.
+
+    Other fields are the owner's own. But a question with "answr" would be one without an answer.
+    """
+    lacking = tuple(field for field in fields if field not in record)
+    for name in record:
+        if name not in fields and (near := _near(name, lacking)):
+            raise UnusableError(f"the field {shown(name)} is not known; did you mean {near!r}?")
+
+
+@cache
+def _near(name: str, fields: tuple[str, ...]) -> str | None:
+    found = difflib.get_close_matches(name.strip().lower(), fields, n=1, cutoff=NEARLY)
+    return found[0] if found else None
 
 
 def text_of(value: object, field: str) -> str:

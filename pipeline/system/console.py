@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+NARROWEST = 40
+"""Columns that a table gets at least: rich fails in a terminal that is as wide as one letter."""
 
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
@@ -37,6 +40,12 @@ class _Console(Console):
 
     def print(self, *objects: Any, **how: Any) -> None:
         super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        """Columns and rows of the terminal, or what COLUMNS and LINES say."""
+        found = super().size
+        return ConsoleDimensions(max(NARROWEST, found.width), found.height)
 
 
 # Brackets and colons in a path or a question are no markup and no emoji.

@@ -1,6 +1,5 @@
 """No value of any option is a traceback: each is taken, or refused in one line."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let long work end where it begins."""
 
     def stop(*_: object, **__: object) -> None:
@@ -47,7 +46,6 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(TrainingLoop, "run_to_end", stop)
     monkeypatch.setattr("frozen_vqa.pipeline.commands.extract_features._time", lambda work: 1.0)
     monkeypatch.setattr("frozen_vqa.pipeline.commands.demo.make_plan", stop)
-    yield
 
 
 @pytest.mark.usefixtures("_short")
