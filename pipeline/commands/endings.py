@@ -64,15 +64,12 @@ def _explain(error: Exception) -> str | None:
     if is_out_of_memory(error):
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         on_gpu = any(name in reason for name in ("CUDA", "HIP", "CUBLAS", "CUDNN"))
-        smaller = SMALLER.get(sys.argv[1] if sys.argv[1:] else "", "")
-        return " ".join(
-            [
-                f"the memory of {'the GPU' if on_gpu else 'this machine'} does not suffice"
-                + (f" ({reason})." if reason else "."),
-                *([smaller] if smaller else []),
-                "Or give --device cpu." if on_gpu else "Or end other programs.",
-            ]
+        whose = "the GPU" if on_gpu else "this machine"
+        found = f"the memory of {whose} does not suffice" + (f" ({reason})" if reason else "")
+        smaller = SMALLER.get(
+            sys.argv[1] if sys.argv[1:] else "", "Take a machine with more of it."
         )
+        return f"{found}. {smaller} Or {'give --device cpu' if on_gpu else 'end other programs'}."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         # Whatever no other place explains: a name that is too long, a failing disk, ...
         path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")

@@ -80,10 +80,10 @@ class HeadSettings:
             if get_origin(kind) is Literal:
                 holds, limit = get_args(kind).__contains__, f"one of {', '.join(get_args(kind))}"
             elif type(value) is not kind and kind in KINDS:
-                wrong.append(f"{name} is {value!r}; {KINDS[kind]} is needed")
+                wrong.append(f"{name} is {value!r:.60}; {KINDS[kind]} is needed")
                 continue
             if not holds(value):
-                wrong.append(f"{name} is {value!r}; it must be {limit}")
+                wrong.append(f"{name} is {value!r:.60}; it must be {limit}")
         if wrong:
             raise ConfigError("; ".join(wrong))
 

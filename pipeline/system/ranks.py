@@ -141,7 +141,6 @@ def torchrun_ranks() -> Iterator[Ranks]:
 def _meet(world: int) -> tuple[Any, int]:
     """Return what the ranks share, and this one's number, once all have started."""
     rank = count_in_environment("RANK", 0)
-    count_in_environment("MASTER_PORT", 0)
     lacking = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if lacking or rank >= world:
         found = f"{' and '.join(lacking)} not" if lacking else f"RANK is {rank} of {world}"
@@ -149,6 +148,7 @@ def _meet(world: int) -> tuple[Any, int]:
             f"the environment variables RANK and WORLD_SIZE are set, but {found}, so these are not "
             f"those of torchrun; start the command with torchrun, or unset RANK and WORLD_SIZE"
         )
+    count_in_environment("MASTER_PORT", 0)
     from torch.distributed.rendezvous import rendezvous
 
     try:

@@ -13,8 +13,10 @@ import pytest
 
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import STORED, Row
+from tests.support.bad_options import OPTIONS
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_system import SYSTEM
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -23,6 +25,8 @@ SECTIONS = {
     "Pictures": PICTURES,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
+    "Options": OPTIONS,
+    "The system": SYSTEM,
 }
 
 
@@ -39,7 +43,7 @@ def make_row(section: str, name: str, folder: Path) -> Row:
     outcome, sentence = SECTIONS[section][name](folder)
     assert "\n" not in sentence
     sentence = sentence.replace(str(folder), "DATA").replace(Text.name, "MODEL")
-    return outcome, re.sub(r"(damaged|cannot be read) \(.*\)$", r"\1 (…)", sentence)
+    return outcome, re.sub(r"(damaged|cannot be read|not a TOML file) \(.*\)$", r"\1 (…)", sentence)
 
 
 def write_line(name: str, row: Row) -> str:
