@@ -9,28 +9,26 @@ import sys
 import time
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.disk.files import make_directory
+from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.evaluate.compare import compare
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
-from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
-from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
-from frozen_vqa.pipeline.train.train import train
+
+if TYPE_CHECKING:  # it imports torch
+    from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 
 IMAGES = 4_000
 SPLITS = ("train", "val", "test")
@@ -43,6 +41,18 @@ SHEET_TILES = 12
 def run_demo(out: Path) -> dict[str, Any]:
     """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo."""
     started = time.monotonic()
+    with explain_write_errors(out, PipelineError, "Give another --out."):
+        make_directory(out)
+
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.evaluate.compare import compare
+    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.extract.extract import extract
+    from frozen_vqa.pipeline.runs.run import load_run
+    from frozen_vqa.pipeline.train.train import train
+
     device = choose_device("auto")
     for old in ("cache", "runs"):
         shutil.rmtree(out / old, ignore_errors=True)
@@ -79,7 +89,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     }
 
 
-def _make_tiles(source: ShapesSource, attention: Evaluation, concat: Evaluation) -> list[Tile]:
+def _make_tiles(source: ShapesSource, attention: "Evaluation", concat: "Evaluation") -> list[Tile]:
     table = attention.table
     examples = {example.question_id: example for example in source.examples("test")}
     tiles = []

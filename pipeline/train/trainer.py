@@ -21,6 +21,8 @@ from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError
+from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
@@ -237,10 +239,13 @@ def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> 
     Raises `ConfigError` if the settings do not fit together.
     """
     torch.manual_seed(config.seed)
-    shapes = config.with_shapes(
+    return VqaModel(_shapes(spec, answers, config))
+
+
+def _shapes(spec: CacheSpec, answers: int, config: TrainConfig) -> ModelConfig:
+    return config.with_shapes(
         vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
     )
-    return VqaModel(shapes)
 
 
 def require_fit(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:
@@ -248,37 +253,25 @@ def require_fit(heads: Mapping[str, TrainConfig], data: TrainData, device: torch
 
     Only what steps always keep is counted: weights, gradients, both moments, and averages.
     """
-    need, largest = 0, 0
+    shapes = {}
     for name, config in heads.items():
         try:
-            number = count_parameters(data.cache.spec, len(data.vocabulary), config)
+            shapes[name] = _shapes(data.cache.spec, len(data.vocabulary), config)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
-        need += 4 * number * (4 + bool(config.ema))
-        largest = max(largest, number)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    if free is not None and need > free:
+
+    def need(numbers: Mapping[str, int]) -> int:
+        return sum(4 * numbers[name] * (4 + bool(heads[name].ema)) for name in heads)
+
+    # The exact numbers take a second, because torch imports more for them.
+    if free is None or need({name: bound_parameters(one) for name, one in shapes.items()}) <= free:
+        return
+    numbers = {name: count_parameters(one) for name, one in shapes.items()}
+    if need(numbers) > free:
         what = f"{len(heads)} heads" if len(heads) > 1 else "the head"
         raise ConfigError(
-            f"{what} with {largest:,} parameters would take {size(need)} for weights, gradients "
-            f"and moments, and {size(free)} are free on {device_name(device)}; make --width or "
-            f"--layers smaller"
+            f"{what} with {max(numbers.values()):,} parameters would take {size(need(numbers))} "
+            f"for weights, gradients and moments, and {size(free)} are free on "
+            f"{device_name(device)}; make --width or --layers smaller"
         )
-
-
-def count_parameters(spec: CacheSpec, answers: int, config: TrainConfig) -> int:
-    """Return the parameters of a head without making it; raise `ConfigError` if none is possible.
-
-    All layers but the last are equal, so heads of one and two layers tell the number for any.
-    """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        one, two = (
-            sum(
-                parameter.numel()
-                for parameter in build_untrained_head(
-                    spec, answers, replace(config, layers=layers)
-                ).parameters()
-            )
-            for layers in (1, 2)
-        )
-    return one + (config.layers - 1) * (two - one)

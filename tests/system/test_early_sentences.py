@@ -92,6 +92,7 @@ OTHERS = {
         "DATA/nowhere": "there is no cache here",
         "DATA/c --dtype=float32": "float32",
     },
+    "demo": {"--out=DATA/train.jsonl": "cannot be written (File exists)"},
     "inspect-cache": {"DATA/nowhere": "there is no cache here"},
     "verify-cache": {"DATA/nowhere": "there is no cache here"},
 }
