@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 2 minutes o
 	$(BIN)/frozen-vqa demo --out demo
 
 test: $(STAMP) lint  ## Check style and types, and run the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA
 	$(BIN)/python -m pytest -m 'slow or data'
