@@ -149,6 +149,9 @@ OPTIONS: dict[str, Callable[[Path], Row]] = {
     "`--question` of spaces": option(ASK, "--question", " ", run=True),
     "`--question` that is not UTF-8": option(ASK, "--question=caf\udce9", run=True),
     "`--image` that is not there": option(ASK, "--image=DATA/no.png", run=True),
+    "`--per-question` that names no file": option(
+        "score --predictions DATA/a.png --annotations DATA/a.png", "--per-question="
+    ),
     "`convert-cache` to a larger type": option(
         "convert-cache DATA/c --cache DATA/new --dtype float32"
     ),
