@@ -9,7 +9,6 @@ import and `--help` should not.
 """
 
 import importlib.util
-import json
 import os
 import sys
 from pathlib import Path
@@ -379,8 +378,9 @@ def demo(
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
-        json.dump(result, sys.stdout, allow_nan=False)
-        sys.stdout.write("\n")
+        from frozen_vqa.pipeline.system.texts import to_json
+
+        sys.stdout.write(to_json(result) + "\n")
     if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
         raise typer.Exit(LEFT_OUT)
 

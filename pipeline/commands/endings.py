@@ -37,18 +37,18 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
-            print(f"stopped{_how_to_continue(sys.argv[1:])}", file=sys.stderr)
+            from frozen_vqa.pipeline.system.texts import printable
+
+            print(printable(f"stopped{_how_to_continue(sys.argv[1:])}"), file=sys.stderr)
         raise
     except Exception as error:
         message = _explain(error)
         if message is None:
             raise
-        from frozen_vqa.pipeline.system.console import printable
+        from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        # A message is one line. Other spaces stay, because a quoted path may hold them.
-        line = re.sub(r"\s*\n\s*", " ", message.strip())
-        print(printable(f"error: {rank}{line}"), file=sys.stderr)
+        print(printable(f"error: {rank}{message.strip()}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -60,7 +60,7 @@ def _explain(error: Exception) -> str | None:
     from frozen_vqa.pipeline.errors import PipelineError, is_out_of_memory
 
     if isinstance(error, CacheError | PipelineError):
-        return str(error)
+        return _with_remedy(error)
     if is_out_of_memory(error):
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         on_gpu = any(name in reason for name in ("CUDA", "HIP", "CUBLAS", "CUDNN"))
@@ -100,6 +100,16 @@ def _require_working_folder() -> None:
             f"the working folder cannot be used ({error.strerror}), because it was removed or is "
             f"closed to you; change to another folder with cd"
         ) from None
+
+
+def _with_remedy(error: Exception) -> str:
+    """Return the message of an error; every damage of a cache says what to do about it."""
+    from frozen_vqa.cache.errors import CacheDamagedError
+
+    text = str(error).strip()
+    if not isinstance(error, CacheDamagedError) or "verify-cache" in text:
+        return text
+    return f"{text.rstrip('.')}. Run `frozen-vqa verify-cache CACHE`: it names what is damaged."
 
 
 def _terminate(*_: object) -> None:

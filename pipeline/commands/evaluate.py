@@ -18,9 +18,9 @@ from frozen_vqa.pipeline.commands.tables import (
     write_table,
 )
 from frozen_vqa.pipeline.config import load_run_config
-from frozen_vqa.pipeline.errors import MetricError, RunError
+from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
-from frozen_vqa.pipeline.runs.folder import read_description, read_sealed_json
+from frozen_vqa.pipeline.runs.folder import open_cache, read_description
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device
 
@@ -47,7 +47,7 @@ def evaluate_command(
         require_table_ending(table)
     for path in (*runs, *compare_with, *ensemble_with):
         read_description(path)
-    features = FeatureCache(cache or _cache_of(runs[0]))
+    features = open_cache(runs[0], cache)
     name = split or load_run_config(runs[0]).val_split
     features.split(name)
     if compare_with or shuffle_images or table or len(runs) > 1:
@@ -95,13 +95,6 @@ def evaluate_command(
         write_table(table, rows)
         console.print(f"table: {table}", soft_wrap=True)
     return found | ({"warnings": warnings} if warnings else {})
-
-
-def _cache_of(run: Path) -> Path:
-    stored = read_sealed_json(run / "run.json").get("cache")
-    if not isinstance(stored, str) or "\0" in stored:
-        raise RunError(f"{run / 'run.json'}: names no cache; give the cache with --cache")
-    return Path(stored)
 
 
 def _warn(

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 
 FORMAT = 6
+RESTORE = "Restore it from a copy, or train the head again."
 
 
 def require_free(path: Path) -> None:
@@ -31,10 +34,11 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises `RunError` if there is no run in the folder, or it has another format.
     """
     description = _read_json(path / "config.json")
-    if description.get("format") != FORMAT:
+    found = description.get("format")
+    if found != FORMAT:
         raise RunError(
-            f"{path}: run format {description.get('format')!r}, this version reads {FORMAT}; "
-            f"train the head again, or use it with the version that made it"
+            f"{path}: the run has format {found!r:.40}, but this version of frozen-vqa reads "
+            f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
         )
     return description
 
@@ -44,9 +48,22 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
     try:
         return unseal_json(_read_json(path))
     except ValueError as error:
-        raise RunError(
-            f"{path}: {error}. Restore it from a copy, or train the head again."
-        ) from None
+        raise RunError(f"{path}: {error}. {RESTORE}") from None
+
+
+def open_cache(run: Path, given: Path | None) -> FeatureCache:
+    """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
+    if given is not None:
+        return FeatureCache(given)
+    stored = read_sealed_json(run / "run.json").get("cache")
+    if not isinstance(stored, str) or "\0" in stored:
+        raise RunError(f"{run / 'run.json'}: names no cache. Give it with --cache. {RESTORE}")
+    if not Path(stored).exists():
+        raise CacheError(
+            f"{run}: the head was trained from the cache {stored}, which is not there now. "
+            f"If it has moved, give its new folder: --cache FOLDER."
+        )
+    return FeatureCache(Path(stored))
 
 
 def load_resumed_config(
@@ -79,12 +96,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent}: not a run folder ({path.name} is missing). "
-            f"Make one with `train-head --cache DIR --run {path.parent}`."
-        ) from None
+        raise RunError(wrong_folder(path.parent, "run", path.name)) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+        raise RunError(f"{path}: cannot be read ({error}). {RESTORE}") from error
     if not isinstance(value, dict):
-        raise RunError(f"{path}: a JSON object is needed")
+        raise RunError(f"{path}: found {type(value).__name__}; a JSON object is needed. {RESTORE}")
     return value

@@ -38,6 +38,7 @@ from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.folder import (
     FORMAT,
+    RESTORE,
     read_description,
     read_sealed_json,
     require_free,
@@ -110,8 +111,7 @@ def read_digests(path: Path) -> dict[str, str]:
             found[name] = digest(read_file(path / name))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). "
-                f"Restore it from a copy, or train the head again."
+                f"{path / name}: cannot be read ({error.strerror}). {RESTORE}"
             ) from error
     return found
 
@@ -176,19 +176,25 @@ def load_run(path: Path, device: torch.device) -> Run:
         dtype = description["dtype"]
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
+        raise RunError(
+            f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
+        ) from error
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
+        raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
     if dtype not in DTYPES:
-        raise RunError(f"{path / 'config.json'}: dtype is {dtype!r}; needed: {', '.join(DTYPES)}")
+        raise RunError(
+            f"{path / 'config.json'}: dtype is {dtype!r:.40}; one of {', '.join(DTYPES)} is "
+            f"needed. {RESTORE}"
+        )
     if len(vocabulary) != model.config.answers:
         raise RunError(
-            f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
+            f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
+            f"{model.config.answers:,} apart. {RESTORE}"
         )
     return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
 
@@ -217,7 +223,7 @@ def _require_meaning(path: Path, weights: Weights) -> None:
         if found != weights.files.get(name):
             raise RunError(
                 f"{path / name}: not the file that the weights were saved with; it was changed or "
-                f"damaged. Restore it from a copy, or train the head again."
+                f"damaged. {RESTORE}"
             )
 
 

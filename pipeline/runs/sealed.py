@@ -95,8 +95,11 @@ def seal_json(value: Mapping[str, Any]) -> bytes:
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file that holds a JSON object."""
-    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+    """Return the bytes of a file that holds a JSON object.
+
+    A path that is not UTF-8 is kept as Python's JSON reads it again.
+    """
+    return json.dumps(value, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def unseal_json(value: Any) -> dict[str, Any]:

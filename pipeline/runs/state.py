@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.folder import no_state
@@ -142,7 +143,11 @@ def recover_state(run: Path) -> TrainState:
 def _read(path: Path) -> TrainState:
     tensors, record = read_sealed(path, "a training state")
     if record.get("format") != FORMAT:
-        raise ValueError(f"has format {record.get('format')!r}, this version reads {FORMAT}")
+        found = record.get("format")
+        raise ValueError(
+            f"has format {found!r:.40}, but this version of frozen-vqa reads {FORMAT} "
+            f"({made_by(found, FORMAT).rstrip('.')})"
+        )
     parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
         made: dict[str, Any] = {
