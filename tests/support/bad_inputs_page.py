@@ -12,9 +12,11 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_letters import LETTERS
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
@@ -39,10 +41,12 @@ SECTIONS = {
     "Forms of answers": ANSWERS,
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
+    "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
     "The system": SYSTEM,
+    "Letters and spaces of answers": LETTERS,
 }
 
 
