@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 
 LEFT_OUT = 3
+LARGEST_BATCH = 1 << 16
 
 
 def _path(text: str | Path) -> Path:
@@ -96,7 +97,8 @@ def extract_features(
     ] = "auto",
     device: Device = "auto",
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Take at most this many questions of each split.")
+        int | None,
+        typer.Option(min=1, max=2**31, help="Take at most this many questions of each split."),
     ] = None,
     rebuild: Annotated[
         list[str] | None,
@@ -410,8 +412,10 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 def _batch_size(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"--batch-size is {text!r}; it must be auto or a number from 1")
+    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= LARGEST_BATCH):
+        raise typer.BadParameter(
+            f"--batch-size is {text!r}; it must be auto or a number from 1 to {LARGEST_BATCH:,}"
+        )
     return int(text)
 
 

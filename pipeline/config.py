@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.config import AT_LEAST_0, AT_LEAST_1, SHARE, HeadSettings, Limit
 from frozen_vqa.pipeline.system.device import Precision
@@ -142,10 +143,11 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: if the file cannot be read, or a name is not known.
     """
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors put a byte order mark first.
+        settings = tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
         raise ConfigError(f"{path}: not a TOML file ({error})") from error
     require_known(path, settings, also)
     return settings

@@ -4,6 +4,27 @@ Every message says where, what was found, what was needed and what to do next. `
 each into one line on stderr and exit code 1. A bug is none of these and keeps its traceback.
 """
 
+import errno
+
+MEMORY_WORDS = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "storage size calculation overflowed",
+)
+"""What torch, CUDA and the system say in a `RuntimeError` about memory that does not suffice."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy, torch or the system says that memory does not suffice."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    of_torch = isinstance(error, RuntimeError) and any(words in text for words in MEMORY_WORDS)
+    return isinstance(error, MemoryError) or of_torch
+
 
 class PipelineError(Exception):
     """Base of everything that the person at the keyboard can mend."""

@@ -1,25 +1,39 @@
-"""The `ask` command: one picture and one question through the encoders and a trained head."""
+"""The `ask` command: one picture and one question through the encoders and a trained head.
+
+What is wrong with either, or with the run folder, is said before torch is loaded.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, RunError
-from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
-from frozen_vqa.pipeline.runs.run import Run, load_run
+from frozen_vqa.pipeline.extract.plan import length_fault
+from frozen_vqa.pipeline.runs.description import read_description
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+
+if TYPE_CHECKING:  # these import torch
+    import torch
+    from PIL import Image
+
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.runs.run import Run
 
 
 def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
     """Answer one question about one picture."""
+    read_description(run)
+    _require_question(question)
+    picture = _read_picture(image)
+
+    from frozen_vqa.pipeline.runs.run import load_run
+
     chosen = choose_device(device)
-    answers = ask(load_run(run, chosen), image, question, top=top, device=chosen)
+    answers = ask(load_run(run, chosen), picture, question, top=top, device=chosen)
     for answer, probability in answers:
         console.print(f"{100 * probability:5.1f} %  {answer}")
     return {
@@ -29,13 +43,37 @@ def ask_command(*, run: Path, image: Path, question: str, top: int, device: str)
     }
 
 
-def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
+def _require_question(question: str) -> None:
+    if not question.strip():
+        raise RunError("the question is empty; ask something about the picture")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:  # a byte that Python could not decode, or half of a pair
+        raise RunError(
+            f"the question {question!a:.60} is not UTF-8 at character {error.start + 1}; "
+            f"write it in UTF-8"
+        ) from None
+    if "\0" in question:
+        raise RunError("the question holds a NUL; remove that character")
+
+
+def _read_picture(image: Path) -> "Image.Image":
+    try:
+        return load_rgb(image)
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+
+
+def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, TextEncoder]":
     """Return the encoders whose features the head was trained on.
 
     Raises:
         ModelError: if one cannot be loaded.
         RunError: if it is no longer the same checkpoint.
     """
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+
     vision, text = run.encoders["vision"], run.encoders["text"]
     compute = encoder_dtype(device)
     images = ImageEncoder(
@@ -55,33 +93,36 @@ def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEnco
     return images, words
 
 
-@torch.inference_mode()
 def ask(
-    run: Run, image: Path, question: str, *, top: int, device: torch.device
+    run: "Run", picture: "Image.Image", question: str, *, top: int, device: "torch.device"
 ) -> list[tuple[str, float]]:
-    """Return the most likely answers with their probabilities, each judged by itself (sigmoid).
+    """Return the most likely answers to a question about an RGB picture.
+
+    Each has its probability, judged by itself (sigmoid).
 
     Raises:
-        ImageError: if the picture cannot be read.
+        RunError: if the question is longer than the text encoder reads.
     """
-    if not question.strip():
-        raise RunError("the question is empty; ask something about the picture")
+    import torch
+
+    from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+
     images, words = run_encoders(run, device)
-    try:
-        pixels = images.pixels(load_rgb(image))
-    except ImageError as error:
-        raise ImageError(f"{image}: {error}") from error
-    patches, _ = images.encode(pixels[np.newaxis])
-    states = words.encode(words.tokens([question]))
-    mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
-    # Rounded between, as in the cache that the head was trained from.
-    numbers, scales = patches_to_numpy(patches, run.dtype)
-    logits: Any = run.model(
-        torch.from_numpy(numbers).to(device),
-        states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
-        mask,
-        None if scales is None else torch.from_numpy(scales).to(device),
-    )
+    tokens = words.tokens([question])
+    if fault := length_fault(tokens[0], words):
+        raise RunError(fault)
+    with torch.inference_mode():
+        patches, _ = images.encode(images.pixels(picture)[np.newaxis])
+        states = words.encode(tokens)
+        mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
+        # Rounded between, as in the cache that the head was trained from.
+        numbers, scales = patches_to_numpy(patches, run.dtype)
+        logits: Any = run.model(
+            torch.from_numpy(numbers).to(device),
+            states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
+            mask,
+            None if scales is None else torch.from_numpy(scales).to(device),
+        )
     values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
     return [
         (run.vocabulary.answers[i], float(value))

@@ -9,7 +9,7 @@ import sys
 import time
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.disk.folders import OwnFolder
@@ -19,22 +19,17 @@ from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
-from frozen_vqa.pipeline.evaluate.compare import compare
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
-from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
-from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
-from frozen_vqa.pipeline.train.train import train
+
+if TYPE_CHECKING:  # it imports torch
+    from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 
 IMAGES = 4_000
 SPLITS = ("train", "val", "test")
@@ -47,11 +42,21 @@ SHEET_TILES = 12
 def run_demo(out: Path) -> dict[str, Any]:
     """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo."""
     started = time.monotonic()
-    device = choose_device("auto")
     own = OwnFolder(out, "the demo", PipelineError, "--out")
     with explain_write_errors(out, PipelineError, "Give another --out."):
         own.claim()
         own.note("contact_sheet.png")
+
+    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.evaluate.compare import compare
+    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.extract.extract import extract
+    from frozen_vqa.pipeline.runs.run import load_run
+    from frozen_vqa.pipeline.train.train import train
+
+    device = choose_device("auto")
     remove_cache(out / "cache")
     source = ShapesSource(images=IMAGES)
     console.rule("stage one: run the frozen encoders once")
@@ -89,7 +94,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     }
 
 
-def _make_tiles(source: ShapesSource, attention: Evaluation, concat: Evaluation) -> list[Tile]:
+def _make_tiles(source: ShapesSource, attention: "Evaluation", concat: "Evaluation") -> list[Tile]:
     table = attention.table
     examples = {example.question_id: example for example in source.examples("test")}
     tiles = []

@@ -1,13 +1,15 @@
-"""How a command ends: one line for an expected error, and how to continue after a stop.
+"""How a command ends: one line for what a person can mend, and how to continue after a stop.
 
 Nothing heavy is imported here, because `--help` comes through here too.
 """
 
 import os
+import re
 import shlex
 import signal
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -18,15 +20,26 @@ from frozen_vqa.pipeline.errors import OutputError
 
 INTERRUPTED, TERMINATED = 130, 143
 
+SMALLER = {
+    "extract-features": "Make --batch-size or --image-size smaller, or take smaller models; every "
+    "finished shard is stored.",
+    "train-head": "Make --batch-size, --width or --layers smaller, give --residency mapped, or "
+    "train fewer heads at once.",
+    "evaluate": "Evaluate fewer runs at once, or a smaller head.",
+    "ask": "Ask a smaller head, or one of smaller encoders.",
+}
+"""What to do in a command whose memory does not suffice."""
+
 
 def run_to_the_end(app: Callable[[], object]) -> None:
-    """Run a command. Only here does an expected error become one line and exit code 1.
+    """Run a command. Only here does an error that a person can mend become one line and code 1.
 
     Ctrl-C and SIGTERM end it with 130 and 143, and with a line that says how to continue.
     """
     before = signal.signal(signal.SIGTERM, _terminate)
     _open_closed_streams()
     try:
+        _require_working_folder()
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
@@ -35,12 +48,13 @@ def run_to_the_end(app: Callable[[], object]) -> None:
             say(printable(f"stopped{_how_to_continue(sys.argv[1:])}"))
         raise
     except Exception as error:
-        if not _is_expected(error):
+        message = _explain(error)
+        if message is None:
             raise
         from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        say(printable(f"error: {rank}{_with_remedy(error)}"))
+        say(printable(f"error: {rank}{message.strip()}"))
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -109,11 +123,52 @@ def _settle(stream: TextIO | None) -> None:
             os.close(null)
 
 
-def _is_expected(error: Exception) -> bool:
+def _explain(error: Exception) -> str | None:
+    """Return the line about an error that a person can mend; None for a bug."""
     from frozen_vqa.cache.errors import CacheError
-    from frozen_vqa.pipeline.errors import PipelineError
+    from frozen_vqa.pipeline.errors import PipelineError, is_out_of_memory
 
-    return isinstance(error, CacheError | PipelineError)
+    if isinstance(error, CacheError | PipelineError):
+        return _with_remedy(error)
+    if is_out_of_memory(error):
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        on_gpu = any(name in reason for name in ("CUDA", "HIP", "CUBLAS", "CUDNN"))
+        whose = "the GPU" if on_gpu else "this machine"
+        found = f"the memory of {whose} does not suffice" + (f" ({reason})" if reason else "")
+        smaller = SMALLER.get(
+            sys.argv[1] if sys.argv[1:] else "", "Take a machine with more of it."
+        )
+        return f"{found}. {smaller} Or {'give --device cpu' if on_gpu else 'end other programs'}."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        # Whatever no other place explains: a name that is too long, a failing disk, ...
+        path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")
+        return f"{path}: {error.strerror}; check the path, its permissions and its disk"
+    return _blame_environment(error)
+
+
+def _blame_environment(error: Exception) -> str | None:
+    """Return the line about an environment variable that a library cannot read as a number."""
+    kinds = r"invalid literal for int\(\) with base \d+|could not convert string to float"
+    found = re.fullmatch(rf"(?:{kinds}): (['\"])(.*)\1", str(error))
+    names = [name for name, value in os.environ.items() if found and value == found[2]]
+    if not names:
+        return None
+    return (
+        f"the environment variable {' or '.join(names[:3])} is {os.environ[names[0]]!r}, and a "
+        f"library needs a number there; unset it"
+    )
+
+
+def _require_working_folder() -> None:
+    from frozen_vqa.pipeline.errors import ConfigError
+
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"the working folder cannot be used ({error.strerror}), because it was removed or is "
+            f"closed to you; change to another folder with cd"
+        ) from None
 
 
 def _with_remedy(error: Exception) -> str:

@@ -1,9 +1,12 @@
-"""The `evaluate` command: score a head or several seeds of it, and compare it with other heads."""
+"""The `evaluate` command: score a head or several seeds of it, and compare it with other heads.
+
+A folder that is no run, and a cache or split that is not there, are said before torch is loaded.
+"""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.commands.tables import (
@@ -14,16 +17,16 @@ from frozen_vqa.pipeline.commands.tables import (
     show_seeds,
     write_table,
 )
+from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
-from frozen_vqa.pipeline.evaluate.compare import compare
-from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
-from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
-from frozen_vqa.pipeline.runs.run import Run, load_run, open_cache, require_same_encoders
+from frozen_vqa.pipeline.runs.description import open_cache, read_description
 from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.device import choose_device
+
+if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.runs.run import Run
 
 
 def evaluate_command(
@@ -42,18 +45,27 @@ def evaluate_command(
     """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
     if table:
         require_own_table(table)
+    for path in (*runs, *compare_with, *ensemble_with):
+        read_description(path)
+    features = open_cache(runs[0], cache)
+    name = split or load_run_config(runs[0]).val_split
+    features.split(name)
+    if compare_with or shuffle_images or table or len(runs) > 1:
+        _require_answers(features, name)
+
+    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
+    from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
+    from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
+
     used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
     others = [load_run(path, used) for path in compare_with]
     require_one_group(trained)
     members = [trained[0], *(load_run(path, used) for path in ensemble_with)]
     averaged = ensemble(members) if ensemble_with else None
-    features = open_cache(trained[0], cache)
     for run in members:
         require_same_encoders(run, features)
-    name = split or trained[0].config.val_split
-    if compare_with or shuffle_images or table or len(trained) > 1:
-        _require_answers(features, name)
     warnings = _warn(trained, members, others, features, name)
 
     score = partial(evaluate, cache=features, split=name, rules=rules)
@@ -92,13 +104,15 @@ def evaluate_command(
 
 
 def _warn(
-    trained: Sequence[Run],
-    members: Sequence[Run],
-    others: Sequence[Run],
+    trained: "Sequence[Run]",
+    members: "Sequence[Run]",
+    others: "Sequence[Run]",
     cache: FeatureCache,
     split: str,
 ) -> list[str]:
     """Print and return what makes the scores or the comparisons mean less."""
+    from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
+
     warnings: list[str] = []
     for run in (*trained, *members[1:], *others):
         warnings += warn_of_training_split(run, cache, split)
@@ -109,8 +123,10 @@ def _warn(
     return warnings
 
 
-def _compare(rows: list[Row], theirs: SeedGroup) -> dict[str, Any]:
+def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
     """Compare a group with the first row, show the result, add it to the rows and return it."""
+    from frozen_vqa.pipeline.evaluate.compare import compare
+
     ours = rows[0].group
     differences = compare(ours, theirs)
     show_comparison(ours, theirs, differences)

@@ -1,25 +1,33 @@
-"""The `extract-features` command: run stage one, or estimate its cost; show plan and result."""
+"""The `extract-features` command: run stage one, or estimate its cost; show plan and result.
+
+What is wrong with the data set is said before torch and the encoders are loaded.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.extract.batch_size import default_batch_size
-from frozen_vqa.pipeline.extract.extract import Report, extract
-from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
+from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.extract.decoder import count_missing, first_readable
 from frozen_vqa.pipeline.extract.origin import describe_origin
-from frozen_vqa.pipeline.extract.plan import Plan, make_plan
-from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+from frozen_vqa.pipeline.extract.plan import Plan, Read, make_plan, read_questions
+from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
+
+if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.extract.extract import Report
+    from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 
 SHOWN_FAILURES = 5
 OTHER_BYTES = (
@@ -37,7 +45,7 @@ def extract_command(
     text_model: str,
     text_layer: int,
     image_size: int | None,
-    fit: Fit,
+    fit: "Fit",
     dtype: str,
     columns: Mapping[str, str],
     batch_size: int | None,
@@ -47,23 +55,36 @@ def extract_command(
     dry_run: bool,
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
-    place = choose_device(device)
-    source = open_source(dataset, columns=columns or None)
-    compute = encoder_dtype(place)
-    images = ImageEncoder(
-        vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute
-    )
-    text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
     with torchrun_ranks() as ranks:
-        plan = make_plan(source, splits=splits, text=text, limit=limit)
+        for model in (vision_model, text_model):
+            if model != TINY:
+                require_model_name(model)
+        source = open_source(dataset, columns=columns or None)
+        read = read_questions(source, splits)
+        show_read(read)
+        if not rebuild:
+            look_at_pictures(source, read, cache, limit)
+
+        from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+        from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+        from frozen_vqa.pipeline.extract.extract import extract
+        from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+        from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+
+        place = choose_device(device)
+        compute = encoder_dtype(place)
+        images = ImageEncoder(
+            vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute
+        )
+        text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
+        plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
         show_plan(plan, images, text)
         if rebuild or dry_run:
             if not ranks.lead:
                 return None
             encoder = FeatureEncoder(source, plan, images, text, dtype)
             if dry_run:
-                batch = batch_size or default_batch_size(place)
-                return _estimate(encoder, cache=cache, batch_size=batch)
+                return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
             return _show_rebuilt(rebuilt, cache)
         report = extract(
@@ -81,7 +102,36 @@ def extract_command(
         return report.to_json() if ranks.lead else None
 
 
-def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
+def show_read(read: Read) -> None:
+    """Print how many questions cannot be used, and why; name splits without answers."""
+    for name, (examples, _) in read.items():
+        if examples and not any(example.answers for example in examples):
+            console.print(f"split {name!r}: no question has an answer", soft_wrap=True)
+    unusable = [fault for _, faults in read.values() for fault in faults]
+    if unusable:
+        console.print(
+            f"{len(unusable):,} questions cannot be used; the first is {unusable[0].where}: "
+            f"{unusable[0].reason}",
+            soft_wrap=True,
+        )
+
+
+def look_at_pictures(source: Source, read: Read, cache: Path, limit: int | None) -> None:
+    """Print how many pictures are missing; raise `SourceError` if a new cache would get none."""
+    examples = (example for found, _ in read.values() for example in found[:limit])
+    image_ids = list(dict.fromkeys(example.image_id for example in examples))
+    if not (cache / "cache.json").exists():  # what is stored needs no picture any more
+        first_readable(source, image_ids, lambda image_id: load_rgb(source.picture(image_id)))
+    looked, missing, where = count_missing(source, image_ids)
+    if missing:
+        console.print(
+            f"{missing:,} of the {looked:,} pictures that were looked for are missing, such as "
+            f"{where}",
+            soft_wrap=True,
+        )
+
+
+def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     """Print the plan and the two models."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
     console.print(
@@ -94,7 +144,7 @@ def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
     )
 
 
-def show_report(report: Report, cache: Path) -> None:
+def show_report(report: "Report", cache: Path) -> None:
     """Print the result of stage one."""
     encoded, total = report.images["encoded"], report.images["total"]
     if report.failures:
@@ -116,11 +166,15 @@ def show_report(report: Report, cache: Path) -> None:
         console.print(str(report.extraction), soft_wrap=True)
 
 
-def _estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[str, Any]:
+def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
     """Time one batch of each encoder, and report the bytes and the time that all of them need."""
+    from frozen_vqa.pipeline.extract.batch_size import default_batch_size
+    from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH
+
+    batch = batch_size or default_batch_size(encoder.images.device)
     plan, images, text = encoder.plan, encoder.images, encoder.text
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
-    pixels = np.stack([encoder.decoder.first_pixels(plan.images)] * batch_size)
+    pixels = np.stack([encoder.decoder.first_pixels(plan.images)] * batch)
     questions = sorted(plan.questions.values(), key=len)
     tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
     seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)
@@ -132,7 +186,7 @@ def _estimate(encoder: FeatureEncoder, *, cache: Path, batch_size: int) -> dict[
     return {
         "dry_run": True,
         "images": {"total": len(plan.images)},
-        "questions": plan.counts(),
+        "questions": plan.counts() | {"skipped": sum(map(len, plan.left_out.values()))},
         "bytes": need,
         "free_bytes": free,
         "estimated_seconds": round(seconds, 1),

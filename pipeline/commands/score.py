@@ -27,6 +27,8 @@ def score_command(
     per_question: Path | None,
 ) -> dict[str, Any]:
     """Score a results file and show the tables."""
+    if per_question is not None and not per_question.name:  # "", "." and "/"
+        raise MetricError(f"--per-question {per_question} is no name of a file; give one")
     accuracy, each = score_files(
         predictions=predictions, annotations=annotations, questions=questions, rules=rules
     )

@@ -1,23 +1,28 @@
-"""The `train-head` command: one head, or the heads of a sweep."""
+"""The `train-head` command: one head, or the heads of a sweep.
+
+What is wrong with settings, cache or answers is said before torch is loaded.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from frozen_vqa.pipeline.batches.residency import Residency
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.runs.description import load_resumed_config
+from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
-from frozen_vqa.pipeline.train.loop import TrainResult
-from frozen_vqa.pipeline.train.resume import load_resumed_config
-from frozen_vqa.pipeline.train.sweep import SweepResult
-from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
+from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
-from frozen_vqa.pipeline.train.train import train
+
+if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.batches.residency import Residency
+    from frozen_vqa.pipeline.train.loop import TrainResult
+    from frozen_vqa.pipeline.train.sweep import SweepResult
 
 
 def train_command(
@@ -29,7 +34,7 @@ def train_command(
     settings: Mapping[str, str | float | bool | None],
     overwrite: bool,
     resume: bool,
-    residency: Residency,
+    residency: "Residency",
     tensorboard: bool,
     device: str,
 ) -> dict[str, Any] | None:
@@ -44,22 +49,36 @@ def train_command(
                 f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
                 f"leave one of the two out"
             )
-        if sweep is not None:
-            heads = train_sweep(
+        heads = {} if sweep is None else load_sweep(sweep, settings)
+        if heads:
+            chosen = next(iter(heads.values()))
+        elif resume:
+            chosen = load_resumed_config(run, config, settings)
+        else:
+            chosen = load_config(config, settings)
+        if not resume and ranks.lead:
+            for folder in [run / name for name in heads] or [run]:
+                require_place(folder, overwrite=overwrite)
+            if heads:
+                require_sweep_folder(run)
+        data = None if resume else load_train_data(cache, chosen)
+
+        from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
+        from frozen_vqa.pipeline.train.train import train
+
+        if heads:
+            trained = train_sweep(
                 cache,
                 run,
-                heads=load_sweep(sweep, settings),
+                heads=heads,
                 device=choose_device(device),
                 residency=residency,
                 overwrite=overwrite,
                 resume=resume,
                 tensorboard=tensorboard,
+                data=data,
             )
-            return _report_sweep(run, heads)
-        if resume:
-            chosen = load_resumed_config(run, config, settings)
-        else:
-            chosen = load_config(config, settings)
+            return _report_sweep(run, trained)
         result = train(
             cache,
             run,
@@ -70,11 +89,12 @@ def train_command(
             resume=resume,
             tensorboard=tensorboard,
             ranks=ranks,
+            data=data,
         )
         return _report_head(run, result) if ranks.lead else None
 
 
-def _report_head(run: Path, result: TrainResult) -> dict[str, Any]:
+def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
     console.print(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
@@ -85,7 +105,7 @@ def _report_head(run: Path, result: TrainResult) -> dict[str, Any]:
     return result.to_json()
 
 
-def _report_sweep(run: Path, result: SweepResult) -> dict[str, Any]:
+def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
     """Print the heads of a sweep, the most accurate one first."""
     table = Table()
     for title in ("", "head", "accuracy %", "epoch", "parameters"):

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import xxhash
 
-from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
 
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
@@ -51,12 +53,13 @@ class Checkpoint:
         """The commit on the Hub, or a digest of a local folder's files."""
         return self.commit or weights_digest(Path(self.place))
 
-    def load(self, config: Any, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    def load(self, config: Any, dtype: "torch.dtype", device: "torch.device") -> "torch.nn.Module":
         """Load the weights: in `dtype`, on `device`, in eval mode, without gradients.
 
         Raises:
             ModelError: if they cannot be loaded, are incomplete, or do not fit the device.
         """
+        import torch
         from transformers import AutoModel
 
         with loading(self.place):
@@ -84,6 +87,24 @@ class Checkpoint:
                 f"{self.place} does not fit the memory of {device}; use --device cpu or a smaller "
                 f"model"
             ) from error
+
+
+def require_model_name(name: str) -> None:
+    """Raise `ModelError` for a folder that is none, without any library and the Hub."""
+    if os.path.isdir(name):
+        if not os.path.isfile(os.path.join(name, "config.json")):
+            raise ModelError(
+                f"{name} is not a complete model folder: config.json is missing; give the folder "
+                f"that holds it beside the weights"
+            )
+    elif _is_path(name):
+        raise ModelError(
+            f"{name}: there is no such folder, and it is not the name of a model on the Hub"
+        )
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip()
 
 
 def weights_digest(folder: Path) -> str:
@@ -142,6 +163,8 @@ def loading(name: str) -> Iterator[None]:
         with quiet_transformers():
             yield
     except Exception as error:  # damaged files raise nearly any class
+        if is_out_of_memory(error):
+            raise
         causes = list(_causes(error))
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise ModelError(
@@ -168,7 +191,7 @@ def _explain(name: str, text: str) -> str:
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if _is_path(name):
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (

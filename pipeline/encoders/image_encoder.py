@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
-from frozen_vqa.pipeline.encoders.preprocess import fit_whole
+from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
@@ -62,6 +62,11 @@ class ImageEncoder:
             raise ModelError(
                 f"image size {self.image_size} is not a multiple of {model}'s patch size {patch}; "
                 f"use --image-size {near}"
+            )
+        if self.image_size**2 > MAX_PIXELS:
+            raise ModelError(
+                f"image size {self.image_size}: pictures of more than {MAX_PIXELS // 10**6} "
+                f"megapixels are not read; use a smaller --image-size, such as {16 * patch}"
             )
         side = self.image_size // patch
         self.grid = (side, side)

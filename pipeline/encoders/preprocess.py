@@ -75,7 +75,7 @@ def load_rgb(picture: Picture) -> Image.Image:
         )
     try:
         return upright_rgb(image)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
         raise _undecoded(image.format, error) from error
@@ -150,6 +150,8 @@ def _open(data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except MemoryError:
+        raise
     except UnidentifiedImageError:
         raise _not_an_image(data) from None
     except Exception as error:  # as for decoding

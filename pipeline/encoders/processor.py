@@ -19,7 +19,7 @@ from PIL.Image import Resampling
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, loading, quiet_transformers
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop
-from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
 
 SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad")
 FOLLOWED = {
@@ -118,6 +118,8 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
             # The backend is named because torchvision, if installed, resizes differently.
             found = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
     except Exception as error:  # its constructors raise nearly any class
+        if is_out_of_memory(error):
+            raise
         words = " ".join(str(error).split())[:300]
         text = f"{name}: its preprocessor_config.json cannot be read ({words})"
         raise ModelError(text) from error

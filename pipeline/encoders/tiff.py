@@ -59,6 +59,8 @@ def why_unopened(data: bytes) -> str | None:
             f"{tags.get(SAMPLES, len(bits))} x {max(bits)} bits a pixel, photometric "
             f"interpretation {tags[PHOTOMETRIC]}, {order}-endian"
         )
+    except MemoryError:
+        raise
     except Exception:  # as for any damaged file, nearly any class
         return None
 

@@ -46,7 +46,12 @@ drinking playing looking doing flying going made used being yes zero one two thr
 
 def tiny_checkpoint(part: str) -> Path:
     """Return the folder of the tiny encoder `part` ("vision" or "text"); build it if necessary."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if caches.parts[:1] == ("~",):
+        raise ModelError(
+            "the home folder is not known, and the tiny encoders are kept there; set HOME, or set "
+            "XDG_CACHE_HOME to a folder that you can write"
+        )
     folder = caches / "frozen-vqa" / f"{NAME}-{RECIPE}"
     if not folder.exists():
         advice = "Set XDG_CACHE_HOME to a folder that you can write, for the tiny encoders."

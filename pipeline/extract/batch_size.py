@@ -106,8 +106,8 @@ class BatchSize:
                 if len(part) == 1:
                     raise ModelError(
                         f"{encoder.name}: one picture of {encoder.image_size} pixels does not "
-                        f"fit the memory of {encoder.device}; use --device cpu or a smaller "
-                        f"--image-size"
+                        f"fit the memory of {encoder.device}; use a smaller --image-size or "
+                        f"another --device"
                     ) from None
             # This is outside the except block, whose traceback keeps the failed batch's tensors.
             while self.now >= len(part):

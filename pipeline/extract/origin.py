@@ -1,6 +1,7 @@
 """The source of a cache, and the command that makes one of its files again; without torch."""
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -28,8 +29,8 @@ def describe_origin(
     `splits` has the questions as they were read; the facts have a digest of each split.
     """
     kind, _, rest = dataset.partition(":")
-    if kind in LOCAL or (kind == "hub" and Path(rest).expanduser().exists()):
-        dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
+    if kind in LOCAL or (kind == "hub" and os.path.exists(os.path.expanduser(rest))):
+        dataset = f"{kind}:{Path(os.path.expanduser(rest)).resolve()}"
     return {
         "dataset": dataset,
         "columns": dict(columns),

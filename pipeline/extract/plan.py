@@ -1,14 +1,23 @@
-"""The plan of an extraction: its pictures, its questions, and how many rows and bytes they need."""
+"""The plan of an extraction: its pictures, its questions, and how many rows and bytes they need.
+
+Without torch, because the questions are read before any encoder is loaded.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from frozen_vqa.cache import CacheSpec
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
+
+if TYPE_CHECKING:
+    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+
+Read = Mapping[str, tuple[Sequence[VqaExample], Sequence[LeftOut]]]
+"""The usable questions of some splits, and the others."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,24 @@ class Plan:
         }
 
 
+def read_questions(source: Source, splits: Sequence[str]) -> Read:
+    """Read the questions of the given splits.
+
+    Raises:
+        SourceError: if a split is given twice or cannot be read.
+    """
+    if repeated := sorted({name for name in splits if splits.count(name) > 1}):
+        raise SourceError(f"--split {repeated[0]} is given twice; give each split once.")
+    return {name: (source.examples(name), source.left_out(name)) for name in splits}
+
+
 def make_plan(
-    source: Source, *, splits: Sequence[str], text: TextEncoder, limit: int | None = None
+    source: Source,
+    *,
+    splits: Sequence[str],
+    text: "TextEncoder",
+    limit: int | None = None,
+    read: Read | None = None,
 ) -> Plan:
     """Read the questions of the given splits and find the distinct pictures, texts and prefixes.
 
@@ -57,18 +82,17 @@ def make_plan(
         source: The data set that has the splits.
         text: The encoder whose tokens decide which prefixes are distinct.
         limit: Take at most this many usable questions of each split, from its start.
+        read: What `read_questions` returned for this source and these splits, if it was called.
 
     Raises:
         SourceError: if a split is given twice, cannot be read, or has no usable question.
     """
-    if repeated := sorted({name for name in splits if splits.count(name) > 1}):
-        raise SourceError(f"--split {repeated[0]} is given twice; give each split once.")
     sieve = _Sieve(text)
     kept: dict[str, list[VqaExample]] = {}
     left_out: dict[str, list[LeftOut]] = {}
-    for name in splits:
-        kept[name], refused = sieve.sift(name, source.examples(name), limit)
-        left_out[name] = [*source.left_out(name), *refused]
+    for name, (examples, unusable) in (read or read_questions(source, splits)).items():
+        kept[name], refused = sieve.sift(name, examples, limit)
+        left_out[name] = [*unusable, *refused]
         if not kept[name]:
             first = refused[0] if refused else None
             found = f"; the first, {first.question_id!r}: {first.reason}" if first else ""
@@ -90,10 +114,20 @@ def make_plan(
     )
 
 
+def length_fault(tokens: Sequence[int], text: "TextEncoder") -> str:
+    """Return why a text encoder cannot read a question of these tokens; "" if it can."""
+    if len(tokens) <= text.max_tokens:
+        return ""
+    return (
+        f"the question has {len(tokens):,} tokens, and {text.name} reads at most "
+        f"{text.max_tokens:,}; shorten it, or choose another text model"
+    )
+
+
 class _Sieve:
     """Separates the questions of all splits into usable and unusable ones."""
 
-    def __init__(self, text: TextEncoder) -> None:
+    def __init__(self, text: "TextEncoder") -> None:
         self._text = text
         self._ids: dict[str, Id] = {}  # a cache knows a picture by its id as text
         self.tokens: dict[str, Sequence[int]] = {}
@@ -119,12 +153,8 @@ class _Sieve:
 
     def _fault(self, example: VqaExample) -> str:
         """Return why a question cannot be used; "" if it can."""
-        length = len(self.tokens[example.question])
-        if length > self._text.max_tokens:
-            return (
-                f"the question has {length:,} tokens, and {self._text.name} reads at most "
-                f"{self._text.max_tokens:,}; shorten it, or choose another text model"
-            )
+        if fault := length_fault(self.tokens[example.question], self._text):
+            return fault
         before = self._ids.setdefault(str(example.image_id), example.image_id)
         if before != example.image_id:
             return (

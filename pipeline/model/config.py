@@ -24,8 +24,8 @@ KINDS: dict[object, str] = {
 Limit = tuple[Callable[[Any], bool], str]
 """A condition on a setting, and its words in a message."""
 
-AT_LEAST_0: Limit = (lambda value: value >= 0, "at least 0")
-AT_LEAST_1: Limit = (lambda value: value >= 1, "at least 1")
+AT_LEAST_0: Limit = (lambda value: 0 <= value < 2**31, "at least 0 and below 2**31")
+AT_LEAST_1: Limit = (lambda value: 1 <= value < 2**31, "at least 1 and below 2**31")
 SHARE: Limit = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
@@ -38,8 +38,9 @@ class HeadSettings:
     """
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
-        "width": AT_LEAST_0,
-        **dict.fromkeys(("layers", "heads"), AT_LEAST_1),
+        "width": (lambda width: 0 <= width <= 10**6, "at least 0 and at most 1,000,000"),
+        "layers": (lambda layers: 1 <= layers <= 10**6, "at least 1 and at most 1,000,000"),
+        "heads": AT_LEAST_1,
         **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
 
@@ -72,17 +73,17 @@ class HeadSettings:
         wrong = []
         for field in fields(self):
             name, kind, value = field.name, field.type, getattr(self, field.name)
-            if kind is float and type(value) is int:
+            if kind is float and type(value) is int and abs(value) < 2**53:
                 value = float(value)
                 object.__setattr__(self, name, value)
             holds, limit = self.LIMITS.get(name, (lambda _: True, ""))
             if get_origin(kind) is Literal:
                 holds, limit = get_args(kind).__contains__, f"one of {', '.join(get_args(kind))}"
             elif type(value) is not kind and kind in KINDS:
-                wrong.append(f"{name} is {value!r}; {KINDS[kind]} is needed")
+                wrong.append(f"{name} is {value!r:.60}; {KINDS[kind]} is needed")
                 continue
             if not holds(value):
-                wrong.append(f"{name} is {value!r}; it must be {limit}")
+                wrong.append(f"{name} is {value!r:.60}; it must be {limit}")
         if wrong:
             raise ConfigError("; ".join(wrong))
 
@@ -103,7 +104,8 @@ class ModelConfig(HeadSettings):
 
     LIMITS: ClassVar[Mapping[str, Limit]] = {
         **HeadSettings.LIMITS,
-        **dict.fromkeys(("vision_dim", "text_dim", "answers", "width"), AT_LEAST_1),
+        **dict.fromkeys(("vision_dim", "text_dim", "answers"), AT_LEAST_1),
+        "width": (lambda width: 1 <= width <= 10**6, "at least 1 and at most 1,000,000"),
     }
 
     vision_dim: int

@@ -11,8 +11,8 @@ from typing import Any
 
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.pipeline.config import load_run_config
+from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import unseal_json
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.system.texts import markdown
 
 CARD = "README.md"

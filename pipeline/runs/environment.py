@@ -19,9 +19,8 @@ import torch
 
 from frozen_vqa import __version__
 from frozen_vqa.cache.disk.files import write_atomically
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
+from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
 
-ENVIRONMENT = "environment.json"
 PACKAGES = ("torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
 GIT_SECONDS = 2.0
 

@@ -7,27 +7,44 @@ never mix their files, and an evaluation never stands beside weights that it did
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
-from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
-from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
-from frozen_vqa.pipeline.runs.sealed import unseal_json
-from frozen_vqa.pipeline.runs.state import state_files
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors, weight_files
+from frozen_vqa.pipeline.runs.description import require_free
+from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
 
 WAIT_SECONDS = 10.0
 """How long an evaluation waits for others to write their results into the same run."""
 
 Stamp = tuple[int, ...]
 
+CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
+STATE = "state/state.safetensors"
+ENVIRONMENT = "environment.json"
 TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
+
+
+def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
+    """Turn an `OSError` of a block that writes to a run into a `RunError`."""
+    advice = "Make room or give another --run; earlier files of the run are whole."
+    return explain_write_errors(run, RunError, advice)
+
+
+def weight_files(run: Path) -> LastTwo:
+    """Return the paths of the weights of a run."""
+    return LastTwo(run / CURRENT)
+
+
+def state_files(run: Path) -> LastTwo:
+    """Return the paths of the states of a run."""
+    return LastTwo(run / STATE)
 
 
 def own_run(path: Path) -> OwnFolder:
@@ -49,8 +66,10 @@ def claim_run(path: Path) -> OwnFolder:
     return own
 
 
-def require_run_folder(path: Path) -> None:
-    """Raise `RunError` if a run cannot be made in a folder: it is not ours, or in use."""
+def require_place(path: Path, *, overwrite: bool) -> None:
+    """Raise `RunError` if a training cannot begin in a folder: it is taken, not ours, or in use."""
+    if not overwrite:
+        require_free(path)
     own = own_run(path)
     with explain_run_write_errors(path):
         own.require(known_files(own))

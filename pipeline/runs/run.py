@@ -27,36 +27,37 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
-from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.errors import ConfigError, RunError, is_out_of_memory
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
-from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
+from frozen_vqa.pipeline.runs.description import (
+    FORMAT,
+    RESTORE,
+    read_description,
+    read_sealed_json,
+    require_free,
+)
 from frozen_vqa.pipeline.runs.folder import (
+    CURRENT,
+    ENVIRONMENT,
     Stamp,
     claim_published,
     claim_run,
+    explain_run_write_errors,
     own_published,
     stamp_weights,
     training_files,
 )
-from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
+from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json
 from frozen_vqa.pipeline.runs.state import remove_state
-from frozen_vqa.pipeline.runs.weights import (
-    CURRENT,
-    Weights,
-    explain_run_write_errors,
-    load_weights,
-)
+from frozen_vqa.pipeline.runs.weights import Weights, load_weights
 
-FORMAT = 6
-RESTORE = "Restore it from a copy, or train the head again."
 MEANING = ("config.toml", "config.json", ANSWERS)
 """The files that say what the weights mean."""
 
@@ -114,15 +115,6 @@ def start_run(
         return read_digests(path)
 
 
-def require_free(path: Path) -> None:
-    """Raise `RunError` if there is a run in a folder."""
-    if (path / "config.json").exists():
-        raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, --resume to "
-            f"continue this one, or --overwrite to replace it."
-        )
-
-
 def read_digests(path: Path) -> dict[str, str]:
     """Return the digests of `MEANING`; raise `RunError` if one of them cannot be read."""
     found = {}
@@ -163,7 +155,7 @@ def read_outcome(path: Path) -> dict[str, Any] | None:
     """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
-    found = _read_sealed(path / "run.json")
+    found = read_sealed_json(path / "run.json")
     return found if "best_accuracy" in found else None
 
 
@@ -174,7 +166,7 @@ def publish_run(path: Path, target: Path) -> None:
     Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
     """
     claim_published(target)
-    where = _read_sealed(path / "run.json")
+    where = read_sealed_json(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
@@ -187,14 +179,8 @@ def publish_run(path: Path, target: Path) -> None:
 
 def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
-    description = _read_json(path / "config.json")
-    if description.get("format") != FORMAT:
-        found = description.get("format")
-        raise RunError(
-            f"{path}: the run has format {found!r:.40}, but this version of frozen-vqa reads "
-            f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
-        )
-    where = _read_sealed(path / "run.json")
+    description = read_description(path)
+    where = read_sealed_json(path / "run.json")
     stamp = stamp_weights(path)
     weights = load_weights(path)
     _require_meaning(path, weights)
@@ -210,6 +196,8 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
         ) from error
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
@@ -267,32 +255,3 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
                     f"{run.path} was trained with {value!r}. Give the cache it was trained from, "
                     f"or one made with the same settings."
                 )
-
-
-def _read_sealed(path: Path) -> dict[str, Any]:
-    try:
-        return unseal_json(_read_json(path))
-    except ValueError as error:
-        raise RunError(f"{path}: {error}. {RESTORE}") from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(read_file(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(wrong_folder(path.parent, "run", path.name)) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error}). {RESTORE}") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: found {type(value).__name__}; a JSON object is needed. {RESTORE}")
-    return value
-
-
-def open_cache(run: Run, given: Path | None) -> FeatureCache:
-    """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
-    if given is None and not run.cache.exists():
-        raise CacheError(
-            f"{run.path}: the head was trained from the cache {run.cache}, which is not there now. "
-            f"If it has moved, give its new folder: --cache FOLDER."
-        )
-    return FeatureCache(given or run.cache)

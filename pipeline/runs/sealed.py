@@ -13,13 +13,9 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
 import xxhash
-from safetensors import SafetensorError
-from torch import Tensor
 
 from frozen_vqa.cache.disk.files import (
     TEMPORARY,
@@ -28,25 +24,34 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.pipeline.errors import is_out_of_memory
+
+if TYPE_CHECKING:  # only tensors need torch
+    from torch import Tensor
 
 SUFFIX = ".safetensors"
 
 
-def seal(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
+def seal(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file that holds tensors, their record, and the digest of both."""
+    import safetensors.torch
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sealed = {**record, "xxh3": tensors_digest(tensors, record)}
     # One key, because safetensors writes several in an order that changes from time to time.
     return safetensors.torch.save(tensors, {"run": json.dumps(sealed, sort_keys=True)})
 
 
-def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Return the tensors and the record of a file; messages call its content by `kind`.
 
     Raises:
         OSError: if it cannot be read.
         ValueError: if its content has changed since; the message continues "FILE: ".
     """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     data = read_file(path)  # which does not wait for a pipe
@@ -54,6 +59,8 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
     try:
@@ -70,8 +77,10 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     return tensors, record
 
 
-def tensors_digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+def tensors_digest(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> str:
     """Return the digest of tensors on the CPU and their record."""
+    import torch
+
     names = sorted(tensors)
     shapes = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
     found = xxhash.xxh3_128(json.dumps([record, shapes], sort_keys=True).encode())

@@ -20,13 +20,13 @@ from torch import Tensor
 from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
+from frozen_vqa.pipeline.runs.description import no_state
+from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
+from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
 from frozen_vqa.pipeline.system.console import console
 
 FORMAT = 7
 """Raised when the record changes, or when a resumed training would take other steps."""
-STATE = "state/state.safetensors"
 
 
 @dataclass
@@ -81,11 +81,6 @@ def select_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     }
 
 
-def state_files(run: Path) -> LastTwo:
-    """Return the paths of the states of a run."""
-    return LastTwo(run / STATE)
-
-
 def save_state(run: Path, state: TrainState) -> None:
     """Write a state; the last one becomes the previous one. After a `RunError` nothing changed."""
     record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
@@ -137,15 +132,6 @@ def recover_state(run: Path) -> TrainState:
         soft_wrap=True,
     )
     return state
-
-
-def no_state(run: Path) -> RunError:
-    """Say that there is nothing to continue from."""
-    overwrite = ", and with --overwrite" if (run / "config.json").exists() else ""
-    return RunError(
-        f"{run}: there is no training here to resume (state/ is empty). "
-        f"Train without --resume{overwrite}."
-    )
 
 
 def _read(path: Path) -> TrainState:

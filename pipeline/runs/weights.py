@@ -8,19 +8,21 @@ Their record holds epoch and accuracy, and the digests of the run's files that s
 
 import shlex
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
-from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
-
-CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
+from frozen_vqa.pipeline.runs.folder import (
+    CURRENT,
+    PREVIOUS,
+    explain_run_write_errors,
+    weight_files,
+)
+from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,6 @@ class Weights:
     epoch: int  # after which they were saved, from 1
     accuracy: float  # in percent, on the validation split
     files: Mapping[str, str]  # digests of the run's files that say what they mean
-
-
-def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
-    """Turn an `OSError` of a block that writes to a run into a `RunError`."""
-    advice = "Make room or give another --run; earlier files of the run are whole."
-    return explain_write_errors(run, RunError, advice)
-
-
-def weight_files(run: Path) -> LastTwo:
-    """Return the paths of the weights of a run."""
-    return LastTwo(run / CURRENT)
 
 
 def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:

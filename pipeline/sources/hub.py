@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from frozen_vqa.pipeline.errors import ImageError, SourceError
+from frozen_vqa.pipeline.errors import ImageError, SourceError, is_out_of_memory
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.hub_files import (
     UNREADABLE,
@@ -53,7 +53,7 @@ class HubSource:
                     f"{did_you_mean(field, FIELDS)}"
                 )
         self._place, self._columns = f"hub:{name}", dict(columns or {})
-        self._path = Path(name).expanduser()
+        self._path = Path(os.path.expanduser(name))
         self._is_local = self._path.exists()
         if not self._is_local and not _HUB_NAME.fullmatch(name):
             raise SourceError(f"hub:{name}: there is no such file or folder. Check the path.")
@@ -140,6 +140,8 @@ class HubSource:
         except SourceError:
             raise
         except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
+            if is_out_of_memory(error):
+                raise
             raise SourceError(explain(self._place, error)) from error
 
     def _match_split(self, asked: str, splits: Collection[str]) -> str:

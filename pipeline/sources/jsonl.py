@@ -16,8 +16,9 @@
 | `image_id` | one per picture in all splits; default: the path |
 | `question_type`, `answer_type` | for the tables; default: none |
 
-Null is an absent field; other fields are ignored. A line that cannot be used is left out. A fault
-of the whole file (its encoding, its split, the form of its answers) refuses the file.
+Null is an absent field; other fields are ignored, unless their name is nearly one of these. A line
+that cannot be used is left out. A fault of the whole file (its encoding, its split, the form of its
+answers) refuses the file.
 """
 
 from collections.abc import Iterator
@@ -35,10 +36,23 @@ from frozen_vqa.pipeline.sources.validation import (
     id_of,
     id_or_none,
     question_of,
+    refuse_nearly_named,
     require_fields,
     shown,
     text_of,
     type_of,
+)
+
+FIELDS = (
+    "image",
+    "question",
+    "answers",
+    "answer",
+    "question_id",
+    "image_id",
+    "question_type",
+    "answer_type",
+    "split",
 )
 
 
@@ -167,6 +181,7 @@ def _parse_line(raw: bytes, file: Path, number: int) -> _Line:
 
 
 def _example(record: dict[str, Any], number: int) -> tuple[VqaExample, str]:
+    refuse_nearly_named(record, FIELDS)
     require_fields(record, ("image", "question"))
     image = _require_inside(text_of(record["image"], "image"))
     question = question_of(record["question"])

@@ -9,6 +9,7 @@
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,11 +42,11 @@ def open_source(spec: str, *, columns: Mapping[str, str] | None = None) -> Sourc
     if kind == "vqav2":
         from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 
-        return Vqav2Source(Path(rest).expanduser())
+        return Vqav2Source(Path(os.path.expanduser(rest)))
     if kind == "jsonl":
         from frozen_vqa.pipeline.sources.jsonl import JsonlSource
 
-        return JsonlSource(Path(rest).expanduser())
+        return JsonlSource(Path(os.path.expanduser(rest)))
     if kind == "hub":
         from frozen_vqa.pipeline.sources.hub import HubSource
 

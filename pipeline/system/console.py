@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, Any, cast
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,6 +25,9 @@ from rich.text import Text
 from frozen_vqa.cache.errors import CacheError
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.system.texts import printable
+
+NARROWEST = 40
+"""Columns that a table gets at least: rich fails in a terminal that is as wide as one letter."""
 
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
@@ -73,6 +76,12 @@ class _Console(Console):
             for column in renderable.columns:
                 column.overflow = "fold"
         return super().render(renderable, options)
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        """Columns and rows of the terminal, or what COLUMNS and LINES say."""
+        found = super().size
+        return ConsoleDimensions(max(NARROWEST, found.width), found.height)
 
 
 # Brackets and colons in a path or a question are no markup and no emoji.

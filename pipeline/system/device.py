@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from frozen_vqa.pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 DEVICES = ("cpu", "cuda", "mps")
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -24,15 +25,17 @@ NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """Return a device by its name: "cuda" is this rank's GPU, "auto" that or the CPU.
 
     Raises `ConfigError` if there is no such device.
     """
+    import torch
+
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")
     if name == "auto" or (name == "cuda" and torch.cuda.is_available()):
-        rank = int(os.environ.get("LOCAL_RANK", "0"))  # torchrun: each rank its own GPU
+        rank = count_in_environment("LOCAL_RANK", 0)  # torchrun: each rank its own GPU
         return torch.device("cuda", rank % torch.cuda.device_count())
     try:
         device = torch.device(name)
@@ -42,8 +45,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def count_in_environment(name: str, default: int) -> int:
+    """Return the whole number in an environment variable of `torchrun`, or raise `ConfigError`."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise ConfigError(
+            f"the environment variable {name} is {text!r}, and a whole number from 0 is needed; "
+            f"start the command with torchrun, which sets it, or unset it"
+        )
+    return int(text)
+
+
 def _unusable_device(name: str) -> str:
     """Return why a device cannot be used, and which can."""
+    import torch
+
     kind, _, number = name.partition(":")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     usable = ["cpu", *(f"cuda:{i}" for i in range(gpus))]
@@ -61,26 +77,32 @@ def _unusable_device(name: str) -> str:
     )
 
 
-def device_name(device: torch.device | str) -> str:
+def device_name(device: "torch.device | str") -> str:
     """Return the name of a device for people: "cpu", or a GPU's number and model."""
+    import torch
+
     device = torch.device(device)
     if device.type != "cuda":
         return str(device)
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
-def encoder_dtype(device: torch.device) -> torch.dtype:
+def encoder_dtype(device: "torch.device") -> "torch.dtype":
     """Return bfloat16 on a GPU that has it, else float32."""
+    import torch
+
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return torch.bfloat16
     return torch.float32
 
 
-def training_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def training_dtype(precision: Precision, device: "torch.device") -> "torch.dtype":
     """Return the dtype of matrix products in training: "auto" is bfloat16 where it is native.
 
     Measured on an AMD EPYC with avx512_bf16: twice the arithmetic of float32.
     """
+    import torch
+
     if precision == "float32":
         return torch.float32
     if device.type == "cuda":
@@ -102,6 +124,8 @@ def use_cores() -> None:
     By default it counts the machine's cores, but a container may have only some of them. Threads
     that share a core wait for each other in every operation.
     """
+    import torch
+
     if "OMP_NUM_THREADS" not in os.environ and usable_cores() < torch.get_num_threads():
         torch.set_num_threads(usable_cores())
 

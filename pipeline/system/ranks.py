@@ -14,19 +14,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
-
-from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.errors import ConfigError, PipelineError
 from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.device import count_in_environment
+
+if TYPE_CHECKING:  # a single process does without
+    import torch
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others. A waiting rank notices one that has died."""
+
+MEETING = timedelta(minutes=10)
+"""How long a rank waits for the others to start."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,28 @@ class Ranks:
 
     def agree(self, number: int) -> int:
         """Return the number of the first rank."""
+        if self.world == 1:
+            return number
+        import torch
+
         return int(self.total(torch.tensor([number if self.lead else 0])))
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
         """Return the maximum over the ranks of each number."""
         if self.world == 1:
             return numbers
+        import torch
+        import torch.distributed as dist
+
         said = torch.tensor(numbers)
         dist.all_reduce(said, dist.ReduceOp.MAX)
         return tuple(said.tolist())
 
-    def total(self, numbers: torch.Tensor) -> torch.Tensor:
+    def total(self, numbers: "torch.Tensor") -> "torch.Tensor":
         """Return the sum of a CPU tensor over the ranks; exact where all but one have zeros."""
         if self.world > 1:
+            import torch.distributed as dist
+
             dist.all_reduce(numbers)
         return numbers
 
@@ -76,7 +88,7 @@ ALONE = Ranks()
 
 def local_ranks() -> int:
     """Return how many ranks share this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    return count_in_environment("LOCAL_WORLD_SIZE", 1) if "RANK" in os.environ else 1
 
 
 @contextmanager
@@ -84,14 +96,19 @@ def torchrun_ranks() -> Iterator[Ranks]:
     """Join the ranks that `torchrun` started; without it, yield a single one.
 
     Raises:
+        ConfigError: if the environment is not that of a `torchrun`.
         PipelineError: if another rank was killed.
         SystemExit: with 1, if another rank failed before and says why.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1 or "RANK" not in os.environ:  # some schedulers set WORLD_SIZE for themselves
+    # Some schedulers set WORLD_SIZE for themselves.
+    world = count_in_environment("WORLD_SIZE", 1) if "RANK" in os.environ else 1
+    if world == 1:
         yield ALONE
         return
-    store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+    import torch
+    import torch.distributed as dist
+
+    store, rank = _meet(world)
     # Ranks agree on the CPU; a GPU only sums gradients, so that no agreement waits for it.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
@@ -121,6 +138,32 @@ def torchrun_ranks() -> Iterator[Ranks]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _meet(world: int) -> tuple[Any, int]:
+    """Return what the ranks share, and this one's number, once all have started."""
+    rank = count_in_environment("RANK", 0)
+    lacking = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if lacking or rank >= world:
+        found = f"{' and '.join(lacking)} not" if lacking else f"RANK is {rank} of {world}"
+        raise ConfigError(
+            f"the environment variables RANK and WORLD_SIZE are set, but {found}, so these are not "
+            f"those of torchrun; start the command with torchrun, or unset RANK and WORLD_SIZE"
+        )
+    count_in_environment("MASTER_PORT", 0)
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store, rank, _ = next(rendezvous("env://", timeout=MEETING))
+    except (RuntimeError, ValueError, OSError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0][:200]
+        raise PipelineError(
+            f"the ranks of torchrun cannot meet at {place}, where MASTER_ADDR and MASTER_PORT "
+            f"point ({reason}); start all ranks with torchrun, or unset RANK and WORLD_SIZE"
+        ) from error
+    store.set_timeout(PATIENCE)
+    return store, rank
+
+
 def _failed_before(store: Any, fails: bool) -> bool:
     """Whether another rank has failed already; note it if this one does."""
     try:
@@ -131,6 +174,8 @@ def _failed_before(store: Any, fails: bool) -> bool:
 
 def _lost_contact(error: BaseException) -> bool:
     """Whether torch raises this error because another rank is gone."""
+    import torch.distributed as dist
+
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     )

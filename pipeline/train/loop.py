@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.lock import WriterLock
-from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.errors import RunError, is_out_of_memory
 from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
@@ -122,6 +122,8 @@ class TrainingLoop:
         try:
             self.trainer.restore(state.tensors, state.counters)
         except (KeyError, IndexError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise RunError(
                 f"{self.run}: its state belongs to another head ({reason}). Resume with the "

@@ -14,20 +14,13 @@ import torch
 
 from frozen_vqa.cache import CacheMismatchError, FeatureCache, SplitTable
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
-from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
+from frozen_vqa.pipeline.config import ANSWERS, TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
+from frozen_vqa.pipeline.runs.folder import CURRENT, explain_run_write_errors, weight_files
 from frozen_vqa.pipeline.runs.run import write_metrics
-from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, no_state, select_tensors
-from frozen_vqa.pipeline.runs.weights import (
-    CURRENT,
-    Weights,
-    explain_run_write_errors,
-    load_weights,
-    read_weights,
-    save_weights,
-    weight_files,
-)
+from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, select_tensors
+from frozen_vqa.pipeline.runs.weights import Weights, load_weights, read_weights, save_weights
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import Ranks
@@ -54,23 +47,6 @@ def fingerprint_training(
     }
     settings = asdict(config.without_folders())
     return TrainingFingerprint(settings, fingerprint_cache(cache, splits), files, machine)
-
-
-def load_resumed_config(
-    run: Path, config: Path | None, overrides: Mapping[str, Any]
-) -> TrainConfig:
-    """Return the settings for --resume: those of the run, unless others are given.
-
-    Raises `RunError` if there is no run, and `ConfigError` as `load_config` does.
-    """
-    own = run / "config.toml"
-    if not own.exists():
-        raise no_state(run)
-    if config is None:  # the run's own file has every setting, and would win over a preset
-        overrides = preset_settings(overrides.get("preset")) | {
-            name: value for name, value in overrides.items() if value is not None
-        }
-    return load_config(config or own, overrides)
 
 
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:

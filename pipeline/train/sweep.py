@@ -17,9 +17,13 @@ import torch
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError, RunError
+from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.predict import predict
-from frozen_vqa.pipeline.runs.folder import claim_sweep_folder, require_sweep_folder
+from frozen_vqa.pipeline.runs.folder import (
+    claim_sweep_folder,
+    require_place,
+    require_sweep_folder,
+)
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import use_cores
@@ -33,10 +37,9 @@ from frozen_vqa.pipeline.train.train import (
     find_result,
     hold_begun,
     recover_own_state,
-    require_place,
     require_same_data,
 )
-from frozen_vqa.pipeline.train.trainer import Trainer, build_untrained_head
+from frozen_vqa.pipeline.train.trainer import Trainer, require_fit
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def sweep(
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
+    data: TrainData | None = None,
 ) -> SweepResult:
     """Train heads on the same batches and leave a run folder for each.
 
@@ -106,7 +110,7 @@ def sweep(
     Args:
         run: The folder of the run folders.
         heads: Every setting of each, by name; see `pipeline/train/sweep_config.py`.
-        cache_path, residency, overwrite, resume, tensorboard: As in `train`.
+        cache_path, residency, overwrite, resume, tensorboard, data: As in `train`.
 
     Raises:
         CacheError, ConfigError: As `train` does.
@@ -125,9 +129,8 @@ def sweep(
         failed: dict[str, str] = {}
         if left:
             use_cores()
-            data = load_train_data(cache_path, next(iter(left.values())))
-            for name, config in left.items():
-                _require_fit(name, config, data)
+            data = data or load_train_data(cache_path, next(iter(left.values())))
+            require_fit(left, data, device)
             for name, state in states.items():
                 require_same_data(run / name, state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
@@ -172,15 +175,6 @@ def _find_begun(
     if not results and not states:
         raise RunError(f"{run}: none of these heads has begun here; train them without --resume")
     return results, states
-
-
-def _require_fit(name: str, config: TrainConfig, data: TrainData) -> None:
-    """Raise `ConfigError` if a head cannot be built, before any folder is made."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            build_untrained_head(data.cache.spec, len(data.vocabulary), config)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
 
 
 def _share_readers(trainer: Trainer, other: Trainer) -> None:

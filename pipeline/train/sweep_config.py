@@ -13,6 +13,7 @@ Heads train on the same batches, so all have the same settings that decide these
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +43,9 @@ SHARED = (
     "order_seed",
 )
 """Settings that decide which questions make a batch and a step, and which targets they have."""
+
+MOST_HEADS = 1_000
+"""All heads of a sweep are in memory at once."""
 
 NAME = re.compile(r"\w[\w.,=+-]{0,149}")
 """A head's name is that of its run folder."""
@@ -91,6 +95,11 @@ def _expand_table(
     lists = {key: value for key, value in merged.items() if isinstance(value, list)}
     if empty := [key for key, values in lists.items() if not values]:
         raise ConfigError(f"{path}: {empty[0]} is an empty list; give it a value")
+    if (count := math.prod(map(len, lists.values()))) > MOST_HEADS:
+        raise ConfigError(
+            f"{path}: the lists {', '.join(lists)} combine to {count:,} heads; make the lists "
+            f"shorter, to at most {MOST_HEADS:,}"
+        )
     heads = []
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))

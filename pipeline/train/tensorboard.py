@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.runs.folder import own_run
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
+from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, own_run
 from frozen_vqa.pipeline.system.console import beside_the_work
 from frozen_vqa.pipeline.train.trainer import Trainer
 

@@ -14,8 +14,8 @@ from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.runs.environment import note_environment
-from frozen_vqa.pipeline.runs.folder import hold_run, require_run_folder
-from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, require_free, start_run
+from frozen_vqa.pipeline.runs.folder import hold_run, require_place
+from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, has_state, recover_state, remove_state
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import keep_freed_memory, use_cores
@@ -30,7 +30,7 @@ from frozen_vqa.pipeline.train.resume import (
     require_same_settings,
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
-from frozen_vqa.pipeline.train.trainer import Trainer
+from frozen_vqa.pipeline.train.trainer import Trainer, require_fit
 
 
 def train(
@@ -44,6 +44,7 @@ def train(
     resume: bool = False,
     tensorboard: bool = False,
     ranks: Ranks = ALONE,
+    data: TrainData | None = None,
 ) -> TrainResult:
     """Train a head and leave a run folder with its best weights.
 
@@ -59,6 +60,7 @@ def train(
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
         ranks: The processes that train it together (`parallel.py`); all have to call this with the
             same arguments, and to see the same cache and run folder. Only the first one writes.
+        data: What `load_train_data` returned for this cache and settings, if it was called.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
@@ -73,11 +75,12 @@ def train(
         lock = hold_begun(run, held, ranks) if resume else None
         if resume and (result := find_result(run, config, ranks)):
             return result
-        if not resume:
-            require_place(run, overwrite=overwrite, ranks=ranks)
+        if not resume and ranks.lead:
+            require_place(run, overwrite=overwrite)
         state = recover_own_state(run, config, ranks) if resume else None
         use_cores()
-        data = load_train_data(cache_path, config)
+        data = data or load_train_data(cache_path, config)
+        require_fit({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
         features = ResidentFeatures(data.cache, residency=residency, device=device)
@@ -104,14 +107,6 @@ def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock |
     """Hold the lock of a training that has begun, on the first rank; None if none has."""
     begun = ranks.lead and (has_state(run) or (run / "run.json").exists())
     return hold_run(run, held) if begun else None
-
-
-def require_place(run: Path, *, overwrite: bool, ranks: Ranks = ALONE) -> None:
-    """Raise `RunError` if a training cannot begin in a folder: at once, before any data is read."""
-    if ranks.lead:
-        if not overwrite:
-            require_free(run)
-        require_run_folder(run)
 
 
 def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:

@@ -20,12 +20,14 @@ from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.errors import NotFiniteError
+from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError
+from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.console import progress
-from frozen_vqa.pipeline.system.device import training_dtype
+from frozen_vqa.pipeline.system.console import progress, size
+from frozen_vqa.pipeline.system.device import device_name, free_memory, training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loss import soft_target_loss
@@ -237,7 +239,39 @@ def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> 
     Raises `ConfigError` if the settings do not fit together.
     """
     torch.manual_seed(config.seed)
-    shapes = config.with_shapes(
+    return VqaModel(_shapes(spec, answers, config))
+
+
+def _shapes(spec: CacheSpec, answers: int, config: TrainConfig) -> ModelConfig:
+    return config.with_shapes(
         vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
     )
-    return VqaModel(shapes)
+
+
+def require_fit(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:
+    """Raise `ConfigError` if heads cannot be built or exceed the memory, before any is allocated.
+
+    Only what steps always keep is counted: weights, gradients, both moments, and averages.
+    """
+    shapes = {}
+    for name, config in heads.items():
+        try:
+            shapes[name] = _shapes(data.cache.spec, len(data.vocabulary), config)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+
+    def need(numbers: Mapping[str, int]) -> int:
+        return sum(4 * numbers[name] * (4 + bool(heads[name].ema)) for name in heads)
+
+    # The exact numbers take a second, because torch imports more for them.
+    if free is None or need({name: bound_parameters(one) for name, one in shapes.items()}) <= free:
+        return
+    numbers = {name: count_parameters(one) for name, one in shapes.items()}
+    if need(numbers) > free:
+        what = f"{len(heads)} heads" if len(heads) > 1 else "the head"
+        raise ConfigError(
+            f"{what} with {max(numbers.values()):,} parameters would take {size(need(numbers))} "
+            f"for weights, gradients and moments, and {size(free)} are free on "
+            f"{device_name(device)}; make --width or --layers smaller"
+        )

@@ -17,7 +17,7 @@ from frozen_vqa.pipeline.runs.folder import (
     claim_run,
     claim_sweep_folder,
     own_run,
-    require_run_folder,
+    require_place,
 )
 from tests.support.bad_inputs import REFUSED, Row
 from tests.support.caches import make_spec
@@ -68,7 +68,7 @@ def in_use(folder: Path) -> None:
     claim_run(folder)
     with sole_writer(folder, what="run"):
         (folder / ".lock").write_text("")
-        require_run_folder(folder)
+        require_place(folder, overwrite=True)
 
 
 PLACES: dict[str, Act] = {

@@ -18,6 +18,7 @@ from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
+from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
@@ -25,6 +26,7 @@ from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_system import SYSTEM
 from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
@@ -44,6 +46,8 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
+    "Options": OPTIONS,
+    "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }
 
@@ -61,7 +65,7 @@ def make_row(section: str, name: str, folder: Path) -> Row:
     outcome, sentence = SECTIONS[section][name](folder)
     assert "\n" not in sentence
     sentence = sentence.replace(str(folder), "DATA").replace(Text.name, "MODEL")
-    return outcome, re.sub(r"(damaged|cannot be read) \(.*\)$", r"\1 (…)", sentence)
+    return outcome, re.sub(r"(damaged|cannot be read|not a TOML file) \(.*\)$", r"\1 (…)", sentence)
 
 
 def write_line(name: str, row: Row) -> str:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from frozen_vqa.pipeline.runs import weights as module
-from frozen_vqa.pipeline.runs.weights import PREVIOUS, Weights, load_weights
+from frozen_vqa.pipeline.runs.folder import PREVIOUS
+from frozen_vqa.pipeline.runs.weights import Weights, load_weights
 
 
 def made(epoch: int) -> Weights:

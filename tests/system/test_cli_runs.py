@@ -46,7 +46,7 @@ def run(place: Path, tmp_path: Path) -> Path:
         ("epoch = 3", r"unknown key 'epoch'; did you mean 'epochs'\?"),
         ("zzz = 3", r"unknown key 'zzz'; known are: fusion, layers, .*"),
         ("epochs = 'many'", r"epochs is 'many'; a .* is needed"),
-        ("epochs = 0", r"epochs is 0; it must be at least 1"),
+        ("epochs = 0", r"epochs is 0; it must be at least 1 and below 2\*\*31"),
         ("lr = -1", r"lr is -1\.0; it must be above 0.*"),
         ("fusion = 'sum'", r"fusion is 'sum'; it must be one of co-attention, .*"),
         ("epochs = ", r"not a TOML file \(.*\)"),
@@ -68,8 +68,8 @@ def test_a_wrong_config_file(place: Path, tmp_path: Path, content: Any, said: st
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--epochs", 0), r"epochs is 0; it must be at least 1"),
-        (("--batch-size", -1), r"batch_size is -1; it must be at least 1"),
+        (("--epochs", 0), r"epochs is 0; it must be at least 1 and below 2\*\*31"),
+        (("--batch-size", -1), r"batch_size is -1; it must be at least 1 and below 2\*\*31"),
         (("--train-split", "trian"), r".*: there is no split 'trian' .*\(splits: train, val\).*"),
         (("--min-answer-count", 10**6), r".*answer.*"),
         (("--device", "cuda:77"), r"device 'cuda:77' cannot be used: .*"),

@@ -26,7 +26,8 @@ from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.logits import load_logits, save_logits
 from frozen_vqa.pipeline.runs.card import CARD, MARK, write_card
-from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, note_environment
+from frozen_vqa.pipeline.runs.environment import note_environment
+from frozen_vqa.pipeline.runs.folder import ENVIRONMENT
 from frozen_vqa.pipeline.runs.run import load_run, read_outcome
 from frozen_vqa.pipeline.train.tensorboard import EVENTS
 from frozen_vqa.pipeline.train.train import train

@@ -19,9 +19,9 @@ from frozen_vqa.pipeline.commands.tables import MARKS, Row, write_table
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.evaluate.logits import save_logits
 from frozen_vqa.pipeline.runs.card import CARD
-from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, note_environment
+from frozen_vqa.pipeline.runs.environment import note_environment
+from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.run import load_run
-from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
 from frozen_vqa.pipeline.train.train import train
 from tests.support import finished_runs

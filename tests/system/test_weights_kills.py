@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.weights import CURRENT, PREVIOUS, save_weights, weight_files
+from frozen_vqa.pipeline.runs.folder import CURRENT, PREVIOUS, weight_files
+from frozen_vqa.pipeline.runs.weights import save_weights
 from tests.support import weights
 from tests.support.disk_calls import watch
 from tests.support.repository import ROOT

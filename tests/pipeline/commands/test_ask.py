@@ -16,6 +16,8 @@ import frozen_vqa.pipeline.commands.ask
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from tests.support.command import Finished, run_command
@@ -129,7 +131,7 @@ def test_a_head_of_an_int8_cache_gets_what_such_a_cache_stores(
     item = asked[0]
     for dtype in ("int8", "float32"):
         frozen_vqa.pipeline.commands.ask.ask(
-            replace(run, dtype=dtype), item.picture, item.question, top=1, device=CPU
+            replace(run, dtype=dtype), load_rgb(item.picture), item.question, top=1, device=CPU
         )
     integers, states, scales, floats, exact_states, none = given
     expected = quantise(floats.numpy())
@@ -251,3 +253,13 @@ def test_a_transparent_rotated_picture_is_seen_as_people_see_it(
         for picture in (item.picture, tmp_path / "turned.png")
     )
     assert turned == plain
+
+
+def test_a_question_longer_than_the_model_reads_is_refused(
+    place: Path, asked: list[Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "load", None)  # no weights are needed to know it
+    said = one_line(ask(place / "run", asked[0].picture, "what is this " * 700, "--json"))
+    assert re.fullmatch(
+        r"the question has [12],\d\d\d tokens, and tiny reads at most 512; .*", said
+    )

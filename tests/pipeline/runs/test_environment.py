@@ -13,7 +13,8 @@ import torch
 import frozen_vqa.pipeline.runs.environment
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
-from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, git_revision, note_environment
+from frozen_vqa.pipeline.runs.environment import git_revision, note_environment
+from frozen_vqa.pipeline.runs.folder import ENVIRONMENT
 from tests.support.caches import Made
 from tests.support.trainings import run_training
 

@@ -19,14 +19,8 @@ from torch import Tensor
 
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs import sealed
-from frozen_vqa.pipeline.runs.weights import (
-    CURRENT,
-    PREVIOUS,
-    Weights,
-    load_weights,
-    save_weights,
-    weight_files,
-)
+from frozen_vqa.pipeline.runs.folder import CURRENT, PREVIOUS, weight_files
+from frozen_vqa.pipeline.runs.weights import Weights, load_weights, save_weights
 from tests.support import weights
 from tests.support.weights import epochs, made, names, same
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import frozen_vqa.pipeline.train.loop
+from frozen_vqa.pipeline.runs.folder import CURRENT
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
-from frozen_vqa.pipeline.runs.weights import CURRENT, read_weights
+from frozen_vqa.pipeline.runs.weights import read_weights
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import resuming
 from tests.support.caches import Made

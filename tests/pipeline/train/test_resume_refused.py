@@ -11,8 +11,8 @@ import torch
 from frozen_vqa.cache import CacheError, CacheMismatchError
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs import sealed
-from frozen_vqa.pipeline.runs.state import has_state, recover_state, state_files
-from frozen_vqa.pipeline.runs.weights import CURRENT
+from frozen_vqa.pipeline.runs.folder import CURRENT, state_files
+from frozen_vqa.pipeline.runs.state import has_state, recover_state
 from tests.support import resuming
 from tests.support.caches import Made, make_cache, make_spec
 from tests.support.resuming import GROUPED, begin, files, flip, go_on

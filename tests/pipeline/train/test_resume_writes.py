@@ -13,8 +13,9 @@ import pytest
 import frozen_vqa.pipeline.train.loop
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.folder import CURRENT, PREVIOUS
 from frozen_vqa.pipeline.runs.state import has_state, recover_state, remove_state
-from frozen_vqa.pipeline.runs.weights import CURRENT, PREVIOUS, read_weights
+from frozen_vqa.pipeline.runs.weights import read_weights
 from frozen_vqa.pipeline.train.resume import save_best
 from tests.support import resuming
 from tests.support.caches import Made

@@ -1,0 +1,28 @@
+"""How many parameters a head has, known from its settings before any memory is taken for them."""
+
+from dataclasses import replace
+
+import torch
+
+from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.model.vqa_model import VqaModel
+
+
+def bound_parameters(config: ModelConfig) -> int:
+    """Return a number that the parameters do not exceed; it costs nothing."""
+    width, layer = config.width, 64 * config.width * (config.width + 1)
+    ends = config.vision_dim + config.text_dim + sum(config.grid) + 4 * (config.answers + 1)
+    return (config.layers + 1) * layer + width * ends + 4 * config.answers
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Return the number of parameters, without making them.
+
+    All layers but the last are equal, so heads of one and two layers tell the number for any.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        one, two = (
+            sum(p.numel() for p in VqaModel(replace(config, layers=layers)).parameters())
+            for layers in (1, 2)
+        )
+    return one + (config.layers - 1) * (two - one)

@@ -1,0 +1,104 @@
+"""What a run folder says of itself, read without torch.
+
+So a command can refuse a mistyped folder before it loads what takes seconds.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.cache import CacheError, FeatureCache
+from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.errors import made_by, wrong_folder
+from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
+from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.sealed import unseal_json
+
+FORMAT = 6
+RESTORE = "Restore it from a copy, or train the head again."
+
+
+def require_free(path: Path) -> None:
+    """Raise `RunError` if there is a run in a folder."""
+    if (path / "config.json").exists():
+        raise RunError(
+            f"{path}: there is a run in this folder already. Give another --run, --resume to "
+            f"continue this one, or --overwrite to replace it."
+        )
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return config.json of a run: its shapes and encoders, not yet checked one by one.
+
+    Raises `RunError` if there is no run in the folder, or it has another format.
+    """
+    description = _read_json(path / "config.json")
+    found = description.get("format")
+    if found != FORMAT:
+        raise RunError(
+            f"{path}: the run has format {found!r:.40}, but this version of frozen-vqa reads "
+            f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
+        )
+    return description
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a run that carries its digest; raise `RunError` if it changed since."""
+    try:
+        return unseal_json(_read_json(path))
+    except ValueError as error:
+        raise RunError(f"{path}: {error}. {RESTORE}") from None
+
+
+def open_cache(run: Path, given: Path | None) -> FeatureCache:
+    """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
+    if given is not None:
+        return FeatureCache(given)
+    stored = read_sealed_json(run / "run.json").get("cache")
+    if not isinstance(stored, str) or "\0" in stored:
+        raise RunError(f"{run / 'run.json'}: names no cache. Give it with --cache. {RESTORE}")
+    if not Path(stored).exists():
+        raise CacheError(
+            f"{run}: the head was trained from the cache {stored}, which is not there now. "
+            f"If it has moved, give its new folder: --cache FOLDER."
+        )
+    return FeatureCache(Path(stored))
+
+
+def load_resumed_config(
+    run: Path, config: Path | None, overrides: Mapping[str, Any]
+) -> TrainConfig:
+    """Return the settings for --resume: those of the run, unless others are given.
+
+    Raises `RunError` if there is no run, and `ConfigError` as `load_config` does.
+    """
+    own = run / "config.toml"
+    if not own.exists():
+        raise no_state(run)
+    if config is None:  # the run's own file has every setting, and would win over a preset
+        overrides = preset_settings(overrides.get("preset")) | {
+            name: value for name, value in overrides.items() if value is not None
+        }
+    return load_config(config or own, overrides)
+
+
+def no_state(run: Path) -> RunError:
+    """Say that there is nothing to continue from."""
+    overwrite = ", and with --overwrite" if (run / "config.json").exists() else ""
+    return RunError(
+        f"{run}: there is no training here to resume (state/ is empty). "
+        f"Train without --resume{overwrite}."
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_file(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(wrong_folder(path.parent, "run", path.name)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error}). {RESTORE}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: found {type(value).__name__}; a JSON object is needed. {RESTORE}")
+    return value
