@@ -9,7 +9,7 @@ import torch
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.errors import ImageError, RunError
+from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.system.console import console
@@ -63,6 +63,7 @@ def ask(
 
     Raises:
         ImageError: if the picture cannot be read.
+        NotFiniteError: if a number of the answer is not finite.
     """
     if not question.strip():
         raise RunError("the question is empty; ask something about the picture")
@@ -82,6 +83,11 @@ def ask(
         mask,
         None if scales is None else torch.from_numpy(scales).to(device),
     )
+    if not torch.isfinite(logits).all():
+        raise NotFiniteError(
+            f"{run.path}: the head's answer is not finite; its weights, or those of an encoder, "
+            f"are too large. Take an earlier head, or train again with a lower --lr or --clip."
+        )
     values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
     return [
         (run.vocabulary.answers[i], float(value))

@@ -29,6 +29,7 @@ from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError
@@ -127,7 +128,7 @@ def encoder_settings(spec: CacheSpec) -> dict[str, Any]:
 
 def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write metrics.jsonl with these lines; a failure leaves it as it was."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     with explain_run_write_errors(path):
         if text:
             write_atomically(path / "metrics.jsonl", text.encode())
@@ -252,7 +253,7 @@ def _read_sealed(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(read_file(path))
+        value = finite_json(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent}: not a run folder ({path.name} is missing). "

@@ -4,13 +4,16 @@ safetensors itself has no checksum: a flipped bit loads as another number. So ea
 holds in its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of
 the name, type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one
 step, and any reader of safetensors loads it. It is no pickle. `LastTwo` keeps the file before it.
+
+A digest tells accidents, and whoever forges a file forges its digest too. So every number in it is
+finite and of a type that we write, and `require_fit` compares names and shapes with what is needed.
 """
 
 import errno
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,13 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.finite import LARGEST
+from frozen_vqa.cache.typed_json import finite_json
 
 SUFFIX = ".safetensors"
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8)
+"""Types of tensors that we write."""
 
 
 def seal(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> bytes:
@@ -45,7 +53,8 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content has changed since; the message continues "FILE: ".
+        ValueError: if its content has changed since, or is none that we write; the message
+            continues "FILE: ".
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -56,8 +65,11 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
+    if others := [name for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
+        dtype = str(tensors[others[0]].dtype).removeprefix("torch.")
+        raise ValueError(f"holds {others[0]!r:.80} as {dtype}, which {kind} never have")
     try:
-        record = json.loads(header["__metadata__"]["run"])
+        record = finite_json(header["__metadata__"]["run"])
         expected = record.pop("xxh3")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
@@ -67,7 +79,38 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
         raise ValueError(f"does not fit the format of {kind}; its record is too deep") from None
     if expected != found:
         raise ValueError("does not fit its digest; it was changed or damaged")
+    if bad := not_finite(tensors):
+        raise ValueError(f"holds numbers in {bad[0]!r:.80} that are not finite or beyond 1e18")
     return tensors, record
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold NaN, infinity or a number beyond `LARGEST`."""
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            low, high = (bound.item() for bound in torch.aminmax(tensor.detach()))
+            if not (low >= -LARGEST and high <= LARGEST):  # both are NaN if one number is
+                found.append(name)
+    return found
+
+
+def require_fit(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` unless tensors have the names, shapes and types of those in `needed`.
+
+    To be called before any library sees them: torch does not check all, and may crash.
+    """
+    for name in (*needed, *found):
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if name not in needed:
+            raise ValueError(f"{name!r:.80} is not known")
+        (has, needs) = (
+            f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}"
+            for t in (found[name], needed[name])
+        )
+        if has != needs:
+            raise ValueError(f"{name} is {has}, and {needs} is needed")
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
@@ -85,9 +128,9 @@ def seal_json(value: Mapping[str, Any]) -> bytes:
     return json_bytes({**value, "xxh3": _digest_json(value)})
 
 
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file that holds a JSON object."""
-    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """Return the bytes of a file of JSON that people may read; raise `ValueError` for NaN."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def unseal_json(value: Any) -> dict[str, Any]:

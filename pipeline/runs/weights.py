@@ -11,16 +11,27 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
-from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unreadable
+from frozen_vqa.pipeline.runs.sealed import (
+    LastTwo,
+    not_finite,
+    read_sealed,
+    seal,
+    why_unreadable,
+)
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
+
+MOST = 2**48
+"""No training counts further."""
+
+Percent = Annotated[float, (0, 100)]
 
 
 @dataclass(frozen=True)
@@ -28,8 +39,8 @@ class Weights:
     """Weights and where they come from."""
 
     tensors: Mapping[str, Tensor]  # by name; on the CPU if they were loaded
-    epoch: int  # after which they were saved, from 1
-    accuracy: float  # in percent, on the validation split
+    epoch: Annotated[int, (1, MOST)]  # after which they were saved
+    accuracy: Percent  # on the validation split
     files: Mapping[str, str]  # digests of the run's files that say what they mean
 
 
@@ -46,8 +57,7 @@ def weight_files(run: Path) -> LastTwo:
 
 def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
     """Raise `NotFiniteError` unless every number is finite."""
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
+    if bad := not_finite(tensors):
         raise NotFiniteError(
             f"{run}: after epoch {epoch} the weights {', '.join(bad[:5])} are not finite; "
             f"they were not saved, and earlier files of the run are whole. Lower --lr or --clip."
