@@ -1,17 +1,20 @@
 """The `ask` command: one picture and one question through the encoders and a trained head."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
-from frozen_vqa.pipeline.runs.run import Run, load_run
+from frozen_vqa.pipeline.runs.run import Run, encoder_settings, load_run
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 
@@ -32,20 +35,37 @@ def ask_command(*, run: Path, image: Path, question: str, top: int, device: str)
 def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders whose features the head was trained on.
 
+    The Hub is asked only for models of the run's cache, and stderr says so before.
+
     Raises:
         ModelError: if one cannot be loaded.
         RunError: if it is no longer the same checkpoint.
     """
     vision, text = run.encoders["vision"], run.encoders["text"]
     compute = encoder_dtype(device)
+    strange = not _cache_knows(run)
+    asked = [
+        part["model"]
+        for part in (vision, text)
+        if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
+    ]
+    if asked:
+        console.print(f"asking the Hub for {' and '.join(asked)}", soft_wrap=True)
     images = ImageEncoder(
         vision["model"],
         image_size=vision["image size"],
         fit=vision["fit"],
         device=device,
         compute_dtype=compute,
+        local_only=strange,
     )
-    words = TextEncoder(text["model"], layer=text["layer"], device=device, compute_dtype=compute)
+    words = TextEncoder(
+        text["model"],
+        layer=text["layer"],
+        device=device,
+        compute_dtype=compute,
+        local_only=strange,
+    )
     for trained, found in ((vision, images.settings), (text, words.settings)):
         if trained["revision"] != found["revision"]:
             raise RunError(
@@ -53,6 +73,18 @@ def run_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEnco
                 f"but that model is now at {found['revision']}; train the head again"
             )
     return images, words
+
+
+def _cache_knows(run: Run) -> bool:
+    """Whether the cache of a run is here and holds features of the models that the run names.
+
+    A run may come from anywhere, and could let this machine ask the Hub for any repository.
+    """
+    try:
+        spec = load_manifest(run.cache).spec
+    except CacheError:  # another machine's
+        return False
+    return encoder_settings(spec) == run.encoders
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name, loading
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
@@ -29,6 +29,7 @@ class ImageEncoder:
     Args:
         model: A name on the Hub, a local folder, or "tiny".
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
 
     Raises:
@@ -43,6 +44,7 @@ class ImageEncoder:
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
+        local_only: bool = False,
     ) -> None:
         from transformers import AutoImageProcessor
 
@@ -50,13 +52,11 @@ class ImageEncoder:
         self.fit = fit
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
-        self.checkpoint = Checkpoint(tiny_checkpoint("vision") if model == TINY else model)
+        place = tiny_checkpoint("vision") if model == TINY else model
+        self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
-        with loading(model):
-            # The backend is named because torchvision, if installed, resizes differently.
-            self.processor = AutoImageProcessor.from_pretrained(
-                self.checkpoint.place, revision=self.checkpoint.commit, backend="pil"
-            )
+        # The backend is named because torchvision, if installed, resizes differently.
+        self.processor = self.checkpoint.part(AutoImageProcessor, backend="pil")
         self.image_size = self._own_size if image_size is None else image_size
         patch = self.config.patch_size
         if self.image_size < patch or self.image_size % patch:
