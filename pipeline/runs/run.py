@@ -37,7 +37,7 @@ from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
-from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json, unseal_json
+from frozen_vqa.pipeline.runs.sealed import json_bytes, require_fit, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
 from frozen_vqa.pipeline.runs.weights import (
     CURRENT,
@@ -187,8 +187,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
-    except RuntimeError as error:
-        # torch names every tensor that does not fit; the first few say enough.
+    except (ValueError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
     vocabulary = load_vocabulary(path / ANSWERS)
@@ -207,13 +206,13 @@ def _load_head(
     """Return the head of these weights.
 
     A run may come from elsewhere, so its config allocates no memory until it fits the weights;
-    otherwise this raises `ConfigError`, `TypeError` or `RuntimeError`.
+    otherwise this raises `ConfigError`, `TypeError`, `ValueError` or `RuntimeError`.
     """
     if config.layers > len(tensors):
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    require_fit(tensors, model.state_dict())
     model.to_empty(device=device)  # its own memory, aligned as that of any tensor
     model.load_state_dict(tensors, strict=True)
     return model

@@ -192,10 +192,10 @@ def test_programs_start_in_one_place_and_there_in_our_own_folder() -> None:
 
 # --- numbers -------------------------------------------------------------------------------------
 
+QUICK = {("float16", PLACES[0], "nan"), ("float32", PLACES[1], "3e38"), ("int8", PLACES[0], "inf")}
 CACHES = [
-    (dtype, place, name)
-    for dtype, place, name in itertools.product(("float16", "float32", "int8"), PLACES, BAD)
-    if not (dtype == "int8" and name != "nan" and place == PLACES[0])  # all have a bad scale
+    pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
+    for case in itertools.product(("float16", "float32", "int8"), PLACES, BAD)
 ]
 
 
@@ -270,26 +270,20 @@ def test_weights_that_no_training_writes(name: str, scenes: Made, tmp_path: Path
     assert found.require_harmless().startswith(f"{run / CURRENT}: ")
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
-@pytest.mark.parametrize("file", ["run.json", "config.json", "environment.json"])
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize("file", ["run.json", "config.json"])
 def test_json_of_a_run_holds_finite_numbers(
     file: str, value: str, scenes: Made, tmp_path: Path
 ) -> None:
     """Those of the outcome are printed, and put into the card; python's own reader takes them."""
     run = tmp_path / "run"
     make_run(scenes, run)
-    found = json.loads((run / file).read_bytes()) if (run / file).exists() else {}
+    found = json.loads((run / file).read_bytes())
     text = json.dumps({**found, "best_accuracy": 0}).replace('accuracy": 0', f'accuracy": {value}')
     (run / file).write_text(text)
-    if file == "config.json":
-        with pytest.MonkeyPatch.context() as patch:  # as a stranger would: with fitting digests
-            patch.setattr(sealed, "not_finite", lambda tensors: [])
-            seal(run)
-    attacked = attack(
-        *("evaluate", "--run", run, "--cache", scenes.directory), place=tmp_path, writes=[run]
-    )
-    sentence = attacked.require_harmless()
-    assert (f"{run / file}: " in sentence) == (file != "environment.json")
+    seal(run)
+    found = attack("evaluate", "--run", run, "--cache", scenes.directory, place=tmp_path)
+    assert found.require_harmless().startswith(f"{run / file}: cannot be read (a number in it is")
 
 
 # --- the Hub -------------------------------------------------------------------------------------
