@@ -10,14 +10,18 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 T = TypeVar("T")
 
 
+class NotFiniteNumberError(ValueError):
+    """JSON holds NaN, infinity, or a number that no float can hold."""
+
+
 def finite_json(data: str | bytes) -> Any:
-    """Return what JSON holds; raise `ValueError` as `json.loads` does, and for NaN and infinity."""
+    """Return what JSON holds; raise as `json.loads` does, or `NotFiniteNumberError`."""
     return json.loads(data, parse_float=_finite, parse_constant=_finite)
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError("a number in it is not finite")
+        raise NotFiniteNumberError("a number in it is not finite")
     return value
 
 

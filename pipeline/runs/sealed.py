@@ -15,6 +15,7 @@ import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from frozen_vqa.cache.disk.files import (
 )
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.cache.typed_json import NotFiniteNumberError, finite_json
 
 SUFFIX = ".safetensors"
 
@@ -71,7 +72,9 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     try:
         record = finite_json(header["__metadata__"]["run"])
         expected = record.pop("xxh3")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, NotFiniteNumberError):
+            raise ValueError(f"does not fit the format of {kind} ({error})") from None
         raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
     try:
         found = tensors_digest(tensors, record)
@@ -86,13 +89,11 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of tensors that hold NaN, infinity or a number beyond `LARGEST`."""
-    found = []
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel():
-            low, high = (bound.item() for bound in torch.aminmax(tensor.detach()))
-            if not (low >= -LARGEST and high <= LARGEST):  # both are NaN if one number is
-                found.append(name)
-    return found
+    floats = {
+        name: tensor.detach() for name, tensor in tensors.items() if tensor.is_floating_point()
+    }
+    norm = partial(torch.linalg.vector_norm, dtype=torch.float32)  # many times as fast as isfinite
+    return [name for name, tensor in floats.items() if not norm(tensor).item() <= LARGEST]
 
 
 def require_fit(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ import datasets
 import pytest
 
 from tests.support.bad_files import FILES
+from tests.support.bad_forged import FORGED
 from tests.support.bad_inputs import STORED, Row
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_questions import QUESTIONS
@@ -23,6 +24,7 @@ SECTIONS = {
     "Pictures": PICTURES,
     "Questions and answers": QUESTIONS,
     "Files and splits": FILES,
+    "Forged runs and caches": FORGED,
 }
 
 

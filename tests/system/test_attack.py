@@ -11,17 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
-import torch
 
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.runs import sealed
 from frozen_vqa.pipeline.runs.environment import own_revision
 from frozen_vqa.pipeline.runs.weights import CURRENT
+from frozen_vqa.pipeline.sources.hub import HubSource
 from tests.support import model_folders
 from tests.support.attack import attack, watched
+from tests.support.bad_inputs_page import stay_offline
 from tests.support.caches import Made, make_cache, make_spec
 from tests.support.forged_caches import BAD, PLACES, forge_cache
+from tests.support.forged_runs import WEIGHTS, forge
 from tests.support.heads import make_run, seal
 from tests.support.pictures import encoded, noise
 from tests.support.repository import ROOT
@@ -230,42 +234,11 @@ def test_features_that_are_not_finite(
     assert not found.changed
 
 
-def _forge_weights(run: Path, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> None:
-    tensors, record = sealed.read_sealed(run / CURRENT, "weights")
-    change(tensors, record)
-    (run / CURRENT).write_bytes(sealed.seal(tensors, record))
-
-
-BIAS = "head.bias"
-WEIGHTS: dict[str, Callable[[dict[str, Any], dict[str, Any]], object]] = {
-    **{
-        name: lambda t, r, value=value: t[BIAS].fill_(value)  # type: ignore[misc]
-        for name, value in BAD.items()
-    },
-    "one number": lambda t, r: t[BIAS].__setitem__(0, float("nan")),
-    "complex": lambda t, r: t.update({BIAS: t[BIAS].to(torch.complex64)}),
-    "float8": lambda t, r: t.update({BIAS: t[BIAS].to(torch.float8_e4m3fn)}),
-    "float64": lambda t, r: t.update({BIAS: t[BIAS].double()}),
-    "half": lambda t, r: t.update({BIAS: t[BIAS].half()}),
-    "integers": lambda t, r: t.update({BIAS: t[BIAS].long()}),
-    "shape": lambda t, r: t.update({BIAS: t[BIAS][None]}),
-    "missing": lambda t, r: t.pop(BIAS),
-    "more": lambda t, r: t.update({"more": torch.zeros(2)}),
-    "epoch 0": lambda t, r: r.update(epoch=0),
-    "epoch -1": lambda t, r: r.update(epoch=-1),
-    "epoch huge": lambda t, r: r.update(epoch=10**30),
-    "accuracy -1": lambda t, r: r.update(accuracy=-1.0),
-    "accuracy 101": lambda t, r: r.update(accuracy=101.0),
-    "accuracy nan": lambda t, r: r.update(accuracy=float("nan")),
-    "accuracy inf": lambda t, r: r.update(accuracy=float("inf")),
-}
-
-
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_that_no_training_writes(name: str, scenes: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     make_run(scenes, run)
-    _forge_weights(run, WEIGHTS[name])
+    forge(run / CURRENT, WEIGHTS[name])
     found = attack("evaluate", "--run", run, "--cache", scenes.directory, place=tmp_path)
     assert found.require_harmless().startswith(f"{run / CURRENT}: ")
 
@@ -337,4 +310,43 @@ def test_the_harness_sees_what_it_is_for(tmp_path: Path) -> None:
     with watched() as seen:
         pass
     subprocess.run(["true"], check=True)
+    assert seen == []
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+def _parquet(path: Path, question: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"image": [b"x"], "question": [question], "answers": [["a"]], "question_id": [1]}
+    datasets.Dataset.from_dict({**columns, "image_id": [1]}).to_parquet(str(path))
+
+
+@pytest.mark.xfail(strict=True, reason="`datasets` looks up s3.amazonaws.com: pipeline/sources/")
+def test_parquet_on_this_disk_asks_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_offline(monkeypatch, tmp_path / "datasets")
+    _parquet(tmp_path / "set/val.parquet", "Ours?")
+    with watched() as seen:
+        assert [e.question for e in HubSource(str(tmp_path / "set")).examples("val")] == ["Ours?"]
+    assert seen == []
+
+
+@pytest.mark.xfail(strict=True, reason="`datasets` follows the README.md: pipeline/sources/")
+@pytest.mark.parametrize("elsewhere", ["../secret/val.parquet", "{place}/secret/val.parquet"])
+@pytest.mark.parametrize("ours", ["val.parquet", "a/b/val.parquet"])
+def test_a_readme_of_a_folder_names_no_file_elsewhere(
+    ours: str, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay_offline(monkeypatch, tmp_path / "datasets")
+    _parquet(tmp_path / "set" / ours, "Ours?")
+    _parquet(tmp_path / "secret/val.parquet", "Secret?")
+    files = f"[{{split: val, path: '{elsewhere.format(place=tmp_path)}'}}]"
+    front = f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n"
+    (tmp_path / "set/README.md").write_text(front)
+    with watched() as seen:
+        try:
+            asked = [e.question for e in HubSource(str(tmp_path / "set")).examples("val")]
+        except SourceError:
+            asked = []
+    assert "Secret?" not in asked
     assert seen == []
