@@ -14,7 +14,6 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # the folder of this file, or with `python -m` the working folder
 
 import importlib.util
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -381,8 +380,9 @@ def demo(
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
-        json.dump(result, sys.stdout, allow_nan=False)
-        sys.stdout.write("\n")
+        from frozen_vqa.pipeline.system.texts import to_json
+
+        sys.stdout.write(to_json(result) + "\n")
     if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
         raise typer.Exit(LEFT_OUT)
 

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 
 class CacheError(Exception):
@@ -36,6 +37,41 @@ def remedy(directory: Path) -> str:
         f"Run `frozen-vqa verify-cache {quoted(directory)}`: it names every damaged file and the "
         f"command that makes it again."
     )
+
+
+def made_by(found: object, reads: int) -> str:
+    """Return which version of frozen-vqa reads a file of format `found`; this one reads `reads`."""
+    if not isinstance(found, int) or found < 1:
+        return "No version writes such a one, so the file is damaged."
+    if found > reads:
+        return "A newer version made it: update this one."
+    return "An older version made it and still reads it."
+
+
+MARKS = {
+    "cache": ("cache.json", "extract-features --cache FOLDER --dataset ..."),
+    "run": ("run.json", "train-head --cache CACHE --run FOLDER"),
+}
+"""The file that marks a folder as one of ours, and the command that makes one."""
+
+
+def wrong_folder(folder: Path, kind: Literal["cache", "run"], missing: str) -> str:
+    """Return what a folder is that lacks a file of a cache or run, and which one may be meant."""
+    mark, command = MARKS[kind]
+    others = [other for other in MARKS if other != kind and (folder / MARKS[other][0]).exists()]
+    if folder.is_file():
+        found = f"this is a file; the folder of a {kind} is needed"
+    elif others:
+        found = f"this is a {others[0]}; the folder of a {kind} is needed"
+    else:
+        why = f"{missing} is missing" if folder.exists() else "there is no such folder"
+        found = f"there is no {kind} here ({why})"
+    start = folder if folder.is_dir() else folder.parent  # a name may be mistyped
+    near = [path.parent for path in sorted(start.glob(f"*/{mark}"))]
+    near += [above for above in list(folder.parents)[:2] if (above / mark).is_file()]
+    shown = ", ".join(map(quoted, near[:3])) + (", …" if near[3:] else "")
+    meant = f" Did you mean {'one of ' if near[1:] else ''}{shown}?" if near else ""
+    return f"{folder}: {found}.{meant} `frozen-vqa {command}` makes one."
 
 
 def quoted(path: Path) -> str:

@@ -16,10 +16,10 @@ HOMES = {
     "typer": {"cli"},
     "click": set(),
     "h5py": {"cache.format.hdf5"},
-    "datasets": {"pipeline.sources.hub"},
+    "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
     "transformers": {
         "pipeline.encoders.checkpoint",
-        "pipeline.encoders.image_encoder",
+        "pipeline.encoders.processor",
         "pipeline.encoders.text_encoder",
         "pipeline.encoders.tiny",
     },

@@ -14,8 +14,8 @@ from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
     explain_read_errors,
-    quoted,
     remedy,
+    wrong_folder,
 )
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
@@ -48,12 +48,11 @@ def load_manifest(directory: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         if (directory / COPY).exists():
             raise damaged_manifest(path, "it is missing, but its copy is there") from None
-        raise CacheError(
-            f"{directory}: there is no cache here ({NAME} is missing). Make one with "
-            f"`frozen-vqa extract-features --cache {quoted(directory)} --dataset ...`."
-        ) from None
+        raise CacheError(wrong_folder(directory, "cache", NAME)) from None
     except OSError as error:
-        raise CacheError(f"{path}: cannot be read ({error.strerror})") from error
+        raise CacheError(
+            f"{path}: cannot be read ({error.strerror}). Check it and its permissions."
+        ) from error
 
 
 def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from frozen_vqa.cache.errors import CacheDamagedError, CacheError, quoted
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.typed_json import finite_json, make_dataclass
@@ -23,6 +23,7 @@ NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
 SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
+SURROGATE = re.compile("[\ud800-\udfff]")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -168,8 +169,9 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
     """
     data = manifest.to_json().encode()
     lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    # A path need not be UTF-8; the escaped bytes stay readable as JSON.
-    return {NAME: data, COPY: data, FAILURES: "".join(lines).encode(errors="backslashreplace")}
+    # A path need not be UTF-8, and JSON must be; its other bytes are spelled out.
+    text = SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", "".join(lines))
+    return {NAME: data, COPY: data, FAILURES: text.encode()}
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:
@@ -179,15 +181,17 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
     not those that were written.
     """
     try:
-        body = finite_json(data)
+        body = finite_json(data.decode())
+        if not isinstance(body, dict):
+            raise ValueError(f"found {type(body).__name__}; an object is needed")
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
     if version != FORMAT:
         raise CacheError(
             f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
-            f"format {FORMAT}. Run the extract-features command that made it again with another "
-            f"--cache, or go on with the version that made it, which still reads it."
+            f"format {FORMAT}. {made_by(version, FORMAT)} Or run the extract-features command "
+            f"that made it again, with another --cache."
         )
     try:
         if found != _digest_body({"format": version, **body}):

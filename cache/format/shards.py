@@ -213,8 +213,9 @@ def _largest(
     if len(unusable := unusable_rows(rows)):
         bad = [describe_row(int(row)) for row in unusable[:5]]
         raise CacheError(
-            f"{what} {', '.join(bad)}: not finite in {dtype}; nothing was written. Values beyond "
-            f"65,504 do not fit float16: extract with --dtype float32. If that fails as well, "
-            f"the model itself gives such values."
+            f"{what} {', '.join(bad)}: not finite in {dtype}, so their shard was not written; all "
+            f"shards before it are stored. Values beyond 65,504 do not fit float16: extract with "
+            f"--dtype float32 and another --cache. If that fails as well, the model itself gives "
+            f"such values."
         )
     return float(np.abs(rows).max(initial=0))

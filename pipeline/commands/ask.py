@@ -24,7 +24,7 @@ def ask_command(*, run: Path, image: Path, question: str, top: int, device: str)
     chosen = choose_device(device)
     answers = ask(load_run(run, chosen), image, question, top=top, device=chosen)
     for answer, probability in answers:
-        console.print(f"{100 * probability:5.1f} %  {answer}", markup=False)
+        console.print(f"{100 * probability:5.1f} %  {answer}")
     return {
         "question": question,
         "image": str(image),

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.system.texts import printable
 
 TILE, TEXT, MARGIN = 224, 96, 16
 INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
@@ -40,15 +41,15 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
         x, y = MARGIN + i % columns * step, MARGIN + i // columns * (step + TEXT)
         sheet.paste(tile.image.resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
         y += TILE + 6
-        for line in _wrap(tile.question, font):
+        for line in _wrap(printable(tile.question), font):
             draw.text((x, y), line, INK, font)
             y += FONT_SIZE + 3
         for name, answer in tile.predictions:
             colour = RIGHT if answer == tile.truth else WRONG
-            draw.text((x, y), _fit(f"{name}: {answer}", font), colour, font)
+            draw.text((x, y), _fit(printable(f"{name}: {answer}"), font), colour, font)
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
-            draw.text((x, y), _fit(f"right answer: {tile.truth}", font), INK, font)
+            draw.text((x, y), _fit(printable(f"right answer: {tile.truth}"), font), INK, font)
     data = io.BytesIO()
     sheet.save(data, format="PNG")
     with explain_write_errors(path, PipelineError, "Free some space, or give another --out."):
@@ -59,6 +60,8 @@ def _wrap(text: str, font: Font) -> list[str]:
     """Break a text into lines no wider than a tile; cut it after `QUESTION_LINES` lines."""
     lines = [""]
     for word in text.split():
+        if len(lines) > QUESTION_LINES:
+            break
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > TILE:
             lines.append(word)
@@ -71,8 +74,9 @@ def _wrap(text: str, font: Font) -> list[str]:
 
 def _fit(line: str, font: Font) -> str:
     """Cut a line that is wider than a tile; a cut line ends in dots."""
-    if font.getlength(line) <= TILE:
+    if len(line) <= TILE and font.getlength(line) <= TILE:
         return line
+    line = line[:TILE]  # no letter is narrower than a pixel
     while line and font.getlength(f"{line} ...") > TILE:
         line = line[:-1]
     return f"{line} ..."

@@ -110,12 +110,14 @@ def _show_next_steps(sheet: Path, seconds: float) -> None:
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"
     program = "frozen-vqa" if shutil.which("frozen-vqa") else program
     console.print(
-        "\nTo use your own data, put a file beside the pictures, with one line for each question:\n"
-        '  {"image": "cat.jpg", "question": "what color is the cat?", "answer": "black"}\n\n'
+        "",
+        "To use your own data, put a file beside the pictures, with one line for each question:",
+        '  {"image": "cat.jpg", "question": "what color is the cat?", "answer": "black"}',
+        "",
         f"  {program} extract-features --dataset jsonl:DATA --split train --split val "
-        "--cache features\n"
-        f"  {program} train-head --cache features --run runs/first\n"
-        f"  {program} evaluate --run runs/first\n",
-        markup=False,
-        soft_wrap=True,
+        "--cache features",
+        f"  {program} train-head --cache features --run runs/first",
+        f"  {program} evaluate --run runs/first",
+        "",
+        sep="\n",
     )

@@ -4,7 +4,6 @@ Nothing heavy is imported here, because `--help` comes through here too.
 """
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -25,17 +24,17 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
-            print(f"stopped{_how_to_continue(sys.argv[1:])}", file=sys.stderr)
+            from frozen_vqa.pipeline.system.texts import printable
+
+            print(printable(f"stopped{_how_to_continue(sys.argv[1:])}"), file=sys.stderr)
         raise
     except Exception as error:
         if not _is_expected(error):
             raise
-        from frozen_vqa.pipeline.system.console import printable
+        from frozen_vqa.pipeline.system.texts import printable
 
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        # A message is one line. Other spaces stay, because a quoted path may hold them.
-        line = re.sub(r"\s*\n\s*", " ", str(error).strip())
-        print(printable(f"error: {rank}{line}"), file=sys.stderr)
+        print(printable(f"error: {rank}{_with_remedy(error)}"), file=sys.stderr)
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -46,6 +45,16 @@ def _is_expected(error: Exception) -> bool:
     from frozen_vqa.pipeline.errors import PipelineError
 
     return isinstance(error, CacheError | PipelineError)
+
+
+def _with_remedy(error: Exception) -> str:
+    """Return the message of an error; every damage of a cache says what to do about it."""
+    from frozen_vqa.cache.errors import CacheDamagedError
+
+    text = str(error).strip()
+    if not isinstance(error, CacheDamagedError) or "verify-cache" in text:
+        return text
+    return f"{text.rstrip('.')}. Run `frozen-vqa verify-cache CACHE`: it names what is damaged."
 
 
 def _terminate(*_: object) -> None:

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
 from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
-from frozen_vqa.pipeline.runs.run import Run, load_run, require_same_encoders
+from frozen_vqa.pipeline.runs.run import Run, load_run, open_cache, require_same_encoders
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device
 
@@ -48,7 +48,7 @@ def evaluate_command(
     require_one_group(trained)
     members = [trained[0], *(load_run(path, used) for path in ensemble_with)]
     averaged = ensemble(members) if ensemble_with else None
-    features = FeatureCache(cache or trained[0].cache)
+    features = open_cache(trained[0], cache)
     for run in members:
         require_same_encoders(run, features)
     name = split or trained[0].config.val_split

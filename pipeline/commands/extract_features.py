@@ -74,7 +74,7 @@ def extract_command(
             text=text,
             dtype=dtype,
             batch_size=batch_size,
-            origin=describe_origin(dataset, columns, splits, limit, batch_size),
+            origin=describe_origin(dataset, columns, plan.splits, limit, batch_size),
             ranks=ranks,
         )
         show_report(report, cache)
@@ -85,12 +85,12 @@ def show_plan(plan: Plan, images: ImageEncoder, text: TextEncoder) -> None:
     """Print the plan and the two models."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
     console.print(
-        f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures\n"
+        f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
         f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.image_size} x {images.image_size} pixels\n"
+        f"{images.image_size} x {images.image_size} pixels",
         f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
         f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
-        soft_wrap=True,
+        sep="\n",
     )
 
 

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from frozen_vqa.cache import Manifest, load_manifest
 from frozen_vqa.cache.format.manifest import KINDS
+from frozen_vqa.cache.left_out import left_out_of
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
-from frozen_vqa.pipeline.system.console import console, printable, progress, size
+from frozen_vqa.pipeline.system.console import console, progress, size
 
 SHOWN = 5
 
@@ -31,10 +32,10 @@ def inspect_command(path: Path) -> dict[str, Any]:
     """Show the content of a cache, from its manifest alone, and the speed of its extraction."""
     manifest = load_manifest(path)
     spec = manifest.spec
-    table = Table("", "", title=printable(str(path)), show_header=False)
+    table = Table("", "", title=str(path), show_header=False)
 
     def add(name: str, value: object) -> None:
-        table.add_row(printable(name), printable(str(value)))
+        table.add_row(name, str(value))
 
     for name, value in spec.settings().items():
         add(name, value)
@@ -44,7 +45,9 @@ def inspect_command(path: Path) -> dict[str, Any]:
     rows = f"{manifest.question_rows:,} distinct, {manifest.prefix_rows:,} prefixes"
     add("questions", f"{rows} of {spec.text_dim} numbers, {len(manifest.questions)} shards")
     for name, record in manifest.splits.items():
-        left = f", {record.left_out:,} left out" if record.left_out else ""
+        found = left_out_of(manifest, name, ())
+        reasons = f"{len(found.unusable):,} unusable, {found.without_picture:,} without a picture"
+        left = f", {len(found):,} left out ({reasons})" if found else ""
         dataset = record.origin.get("dataset")
         origin = f", from {dataset}" if dataset else ""
         add(f"split {name}", f"{record.rows:,} questions{left}{origin}")

@@ -1,6 +1,5 @@
 """The `score` command: any results file against any annotation file, without torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.official_files import score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.texts import to_json
 
 
 def score_command(
@@ -29,6 +29,6 @@ def score_command(
     if per_question is not None:
         advice = "Make room or give another --per-question."
         with explain_write_errors(per_question, MetricError, advice):
-            write_atomically(per_question, json.dumps(each).encode())
+            write_atomically(per_question, to_json(each).encode())
         console.print(f"percent of each question: {per_question}", soft_wrap=True)
     return accuracy.to_json()

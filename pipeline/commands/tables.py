@@ -13,6 +13,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.texts import markdown, printable
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
@@ -49,13 +50,28 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
-    if evaluation.left_out:
-        console.print(
-            f"{evaluation.left_out:,} questions are left out: their pictures could not be read"
-        )
+    _show_left_out(evaluation)
     console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
     if evaluation.logits:
         console.print(f"logits: {evaluation.logits}", soft_wrap=True)
+
+
+def _show_left_out(evaluation: "Evaluation") -> None:
+    """Print why questions are left out, and what this means for the file of results."""
+    left_out = evaluation.left_out
+    for sentence in left_out.describe():
+        console.print(sentence)
+    if empty := len(left_out.ids):
+        score = ""
+        if evaluation.accuracy and evaluation.scores is not None:
+            share = len(evaluation.scores) / (len(evaluation.scores) + empty)
+            score = f"; with them the accuracy is {evaluation.accuracy.overall * share:.2f} %"
+        console.print(f"the results answer {empty:,} of these questions with an empty text{score}")
+    if left_out.unknown:
+        console.print(
+            f"the results lack {left_out.unknown:,} of these questions, because the cache has not "
+            f"noted their ids; the same extract-features command again notes those that can be read"
+        )
 
 
 def show_seeds(group: "SeedGroup") -> None:
@@ -172,7 +188,7 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def to_markdown(table: Sequence[Sequence[str]]) -> str:
     """Return a table in GitHub's Markdown."""
-    escaped = [[re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", cell) for cell in row] for row in table]
+    escaped = [[markdown(cell) for cell in row] for row in table]
     rule = ["---"] + ["---:"] * (len(table[0]) - 1)
     lines = [escaped[0], rule, *escaped[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -190,7 +206,8 @@ LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 def to_latex(table: Sequence[Sequence[str]]) -> str:
     """Return a LaTeX tabular that needs no package."""
-    escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in table]
+    cells = [[printable(cell) for cell in row] for row in table]
+    escaped = [["".join(LATEX.get(c, c) for c in cell) for cell in row] for row in cells]
     # A minus is longer than a hyphen; a minus stands before a digit and behind no letter.
     minus = [[re.sub(r"(?<![\w-])-(?=\d)", "$-$", cell) for cell in row] for row in escaped]
     lines = [" & ".join(row) + r" \\" for row in minus]

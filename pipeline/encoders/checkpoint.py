@@ -64,16 +64,19 @@ class Checkpoint:
             )
         return config
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` of any class is given, wherever it is called."""
+        return {
+            "revision": self.commit,
+            "trust_remote_code": False,
+            "local_files_only": self.local_only,
+        }
+
     def part(self, kind: Any, **options: Any) -> Any:
         """Load what the class `kind` of transformers reads; raise `ModelError` if that fails."""
         with loading(self.place):
-            return kind.from_pretrained(
-                self.place,
-                revision=self.commit,
-                trust_remote_code=False,
-                local_files_only=self.local_only,
-                **options,
-            )
+            return kind.from_pretrained(self.place, **self.options, **options)
 
     @property
     def revision(self) -> str:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
-from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole
+from frozen_vqa.pipeline.encoders.preprocess import fit_whole
+from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
@@ -46,8 +47,6 @@ class ImageEncoder:
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
     ) -> None:
-        from transformers import AutoImageProcessor
-
         self.name = model if model == TINY else full_name(model)
         self.fit = fit
         self.device = torch.device(device)
@@ -55,9 +54,11 @@ class ImageEncoder:
         place = tiny_checkpoint("vision") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
-        # The backend is named because torchvision, if installed, resizes differently.
-        self.processor = self.checkpoint.part(AutoImageProcessor, backend="pil")
-        self.image_size = self._own_size if image_size is None else image_size
+        self.processor = load_processor(self.checkpoint, model)
+        if fit == "crop":
+            self.processor.require_square()
+        own = self.processor.side or self.config.image_size
+        self.image_size = own if image_size is None else image_size
         patch = self.config.patch_size
         if self.image_size < patch or self.image_size % patch:
             near = max(1, round(self.image_size / patch)) * patch
@@ -70,12 +71,6 @@ class ImageEncoder:
         self.dim: int = self.config.hidden_size
 
     @property
-    def _own_size(self) -> int:
-        sizes = self.processor.crop_size, self.processor.size
-        sides = [size["height"] for size in sizes if size and size.get("height")]
-        return sides[0] if sides else self.config.image_size
-
-    @property
     def settings(self) -> dict[str, Any]:
         """Everything that determines this encoder's numbers, for the cache's spec."""
         return {
@@ -84,9 +79,7 @@ class ImageEncoder:
             "image size": self.image_size,
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
-            "mean": list(self.processor.image_mean),
-            "std": list(self.processor.image_std),
-            "resample": int(self.processor.resample),
+            **self.processor.settings(whole=self.fit == "whole"),
         }
 
     @cached_property
@@ -96,12 +89,9 @@ class ImageEncoder:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to the model: (image_size, image_size, 3) uint8."""
-        resample = Image.Resampling(self.processor.resample)
         if self.fit == "whole":
-            return fit_whole(image, self.image_size, resample=resample)
-        own = self.processor.size.get("shortest_edge") or self._own_size
-        edge = round(own * self.image_size / self._own_size)
-        return fit_crop(image, size=self.image_size, shortest_edge=edge, resample=resample)
+            return fit_whole(image, self.image_size, resample=self.processor.resample)
+        return self.processor.fit(image, self.image_size)
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -111,13 +101,17 @@ class ImageEncoder:
             Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both
             after the model's final norm and on the device.
         """
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None]
-            for values in (self.processor.image_mean, self.processor.image_std)
-        )
-        x = (x * self.processor.rescale_factor - mean) / std
+        x = self.normalised(pixels)
         states = self.weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
         # CLS comes first, then the registers of models that have them, then the patches.
         prefix = 1 + getattr(self.config, "num_register_tokens", 0)
         return states[:, prefix:], states[:, 0]
+
+    def normalised(self, pixels: np.ndarray) -> Tensor:
+        """Rescale and normalise pixels: (images, 3, image_size, image_size), on the device."""
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.processor.mean, self.processor.std)
+        )
+        return (x * self.processor.factor - mean) / std

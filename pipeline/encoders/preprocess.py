@@ -10,16 +10,21 @@ DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
 
 import io
 import os
+import re
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling
 
+from frozen_vqa.pipeline.encoders.tiff import why_unopened
+from frozen_vqa.pipeline.encoders.upright import unread, upright_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
 
@@ -40,6 +45,8 @@ _MAGIC = {
     b"BM": "BMP",
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
 }
 
 # `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. Reading
@@ -67,12 +74,11 @@ def load_rgb(picture: Picture) -> Image.Image:
             f"the limit is {MAX_PIXELS / 1e6:.0f}"
         )
     try:
-        image.load()
-        return _to_rgb(_upright(image))
+        return upright_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
-        raise ImageError(f"truncated or damaged ({_reason(error)})") from error
+        raise _undecoded(image.format, error) from error
 
 
 def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
@@ -81,13 +87,14 @@ def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDA
 
 
 def fit_crop(
-    image: Image.Image, *, size: int, shortest_edge: int, resample: Resampling
+    image: Image.Image, *, size: int, shortest_edge: int | None, resample: Resampling
 ) -> npt.NDArray[np.uint8]:
     """Resize to `shortest_edge` with the aspect kept, then cut the middle (size, size, 3) out.
 
-    Where the resized picture is smaller than that, the rest is black.
+    None does not resize. Where the picture is smaller than what is cut out, the rest is black.
     """
     shorter = min(image.size)
+    shortest_edge = shortest_edge or shorter
     # int() truncates, as the processor does; rounding would differ by a row of pixels.
     width, height = (
         shortest_edge if edge == shorter else int(shortest_edge * edge / shorter)
@@ -139,61 +146,56 @@ def _open(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     try:
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the caller checks the size that Pillow warns about
+        with _without_warnings():  # the caller checks the size that Pillow warns about
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except UnidentifiedImageError:
-        raise ImageError(_not_an_image(data)) from None
+        raise _not_an_image(data) from None
     except Exception as error:  # as for decoding
-        raise ImageError(f"truncated or damaged ({_reason(error)})") from error
+        raise _undecoded(_form(data), error) from error
 
 
-def _not_an_image(data: bytes) -> str:
+def _not_an_image(data: bytes) -> ImageError:
     if data.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer in place of the picture: run `git lfs pull`"
-    for magic, name in _MAGIC.items():
-        if data.startswith(magic):
-            return f"truncated or damaged (it starts like a {name} file)"
+        return ImageError("a git-lfs pointer in place of the picture: run `git lfs pull`")
+    if form := _form(data):
+        if reason := _why_unopened(form, data):
+            return unread(form, reason)
+        return ImageError(f"truncated or damaged (it starts like a {form} file)")
     start = data.lstrip()[:12].decode("latin-1")
-    return f"not an image (starts with {start!r}); the formats are {', '.join(FORMATS)}"
+    return ImageError(f"not an image (starts with {start!r}); the formats are {', '.join(FORMATS)}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # with damaged EXIF and good pixels, viewers show the picture unrotated
-        return image
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        # Plain convert("RGB") would drop alpha and show the pixels that the author has hidden.
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _form(data: bytes) -> str | None:
+    return next((form for magic, form in _MAGIC.items() if data.startswith(magic)), None)
 
 
-def _to_8_bit(values: npt.NDArray[np.number]) -> npt.NDArray[np.uint8]:
-    """Rescale a 16-bit or float grey picture; Pillow's own conversion saturates it to white."""
-    low, high = values.min(), values.max()
-    if values.dtype.kind == "f":
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ImageError("holds values that are not finite")
-        if low < 0 or high > 255:
-            raise ImageError(
-                f"float values from {low:.4g} to {high:.4g}; 0 to 1 or 0 to 255 is needed"
-            )
-        scale = 255.0 if high <= 1 else 1.0
-    else:
-        if low < 0 or high > 65535:
-            raise ImageError(f"integers from {low:.0f} to {high:.0f}; 0 to 65,535 is needed")
-        scale = 1 / 257
-    return np.rint(values.astype(np.float32) * np.float32(scale)).astype(np.uint8)
+def _why_unopened(form: str, data: bytes) -> str | None:
+    """Return which kind of a format is not read; None if the file is damaged."""
+    with _without_warnings():
+        if form == "TIFF":
+            return why_unopened(data)
+        try:
+            Image.OPEN[form][0](io.BytesIO(data), "")  # `Image.open` keeps the reason to itself
+        except Exception as error:  # as for decoding
+            found = re.search(r"cannot handle (\d+-(?:bit|layer))", str(error))
+            return found and found[1]
+    return None
+
+
+def _undecoded(form: str | None, error: Exception) -> ImageError:
+    reason = _reason(error)
+    if form and re.match(r"(?i)unsupported|unknown raw mode", reason):
+        return unread(form, reason)
+    return ImageError(f"truncated or damaged ({reason})")
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,6 @@ RUN/evaluation/<split>/<variant>/           the same files for a variant of the 
 RUN/README.md                               the model card of a finished training, with the scores
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -38,6 +38,7 @@ from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.texts import to_json, valid
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Evaluation:
             ceiling and the interval are None too.
         ceiling: Percent that a head would score that always picks the best answer it knows.
         interval: 95 % bootstrap interval of the overall accuracy, in percent.
-        left_out: Questions that the cache lacks because their picture could not be read.
+        left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
     """
 
@@ -64,7 +65,7 @@ class Evaluation:
     accuracy: Accuracy | None = None
     ceiling: float | None = None
     interval: Interval | None = None
-    left_out: int = 0
+    left_out: LeftOutQuestions = NONE
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
@@ -84,7 +85,8 @@ class Evaluation:
             **found,
             "ceiling": self.ceiling,
             "interval": self.interval and [round(bound, 2) for bound in self.interval],
-            "left_out": self.left_out,
+            "left_out": len(self.left_out),
+            "left_out_because": self.left_out.to_json(),
             "seed": self.seed,
             "results": str(self.results),
             **({"logits": str(self.logits)} if self.logits else {}),
@@ -124,9 +126,11 @@ def evaluate(
     logits = folder / "logits.safetensors"
     classes = _predict_classes(run, cache, asked, logits, keep_logits=keep_logits)
     answers = [run.vocabulary.answers[i] for i in classes]
-    pairs = zip(table.question_ids, answers, strict=True)
+    left_out = left_out_of(cache.manifest, split, table.question_ids)
+    # The official tool takes only results of all questions.
+    pairs = [*zip(table.question_ids, answers, strict=True), *((i, "") for i in left_out.ids)]
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(folder / "results.json", json.dumps(official, ensure_ascii=False).encode())
+    _write(folder / "results.json", to_json(official, ensure_ascii=False).encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
@@ -134,7 +138,7 @@ def evaluate(
         table=table,
         answers=answers,
         results=folder / "results.json",
-        left_out=cache.manifest.splits[split].left_out,
+        left_out=left_out,
         seed=run.config.seed,
         variant=variant,
         logits=logits if keep_logits else None,
@@ -142,7 +146,7 @@ def evaluate(
     if any(table.answers):
         _require_all_answered(cache, split, table)
         evaluation = _score(evaluation, run.vocabulary, rules)
-    _write(folder / "scores.json", seal_json(evaluation.to_json()))
+    _write(folder / "scores.json", seal_json(valid(evaluation.to_json())))
     if trained := read_outcome(run.path):
         write_card(run.path, trained)
     return evaluation

@@ -25,12 +25,14 @@ import numpy as np
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
 from frozen_vqa.cache.format.shards import question_shard
 from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.left_out import note_pictures
 from frozen_vqa.cache.writer import require_split_name
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
+from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
@@ -234,8 +236,6 @@ class _Extraction:
                 f"{self.cache}: {len(lost):,} pictures are neither stored nor listed as "
                 f"unreadable, such as {lost[0]!r}. Run the same command again."
             )
-        # A table depends on its own split alone, and on no batch size.
-        about = {key: value for key, value in self.origin.items() if key != "batch_size"}
         for name, examples in self.plan.splits.items():
             kept = [example for example in examples if str(example.image_id) in images]
             table = SplitTable(
@@ -246,14 +246,17 @@ class _Extraction:
                 question_types=[example.question_type for example in kept],
                 answer_types=[example.answer_type for example in kept],
             )
+            without = [
+                (e.question_id, e.image_id) for e in examples if str(e.image_id) not in images
+            ]
             unusable = self.plan.left_out.get(name, ())
             writer.set_split(
                 name,
                 table,
-                left_out=len(examples) - len(table) + len(unusable),
+                left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
                 tokens=sum(len(self.plan.questions[example.question]) for example in kept),
-                origin=about | ({"splits": [name]} if about else {}),
+                origin=of_split(self.origin, name) | note_pictures(without),
             )
 
     def _report(self, throughput: Throughput | None) -> Report:

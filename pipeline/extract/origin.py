@@ -1,33 +1,51 @@
 """The source of a cache, and the command that makes one of its files again; without torch."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
+
+import xxhash
 
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.pipeline.sources.example import VqaExample
 
 LOCAL = ("vqav2", "jsonl")
+_fields = attrgetter(*VqaExample.__slots__)
 
 
 def describe_origin(
     dataset: str,
     columns: Mapping[str, str],
-    splits: Sequence[str],
+    splits: Mapping[str, Sequence[VqaExample]],
     limit: int | None,
     batch_size: int | None,
 ) -> dict[str, Json]:
-    """Return the facts that a cache records about its source, with absolute paths."""
+    """Return the facts that a cache records about its source, with absolute paths.
+
+    `splits` has the questions as they were read; the facts have a digest of each split.
+    """
     kind, _, rest = dataset.partition(":")
-    if kind in LOCAL or (kind == "hub" and Path(rest).exists()):
+    if kind in LOCAL or (kind == "hub" and Path(rest).expanduser().exists()):
         dataset = f"{kind}:{Path(rest).expanduser().resolve()}"
     return {
         "dataset": dataset,
         "columns": dict(columns),
         "splits": list(splits),
+        "digests": {name: _digest(examples) for name, examples in splits.items()},
         "limit": limit,
         "batch_size": batch_size,
     }
+
+
+def of_split(origin: Mapping[str, Json], split: str) -> dict[str, Json]:
+    """Return the facts about one split, whose table depends on no other and on no batch size."""
+    about = {key: value for key, value in origin.items() if key != "batch_size"}
+    if isinstance(digests := about.get("digests"), dict):
+        about["digests"] = {name: value for name, value in digests.items() if name == split}
+    return about | ({"splits": [split]} if about else {})
 
 
 def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
@@ -48,6 +66,18 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
         words += ["--split", str(name)]
     words += ["--cache", str(cache), *_encoder_options(manifest.spec)]
     return shlex.join(words if split else [*words, "--rebuild", file])
+
+
+def _digest(examples: Sequence[VqaExample]) -> str:
+    """Return the 128-bit xxh3 digest of questions, their answers, types and ids, in hexadecimal.
+
+    A picture counts with its id: `hub:` without a column of ids makes that from its content, and
+    elsewhere stage one compares pictures with their stored thumbnails.
+    """
+    state = xxhash.xxh3_128()
+    for example in examples:
+        state.update(json.dumps(_fields(example)).encode() + b"\n")
+    return state.hexdigest()
 
 
 def _encoder_options(spec: CacheSpec) -> list[str]:

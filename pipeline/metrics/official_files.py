@@ -27,6 +27,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.sources.example import Id
 from frozen_vqa.pipeline.sources.strict_json import entries_in, read_json
+from frozen_vqa.pipeline.sources.validation import shown
 
 _SHOWN = 5
 
@@ -78,18 +79,18 @@ def _place(index: int, entry: Any) -> str:
 
 def _id_fault(entry: Any) -> str:
     if not isinstance(entry, dict):
-        return f"is {type(entry).__name__}"
+        return f"is {shown(entry)}"
     if "question_id" not in entry:
         return "has no question_id"
-    kind = type(entry["question_id"])
-    return "" if kind in (int, str) else f"has a question_id of type {kind.__name__}"
+    found = entry["question_id"]
+    return "" if type(found) in (int, str) else f"has {shown(found)} as question_id"
 
 
 def _answer_fault(entry: dict[str, Any]) -> str:
     if "answer" not in entry:
         return "has no answer"
-    kind = type(entry["answer"])
-    return "" if kind is str else f"has an answer of type {kind.__name__}"
+    found = entry["answer"]
+    return "" if type(found) is str else f"has {shown(found)} as answer"
 
 
 def _annotation_fault(entry: dict[str, Any]) -> str:
@@ -111,7 +112,7 @@ def read_predictions(path: Path | str) -> dict[Id, str]:
     content = read_json(path)
     need = 'a "question_id" (a whole number or text) and an "answer" (text)'
     if not isinstance(content, list):
-        found, remedy = f"found {type(content).__name__}", "Write the official results format."
+        found, remedy = f"found {shown(content)}", "Write the official results format."
         raise _refusal(path, found, f"a list of objects with {need}", remedy)
     _check(path, content, _answer_fault, need)
     return {entry["question_id"]: entry["answer"] for entry in content}

@@ -13,6 +13,7 @@ from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
+from frozen_vqa.pipeline.system.texts import markdown
 
 CARD = "README.md"
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
@@ -43,7 +44,9 @@ def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     description, config = finite_json((run / "config.json").read_bytes()), load_run_config(run)
     ceiling = _percent(outcome.get("train_ceiling"))
-    on_training = f"; on {config.train_split!r} that is {ceiling} %" if ceiling else ""
+    on_training = (
+        f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
+    )
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering
@@ -61,7 +64,7 @@ not in this folder.
 {_accuracies(run, config.val_split, outcome)}
 
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
-{config.val_split!r}. The ceiling is the score of the best answer for each question\
+{markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
 {on_training}.
 
 ## Trained on
@@ -140,6 +143,6 @@ def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    cells = [[markdown(cell) for cell in line] for line in (head, *rows)]
+    lines = [cells[0], ["---"] * len(head), *cells[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

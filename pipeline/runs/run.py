@@ -27,6 +27,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import make_directory, read_file, write_atomically
+from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.cache.typed_json import finite_json
@@ -48,6 +49,7 @@ from frozen_vqa.pipeline.runs.weights import (
 )
 
 FORMAT = 6
+RESTORE = "Restore it from a copy, or train the head again."
 MEANING = ("config.toml", "config.json", ANSWERS)
 """The files that say what the weights mean."""
 
@@ -115,8 +117,7 @@ def read_digests(path: Path) -> dict[str, str]:
             found[name] = digest(read_file(path / name))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). "
-                f"Restore it from a copy, or train the head again."
+                f"{path / name}: cannot be read ({error.strerror}). {RESTORE}"
             ) from error
     return found
 
@@ -172,9 +173,10 @@ def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
     description = _read_json(path / "config.json")
     if description.get("format") != FORMAT:
+        found = description.get("format")
         raise RunError(
-            f"{path}: run format {description.get('format')!r}, this version reads {FORMAT}; "
-            f"train the head again, or use it with the version that made it"
+            f"{path}: the run has format {found!r:.40}, but this version of frozen-vqa reads "
+            f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
         )
     where = _read_sealed(path / "run.json")
     weights = load_weights(path)
@@ -186,16 +188,22 @@ def load_run(path: Path, device: torch.device) -> Run:
         dtype = description["dtype"]
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"{path / 'config.json'}: not the config of a run ({error})") from error
+        raise RunError(
+            f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
+        ) from error
     except (ValueError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
-        raise RunError(f"{path / CURRENT}: does not fit this run ({reason})") from error
+        raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
     if dtype not in DTYPES:
-        raise RunError(f"{path / 'config.json'}: dtype is {dtype!r}; needed: {', '.join(DTYPES)}")
+        raise RunError(
+            f"{path / 'config.json'}: dtype is {dtype!r:.40}; one of {', '.join(DTYPES)} is "
+            f"needed. {RESTORE}"
+        )
     if len(vocabulary) != model.config.answers:
         raise RunError(
-            f"{path}: answers.json has {len(vocabulary)} answers, the head {model.config.answers}"
+            f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
+            f"{model.config.answers:,} apart. {RESTORE}"
         )
     return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
 
@@ -224,7 +232,7 @@ def _require_meaning(path: Path, weights: Weights) -> None:
         if found != weights.files.get(name):
             raise RunError(
                 f"{path / name}: not the file that the weights were saved with; it was changed or "
-                f"damaged. Restore it from a copy, or train the head again."
+                f"damaged. {RESTORE}"
             )
 
 
@@ -245,21 +253,26 @@ def _read_sealed(path: Path) -> dict[str, Any]:
     try:
         return unseal_json(_read_json(path))
     except ValueError as error:
-        raise RunError(
-            f"{path}: {error}. Restore it from a copy, or train the head again."
-        ) from None
+        raise RunError(f"{path}: {error}. {RESTORE}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = finite_json(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent}: not a run folder ({path.name} is missing). "
-            f"Make one with `train-head --cache DIR --run {path.parent}`."
-        ) from None
+        raise RunError(wrong_folder(path.parent, "run", path.name)) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from error
+        raise RunError(f"{path}: cannot be read ({error}). {RESTORE}") from error
     if not isinstance(value, dict):
-        raise RunError(f"{path}: a JSON object is needed")
+        raise RunError(f"{path}: found {type(value).__name__}; a JSON object is needed. {RESTORE}")
     return value
+
+
+def open_cache(run: Run, given: Path | None) -> FeatureCache:
+    """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
+    if given is None and not run.cache.exists():
+        raise CacheError(
+            f"{run.path}: the head was trained from the cache {run.cache}, which is not there now. "
+            f"If it has moved, give its new folder: --cache FOLDER."
+        )
+    return FeatureCache(given or run.cache)

@@ -130,8 +130,12 @@ def seal_json(value: Mapping[str, Any]) -> bytes:
 
 
 def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
-    """Return the bytes of a file of JSON that people may read; raise `ValueError` for NaN."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    """Return the bytes of a file of JSON that people may read; raise `ValueError` for NaN.
+
+    A path that is not UTF-8 is kept as Python's JSON reads it again.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")
 
 
 def unseal_json(value: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
+from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
@@ -168,7 +169,11 @@ def no_state(run: Path) -> RunError:
 def _read(path: Path) -> TrainState:
     tensors, record = read_sealed(path, "a training state")
     if record.get("format") != FORMAT:
-        raise ValueError(f"has format {record.get('format')!r}, this version reads {FORMAT}")
+        found = record.get("format")
+        raise ValueError(
+            f"has format {found!r:.40}, but this version of frozen-vqa reads {FORMAT} "
+            f"({made_by(found, FORMAT).rstrip('.')})"
+        )
     parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
         made: dict[str, Any] = {

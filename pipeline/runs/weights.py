@@ -81,9 +81,11 @@ def load_weights(run: Path) -> Weights:
     try:
         return read_weights(run / CURRENT)
     except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError) and not (run / PREVIOUS).exists():
+        begun = (run / "metrics.jsonl").exists() or (run / PREVIOUS).exists()
+        if isinstance(error, FileNotFoundError) and not begun:
             raise RunError(
-                f"{run}: there are no weights yet; its training was stopped in the first epoch"
+                f"{run}: there are no weights yet; its training was stopped in the first epoch. "
+                f"Give the same train-head command with --resume, or with --overwrite."
             ) from None
         raise RunError(
             f"{run / CURRENT}: {why_unreadable(error)}. {_advise_repair(run)}"

@@ -4,7 +4,7 @@
     hub:FOLDER             data/<split>-*.parquet, <split>.parquet, or any layout of `datasets`
     hub:FILE.parquet       the split in its name; any one split if it has another name
 
-A local folder is read one split at a time. So fetch only the split that you need of a large set:
+Local parquet is read where it lies, one split at a time. So fetch only the split that you need:
 `hf download lmms-lab/VQAv2 --repo-type dataset --include "data/validation*" --local-dir FOLDER`.
 
 Columns are those of `lmms-lab/VQAv2`; `columns` renames them. An empty name means that the set has
@@ -15,13 +15,19 @@ import os.path
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from glob import escape
 from pathlib import Path
-from typing import Any
 
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, classes_of, example_of, records_of
+from frozen_vqa.pipeline.sources.hub_files import (
+    UNREADABLE,
+    Layout,
+    Rows,
+    Table,
+    explain,
+    find_layout,
+)
+from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, example_of, records_of
 from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import id_or_none, shown
 
@@ -29,22 +35,8 @@ FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_t
 """The fields of a question; each is also its default column name."""
 
 _NEEDED = ("image", "question", "answers")
+_TEXTS = ("image", "question", "answers", "question_type", "answer_type")
 _HUB_NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)?(?<!\.parquet)")
-_MENDS = {  # by words in the message of `datasets` 5; the first match counts
-    "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
-    "Take a copy in parquet, or fetch the files and give their folder.",
-    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then log "
-    "in by `hf auth login`.",
-    "Config name is missing": "it has several configurations. Fetch one by "
-    "`hf download --repo-type dataset --include …` and give its folder.",
-    "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
-    "Switch it off for the first run, or give a local folder.",
-    "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
-    "BatchSize must be greater than 0": "a parquet file has no rows, and a split needs at least "
-    "one. Check the file, or ask for another split.",
-    "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
-    "read. Check the name; a private one needs `hf auth login`.",
-}
 _COMPARED = 16
 """Pictures of each split that are compared with those of the others."""
 
@@ -66,25 +58,33 @@ class HubSource:
         if not self._is_local and not _HUB_NAME.fullmatch(name):
             raise SourceError(f"hub:{name}: there is no such file or folder. Check the path.")
         self._name = str(self._path.resolve()) if self._is_local else name
+        if self._is_local and "::" in self._name:
+            raise SourceError(
+                f"hub:{name}: its path holds '::', which `datasets` takes for an archive within "
+                f"another. Rename the folder, or make a link without '::' and give that."
+            )
         self._pictures: dict[str, PictureColumn] = {}  # by split
         self._rows: dict[Id, tuple[str, int]] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
+        self._layout: Layout | None = None
         self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
     def examples(self, split: str) -> list[VqaExample]:
-        name, data = self._load(split)
-        columns = self._find_columns(data)
-        self._pictures[name] = self._open_pictures(data, columns.pop("image"))
-        hashes = None if "image_id" in columns else self._pictures[name].hashes()
-        classes = classes_of(data, columns)
+        name, table = self._load(split)
+        columns = self._find_columns(table)
+        pictures = self._pictures[name] = PictureColumn(table, columns["image"])
+        hashes = None if "image_id" in columns else pictures.hashes()
         hint = ". Rows are counted by --column question_id="
         selection = Selection("row", {}, hint)
-        for row, record in enumerate(records_of(data, columns)):
-            if hashes:
-                record["image_id"] = next(hashes)
-            question_id = id_or_none(record.get("question_id", row))
-            make = partial(example_of, record, row, classes)
-            selection.add(row, self._where(name, row), question_id, make)
+        try:
+            for row, (record, readers) in enumerate(records_of(self._place, table, columns)):
+                if hashes:
+                    record["image_id"] = next(hashes)
+                question_id = id_or_none(record.get("question_id", row))
+                make = partial(example_of, record, row, readers)
+                selection.add(row, self._where(name, row), question_id, make)
+        except UNREADABLE as error:
+            raise SourceError(explain(self._place, error)) from error
         selection.require_some(f"{self._place}, {name}")
         self._remember(selection, name)
         self._left_out[split] = selection.left_out
@@ -96,7 +96,10 @@ class HubSource:
     def picture(self, image_id: Id) -> Path | bytes:
         """Return one picture, undecoded; raise `ImageError` if the row has none in the data set."""
         split, row = self._rows[image_id]
-        content, path = self._pictures[split].value(row)
+        try:
+            content, path = self._pictures[split].value(row)
+        except UNREADABLE as error:
+            raise ImageError(f"cannot be read ({error})") from error
         if content is not None:
             return content
         if not path:
@@ -125,27 +128,19 @@ class HubSource:
             raise ImageError(f"path {path!r} leaves the data folder; copy the picture there")
         return file
 
-    def _load(self, asked: str) -> tuple[str, Any]:
-        """Return the name of the split in this data set, and its `datasets.Dataset`."""
-        import datasets
-
-        files = _parquet_files(self._path) if self._is_local else {}
+    def _load(self, asked: str) -> tuple[str, Table]:
+        """Return the name of the split in this data set, and its rows."""
         try:
-            if files:
-                split = self._match_split(asked, files)
-                paths = [escape(str(file)) for file in files[split]]
-                builder = datasets.load_dataset_builder("parquet", data_files={"train": paths})
-                builder.download_and_prepare()
-                return split or asked, builder.as_dataset(split="train")
-            builder = datasets.load_dataset_builder(self._name)
-            known = builder.info.splits or builder.config.data_files or ()
-            split = self._match_split(asked, list(known))
-            builder.download_and_prepare()
-            return split, builder.as_dataset(split=split)
+            if not self._layout:
+                texts = [self._columns.get(field, field) for field in _TEXTS]
+                path = self._path if self._is_local else None
+                self._layout = find_layout(self._name, path, texts)
+            split = self._match_split(asked, self._layout.splits)
+            return split or asked, Table(self._layout.open(split))
         except SourceError:
             raise
         except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
-            raise SourceError(_explain(self._place, error)) from error
+            raise SourceError(explain(self._place, error)) from error
 
     def _match_split(self, asked: str, splits: Collection[str]) -> str:
         """Return the one of `splits` that `asked` means; "" means a file without a split's name."""
@@ -168,18 +163,34 @@ class HubSource:
             )
         return found
 
-    def _find_columns(self, data: Any) -> dict[str, str]:
-        present = {}
+    def _find_columns(self, table: Table) -> dict[str, str]:
+        """Return the column of each field, which must be the same in all files of a split."""
+        found = [self._columns_of(rows) for rows in table.files]
+        for rows, columns in zip(table.files, found, strict=True):
+            if odd := sorted(columns.items() ^ found[0].items()):
+                raise SourceError(
+                    f"{self._place}: column {odd[0][1]!r} is in {table.files[0].file} or in "
+                    f"{rows.file}, but not in both. Give it to all files of the split or to none."
+                )
+        return found[0]
+
+    def _columns_of(self, rows: Rows) -> dict[str, str]:
+        names, present = rows.schema.names, {}
         for field in FIELDS:
             column = self._columns.get(field, field)
-            if column in data.column_names:
+            if names.count(column) > 1:
+                raise SourceError(
+                    f"{self._place}: {names.count(column)} columns are named {column!r}. Rename "
+                    "all but one."
+                )
+            if column in names:
                 present[field] = column
             elif column and (field in _NEEDED or field in self._columns):
                 example = "question=query" if field == "question" else f"{field}=NAME"
                 none = f", or --column {field}= if it has none" if field == "answers" else ""
                 raise SourceError(
                     f"{self._place}: no column {column!r} for the {field}; there are: "
-                    f"{', '.join(data.column_names)}. Name it by --column {example}{none}."
+                    f"{', '.join(names)}. Name it by --column {example}{none}."
                 )
         for field in ("image", "question"):
             if field not in present:
@@ -188,22 +199,6 @@ class HubSource:
                     f"{field}=NAME."
                 )
         return present
-
-    def _open_pictures(self, data: Any, column: str) -> PictureColumn:
-        """Return the picture column as bytes or paths, so that no row is ever decoded here."""
-        import datasets
-
-        feature = data.features[column]
-        of_image = isinstance(feature, dict) and {"bytes", "path"} & set(feature)
-        kinds = ("string", "large_string", "binary", "large_binary")
-        plain = getattr(feature, "dtype", "") in kinds
-        if not (isinstance(feature, datasets.Image) or of_image or plain):
-            raise SourceError(
-                f"{self._place}: column {column!r} holds {feature}, and pictures are needed. Name "
-                "the picture column by --column image=NAME."
-            )
-        only = data.select_columns([column])
-        return PictureColumn(only.cast_column(column, datasets.Image(decode=False)))
 
     def _remember(self, selection: Selection, split: str) -> None:
         """Keep the first row of each picture; refuse ids that start anew in each split."""
@@ -221,31 +216,3 @@ class HubSource:
                     f"{before[0]} and another in {split}; one id must mean one picture. Tell them "
                     "apart by content: --column image_id="
                 )
-
-
-def _parquet_files(path: Path) -> dict[str, list[Path]]:
-    """Return the parquet files by split, if the layout is plain; else nothing."""
-    if path.is_file():
-        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
-        return {_split_in(path) if split else "": [path]}
-    files: dict[str, list[Path]] = {}
-    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
-    for file in sorted(folder.glob("*.parquet")):
-        files.setdefault(_split_in(file), []).append(file)
-    return files
-
-
-def _split_in(file: Path) -> str:
-    """Return "validation" of "validation-00000-of-00068.parquet"."""
-    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
-
-
-def _explain(where: str, error: Exception) -> str:
-    """Return in one sentence why a data set did not load, and what to do."""
-    while isinstance(error.__cause__, Exception) and "occurred while generating" in str(error):
-        error = error.__cause__  # such as a damaged file or a full disk
-    reason = " ".join(str(error).split())
-    for words, mend in _MENDS.items():
-        if words in reason:
-            return f"{where}: {mend}"
-    return f"{where}: cannot be loaded ({type(error).__name__}: {reason[:300]}). Check the data."

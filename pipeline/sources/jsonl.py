@@ -11,13 +11,13 @@
 |---|---|
 | `image` | path of the picture, relative to the folder of the file and inside it |
 | `question` | the text |
-| `answers` or `answer` | a list of answers, or one; none on a test split |
+| `answers` or `answer` | a text, a list of texts, or objects with `answer`; none on a test split |
 | `question_id` | unique in the split; default: the line number |
 | `image_id` | one per picture in all splits; default: the path |
 | `question_type`, `answer_type` | for the tables; default: none |
 
-A number is an answer as its text, null is none; other fields are ignored. A line that cannot be
-used is left out. A fault of the whole file (its encoding, its split) refuses the file.
+Null is an absent field; other fields are ignored. A line that cannot be used is left out. A fault
+of the whole file (its encoding, its split, the form of its answers) refuses the file.
 """
 
 from collections.abc import Iterator
@@ -182,15 +182,7 @@ def _example(record: dict[str, Any], number: int) -> tuple[VqaExample, str]:
 
 
 def _given_answers(record: dict[str, Any]) -> tuple[str, ...]:
-    for field in ("answers", "answer"):
-        given = record.get(field)
-        if given is not None:
-            if isinstance(given, list) != (field == "answers"):
-                raise UnusableError(
-                    f"{field} is {shown(given)}; `answers` holds a list of texts, `answer` one text"
-                )
-            return answers_of(given)
-    return ()
+    return answers_of(record.get("answers")) or answers_of(record.get("answer"))
 
 
 def _require_inside(image: str) -> str:

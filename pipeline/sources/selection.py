@@ -10,7 +10,7 @@ from pathlib import Path
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.validation import UnusableError, shown
+from frozen_vqa.pipeline.sources.validation import UnknownFormError, UnusableError, shown
 
 _SPLIT_NAMES = (
     ("train", "training"),
@@ -45,11 +45,16 @@ class Selection:
         """Add one record, whose question id is None if it cannot be read.
 
         `make` returns the question and the picture that its image id means, or raises
-        `UnusableError`.
+        `UnusableError`. Raise `SourceError` if the form of its answers is not known.
         """
         try:
             example, picture = make()
             self._require_new(example, picture)
+        except UnknownFormError as error:
+            raise SourceError(
+                f"{error.where or where}: {error}. Write the answers of the whole set so; leave "
+                "them out where there are none."
+            ) from None
         except UnusableError as error:
             self.left_out.append(LeftOut(question_id, error.where or where, str(error)))
         else:

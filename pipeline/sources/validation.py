@@ -1,12 +1,14 @@
 """The rules for the fields of a question, the same for all data sets.
 
 A function raises `UnusableError` for a value that it refuses, which leaves out one question and no
-other. A fault of a file, split or column is a `SourceError` and refuses the whole.
+other. A fault of a file, split or column is a `SourceError` and refuses the whole. So is an answer
+in a form that is not known: files have one form throughout, and one that is guessed wrong would
+give other answers, or none, without a word.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from frozen_vqa.pipeline.sources.example import Id
 
@@ -20,6 +22,10 @@ class UnusableError(Exception):
     def __init__(self, reason: str, where: str = "") -> None:
         super().__init__(reason)
         self.where = where  # the place of the fault, if that is not the question's own
+
+
+class UnknownFormError(UnusableError):
+    """The answers of one question have a form that is not known, which stops the source."""
 
 
 def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
@@ -57,17 +63,31 @@ def type_of(value: object, field: str) -> str:
 
 
 def answers_of(value: object) -> tuple[str, ...]:
-    """Return one answer or a list of them, each text or a number, as texts.
+    """Return the answers of a question, in one of the forms that are known.
 
-    A number becomes its text (2.0 is "2"); null means that there is no answer.
+    They are a text, a list of texts, a list of objects with a text "answer" (VQAv2), or an object
+    whose "answer" is a text or a list of texts (older sets of `datasets`). An empty list has no
+    answer, and so has null, which tables and many writers of JSON put where a field is absent.
+
+    Raises:
+        UnknownFormError: if the answers have another form, such as a number or null in a list.
     """
-    given = value if isinstance(value, list | tuple) else (value,)
-    try:
-        if _can_be_stored("".join(given)):
-            return tuple(given)
-    except TypeError:  # not all of them are texts
-        pass
-    return tuple(_answer(answer) for answer in given if answer is not None)
+    inner = value["answer"] if _has_answer(value) else value
+    if inner is None:
+        return ()
+    given = inner if isinstance(inner, list | tuple) else (inner,)
+    if isinstance(value, list | tuple):
+        given = [one["answer"] if _has_answer(one) else one for one in given]
+    for one in given:
+        if not isinstance(one, str) or not one or one.isspace():
+            raise UnknownFormError(
+                f"an answer is {_form(one)}; answers are a text, a list of texts, or objects with "
+                'a text "answer"'
+            )
+    if not _can_be_stored("".join(given)):
+        for one in given:
+            text_of(one, "an answer")
+    return tuple(given)
 
 
 def id_of(value: object, field: str) -> Id:
@@ -97,16 +117,19 @@ def shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _answer(answer: object) -> str:
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        return str(answer)
-    if isinstance(answer, float) and math.isfinite(answer):
-        # Tables with gaps turn whole numbers into floats; beyond 2**53 they are no longer exact.
-        whole = answer.is_integer() and abs(answer) < 2**53
-        return str(int(answer)) if whole else str(answer)
-    if isinstance(answer, str):
-        return text_of(answer, "an answer")
-    raise UnusableError(f"an answer is {shown(answer)}; text or a number is needed")
+def _has_answer(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, dict) and "answer" in value
+
+
+def _form(value: object) -> str:
+    if isinstance(value, str):
+        return "an empty text"
+    if isinstance(value, bytes):
+        return "bytes"
+    if isinstance(value, dict):
+        keys = ", ".join(shown(key) for key in list(value)[:4])
+        return f"an object with {keys}" if keys else "an empty object"
+    return shown(value)
 
 
 def _can_be_stored(text: str) -> bool:

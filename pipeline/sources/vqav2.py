@@ -123,12 +123,13 @@ class _Annotations:
         try:
             require_fields(entry, ("answers",))
             return (
-                _answers(entry["answers"]),
+                answers_of(entry["answers"]),
                 type_of(entry.get("question_type"), "question_type"),
                 type_of(entry.get("answer_type"), "answer_type"),
             )
         except UnusableError as error:
-            raise UnusableError(str(error), _where(self._file, number)) from None
+            error.where = _where(self._file, number)
+            raise
 
     def without_question(self, asked: set[Id | None]) -> list[LeftOut]:
         """Return the entries whose question is not in `asked` or has another annotation."""
@@ -159,20 +160,6 @@ def _entries(file: Path, key: str) -> list[Any]:
             f"{file}: the list of {key} is empty; at least one is needed. Use the official file."
         )
     return entries
-
-
-def _answers(value: object) -> tuple[str, ...]:
-    """Return the texts of a list of answers, each an object with "answer"; null is none."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise UnusableError(f"answers is {shown(value)}; a list is needed")
-    try:
-        return answers_of([given["answer"] for given in value])
-    except (TypeError, KeyError):
-        raise UnusableError(
-            'answers holds something other than objects with "answer"; {"answer": "…"} is needed'
-        ) from None
 
 
 def _require_object(entry: object, fields: Sequence[str]) -> None:

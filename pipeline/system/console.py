@@ -4,11 +4,11 @@ stdout is for results alone, so that `--json` prints one object there and nothin
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,25 +18,36 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
+
+from frozen_vqa.pipeline.system.texts import printable
 
 LINE_SECONDS = 10.0
 """How often a log without a terminal gets a line."""
 
 
-def printable(text: str) -> str:
-    """Return text with control characters, such as a terminal's escapes, spelled out."""
-    return "".join(
-        c if c in "\n\t" or (c.isprintable() and not "\ud800" <= c <= "\udfff") else ascii(c)[1:-1]
-        for c in text
-    )
-
-
 class _Console(Console):
-    """Prints text from foreign files without obeying its control characters."""
+    """The one door to the terminal: all texts go through it, those in tables and titles too."""
 
     def print(self, *objects: Any, **how: Any) -> None:
-        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **how)
+        """Print as Rich does, but break no line of text."""
+        how.setdefault("soft_wrap", all(isinstance(one, str) for one in objects))
+        super().print(*objects, **how)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Return a text of one line, whose characters are shown and not obeyed."""
+        return super().render_str(printable(text), **how)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as Rich does, but let no table cut a text."""
+        if isinstance(renderable, Table):
+            for column in renderable.columns:
+                column.overflow = "fold"
+        return super().render(renderable, options)
 
 
 # Brackets and colons in a path or a question are no markup and no emoji.
@@ -75,12 +86,12 @@ class _Rate(ProgressColumn):
 def progress_bar() -> Progress:
     """Return a bar that is not shown yet: start it, or put it into a live display."""
     columns = (
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     return Progress(*columns, console=console)
 
@@ -95,8 +106,8 @@ def progress(title: str, total: int, *, display: Progress | None = None) -> Iter
         yield _plain_lines(title, total)
         return
     with nullcontext(display) if display else progress_bar() as bar:
-        task = bar.add_task(title, total=total, note="")
-        yield lambda count=1, note="": bar.update(task, advance=count, note=note)
+        task = bar.add_task(printable(title), total=total, note="")
+        yield lambda count=1, note="": bar.update(task, advance=count, note=printable(note))
         if display:
             bar.remove_task(task)
 

@@ -5,6 +5,7 @@ cpu.max, cpu.cfs_quota_us).
 """
 
 import ctypes
+import difflib
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 
 from frozen_vqa.pipeline.errors import ConfigError
 
+DEVICES = ("cpu", "cuda", "mps")
 Precision = Literal["auto", "float32", "bfloat16"]
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """The kernel's names for it on x86 and ARM."""
@@ -36,11 +38,27 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" can hold a tensor, but not its numbers
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise ConfigError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0][:200]}); "
-            f"use --device cpu, cuda or auto"
-        ) from error
+        raise ConfigError(_unusable_device(name)) from error
     return device
+
+
+def _unusable_device(name: str) -> str:
+    """Return why a device cannot be used, and which can."""
+    kind, _, number = name.partition(":")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    usable = ["cpu", *(f"cuda:{i}" for i in range(gpus))]
+    if kind == "cuda" and (not number or number.isdecimal()):
+        found = f"this process sees {gpus} GPUs of CUDA."
+    elif kind in DEVICES:
+        found = f"there is no {name} here."
+    else:
+        close = difflib.get_close_matches(kind.lower(), DEVICES, n=1, cutoff=0.5)
+        meant = "cuda" if kind.lower() in ("gpu", "nvidia") else close[0] if close else ""
+        found = "there is no such device." + (f" Did you mean {meant}?" if meant else "")
+    return (
+        f"device {name!r} cannot be used: {found} Names are auto, cpu, cuda, cuda:N and mps; "
+        f"usable here are auto, {', '.join(usable)}."
+    )
 
 
 def device_name(device: torch.device | str) -> str:

@@ -123,7 +123,7 @@ def sweep(
         for name, state in states.items():
             require_same_data(run / name, state, data, left[name], device)
         features = ResidentFeatures(data.cache, residency=residency, device=device)
-        console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
+        console.print(data.describe(), features.describe(), sep="\n")
         begun = [Head(name, device) for name in left]
         for head in begun:
             with head.turn():

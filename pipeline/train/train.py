@@ -84,7 +84,7 @@ def train(
         tensorboard=tensorboard,
         ranks=ranks,
     )
-    console.print(f"{data.describe()}\n{features.describe()}", soft_wrap=True)
+    console.print(data.describe(), features.describe(), sep="\n")
     with Stop() as stop:
         loop.run_to_end(stop)
         return loop.finish(data)

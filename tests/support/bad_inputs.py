@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 STORED, LEFT_OUT, REFUSED = "stored", "left out, exit 3", "refused, exit 1"
+SCORED, NAMED = "scored", "named, exit 1"
 
 Row = tuple[str, str]
 """Outcome and sentence."""

@@ -11,20 +11,36 @@ from pathlib import Path
 import datasets
 import pytest
 
+from tests.support.bad_answers import ANSWERS
+from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_forged import FORGED
-from tests.support.bad_inputs import STORED, Row
+from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
+from tests.support.bad_predictions import RESULTS
+from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
 PAGE = ROOT / "docs" / "bad-inputs.md"
 SECTIONS = {
     "Pictures": PICTURES,
+    "Orientation": ORIENTATIONS,
+    "Kinds of pictures": MODES,
+    "Kinds of TIFF": TIFFS,
+    "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
+    "Forms of answers": ANSWERS,
+    "Typed columns": COLUMNS,
     "Files and splits": FILES,
     "Forged runs and caches": FORGED,
+    "Caches and runs": CACHES_AND_RUNS,
+    "Predictions": RESULTS,
 }
 
 
@@ -47,7 +63,7 @@ def make_row(section: str, name: str, folder: Path) -> Row:
 def write_line(name: str, row: Row) -> str:
     """Return the line of a table; what a command prints stands as code."""
     outcome, sentence = row
-    if outcome != STORED:
+    if outcome not in (STORED, SCORED):
         ticks = "``" if "`" in sentence else "`"
         space = " " if "`" in sentence else ""
         sentence = f"{ticks}{space}{sentence}{space}{ticks}"

@@ -16,6 +16,7 @@ from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.open_source import open_source
 from tests.support.bad_inputs import LEFT_OUT, STORED, Row
 from tests.support.pictures import encoded
+from tests.support.raw_pictures import black_png
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -114,8 +115,8 @@ PICTURES: dict[str, Callable[[Path], Row]] = {
     "text named `.jpg`": picture(b"hello, world\n"),
     "git-lfs pointer": picture(b"version https://git-lfs.github.com/spec/v1\n"),
     "PNG named `.jpg`": picture(halves(), "the name does not matter", close_to=SIDES),
-    "decompression bomb of 90 megapixels": picture(Image.new("1", (9500, 9500))),
-    "decompression bomb of 400 megapixels": picture(Image.new("1", (20000, 20000))),
+    "decompression bomb of 90 megapixels": picture(black_png(9500)),
+    "decompression bomb of 400 megapixels": picture(black_png(20000)),
     "file of more than 500 MB": placed(huge),
     "1 by 1": picture(Image.new("RGB", (1, 1), RED), "one colour everywhere", close_to=RED),
     "20,000 by 10": picture(

@@ -114,21 +114,8 @@ QUESTIONS: dict[str, Callable[[Path], Row]] = {
     "whole number beyond 64 bits as id": lines({"question_id": 2**63}),
     "5,000 words that the text model has positions for": words(5000, 20_000, "as it is"),
     "more words than the text model has positions for": words(5000, 512),
-    "zero answers": lines({"answer": None, "answers": []}, sentence="unanswered", answers=()),
-    "answer is null": lines({"answer": None}, sentence="unanswered", answers=()),
-    "null among answers": lines(
-        {"answers": ["a", None]}, sentence="the others are its answers", answers=("a",)
-    ),
     "one answer": lines({"answers": ["a"]}, sentence="as it is", answers=("a",)),
     "eleven answers": lines({"answers": ["a"] * 11}, sentence="as it is", answers=("a",) * 11),
-    "answers that are numbers": lines(
-        {"answers": [7, 2.0, 1.5]},
-        sentence="7 as 7, 2.0 as 2, 1.5 as 1.5",
-        answers=("7", "2", "1.5"),
-    ),
-    "answer is true or false": lines({"answer": True}),
-    "answer is an object": lines({"answer": {"text": "dog"}}),
-    "list in `answer`, or one text in `answers`": lines({"answers": "dog"}),
     "line of broken JSON": lines('{"image": "a.png", "question"'),
     "line that is no object": lines('["a.png", "What?", "dog"]'),
     "key twice in a line": lines('{"image": "a.png", "image": "b.png", "question": "What?"}'),

@@ -14,7 +14,7 @@ from frozen_vqa.pipeline.model.pooling import Pooling
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import read_digests, start_run
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights, save_weights
-from tests.support.caches import GRID, TEXT_DIM, VISION_DIM, Made
+from tests.support.caches import Made
 
 VOCABULARY = Vocabulary(("red", "größe", "2"))
 
@@ -30,10 +30,12 @@ def make_run(
 ) -> VqaModel:
     """Write a run and return its model, in eval mode."""
     torch.manual_seed(seed)
+    cache = FeatureCache(made.directory)
+    spec = cache.spec
     shapes = ModelConfig(
-        vision_dim=VISION_DIM,
-        text_dim=TEXT_DIM,
-        grid=GRID,
+        vision_dim=spec.vision_dim,
+        text_dim=spec.text_dim,
+        grid=spec.grid,
         answers=len(vocabulary),
         fusion=fusion,
         width=8,
@@ -54,7 +56,7 @@ def make_run(
         ),
         model=shapes,
         vocabulary=vocabulary,
-        cache=FeatureCache(made.directory),
+        cache=cache,
         overwrite=False,
     )
     save_weights(path, Weights(model.state_dict(), epoch=1, accuracy=25.0, files=files))

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import pytest
 
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.runs import sealed
@@ -133,7 +134,8 @@ CODE_OF_MODELS: dict[str, tuple[str, str, Callable[[dict], object]]] = {
 }
 REFUSED = {
     "a type of its own": "can only be loaded by code of its own (auto_map)",
-    "a processor of its own": "can only be loaded by code of its own (auto_map)",
+    "a processor of its own": "preprocessor_config.json has auto_map",
+    "a known processor beside code": "preprocessor_config.json has auto_map",
     "a tokenizer": "can only be loaded by code of its own (auto_map)",
     "code of another repository": "can only be loaded by code of its own (auto_map)",
     "another's weights": "names '../elsewhere.safetensors', which is not in this folder",
@@ -166,19 +168,21 @@ def test_no_code_of_a_model_runs_and_nothing_asks(
     assert "[y/N]" not in found.finished.out + found.finished.err + capsys.readouterr().out
 
 
-def test_one_place_alone_loads_models_and_it_trusts_no_code() -> None:
-    calls: list[tuple[str, ast.Call]] = []
-    for path in sorted((ROOT / "pipeline").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr == "from_pretrained":
-                    calls.append((path.name, node))
-                assert node.func.attr not in ("load_dataset", "from_config"), path
-    ((name, call),) = calls
-    (trusts,) = (word.value for word in call.keywords if word.arg == "trust_remote_code")
-    assert name == "checkpoint.py"
-    assert isinstance(trusts, ast.Constant)
-    assert trusts.value is False
+def test_every_load_of_a_model_trusts_no_code() -> None:
+    """By the options of `Checkpoint`, which all calls have."""
+    calls = [
+        (path.name, node)
+        for path in sorted((ROOT / "pipeline").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("from_pretrained", "from_config", "get_image_processor_dict")
+    ]
+    assert {name for name, _ in calls} == {"checkpoint.py", "processor.py"}
+    for _, call in calls:
+        given = [ast.unparse(word.value) for word in call.keywords if word.arg is None]
+        assert {"self.options", "checkpoint.options"} & set(given)
+    assert Checkpoint("x").options["trust_remote_code"] is False
 
 
 def test_programs_start_in_one_place_and_there_in_our_own_folder() -> None:
@@ -322,7 +326,6 @@ def _parquet(path: Path, question: str) -> None:
     datasets.Dataset.from_dict({**columns, "image_id": [1]}).to_parquet(str(path))
 
 
-@pytest.mark.xfail(strict=True, reason="`datasets` looks up s3.amazonaws.com: pipeline/sources/")
 def test_parquet_on_this_disk_asks_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stay_offline(monkeypatch, tmp_path / "datasets")
     _parquet(tmp_path / "set/val.parquet", "Ours?")
@@ -331,9 +334,18 @@ def test_parquet_on_this_disk_asks_no_host(tmp_path: Path, monkeypatch: pytest.M
     assert seen == []
 
 
-@pytest.mark.xfail(strict=True, reason="`datasets` follows the README.md: pipeline/sources/")
 @pytest.mark.parametrize("elsewhere", ["../secret/val.parquet", "{place}/secret/val.parquet"])
-@pytest.mark.parametrize("ours", ["val.parquet", "a/b/val.parquet"])
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "val.parquet",
+        "data/val-00000-of-00001.parquet",
+        pytest.param(
+            "a/b/val.parquet",
+            marks=pytest.mark.xfail(strict=True, reason="`datasets` follows it: pipeline/sources/"),
+        ),
+    ],
+)
 def test_a_readme_of_a_folder_names_no_file_elsewhere(
     ours: str, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,9 +47,16 @@ def test_a_wrong_data_set(tmp_path: Path, dataset: str, said: str) -> None:
         ),
         (
             ("--split", "val", "--device", "tpu"),
-            r"device 'tpu' cannot be used \(.*\); use --device .*",
+            r"device 'tpu' cannot be used: .* Names are auto, cpu, .*",
         ),
-        (("--split", "val", "--device", "meta"), r"device 'meta' cannot be used \(.*\); use .*"),
+        (
+            ("--split", "val", "--device", "meta"),
+            r"device 'meta' cannot be used: there is no such device\. Names are .*",
+        ),
+        (
+            ("--split", "val", "--device", "gpu"),
+            r"device 'gpu' cannot be used: there is no such device\. Did you mean cuda\? .*",
+        ),
         (("--split", "val", "--text-layer", 9), r"text layer 9 does not exist in tiny: .* -3 to 2"),
         (("--split", "val", "--image-size", 100), r"image size 100 is not .*; use --image-size 98"),
         (("--split", "val", "--image-size", 0), r"image size 0 is not .*; use --image-size 14"),
@@ -85,7 +92,7 @@ def test_a_missing_cache(tmp_path: Path, command: str) -> None:
     there = tmp_path / "cache"
     words = ("--cache", there, "--run", tmp_path / "r") if command == "train-head" else (there,)
     said = only_line(run_command(command, *words, "--json"))
-    assert said.startswith(f"{there}: there is no cache here (cache.json is missing). Make one")
+    assert said.startswith(f"{there}: there is no cache here (there is no such folder). `")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -94,5 +101,5 @@ def test_a_missing_run(tmp_path: Path, command: str) -> None:
     there = tmp_path / "run"
     more = ("--image", "a.jpg", "--question", "what?") if command == "ask" else ()
     said = only_line(run_command(command, "--run", there, *more, "--json"))
-    assert said.startswith(f"{there}: not a run folder (config.json is missing). Make one")
+    assert said.startswith(f"{there}: there is no run here (there is no such folder). `")
     assert list(tmp_path.iterdir()) == []

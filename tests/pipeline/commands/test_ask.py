@@ -188,7 +188,7 @@ def test_an_empty_question(place: Path, asked: list[Asked], question: str) -> No
 
 def test_a_folder_that_is_no_run(tmp_path: Path, asked: list[Asked]) -> None:
     said = one_line(ask(tmp_path, asked[0].picture, "What is it?"))
-    assert said.startswith(f"{tmp_path}: not a run folder (config.json is missing).")
+    assert said.startswith(f"{tmp_path}: there is no run here (config.json is missing).")
 
 
 def test_an_encoder_that_has_changed_since_is_refused(

@@ -23,6 +23,7 @@ from tests.support.caches import (
     make_spec,
     new_images,
 )
+from tests.support.hostile import shows
 from tests.support.repository import ROOT
 
 ORIGIN = {
@@ -90,11 +91,12 @@ def test_what_a_cache_holds(directory: Path, capsys: pytest.CaptureFixture[str])
         "extractions": [],
     }
     assert 0 < found["largest"]["images/00001.h5"] <= 1
-    shown = " ".join(lines(capsys).split())
+    output = lines(capsys)
     for words in ("made-up-vision", "3 pictures, 2 x 3 patches", "2 distinct, 4 prefixes",
-                  "1,234 left out, from jsonl:/my data", "to 12.5 by shard",
+                  "1,234 left out (0 unusable, 1,234 without a picture), from jsonl:/my data",
+                  "to 12.5 by shard",
                   "1 pictures, 0 questions", "[9].jpg: truncated"):  # fmt: skip
-        assert words in shown
+        assert shows(output, words)
 
 
 def test_an_empty_cache_can_be_looked_at(tmp_path: Path) -> None:

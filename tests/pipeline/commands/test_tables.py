@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from frozen_vqa.cache import Failure
+from frozen_vqa.cache.left_out import LeftOutQuestions
 from frozen_vqa.pipeline.commands.tables import (
     format_probability,
     show_accuracy,
@@ -54,7 +56,18 @@ def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
     head, _ = make_heads()
     assert head.scores is not None
     found = accuracy(list(head.scores), ANSWER_TYPES, QUESTION_TYPES, "2021")
-    scored = replace(head, accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=4)
+    left_out = LeftOutQuestions(
+        unusable=[
+            Failure(5, "a.jsonl:7", "question is blank", "val"),
+            Failure(None, "", "", "val"),
+        ],
+        without_picture=4,
+        ids=[5, 6, 7, 8],
+        unknown=2,
+    )
+    scored = replace(
+        head, accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=left_out
+    )
     show_evaluation(scored)
     output = capsys.readouterr()
     assert output.out == ""
@@ -64,7 +77,11 @@ def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
         "is [the]",
         "rules of 2021",
         "97.25 %",
-        "4 questions are left out",
+        "2 questions are left out because they cannot be used; the first is a.jsonl:7: question is",
+        "4 questions are left out because their pictures cannot be read\n",
+        "the results answer 4 of these questions with an empty text; with them the accuracy is "
+        f"{found.overall * 60 / 64:.2f} %\n",
+        "the results lack 2 of these questions",
         "results.json",
     ):
         assert text in output.err

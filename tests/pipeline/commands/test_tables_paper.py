@@ -22,9 +22,9 @@ def test_markdown(rows: list[Row], tmp_path: Path) -> None:
     lines = (tmp_path / "t.md").read_text(encoding="utf-8").splitlines()
     cells = [re.split(r" \| ", line.strip("| ")) for line in lines]
     assert cells[0][:5] == ["head", "overall", "number", "other", "yes/no"]
-    assert cells[0][5] == r"at\_ten& (2 seeds) minus it \[95 % interval\]"
+    assert cells[0][5] == r"at\_ten\& (2 seeds) minus it \[95 % interval\]"
     assert cells[1] == ["---", *["---:"] * 6]
-    assert cells[2][:2] == [r"at\_ten& (2 seeds), concat", "75.00 ± 21.21"]
+    assert cells[2][:2] == [r"at\_ten\& (2 seeds), concat", "75.00 ± 21.21"]
     assert cells[3][0] == r"a\|b, concat"
     assert cells[3][1:] == [*["90.00"] * 4, r"-15.00 \[-15.00, -15.00\]", r"\<0.0001"]
     assert len(lines) == 4

@@ -13,6 +13,7 @@ from frozen_vqa.pipeline.encoders import preprocess as images
 from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, load_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from tests.support.pictures import encoded, noise, pixels
+from tests.support.raw_pictures import black_png
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_half_a_jpeg_is_never_filled_with_grey() -> None:
 
 @pytest.mark.parametrize("edge", [9500, 13500, 20000])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(edge: int) -> None:
-    bomb = encoded(Image.new("1", (edge, edge)))
+    bomb = black_png(edge)
     assert len(bomb) < 100_000
 
     with pytest.raises(ImageError, match=r"too large: .*limit is 50"):

@@ -2,17 +2,20 @@
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from frozen_vqa.cache import load_manifest
-from frozen_vqa.pipeline.extract.origin import describe_origin, rebuild_command
+from frozen_vqa.pipeline.extract.origin import describe_origin, of_split, rebuild_command
+from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import lost_shards
 from tests.support.command import Finished, run_command
 from tests.support.frozen import files, picture
 from tests.support.lost_shards import shards
 
+ASKED = VqaExample(1, "a.png", "What é?", ("dog", "cat"), "what", "number")
 made = lost_shards.made  # a fixture
 
 
@@ -29,7 +32,10 @@ def test_the_origin_of_a_cache_is_found_from_anywhere(
         "shapes:20": "shapes:20",
         "shapes": "shapes",
     }.items():
-        found = describe_origin(dataset, {"question": "query"}, ["val", "train"], 7, None)
+        splits = {"val": [ASKED], "train": []}
+        found = describe_origin(dataset, {"question": "query"}, splits, 7, None)
+        digests = found.pop("digests")
+        assert list(digests) == ["val", "train"]
         assert found == {
             "dataset": expected,
             "columns": {"question": "query"},
@@ -37,6 +43,35 @@ def test_the_origin_of_a_cache_is_found_from_anywhere(
             "limit": 7,
             "batch_size": None,
         }
+
+
+def digest(*examples: VqaExample) -> str:
+    return describe_origin("shapes", {}, {"train": examples}, None, None)["digests"]["train"]
+
+
+@pytest.mark.parametrize("field", VqaExample.__slots__)
+def test_the_digest_is_of_every_field_of_every_question(field: str) -> None:
+    other = replace(ASKED, **{field: ("cat", "dog") if field == "answers" else "other"})
+    assert digest(ASKED) == digest(replace(ASKED))
+    seen = {digest(), digest(ASKED), digest(other), digest(ASKED, other), digest(other, ASKED)}
+    assert len(seen) == 5
+
+
+def test_the_digest_stays_what_it_is() -> None:
+    """Another one would say of every cache that its data set was changed."""
+    assert digest(ASKED) == "f76eca4ccafd09fa91849dbc76e76655"
+
+
+def test_the_table_of_a_split_tells_of_no_other() -> None:
+    origin = describe_origin("shapes", {}, {"val": [ASKED], "train": []}, None, 8)
+    assert of_split(origin, "val") == {
+        "dataset": "shapes",
+        "columns": {},
+        "splits": ["val"],
+        "digests": {"val": digest(ASKED)},
+        "limit": None,
+    }
+    assert of_split({}, "val") == {}
 
 
 def tiny_cache(cache: Path) -> Finished:

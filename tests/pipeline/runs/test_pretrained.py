@@ -60,7 +60,7 @@ def test_a_head_from_a_folder_is_that_of_the_run(
 @pytest.mark.parametrize(
     ("gone", "message"),
     [
-        ("config.json", r"run: not a run folder \(config\.json is missing\)"),
+        ("config.json", r"run: there is no run here \(config\.json is missing\)"),
         ("model.safetensors", r"run: there are no weights yet"),
         ("answers.json", r"answers\.json: cannot be read"),
     ],

@@ -32,21 +32,24 @@ made, run = run_folders.made, run_folders.run  # fixtures
 @pytest.mark.parametrize("name", ["config.json", "run.json"])
 def test_a_folder_that_is_no_run(name: str, run: Path) -> None:
     (run / name).unlink()
-    message = rf"run: not a run folder \({name} is missing\)\. Make one with `train-head"
+    message = rf"run: there is no run here \({name} is missing\)\. `frozen-vqa train-head"
     with pytest.raises(RunError, match=message):
         load_run(run, CPU)
 
 
 @pytest.mark.parametrize("below", ["nowhere", "run/config.toml"], ids=["missing", "a file"])
 def test_a_path_that_is_no_folder(below: str, run: Path) -> None:
-    with pytest.raises(RunError, match=r"not a run folder \(config\.json is missing\)"):
+    said = (
+        "is a file; the folder of a run" if "toml" in below else r"no run here \(there is no such"
+    )
+    with pytest.raises(RunError, match=rf"{said}.* Did you mean .*/run\?"):
         load_run(run.parent / below, CPU)
 
 
 @pytest.mark.parametrize("name", ["config.json", "run.json"])
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "cannot be read"), (b"\xff\xff", "cannot be read"), (b"[]", "a JSON object is needed")],
+    [(b"{", "cannot be read"), (b"\xff\xff", "cannot be read"), (b"[]", "found list; a JSON")],
     ids=repr,
 )
 def test_damaged_json(name: str, content: bytes, message: str, run: Path) -> None:
@@ -77,7 +80,9 @@ def test_a_config_that_is_not_of_a_run(change: Callable[[dict], Any], run: Path)
 
 def test_a_run_of_another_format(run: Path) -> None:
     edit_json(run / "config.json", lambda config: config.update(format=99))
-    message = r"run format 99, this version reads 6; train .* again, or use .* version that made"
+    message = (
+        r"the run has format 99, but .* reads format 6\. A newer version made it: update this one"
+    )
     with pytest.raises(RunError, match=message):
         load_run(run, CPU)
 
@@ -128,7 +133,9 @@ def test_a_config_takes_no_memory_until_it_fits_its_weights(sizes: dict, run: Pa
 def test_a_vocabulary_of_another_head(run: Path) -> None:
     Vocabulary(("red",)).save(run / "answers.json")
     seal(run)
-    with pytest.raises(RunError, match=r"answers\.json has 1 answers, the head 3"):
+    with pytest.raises(
+        RunError, match=r"answers\.json: it has 1 answers, but the head tells 3 apart"
+    ):
         load_run(run, CPU)
 
 
@@ -173,7 +180,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(name: str, run: Path) -> None
         except RunError as error:
             said.append(str(error))
     assert len(said) > 0.8 * len(places)
-    assert all(str(run / name) in line or "run format" in line for line in said)
+    assert all(str(run / name) in line or "the run has format" in line for line in said)
 
 
 def test_a_failing_disk_is_said_of_its_file(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

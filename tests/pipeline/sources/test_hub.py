@@ -206,3 +206,9 @@ def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="loading script"):
         HubSource(str(folder)).examples("train")
+
+
+def test_a_path_that_datasets_would_take_for_a_chain(tmp_path: Path) -> None:
+    (tmp_path / "a::b").mkdir()
+    with pytest.raises(SourceError, match=r"its path holds '::', which .* Rename the folder"):
+        HubSource(str(tmp_path / "a::b"))

@@ -24,7 +24,7 @@ def test_all_fields_are_taken(tmp_path: Path) -> None:
     record = {
         "image": "a.png",
         "question": "How many?",
-        "answers": ["2", 2, "zwei ✌"],
+        "answers": ["2", "2", "zwei ✌"],
         "question_id": "q-7",
         "image_id": 12,
         "question_type": "how many",
@@ -41,17 +41,17 @@ def test_all_fields_are_taken(tmp_path: Path) -> None:
     ("fields", "answers"),
     [
         ({"answer": "dog"}, ("dog",)),
-        ({"answer": 7}, ("7",)),
+        ({"answers": "dog"}, ("dog",)),
+        ({"answer": ["a", "b"]}, ("a", "b")),
+        ({"answers": [{"answer": "a"}, {"answer": "b", "answer_id": 2}]}, ("a", "b")),
         ({"answers": []}, ()),
         ({}, ()),
         ({"answers": ["a", "b"], "answer": "a"}, ("a", "b")),
         ({"answers": None, "answer": "a"}, ("a",)),
+        ({"answers": [], "answer": "a"}, ("a",)),
         ({"answer": None}, ()),
-        ({"answers": ["a", None, "b"]}, ("a", "b")),
-        ({"answers": [None]}, ()),
-        ({"answers": [1.5, 2.0, -3, 1e22]}, ("1.5", "2", "-3", "1e+22")),
         ({"answers": ["a"] * 11}, ("a",) * 11),
-        ({"answers": ["", "é"]}, ("", "é")),
+        ({"answers": ["é"]}, ("é",)),
     ],
 )
 def test_answers_as_list_or_one_or_none(

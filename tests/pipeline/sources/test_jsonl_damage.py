@@ -28,13 +28,7 @@ from tests.support.jsonl_files import LINE, left_out, read
         ({"image": 5}, "image is 5; text is needed"),
         ({"image": None}, "image is null; text is needed"),
         ({"image": "a\0.png"}, r"image 'a\x00.png' holds a NUL"),
-        ({"answer": True}, "an answer is true; text or a number is needed"),
-        ({"answer": {}}, "an answer is an object; text or a number is needed"),
         ({"answer": "\udc00"}, r"an answer '\udc00' holds a NUL or half of a surrogate pair"),
-        ({"answer": ["dog"]}, "answer is a list; `answers` holds a list of texts, `answer` one"),
-        ({"answers": "dog"}, "answers is 'dog'; `answers` holds a list of texts, `answer` one"),
-        ({"answers": ["dog", False]}, "an answer is false; text or a number is needed"),
-        ({"answers": [{"answer": "dog"}]}, "an answer is an object; text or a number is needed"),
         ({"answers": ["dog", "a\0"]}, r"an answer 'a\x00' holds a NUL"),
         ({"image_id": [1]}, "image_id is a list; text or a whole number of 64 bits is needed"),
         ({"image_id": "\0"}, r"image_id '\x00' holds a NUL"),
@@ -140,3 +134,10 @@ def test_a_fifo_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     for name, found in {"d.jsonl": "neither a file nor a folder", "no.jsonl": "no such"}.items():
         with pytest.raises(SourceError, match=found):
             JsonlSource(tmp_path / name)
+
+
+def test_an_unknown_form_of_answers_stops_its_own_split_alone(tmp_path: Path) -> None:
+    good, bad = {**LINE, "split": "train"}, {**LINE, "split": "val", "answer": 7}
+    assert len(read(tmp_path, good, bad)) == 1
+    with pytest.raises(SourceError, match=r"d\.jsonl:2: an answer is 7; .* Write the answers of"):
+        read(tmp_path, good, bad, split="val")

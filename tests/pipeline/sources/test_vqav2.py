@@ -72,12 +72,10 @@ def test_a_split_of_another_name_gets_a_hint(root: Path, asked: str, meant: str)
         (None, ()),
         (["a"], ("a",)),
         (["a"] * 11, ("a",) * 11),
-        ([2, 1.5, 3.0, "x"], ("2", "1.5", "3", "x")),
-        (["a", None], ("a",)),
     ],
 )
-def test_any_number_of_answers_is_kept_and_numbers_are_texts(
-    root: Path, answers: list[object] | None, texts: tuple[str, ...]
+def test_any_number_of_answers_is_kept(
+    root: Path, answers: list[str] | None, texts: tuple[str, ...]
 ) -> None:
     entry = annotation(1, 1, ["a"])
     entry["answers"] = answers and [{"answer": answer} for answer in answers]

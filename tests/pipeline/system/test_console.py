@@ -1,9 +1,15 @@
 """What people read, on stderr only."""
 
+import re
+
 import pytest
+from rich.table import Column, Table
 
 import frozen_vqa.pipeline.system.console
 from frozen_vqa.pipeline.system.console import console, duration, progress, size
+from frozen_vqa.pipeline.system.texts import printable
+from tests.support.hostile import EVERY, is_harmless, shows
+from tests.support.sources import modules
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +125,53 @@ def test_a_bar_on_a_terminal(
 def test_the_console_writes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     console.print("12 of [/tmp/x]", markup=False)
     assert capsys.readouterr() == ("", "12 of [/tmp/x]\n")
+
+
+def to_the_terminal(text: str) -> None:
+    """Every way by which a text gets there."""
+    console.print(text)
+    console.print(f"a {text}: b", "c", sep="\n")
+    table = Table(text, Column("b"), title=text, caption=text)
+    table.add_row("1", text)
+    console.print(table)
+    with progress(text, 1) as advance:
+        advance(1, note=text)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_text_is_shown_whole_and_not_obeyed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to_the_terminal(EVERY[name])
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert is_harmless(found.err)
+    before, rest = found.err.split("\n", 1)
+    assert before == printable(EVERY[name])
+    table, after = rest.split("└")
+    assert shows(table.split("┏")[0], EVERY[name])  # the title
+    assert all(shows(part, EVERY[name]) for part in (table.split("┡")[1], after))
+
+
+@pytest.mark.parametrize("name", ["colour", "title of the window", "markup", "closing markup"])
+def test_a_bar_does_not_obey_a_text(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_force_terminal", True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress(EVERY[name], 2) as advance:
+        advance(2, note=EVERY[name])
+    found = capsys.readouterr().err
+    assert found.count(printable(EVERY[name])) >= 2
+    assert "\x1b[31mred" not in found
+    assert "\x1b]0;owned" not in found
+
+
+def test_nothing_else_writes_to_the_terminal() -> None:
+    """A text that goes another way would be obeyed; the error line and --json have their own."""
+    way = re.compile(
+        r"(?<!def )(?<![.\w])print\(|sys\.std(out|err)\.w|file=sys|[ =]Console\(|from_markup"
+    )
+    found = {name for name, source in modules().items() if way.search(source)}
+    assert found == {"pipeline.commands.endings", "cli"}

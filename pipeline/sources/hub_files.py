@@ -1,0 +1,253 @@
+"""The splits of a Hugging Face data set as tables of files, and which file is which split.
+
+Parquet and Arrow files on this disk are read where they lie. `datasets` would prepare a copy, and
+would take it for the file as long as path and time stay the same. All other layouts on this disk
+are prepared in a new folder, for that reason too. Sets on the Hub are known by their revision, so
+`datasets` prepares them once.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.selection import split_like
+
+UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
+"""What pyarrow raises for a damaged file, and for a value that Python does not have."""
+
+_MENDS = {  # by words in the message of `datasets` 5; the first match counts
+    "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
+    "Take a copy in parquet, or fetch the files and give their folder.",
+    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then log "
+    "in by `hf auth login`.",
+    "Config name is missing": "it has several configurations. Fetch one by "
+    "`hf download --repo-type dataset --include …` and give its folder.",
+    "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
+    "Switch it off for the first run, or give a local folder.",
+    "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
+    "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
+    "read. Check the name; a private one needs `hf auth login`.",
+}
+
+
+class Rows(Protocol):
+    """The rows of one file; `features` has what `datasets` notes of its columns."""
+
+    file: str
+    schema: pa.Schema
+    features: Mapping[str, Any]
+    starts: Sequence[int]  # the first row of each group, and the number of rows
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]: ...
+
+    def group(self, column: str, number: int) -> pa.ChunkedArray:
+        """Return the values of one group of rows, which is the least that can be read."""
+        ...
+
+
+class ParquetRows:
+    """A parquet file, which is opened anew for each reading."""
+
+    def __init__(self, file: Path, features: Mapping[str, Any]) -> None:
+        self.file = str(file)
+        with pq.ParquetFile(self.file) as opened:
+            self._metadata, self.schema = opened.metadata, opened.schema_arrow
+        self.features = _noted(self.schema) or features
+        groups = (self._metadata.row_group(i) for i in range(self._metadata.num_row_groups))
+        self.starts: Sequence[int] = [0, *accumulate(group.num_rows for group in groups)]
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        with self._opened() as opened:
+            yield from opened.iter_batches(size, columns=list(columns))
+
+    def group(self, column: str, number: int) -> pa.ChunkedArray:
+        with self._opened() as opened:
+            return opened.read_row_group(number, columns=[column]).column(column)
+
+    def _opened(self) -> pq.ParquetFile:
+        opened = pq.ParquetFile(self.file)
+        if not opened.metadata.equals(self._metadata):
+            opened.close()
+            raise SourceError(f"{self.file}: the file was changed meanwhile. Start again.")
+        return opened
+
+
+class TableRows:
+    """A table that is mapped from the disk."""
+
+    def __init__(self, file: str, table: pa.Table, features: Mapping[str, Any]) -> None:
+        self.file, self._table, self.schema = file, table, table.schema
+        self.features = _noted(table.schema) or features
+        self.starts: Sequence[int] = [0, table.num_rows]
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        yield from self._table.select(list(columns)).to_batches(max_chunksize=size)
+
+    def group(self, column: str, number: int) -> pa.ChunkedArray:
+        return self._table.column(column)
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows of a split, counted through its files."""
+
+    files: Sequence[Rows]
+
+    def locate(self, row: int) -> tuple[int, int, int]:
+        """Return the number of the file, the number of the group in it, and the row in that."""
+        firsts = [0, *accumulate(rows.starts[-1] for rows in self.files)]
+        file = bisect_right(firsts, row) - 1
+        starts = self.files[file].starts
+        group = bisect_right(starts, row - firsts[file]) - 1
+        return file, group, row - firsts[file] - starts[group]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The splits of a data set, and how the files of one are opened."""
+
+    splits: Collection[str]
+    open: Callable[[str], Sequence[Rows]]
+
+
+def find_layout(name: str, path: Path | None, texts: Collection[str]) -> Layout:
+    """Return the layout of a set on this disk, or of `name` on the Hub if `path` is None.
+
+    CSV files have no types; their columns `texts` are read as text, so "NA" and "2" stay so.
+    """
+    import datasets
+
+    files = parquet_files(path) if path else {}
+    if path and files:
+        return _direct(ParquetRows, files, _noted_in_card(path))
+    if not path:
+        builder = datasets.load_dataset_builder(name)
+        return Layout(_splits_of(builder), lambda split: [_prepared(builder, split)])
+    home = Path(datasets.config.HF_DATASETS_CACHE)
+    home.mkdir(parents=True, exist_ok=True)
+    made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
+    try:
+        builder = datasets.load_dataset_builder(name, cache_dir=made)
+        layout = _layout_of(builder, texts)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    weakref.finalize(layout, shutil.rmtree, made, ignore_errors=True)
+    return layout
+
+
+def _layout_of(builder: Any, texts: Collection[str]) -> Layout:
+    """Return the layout of a builder for files on this disk, in whose folder nothing is yet."""
+    given = builder.config.data_files or {}
+    files = {str(split): [Path(file) for file in given[split]] for split in given}
+    suffixes = {file.suffix for of_split in files.values() for file in of_split}
+    for suffix, read in (".parquet", ParquetRows), (".arrow", _mapped):
+        if suffixes == {suffix}:
+            return _direct(read, files, builder.info.features or {})
+    if hasattr(builder.config, "converters"):
+        builder.config.converters = dict.fromkeys(texts, str)
+        builder.config.keep_default_na = False
+    untyped = "metadata.csv" in (file.name for of_split in files.values() for file in of_split)
+    whole = texts if untyped else ()
+    return Layout(_splits_of(builder), lambda split: [_prepared(builder, split, whole)])
+
+
+def parquet_files(path: Path) -> dict[str, list[Path]]:
+    """Return the parquet files by split, if the layout is plain; else nothing."""
+    if path.is_file():
+        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
+        return {_split_in(path) if split else "": [path]}
+    files: dict[str, list[Path]] = {}
+    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
+    for file in sorted(folder.glob("*.parquet")):
+        files.setdefault(_split_in(file), []).append(file)
+    return files
+
+
+def explain(where: str, error: BaseException) -> str:
+    """Return in one sentence why a data set did not load, and what to do."""
+    while isinstance(error.__cause__, Exception) and "occurred while generating" in str(error):
+        error = error.__cause__  # such as a damaged file or a full disk
+    reason = " ".join(str(error).split())
+    for words, mend in _MENDS.items():
+        if words in reason:
+            return f"{where}: {mend}"
+    return f"{where}: cannot be loaded ({type(error).__name__}: {reason[:300]}). Check the data."
+
+
+def _split_in(file: Path) -> str:
+    """Return "validation" of "validation-00000-of-00068.parquet"."""
+    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
+
+
+def _direct(
+    read: Callable[[Path, Mapping[str, Any]], Rows],
+    files: Mapping[str, Sequence[Path]],
+    features: Mapping[str, Any],
+) -> Layout:
+    return Layout(files, lambda split: [read(file, features) for file in files[split]])
+
+
+def _splits_of(builder: Any) -> list[str]:
+    return [str(split) for split in builder.info.splits or builder.config.data_files or ()]
+
+
+def _prepared(builder: Any, split: str, whole: Collection[str] = ()) -> Rows:
+    """Return the rows of a split that `datasets` has prepared; `whole` must have no empty cell."""
+    builder.download_and_prepare()
+    data = builder.as_dataset(split=split)
+    for column in set(whole) & set(data.column_names):
+        if data.data.table.column(column).null_count:
+            raise SourceError(
+                f"metadata.csv: `datasets` reads NA, None, null and an empty cell of column "
+                f"{column!r} as nothing. Write metadata.jsonl instead."
+            )
+    return TableRows("", data.data.table, data.features)
+
+
+def _mapped(file: Path, features: Mapping[str, Any]) -> Rows:
+    """Return an Arrow file, which is a stream where `datasets` has written it."""
+    content = pa.memory_map(str(file))
+    try:
+        table = pa.ipc.open_stream(content).read_all()
+    except pa.ArrowInvalid:
+        table = pa.ipc.open_file(content).read_all()
+    table.validate(full=True)  # a damaged file must not end the process
+    return TableRows(str(file), table, features)
+
+
+def _noted(schema: pa.Schema) -> dict[str, Any]:
+    """Return what `datasets` has noted in a file about its columns, such as names of classes.
+
+    `Features.from_arrow_schema` forgets the note of a column whose type differs, such as one of
+    large lists or of small integers.
+    """
+    import datasets
+
+    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = (note.get("info") or {}).get("features")
+    return dict(datasets.Features.from_dict(features)) if features else {}
+
+
+def _noted_in_card(path: Path) -> dict[str, Any]:
+    """Return what the card of a data set says of its columns, if it has one configuration."""
+    from datasets.info import DatasetInfosDict
+
+    folder = path if path.is_dir() else path.parent
+    try:
+        infos = DatasetInfosDict.from_directory(str(folder))
+    except Exception:  # any README may lie there, and columns without notes are refused or plain
+        return {}
+    return dict(next(iter(infos.values())).features or {}) if len(infos) == 1 else {}

@@ -1,0 +1,31 @@
+"""How a command ends on an error."""
+
+import pytest
+
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError
+from frozen_vqa.pipeline.commands.endings import run_to_the_end
+from frozen_vqa.pipeline.errors import PipelineError
+
+
+def ended(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_to_the_end(fail)
+    assert end.value.code == 1
+    found = capsys.readouterr()
+    assert (found.out, found.err.count("\n")) == ("", 1)
+    return found.err.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("kind", [CacheError, PipelineError])
+def test_an_error_is_its_message(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(kind(" a\x1b[31m\nb "), capsys) == r"a\x1b[31m\nb"
+
+
+def test_every_damage_of_a_cache_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    said = ended(CacheDamagedError("c/splits/val.h5: points outside the cache"), capsys)
+    assert said.startswith("c/splits/val.h5: points outside the cache. Run `frozen-vqa verify-ca")
+    whole = "c/a.h5: is missing. Run `frozen-vqa verify-cache c`: ..."
+    assert ended(CacheDamagedError(whole), capsys) == whole
