@@ -76,7 +76,7 @@ def test_what_is_not_finite_is_refused_and_nothing_written(
     with (
         CacheWriter(tmp_path, make_spec()) as writer,
         pytest.raises(
-            CacheError, match=f"^{re.escape(what)}: not finite in float16; .*--dtype float32"
+            CacheError, match=f"^{re.escape(what)}: not finite in float16, .*--dtype float32"
         ),
     ):
         add(writer, value)
