@@ -9,6 +9,7 @@
     python -m benchmarks.torture              kills, full disks and flipped bits
     python -m benchmarks.accuracy.ablations   one setting changed at a time
     python -m benchmarks.accuracy.priors      generated scenes without the picture or the question
+    python -m benchmarks.statistics           how far intervals and tests can be trusted
 
 `harness.py` starts fresh processes, runs rounds and prints tables; `generated.py` writes caches of
 made-up features.

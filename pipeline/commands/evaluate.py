@@ -54,7 +54,7 @@ def evaluate_command(
     name = split or trained[0].config.val_split
     if compare_with or shuffle_images or table or len(trained) > 1:
         _require_answers(features, name)
-    warnings = _warn(trained, members, others, name)
+    warnings = _warn(trained, members, others, features, name)
 
     score = partial(evaluate, cache=features, split=name, rules=rules)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
@@ -68,7 +68,8 @@ def evaluate_command(
     groups = group_runs(others) if len(trained) > 1 else [[run] for run in others]
     if groups:
         found["compare"] = [
-            _compare(rows, SeedGroup(tuple(score(run) for run in group))) for group in groups
+            _compare(rows, SeedGroup(tuple(score(run, write=False) for run in group)))
+            for group in groups
         ]
     if shuffle_images:
         images = assign_other_images(features.split(name).image_rows)
@@ -86,12 +87,16 @@ def evaluate_command(
 
 
 def _warn(
-    trained: Sequence[Run], members: Sequence[Run], others: Sequence[Run], split: str
+    trained: Sequence[Run],
+    members: Sequence[Run],
+    others: Sequence[Run],
+    cache: FeatureCache,
+    split: str,
 ) -> list[str]:
     """Print and return what makes the scores or the comparisons mean less."""
     warnings: list[str] = []
     for run in (*trained, *members[1:], *others):
-        warnings += warn_of_training_split(run, split)
+        warnings += warn_of_training_split(run, cache, split)
     for other in (*trained[1:], *others):
         warnings += warn_of_training_data(trained[0], other)
     for warning in warnings:

@@ -32,7 +32,7 @@ def show_accuracy(accuracy: Accuracy, title: str, interval: "Interval | None" = 
     """Print accuracy overall, by answer type and by question type."""
     table = Table("", "accuracy %", title=title, caption=RULE_NAMES[accuracy.rules], min_width=44)
     table.columns[1].justify = "right"
-    between = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    between = f" {format_interval(interval)}" if interval else ""
     table.add_row(f"overall ({accuracy.questions:,} questions)", f"{accuracy.overall:.2f}{between}")
     for types in (accuracy.by_answer_type, accuracy.by_question_type):
         table.add_section()
@@ -51,7 +51,8 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     _show_left_out(evaluation)
-    console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
+    if evaluation.results:
+        console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
     if evaluation.logits:
         console.print(f"logits: {evaluation.logits}", soft_wrap=True)
 
@@ -90,7 +91,7 @@ def show_comparison(
     paths = [str(side.first.run.parent / side.name) for side in (ours, theirs)]
     table = Table(
         title=f"{' against '.join(paths)} on {ours.first.split}",
-        caption="p: McNemar's exact test, which assumes independent questions",
+        caption="p: sign-flip test over pictures",
     )
     for name in ("", "questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right" if name else "left")
@@ -105,7 +106,7 @@ def show_comparison(
             format_spread(row.ours, row.ours_sd),
             format_spread(row.theirs, row.theirs_sd),
             f"{row.difference:+.2f}",
-            format_interval(row.interval),
+            format_interval(row.interval, sign="+"),
             format_probability(row.test.p),
         )
     console.print(table)
@@ -127,14 +128,18 @@ def format_spread(mean: float, sd: float | None) -> str:
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
-def format_interval(interval: "Interval") -> str:
-    """Return the interval of a difference, with signs."""
-    return f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
+def format_interval(interval: "Interval", sign: str = "") -> str:
+    """Return an interval, or why there is none; `sign` "+" is for that of a difference."""
+    if interval.bounds is None:
+        return f"[none: {interval.reason}]"
+    return "[{0:{2}.2f}, {1:{2}.2f}]".format(*interval.bounds, sign)
 
 
 def format_probability(p: float) -> str:
-    """Return a probability for people: 0.04321 -> '0.0432', 3e-9 -> '<0.0001'."""
-    return f"{p:.4f}" if p >= 1e-4 else "<0.0001"
+    """Return a probability for people: 0.4321 -> '0.43', 0.0432 -> '0.043', 3e-9 -> '<0.001'."""
+    if p < 0.001:
+        return "<0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 @dataclass(frozen=True)
@@ -173,14 +178,15 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     first = rows[0].group
     header = ["head", *first.spreads()]
     if len(rows) > 1:
-        header += [f"{first.name} minus it [95 % interval]", "p (McNemar)"]
+        header += [f"{first.name} minus it [95 % interval]", "p (sign flip)"]
     table = [header]
     for row in rows:
         values = row.group.spreads()
         line = [f"{row.group.name}, {row.group.first.fusion}"]
         line += [format_spread(*values[name]) for name in first.spreads()]
         if row.overall:
-            difference = f"{row.overall.difference:+.2f} {format_interval(row.overall.interval)}"
+            interval = format_interval(row.overall.interval, sign="+")
+            difference = f"{row.overall.difference:+.2f} {interval}"
             line += [difference, format_probability(row.overall.test.p)]
         table.append(line + [""] * (len(header) - len(line)))
     return table

@@ -1,12 +1,13 @@
 """Warnings about scores and comparisons that mean less than they seem to."""
 
 from frozen_vqa.cache import CacheError, FeatureCache
+from frozen_vqa.pipeline.runs.data import is_trained_on
 from frozen_vqa.pipeline.runs.run import Run
 
 
-def warn_of_training_split(run: Run, split: str) -> list[str]:
+def warn_of_training_split(run: Run, cache: FeatureCache, split: str) -> list[str]:
     """Warn if a head was trained on the split that it is scored on."""
-    if run.config.train_split != split:
+    if not is_trained_on(run.data, run.config.train_split, cache, split):
         return []
     return [
         f"{run.path} was trained on split {split!r}: its score there does not measure how well it "
@@ -27,6 +28,9 @@ def warn_of_training_data(run: Run, other: Run) -> list[str]:
 
 def _same_questions(run: Run, other: Run) -> bool:
     """Whether the training splits of two runs are known to be the same."""
+    noted = [(r.data.splits or {}).get(r.config.train_split) for r in (run, other)]
+    if None not in noted:
+        return noted[0] == noted[1]
     if run.cache == other.cache:
         return True
     try:

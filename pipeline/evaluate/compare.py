@@ -12,7 +12,7 @@ import numpy as np
 
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, deviation
-from frozen_vqa.pipeline.evaluate.statistics import Interval, McNemar, mcnemar, mean_interval
+from frozen_vqa.pipeline.evaluate.statistics import Interval, SignFlip, mean_interval, sign_flip
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Difference:
     Attributes:
         group: "overall", or a type of answers or questions.
         kind: "overall", "answer type" or "question type".
-        interval: 95 % bootstrap interval of the difference.
+        interval: 95 % interval of the difference.
         ours_sd, theirs_sd: Standard deviation of a side's accuracy over seeds; None for one head.
     """
 
@@ -33,19 +33,19 @@ class Difference:
     theirs: float
     difference: float
     interval: Interval
-    test: McNemar
+    test: SignFlip
     ours_sd: float | None = None
     theirs_sd: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return values that JSON can hold: hundredths of a point, four digits of p."""
+        """Return values that JSON can hold: hundredths of a point, two digits of p."""
         values = {
             name: round(value, 2) if isinstance(value, float) else value
             for name, value in vars(self).items()
-            if name != "test"
+            if name not in ("interval", "test")
         }
-        test = asdict(self.test) | {"p": float(f"{self.test.p:.4g}")}
-        return {**values, "interval": [round(bound, 2) for bound in self.interval], **test}
+        test = asdict(self.test) | {"p": float(f"{self.test.p:.2g}")}
+        return {**values, **self.interval.to_json(), **test}
 
 
 def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
@@ -90,8 +90,8 @@ def _difference(
         ours=float(mine.mean()),
         theirs=float(other.mean()),
         difference=float((mine - other).mean()),
-        interval=mean_interval(mine - other, pictures),
-        test=mcnemar(mine, other),
+        interval=mean_interval(mine - other, pictures, least=-100, largest=100),
+        test=sign_flip(mine, other, pictures),
         ours_sd=deviation(ours.mean(1)),
         theirs_sd=deviation(theirs.mean(1)),
     )

@@ -5,10 +5,13 @@ RUN/evaluation/<split>/scores.json          accuracy, ceiling, interval, and a d
 RUN/evaluation/<split>/logits.safetensors   on request (`pipeline/evaluate/logits.py`)
 RUN/evaluation/<split>/<variant>/           the same files for a variant of the head: see `evaluate`
 RUN/README.md                               the model card of a finished training, with the scores
+
+A score on another cache than that of the training is in a folder of its own, which is named after
+the split and the digest of what was read, so that it never replaces the run's own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
+from frozen_vqa.pipeline.runs.data import ScoredData, describe_score
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.device import use_cores
@@ -46,11 +50,12 @@ class Evaluation:
     """A head's answers to the questions of one split, and what they score.
 
     Attributes:
-        results: The file in the official form.
+        results: The file in the official form; None if nothing was written.
         scores: (questions,) in [0, 1]. None where the split has no answers; then the accuracy, the
             ceiling and the interval are None too.
         ceiling: Percent that a head would score that always picks the best answer it knows.
-        interval: 95 % bootstrap interval of the overall accuracy, in percent.
+        interval: 95 % interval of the overall accuracy, in percent.
+        data: What it is a score on.
         left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
     """
@@ -60,11 +65,12 @@ class Evaluation:
     split: str
     table: SplitTable
     answers: Sequence[str]
-    results: Path
+    results: Path | None
     scores: np.ndarray | None = None
     accuracy: Accuracy | None = None
     ceiling: float | None = None
     interval: Interval | None = None
+    data: ScoredData | None = None
     left_out: LeftOutQuestions = NONE
     seed: int = 0
     variant: str = ""
@@ -83,12 +89,13 @@ class Evaluation:
             "fusion": self.fusion,
             "split": self.split,
             **found,
+            **(asdict(self.data) if self.data else {}),
             "ceiling": self.ceiling,
-            "interval": self.interval and [round(bound, 2) for bound in self.interval],
+            **(self.interval.to_json() if self.interval else {"interval": None}),
             "left_out": len(self.left_out),
             "left_out_because": self.left_out.to_json(),
             "seed": self.seed,
-            "results": str(self.results),
+            **({"results": str(self.results)} if self.results else {}),
             **({"logits": str(self.logits)} if self.logits else {}),
         }
 
@@ -102,6 +109,7 @@ def evaluate(
     variant: str = "",
     image_rows: np.ndarray | None = None,
     keep_logits: bool = False,
+    write: bool = True,
 ) -> Evaluation:
     """Let a head answer a split, write the results, and score them if there are answers.
 
@@ -110,6 +118,7 @@ def evaluate(
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
         image_rows: (questions,) picture to show in place of each question's own.
+        write: False leaves the run's folder as it is, because it is only compared with.
 
     Raises:
         CacheError: if the cache lacks the split or holds features of other encoders.
@@ -121,50 +130,61 @@ def evaluate(
         raise CacheError(
             f"{cache.directory}: split {split!r} has no questions to evaluate on; name another"
         )
-    folder = run.path / "evaluation" / split / variant
+    if any(table.answers):
+        _require_all_answered(cache, split, table)
+    data = describe_score(run.data, run.config.train_split, cache, split)
+    name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
+    folder = run.path / "evaluation" / name / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
     logits = folder / "logits.safetensors"
-    classes = _predict_classes(run, cache, asked, logits, keep_logits=keep_logits)
+    classes = _predict_classes(run, cache, asked, logits if write else None, keep_logits)
     answers = [run.vocabulary.answers[i] for i in classes]
-    left_out = left_out_of(cache.manifest, split, table.question_ids)
-    # The official tool takes only results of all questions.
-    pairs = [*zip(table.question_ids, answers, strict=True), *((i, "") for i in left_out.ids)]
-    official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
-    _write(folder / "results.json", to_json(official, ensure_ascii=False).encode())
     evaluation = Evaluation(
         run=run.path,
         fusion=run.config.fusion,
         split=split,
         table=table,
         answers=answers,
-        results=folder / "results.json",
-        left_out=left_out,
+        results=folder / "results.json" if write else None,
+        data=data,
+        left_out=left_out_of(cache.manifest, split, table.question_ids),
         seed=run.config.seed,
         variant=variant,
         logits=logits if keep_logits else None,
     )
     if any(table.answers):
-        _require_all_answered(cache, split, table)
         evaluation = _score(evaluation, run.vocabulary, rules)
-    _write(folder / "scores.json", seal_json(valid(evaluation.to_json())))
-    if trained := read_outcome(run.path):
-        write_card(run.path, trained)
+    if evaluation.results:
+        _write_evaluation(evaluation, evaluation.results)
     return evaluation
 
 
+def _write_evaluation(evaluation: Evaluation, results: Path) -> None:
+    # The official tool takes only results of all questions.
+    pairs = [
+        *zip(evaluation.table.question_ids, evaluation.answers, strict=True),
+        *((question_id, "") for question_id in evaluation.left_out.ids),
+    ]
+    official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
+    _write(results, to_json(official, ensure_ascii=False).encode())
+    _write(results.with_name("scores.json"), seal_json(valid(evaluation.to_json())))
+    if trained := read_outcome(evaluation.run):
+        write_card(evaluation.run, trained)
+
+
 def _predict_classes(
-    run: Run, cache: FeatureCache, asked: SplitTable, logits: Path, *, keep_logits: bool
+    run: Run, cache: FeatureCache, asked: SplitTable, logits: Path | None, keep_logits: bool
 ) -> np.ndarray:
     """Return the predicted class of each question, (questions,); write or remove the logits."""
     use_cores()
     features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
     reader, size = BatchReader(features, asked), run.config.batch_size
-    if keep_logits:
+    if logits and keep_logits:
         known = run.vocabulary.answers
         found = split_logits(run.model, reader, asked, batch_size=size, answers=len(known))
         save_logits(logits, found, question_ids=asked.question_ids, answers=known)
         return found.argmax(1)
-    if logits.exists():  # those of an earlier evaluation need not fit the new answers
+    if logits and logits.exists():  # those of an earlier evaluation need not fit the new answers
         with explain_write_errors(logits, RunError, WRITE_ADVICE):
             logits.unlink()
     return predict([run.model], reader, asked, batch_size=size)[0]
@@ -191,7 +211,7 @@ def _score(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) 
         scores=np.array(scores),
         accuracy=accuracy(scores, table.answer_types, table.question_types, chosen),
         ceiling=percent(float(best.mean()), chosen),
-        interval=mean_interval(100 * np.array(scores), table.image_rows),
+        interval=mean_interval(100 * np.array(scores), table.image_rows, least=0, largest=100),
     )
 
 

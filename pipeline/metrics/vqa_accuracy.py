@@ -6,8 +6,8 @@
 
 The rules are those of GT-Vision-Lab/VQA, PythonEvaluationTools/vqaEvaluation/vqaEval.py: "2021" is
 commit a013f00; "2017" is its parent, which most published numbers used. That tool runs on Python 2.
-Where a later Python would give another last digit (`sum`, `round`, `\\d`), this module does as
-Python 2 does.
+Where a later Python would give another result (`sum`, `round`, `\\d`, `lower`, `split`, `strip`),
+this module does as Python 2.7 does.
 """
 
 import re
@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Literal
 
 from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.metrics.python2_text import lower_words, strip
 
 Rules = Literal["2021", "2017", "plain"]
 """How a question is scored; see `question_score`."""
@@ -57,7 +58,7 @@ _CONTRACTIONS["somebody'd"] = "somebodyd"  # the wrong way round in the official
 
 
 def _clean(answer: str) -> str:
-    return answer.replace("\n", " ").replace("\t", " ").strip()
+    return strip(answer.replace("\n", " ").replace("\t", " "))
 
 
 @lru_cache(maxsize=1 << 18)
@@ -78,11 +79,11 @@ def normalise(answer: str) -> str:
     It turns line ends and tabs into spaces, strips the ends, removes punctuation and articles,
     lowers the case, turns number words to ten into digits and puts missing apostrophes back. It
     keeps the quirks of the official tool, such as "1,000-2,000" → "10002000": compare the result,
-    but do not show it.
+    but do not show it. Case and spaces are those of Unicode 5.2, as in Python 2.7.
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `processPunctuation`, `processDigitArticle`.
     """
-    words = (_DIGITS.get(w, w) for w in _without_punctuation(_clean(answer)).lower().split())
+    words = (_DIGITS.get(w, w) for w in lower_words(_without_punctuation(_clean(answer))))
     return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
 
 

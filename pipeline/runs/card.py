@@ -16,6 +16,7 @@ from frozen_vqa.pipeline.runs.weights import explain_run_write_errors
 from frozen_vqa.pipeline.system.texts import markdown
 
 CARD = "README.md"
+UNKNOWN = "unknown"
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
 
 
@@ -107,24 +108,46 @@ def strip_folders(name: str) -> str:
 
 def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     in_training, ceiling = f"{outcome['best_accuracy']:.2f}", _percent(outcome.get("val_ceiling"))
-    rows = [(f"{val_split} (in training)", in_training, "", ceiling, "", outcome["metric"])]
+    dataset, where = strip_folders(outcome.get("dataset") or UNKNOWN), f"{val_split} (in training)"
+    own: list[Sequence[str]] = [
+        (dataset, where, in_training, "", ceiling, "", outcome["metric"]),
+    ]
+    elsewhere: list[Sequence[str]] = []
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
-            rows.append(_scored(unseal_json(finite_json(path.read_bytes()))))
+            scores = unseal_json(finite_json(path.read_bytes()))
+            (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a split without answers, or a damaged file
-    return _table(
-        ("split", "accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules"), rows
+    head = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
+    return _table(("data set", "split", *head), [*own, *sorted(elsewhere, key=tuple)])
+
+
+def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
+    types = dict(scores["accuracy"])
+    overall, bounds = types.pop("overall"), scores["interval"]
+    by_type = ", ".join(f"{name} {value:.2f}" for name, value in types.items())
+    interval = f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else f"none: {scores['no_interval']}"
+    where = f"{scores['split']} ({scores['questions']:,} questions)"
+    if scores.get("trained_on"):
+        where += ", trained on it"
+    return (
+        _scored_data(scores),
+        where,
+        f"{overall:.2f}",
+        interval,
+        _percent(scores["ceiling"]),
+        by_type,
+        scores["metric"],
     )
 
 
-def _scored(scores: Mapping[str, Any]) -> tuple[str, str, str, str, str, str]:
-    types = dict(scores["accuracy"])
-    overall, (low, high) = types.pop("overall"), scores["interval"]
-    by_type = ", ".join(f"{name} {value:.2f}" for name, value in types.items())
-    where = f"{scores['split']} ({scores['questions']:,} questions)"
-    interval, ceiling = f"{low:.2f} to {high:.2f}", _percent(scores["ceiling"])
-    return where, f"{overall:.2f}", interval, ceiling, by_type, scores["metric"]
+def _scored_data(scores: Mapping[str, Any]) -> str:
+    """Return the data set of a score, with the digest of a cache that is not the training's."""
+    if "cache_digest" not in scores:
+        return "not recorded (scored by an earlier version)"
+    name = strip_folders(scores["dataset"] or UNKNOWN)
+    return name if scores["own_cache"] else f"{name} (other cache, {scores['cache_digest'][:8]})"
 
 
 def _percent(value: float | None) -> str:
@@ -132,7 +155,7 @@ def _percent(value: float | None) -> str:
 
 
 def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
-    rows = [("data set", strip_folders(outcome.get("dataset") or "unknown"))]
+    rows = [("data set", strip_folders(outcome.get("dataset") or UNKNOWN))]
     for part, settings in description["encoders"].items():
         rows += [
             (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))

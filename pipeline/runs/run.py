@@ -37,6 +37,7 @@ from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT
 from frozen_vqa.pipeline.runs.sealed import json_bytes, require_fit, seal_json, unseal_json
 from frozen_vqa.pipeline.runs.state import remove_state
@@ -64,7 +65,12 @@ class Run:
     vocabulary: Vocabulary
     encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
-    cache: Path
+    data: TrainingData
+
+    @property
+    def cache(self) -> Path:
+        """The cache that it was trained from."""
+        return self.data.cache
 
 
 def start_run(
@@ -96,7 +102,8 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        write_atomically(path / "run.json", seal_json({"cache": str(cache.directory.resolve())}))
+        where = {"cache": str(cache.directory.resolve()), **record_data(cache, config)}
+        write_atomically(path / "run.json", seal_json(where))
         return read_digests(path)
 
 
@@ -186,6 +193,7 @@ def load_run(path: Path, device: torch.device) -> Run:
         if "\0" in str(cache):
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
+        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
@@ -205,7 +213,7 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
             f"{model.config.answers:,} apart. {RESTORE}"
         )
-    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, cache)
+    return Run(path, load_run_config(path), model.eval(), vocabulary, settings, dtype, data)
 
 
 def _load_head(

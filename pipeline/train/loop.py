@@ -17,6 +17,7 @@ from typing import Any
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
+from frozen_vqa.pipeline.runs.data import record_data
 from frozen_vqa.pipeline.runs.run import finish_run, write_metrics
 from frozen_vqa.pipeline.runs.state import (
     EpochLine,
@@ -216,11 +217,10 @@ class TrainingLoop:
                 soft_wrap=True,
             )
         if self.ranks.lead:
-            origin = data.cache.manifest.splits[config.train_split].origin
             summary: Mapping[str, Any] = {
                 **vars(result),
                 "metric": data.rules,
-                "dataset": origin.get("dataset"),
+                **record_data(data.cache, config),
             }
             write_card(self.run, summary)
             finish_run(self.run, data.cache, summary)

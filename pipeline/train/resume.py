@@ -5,8 +5,7 @@ two splits, and the shards up to the last row that these use. A cache that was m
 with other splits, therefore counts as the same.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 import torch
 
 from frozen_vqa.cache import CacheMismatchError, FeatureCache, SplitTable
-from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.runs.data import fingerprint_cache
 from frozen_vqa.pipeline.runs.run import write_metrics
 from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, no_state, select_tensors
 from frozen_vqa.pipeline.runs.weights import (
@@ -56,29 +54,6 @@ def fingerprint_training(
     }
     settings = asdict(config.without_folders())
     return TrainingFingerprint(settings, fingerprint_cache(cache, splits), files, machine)
-
-
-def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
-    """Return digests of every number that a training on these splits reads, by name."""
-    manifest, tables = cache.manifest, splits.values()
-    images = max(int(table.image_rows.max()) for table in tables)
-    questions = max(int(table.question_rows.max()) for table in tables)
-    return {
-        **cache.spec.settings(),
-        **{f"split {name}": manifest.splits[name].xxh3 for name in splits},
-        "shards of pictures": _digest_shards(manifest.images, images),
-        "shards of questions": _digest_shards(manifest.questions, questions),
-    }
-
-
-def _digest_shards(shards: Sequence[ShardRecord], last_row: int) -> str:
-    used, rows = [], 0
-    for shard in shards:
-        if rows > last_row:
-            break
-        rows += shard.rows
-        used.append(shard.xxh3)
-    return digest(json.dumps(used).encode())
 
 
 def load_resumed_config(

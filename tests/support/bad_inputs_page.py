@@ -16,6 +16,7 @@ from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_forged import FORGED
 from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_letters import LETTERS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
@@ -41,6 +42,7 @@ SECTIONS = {
     "Forged runs and caches": FORGED,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
+    "Letters and spaces of answers": LETTERS,
 }
 
 

@@ -105,6 +105,7 @@ def make_cache(
     spec: CacheSpec | None = None,
     left_out: int = 0,
     seed: int = 0,
+    dataset: str | None = None,
 ) -> Made:
     """Write a cache; features that are not given are random.
 
@@ -139,7 +140,8 @@ def make_cache(
             add_images(writer, replace(new, patch_scales=None if scales is None else scales[part]))
         add_questions(writer, _questions(states))
         for name, split in splits.items():
-            writer.set_split(name, _table(split), left_out=left_out)
+            origin = {"dataset": dataset} if dataset else {}
+            writer.set_split(name, _table(split), left_out=left_out, origin=origin)
     return Made(directory, patch_embeddings, states, splits)
 
 

@@ -1,4 +1,4 @@
-"""Made-up evaluations of sixty questions about twenty pictures."""
+"""Made-up evaluations of 240 questions about eighty pictures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
 
-QUESTIONS = 60
+QUESTIONS = 240
 PICTURES = np.arange(QUESTIONS) // 3
-ANSWER_TYPES = ["yes/no"] * 30 + ["number"] * 10 + ["other"] * 18 + [""] * 2
-QUESTION_TYPES = ["is [the]"] * 20 + ["what"] * 20 + ["how many"] * 20
+ANSWER_TYPES = ["yes/no"] * 210 + ["number"] * 10 + ["other"] * 18 + [""] * 2
+QUESTION_TYPES = ["is [the]"] * 200 + ["what"] * 20 + ["how many"] * 20
 
 
 def make_evaluation(name: str, scores: np.ndarray | None, *, first_id: int = 0) -> Evaluation:

@@ -8,6 +8,7 @@ import pytest
 from frozen_vqa.cache import Failure
 from frozen_vqa.cache.left_out import LeftOutQuestions
 from frozen_vqa.pipeline.commands.tables import (
+    format_interval,
     format_probability,
     show_accuracy,
     show_comparison,
@@ -15,10 +16,12 @@ from frozen_vqa.pipeline.commands.tables import (
     show_heads,
 )
 from frozen_vqa.pipeline.evaluate.compare import compare
+from frozen_vqa.pipeline.evaluate.statistics import Interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, accuracy
 from tests.support.evaluations import (
     ANSWER_TYPES,
     QUESTION_TYPES,
+    QUESTIONS,
     group,
     make_evaluation,
     make_heads,
@@ -65,9 +68,8 @@ def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
         ids=[5, 6, 7, 8],
         unknown=2,
     )
-    scored = replace(
-        head, accuracy=found, ceiling=97.25, interval=(12.345, 67.891), left_out=left_out
-    )
+    scored = replace(head, accuracy=found, ceiling=97.25, left_out=left_out)
+    scored = replace(scored, interval=Interval((12.345, 67.891)))
     show_evaluation(scored)
     output = capsys.readouterr()
     assert output.out == ""
@@ -80,7 +82,7 @@ def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
         "2 questions are left out because they cannot be used; the first is a.jsonl:7: question is",
         "4 questions are left out because their pictures cannot be read\n",
         "the results answer 4 of these questions with an empty text; with them the accuracy is "
-        f"{found.overall * 60 / 64:.2f} %\n",
+        f"{found.overall * QUESTIONS / (QUESTIONS + 4):.2f} %\n",
         "the results lack 2 of these questions",
         "results.json",
     ):
@@ -88,6 +90,33 @@ def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
 
     show_evaluation(make_evaluation("nothing", None))
     assert "val: no answers to score against; predictions only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("interval", "sign", "shown"),
+    [
+        (Interval((-1.234, 5.678)), "+", "[-1.23, +5.68]"),
+        (Interval((1.234, 5.678)), "", "[1.23, 5.68]"),
+        (Interval(None, "worth 4 pictures, 75 needed"), "+", "[none: worth 4 pictures, 75 needed]"),
+    ],
+)
+def test_intervals(interval: Interval, sign: str, shown: str) -> None:
+    assert format_interval(interval, sign) == shown
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [
+        (1.0, "1.00"),
+        (0.4321, "0.43"),
+        (0.0999, "0.100"),
+        (0.0432, "0.043"),
+        (0.001, "0.001"),
+        (5e-5, "<0.001"),
+    ],
+)
+def test_probabilities_have_the_digits_that_the_draws_support(p: float, shown: str) -> None:
+    assert format_probability(p) == shown
 
 
 @pytest.mark.parametrize("rules", ["2021", "2017", "plain"])

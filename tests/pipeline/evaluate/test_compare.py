@@ -10,7 +10,12 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.compare import Difference, compare
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-from frozen_vqa.pipeline.evaluate.statistics import McNemar, mcnemar, mean_interval
+from frozen_vqa.pipeline.evaluate.statistics import (
+    Interval,
+    SignFlip,
+    mean_interval,
+    sign_flip,
+)
 from tests.support.evaluations import (
     ANSWER_TYPES,
     PICTURES,
@@ -45,20 +50,21 @@ def test_differences_are_those_of_a_loop(heads: tuple[Evaluation, Evaluation]) -
         assert row.ours == pytest.approx(mine.mean())
         assert row.theirs == pytest.approx(other.mean())
         assert row.difference == pytest.approx(mine.mean() - other.mean())
-        assert row.interval == mean_interval(mine - other, PICTURES[rows])
-        assert row.test == mcnemar(mine, other)
+        asked = PICTURES[rows]
+        assert row.interval == mean_interval(mine - other, asked, least=-100, largest=100)
+        assert row.test == sign_flip(mine, other, asked)
         assert row.ours_sd is row.theirs_sd is None
 
 
 def test_groups_come_by_kind_and_size(heads: tuple[Evaluation, Evaluation]) -> None:
     """Equally frequent ones by name; questions without a type are in no group but the whole."""
     assert [(row.kind, row.group, row.questions) for row in compare(*sides(heads))] == [
-        ("overall", "overall", 60),
-        ("answer type", "yes/no", 30),
+        ("overall", "overall", 240),
+        ("answer type", "yes/no", 210),
         ("answer type", "other", 18),
         ("answer type", "number", 10),
+        ("question type", "is [the]", 200),
         ("question type", "how many", 20),
-        ("question type", "is [the]", 20),
         ("question type", "what", 20),
     ]
 
@@ -68,29 +74,34 @@ def test_signs(heads: tuple[Evaluation, Evaluation]) -> None:
     rows, swapped = compare(*sides(heads)), compare(*sides(heads)[::-1])
     (number,) = (row for row in rows if row.group == "number")
     assert number.difference > 60
-    assert number.interval[0] > 0
-    assert number.interval[0] <= number.difference <= number.interval[1]
+    assert number.interval.bounds is None  # of four pictures
+    assert rows[0].interval.bounds is not None
+    low, high = rows[0].interval.bounds
+    assert low < rows[0].difference < high
     for row, back in zip(rows, swapped, strict=True):
         assert back.difference == pytest.approx(-row.difference)
-        assert back.interval == pytest.approx((-row.interval[1], -row.interval[0]))
+        assert back.test.p == row.test.p
         assert (back.ours, back.theirs) == (row.theirs, row.ours)
 
 
 def test_a_head_against_itself(heads: tuple[Evaluation, Evaluation]) -> None:
     for row in compare(group(heads[0]), group(heads[0])):
         assert row.difference == 0
-        assert row.interval == (0, 0)
-        assert row.test == McNemar(0, 0, 1.0)
+        assert row.interval.bounds is None
+        assert row.test == SignFlip(0, 0, 1.0)
 
 
 def test_pairs_are_tighter_than_two_intervals() -> None:
-    """Heads that differ by a hair on every question differ for certain, however hard those are."""
-    scores = np.random.default_rng(0).choice([0.0, 0.9], QUESTIONS)
+    """Heads that differ by about a point everywhere differ for sure, however hard questions are."""
+    rng = np.random.default_rng(0)
+    scores = rng.choice([0.0, 0.9], QUESTIONS)
+    better = scores + rng.choice([0.005, 0.015], QUESTIONS)
     (overall, *_) = compare(
-        group(make_evaluation("a", scores + 0.01)), group(make_evaluation("b", scores))
+        group(make_evaluation("a", better)), group(make_evaluation("b", scores))
     )
-    assert overall.difference == pytest.approx(1)
-    assert overall.interval == pytest.approx((1, 1))
+    assert overall.difference == pytest.approx(1, abs=0.2)
+    assert overall.interval.bounds == pytest.approx((overall.difference,) * 2, abs=0.2)
+    assert overall.test.p < 0.001
 
 
 def test_heads_that_answered_other_questions_are_refused(
@@ -116,8 +127,8 @@ def test_predictions_alone_cannot_be_compared(heads: tuple[Evaluation, Evaluatio
 
 
 def test_json_has_hundredths() -> None:
-    test = McNemar(4, 20, 0.00154399871)
-    row = Difference("what", "question type", 3, 1 / 3, 2 / 3, -1 / 3, (-1.23456, 0.98765), test)
+    test, interval = SignFlip(4, 20, 0.00154399871), Interval((-1.23456, 0.98765))
+    row = Difference("what", "question type", 3, 1 / 3, 2 / 3, -1 / 3, interval, test)
     assert row.to_json() == {
         "group": "what",
         "kind": "question type",
@@ -128,7 +139,7 @@ def test_json_has_hundredths() -> None:
         "interval": [-1.23, 0.99],
         "ours_better": 4,
         "theirs_better": 20,
-        "p": 0.001544,
+        "p": 0.0015,
         "ours_sd": None,
         "theirs_sd": None,
     }

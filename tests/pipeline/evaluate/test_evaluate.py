@@ -136,12 +136,14 @@ def test_scores_are_written_beside_the_results(made: Made, run: Run) -> None:
     assert found["metric"] == "2021"
 
 
-def test_the_interval_is_drawn_by_picture(made: Made, run: Run) -> None:
+def test_the_interval_is_by_picture(made: Made, run: Run) -> None:
     evaluation = evaluate(run, FeatureCache(made.directory), "val")
     assert evaluation.scores is not None
-    assert evaluation.interval == mean_interval(
-        100 * evaluation.scores, np.array([row.image for row in made.splits["val"]])
-    )
+    pictures = np.array([row.image for row in made.splits["val"]])
+    expected = mean_interval(100 * evaluation.scores, pictures, least=0, largest=100)
+    assert evaluation.interval == expected
+    assert evaluation.to_json()["interval"] is None
+    assert evaluation.to_json()["no_interval"] == "worth 4 pictures, 75 needed"
 
 
 @pytest.mark.parametrize("rules", ["2021", "2017"])

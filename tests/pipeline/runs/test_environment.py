@@ -13,8 +13,8 @@ import torch
 import frozen_vqa
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.runs import environment
+from frozen_vqa.pipeline.runs.data import fingerprint_cache
 from frozen_vqa.pipeline.runs.environment import ENVIRONMENT, note_environment, own_revision
-from frozen_vqa.pipeline.train.resume import fingerprint_cache
 from tests.support.caches import Made
 from tests.support.trainings import run_training
 

@@ -15,8 +15,8 @@ from frozen_vqa.cache import CacheWriter, FeatureCache
 from frozen_vqa.cache.format.shards import NewQuestions
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs import sealed
+from frozen_vqa.pipeline.runs.data import fingerprint_cache
 from frozen_vqa.pipeline.runs.state import recover_state, state_files
-from frozen_vqa.pipeline.train.resume import fingerprint_cache
 from tests.support import resuming
 from tests.support.caches import (
     PATCHES,
