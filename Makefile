@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-data torture bench lint format clean
+.PHONY: help install demo test test-data torture mutants bench lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA
 
 torture: $(STAMP)  ## Kill processes, fill disks and flip bits of the cache: about 20 minutes
 	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000
+
+mutants: $(STAMP)  ## Put small faults into the code; the tests must notice them: about 40 minutes
+	$(BIN)/python -m benchmarks.mutants --out build/mutants.json
 
 bench: $(STAMP)  ## Install the peers and run all comparisons: about an hour
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -93,12 +93,17 @@ def check_file(
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     """Compare the manifest with the files that repeat it: its copy and failures.jsonl."""
-    reason = "differs from cache.json; the next extract-features writes it again"
-    return [
-        Damage(name, reason)
-        for name, data in small_files(manifest).items()
-        if not same_bytes(directory / name, data)
-    ]
+    found = []
+    for name, data in small_files(manifest).items():
+        try:
+            if same_bytes(directory / name, data):
+                continue
+            what = "differs from cache.json" if (directory / name).exists() else "is missing"
+            first = ""
+        except OSError as error:
+            what, first = f"cannot be read ({error.strerror})", "move it away, and "
+        found.append(Damage(name, f"{what}; {first}the next extract-features writes it again"))
+    return found
 
 
 def _examine_rows(

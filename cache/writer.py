@@ -8,7 +8,7 @@ it again with the same bytes.
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path, PurePath
@@ -198,8 +198,9 @@ class CacheWriter:
         self._lock.require()
         for name, data in small_files(manifest).items():
             path = self.directory / name
-            if same_bytes(path, data):
-                continue
+            with suppress(OSError):  # what cannot be read is written again
+                if same_bytes(path, data):
+                    continue
             if data:
                 self._write(name, data)
             else:

@@ -84,13 +84,11 @@ def read_file(path: Path, *, most: int | None = None) -> bytes:
 
 
 def same_bytes(path: Path, data: bytes) -> bool:
-    """Return whether a file holds `data`; no file holds nothing."""
+    """Return whether a file holds `data`; no file holds nothing. One may raise `OSError`."""
     try:
         return read_file(path) == data
     except FileNotFoundError:
         return not data
-    except OSError:
-        return False
 
 
 def map_file(path: Path) -> memoryview:

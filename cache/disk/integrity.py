@@ -6,6 +6,7 @@ cache.json ── pins ── structure of a shard ── pins ── digest of 
 import errno
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def load_manifest(directory: Path) -> Manifest:
         raise CacheError(wrong_folder(directory, "cache", NAME)) from None
     except OSError as error:
         raise CacheError(
-            f"{path}: cannot be read ({error.strerror}). Check it and its permissions."
+            f"{path}: cannot be read ({error.strerror}). Check it and its permissions; its second "
+            f"copy is {path.with_name(COPY)}."
         ) from error
 
 
@@ -59,10 +61,16 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
     """Raise `CacheDamagedError` unless every file is there with its size; this is quick."""
     for record in records:
         path = directory / record.file
-        with explain_read_errors(path, CacheDamagedError):
-            found = path.stat().st_size if path.is_file() else None
-        if found != record.bytes:
-            what = "is missing" if found is None else f"has {found:,} bytes"
+        try:
+            found = path.stat()
+            what = (
+                f"has {found.st_size:,} bytes" if S_ISREG(found.st_mode) else "is no regular file"
+            )
+        except FileNotFoundError:
+            what = "is missing"
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+        if what != f"has {record.bytes:,} bytes":
             raise CacheDamagedError(
                 f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
             )

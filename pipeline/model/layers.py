@@ -36,6 +36,11 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, width)
 
+    @property
+    def drops(self) -> bool:
+        """Whether hidden numbers are dropped."""
+        return self.training and self.dropout.p > 0
+
     def merge(self, original: Tensor, attended: Tensor) -> Tensor:
         """Merge the two halves and activate: (..., size) each -> (..., hidden)."""
         if not self.gated:
@@ -53,7 +58,7 @@ class Mlp(nn.Module):
         """
         if pool is not None:
             return self.finish_pooled(pool(hidden))
-        if self.training:
+        if self.drops:
             # One draw for all tokens or patches of a row: a draw for each takes longer than all
             # else that is done to them.
             hidden = hidden * self.dropout(torch.ones_like(hidden[..., :1, :]))
@@ -116,15 +121,19 @@ class CoAttentionLayer(nn.Module):
         mlp, groups = self.text_mlp, p.shape[1]
         attended = self.text_to_image.text_to_patches(t, p, mlp.attended)
         original = t.map(mlp.original).meet_patches(groups)
-        hidden = mlp.merge(original.x, attended.x)
+        hidden = replace(attended, x=mlp.merge(original.x, attended.x))
+        text = text.meet_patches(groups)
+        pools_first = self.last and not self.post_norm
+        if mlp.drops and self.image_to_text is not None and not pools_first:
+            # Each question draws what it drops, so nothing is shared from here on. Nor is it in
+            # the next layer. With text-to-image it would be, which saves more (docs/heads.md).
+            hidden, text = hidden.per_token(), text.per_token()
 
         def pool_by(scored: Tensor) -> Pool:
-            return self.text_pooling.over_text(replace(attended, x=scored))
+            return self.text_pooling.over_text(replace(hidden, x=scored))
 
-        x = self._finish(
-            text.meet_patches(groups).x, hidden, mlp, self.text_norm, pool_by if self.last else None
-        )
-        return x if self.last else replace(attended, x=x)
+        x = self._finish(text.x, hidden.x, mlp, self.text_norm, pool_by if self.last else None)
+        return x if self.last else replace(hidden, x=x)
 
     def _update_patches(self, patches: Tensor, p: Tensor, t: Text) -> Tensor:
         pool_by = self.patches_pooling.over_patches if self.last else None

@@ -25,7 +25,7 @@ from frozen_vqa.pipeline.runs.sealed import LastTwo, read_sealed, seal, why_unre
 from frozen_vqa.pipeline.runs.weights import MOST, Percent, explain_run_write_errors, require_finite
 from frozen_vqa.pipeline.system.console import console
 
-FORMAT = 6
+FORMAT = 7
 """Raised when the record changes, or when a resumed training would take other steps."""
 STATE = "state/state.safetensors"
 

@@ -213,9 +213,13 @@ def test_more_shards_than_open_files(hard: int, expected: str, tmp_path: Path) -
 def test_a_folder_that_may_not_be_entered_is_one_sentence(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(self: Path) -> bool:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+    real = Path.stat
 
-    monkeypatch.setattr(Path, "is_file", refused)
+    def refused(self: Path, **how: bool) -> os.stat_result:
+        if self.suffix == ".h5":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, **how)
+
+    monkeypatch.setattr(Path, "stat", refused)
     with pytest.raises(CacheDamagedError, match=r"00000.h5: cannot be read \(Permission denied"):
         FeatureCache(directory)

@@ -227,7 +227,7 @@ def test_a_pipe_in_place_of_a_shard_does_not_block(mine: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
-    with pytest.raises(CacheDamagedError, match=r"images/00001\.h5: is missing"):
+    with pytest.raises(CacheDamagedError, match=r"images/00001\.h5: is no regular file"):
         FeatureCache(mine)
 
 

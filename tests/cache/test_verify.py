@@ -1,14 +1,18 @@
 """`verify-cache` reads every file, and names the damaged ones, their rows, and whose these are."""
 
+import errno
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from frozen_vqa.cache import CacheWriter
+from frozen_vqa.cache import CacheError, CacheWriter, Failure, FeatureCache
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.format.shards import NewQuestions
-from frozen_vqa.cache.verify import Damage, check_file, verify
+from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from tests.support.caches import add_questions, make_spec
 from tests.support.several_shards import STATES, flip_row, write
 
@@ -93,3 +97,69 @@ def test_all_files_are_read_and_the_damaged_ones_named(mine: Path) -> None:
     assert sorted(r.file for r, _ in found) == sorted(r.file for r in manifest.files)
     damaged = sorted(damage.file for _, damage in found if damage)
     assert damaged == ["images/00002.h5", "splits/test.h5"]
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+FAILED = Failure(7, "row 7", "no question", "more")
+DIFFERS, MISSING = "differs from cache.json", "is missing"
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "altered": (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), DIFFERS),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-1]), DIFFERS),
+    "longer": (lambda path: path.write_bytes(path.read_bytes() + b" "), DIFFERS),
+    "empty": (lambda path: path.write_bytes(b""), DIFFERS),
+    "gone": (Path.unlink, MISSING),
+    "a link to nothing": (replaced(lambda path: path.symlink_to("nothing")), MISSING),
+    "a link to itself": (replaced(lambda path: path.symlink_to(path.name)), "cannot be read"),
+    "a folder": (replaced(Path.mkdir), "cannot be read (not a regular file)"),
+    "a pipe": (replaced(os.mkfifo), "cannot be read (not a regular file)"),
+}
+
+
+@pytest.mark.parametrize("name", ["cache.copy.json", "failures.jsonl"])
+@pytest.mark.parametrize(("change", "reason"), CHANGES.values(), ids=CHANGES)
+def test_a_second_copy_that_is_not_as_written_is_told_and_written_again(
+    change: Callable[[Path], object], reason: str, name: str, mine: Path
+) -> None:
+    """Altered, missing and unreadable are three things."""
+    with CacheWriter(mine, make_spec()) as writer:
+        writer.set_split("more", FeatureCache(mine).split("val"), failures=[FAILED])
+    manifest, whole = load_manifest(mine), (mine / name).read_bytes()
+    assert check_copies(mine, manifest) == []
+    change(mine / name)
+
+    (damage,) = check_copies(mine, manifest)
+    assert damage.file == name
+    assert damage.reason.startswith(f"{reason}{'' if 'cannot' in reason else ';'}")
+    if (mine / name).is_dir():  # which may be somebody's
+        message = "cannot be written (Is a directory)"
+        with pytest.raises(CacheError, match=re.escape(f"{mine / name}: {message}")):
+            CacheWriter(mine, make_spec()).__enter__()
+        return
+    with CacheWriter(mine, make_spec()):
+        pass
+    assert (mine / name).read_bytes() == whole
+
+
+def test_a_second_copy_on_a_failing_disk_is_not_called_whole(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, manifest = os.open, load_manifest(mine)
+
+    def fail(path: str, *args: int, **settings: object) -> int:
+        if Path(path).name == "cache.copy.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **settings)
+
+    monkeypatch.setattr(os, "open", fail)
+    (damage,) = check_copies(mine, manifest)
+    assert (damage.file, damage.reason[:33]) == (
+        "cache.copy.json",
+        "cannot be read (Input/output erro",
+    )

@@ -12,6 +12,7 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_forged import FORGED
@@ -40,6 +41,7 @@ SECTIONS = {
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
     "Forged runs and caches": FORGED,
+    "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
     "Letters and spaces of answers": LETTERS,

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -183,3 +184,24 @@ def test_a_pipe_in_the_place_of_a_lock_does_not_block(name: str, mode: str, tmp_
 
     with suppress(OSError, CacheBusyError), holding(tmp_path):
         pass
+
+
+KINDS = {
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a device": lambda path: path.symlink_to("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_only_a_regular_file_is_a_lock(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """Nothing else is locked or written to, and no lease takes its place: a lock is always one."""
+    make(tmp_path / ".lock")
+    kind = (tmp_path / ".lock").lstat().st_mode
+
+    with pytest.raises(OSError), holding(tmp_path):  # noqa: PT011  (which one, the system says)
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert (tmp_path / ".lock").lstat().st_mode == kind

@@ -205,3 +205,8 @@ def test_a_lease_that_goes_while_it_is_looked_at(
 
     monkeypatch.setattr(os, "utime", utime)
     assert f"{tmp_path}: another process is writing" in refused(tmp_path)
+
+
+def test_a_lease_outlasts_a_file_server_that_restarts() -> None:
+    """NFS servers wait 90 s for their clients; a sign of life has to fit in after that."""
+    assert lock.LEASE_STALE >= 90 + 2 * lock.LEASE_RENEW

@@ -92,3 +92,9 @@ def test_rows_and_bytes_are_summed() -> None:
 
     assert (manifest.image_rows, manifest.question_rows, manifest.prefix_rows) == (7, 11, 24)
     assert manifest.bytes == 10 + 20 + 40 + 80 + 160
+    for kind, records in (("images", manifest.images), ("questions", manifest.questions)):
+        assert manifest.shards(kind) == records
+        new = shard(f"{kind}/00009.h5", 1, 1)
+        assert manifest.with_shard(kind, 1, new).shards(kind) == (records[0], new)
+        assert manifest.with_shard(kind, 2, new).shards(kind) == (*records, new)
+        assert len(manifest.with_shard(kind, 0, new).files) == len(manifest.files)

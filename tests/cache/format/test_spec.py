@@ -20,6 +20,14 @@ def test_the_size_of_a_row(dtype: str, size: int) -> None:
     assert spec.prefix_row_bytes == 11 * size
 
 
+def test_the_size_of_a_row_of_integers() -> None:
+    """A byte a number and two a patch for its scale; the rest is float16."""
+    spec = make_spec(grid=(3, 5), vision_dim=7, text_dim=11, dtype="int8")
+
+    assert spec.image_row_bytes == 15 * (7 + 2) + 7 * 2
+    assert spec.prefix_row_bytes == 11 * 2
+
+
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(CacheError, match="dtype is 'int4'; it must be one of float16, float32"):
         make_spec(dtype="int4")

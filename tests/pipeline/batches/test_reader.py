@@ -168,6 +168,43 @@ def test_a_batch_stays_whole_until_the_next_is_asked_for(made: Made) -> None:
         check_features(made, grid, batch)
 
 
+@pytest.mark.parametrize("slow", ["consumer", "reader"])
+def test_every_batch_comes_once_and_in_order_whoever_is_slow(
+    slow: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a batch takes: a step of a large head takes seconds, a cold disk too."""
+    reader = make_reader(made)
+    plan = plan_of(made, 2, grouped=False)
+    slow_ones, read, reads = {1, AHEAD + 3}, reader._read, []
+
+    def read_slowly(grid: Grid, buffer: Buffer) -> FeatureBatch:
+        if slow == "reader" and len(reads) in slow_ones:
+            time.sleep(0.15)
+        reads.append(grid)
+        return read(grid, buffer)
+
+    monkeypatch.setattr(reader, "_read", read_slowly)
+    found = []
+    for number, batch in enumerate(reader.batches(plan)):
+        if slow == "consumer" and number in slow_ones:
+            time.sleep(0.15)
+        found.append(batch.questions.tolist())
+    assert found == [[int(row) for entry in grid for row in entry] for grid in plan]
+    assert len(reads) == len(plan)
+
+
+def test_the_wait_of_the_consumer_is_measured(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch is asked for at one time and there at another; what is between adds up."""
+    reader = make_reader(made)
+    clock = iter(np.arange(100.0).tolist())
+    monkeypatch.setattr(time, "perf_counter", lambda: 3 * next(clock))
+    plan = plan_of(made, 8)
+    assert sum(1 for _ in reader.batches(plan)) == len(plan)
+    assert reader.waited == 3.0 * len(plan)
+    assert sum(1 for _ in reader.batches(plan)) == len(plan)
+    assert reader.waited == 6.0 * len(plan)
+
+
 def test_readers_of_the_same_features_use_the_same_room_but_never_at_once(made: Made) -> None:
     cache = FeatureCache(made.directory)
     features = ResidentFeatures(cache, device=torch.device("cpu"))
@@ -233,17 +270,19 @@ def test_leaving_early_ends_the_thread(made: Made) -> None:
 def test_leaving_early_reads_no_further_batch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it fail where Python ends, which has taken the modules apart by then."""
     reader = make_reader(made)
-    gate, read, reads = threading.Event(), reader._read, []
+    begun, gate, read, reads = threading.Event(), threading.Event(), reader._read, []
 
     def read_slowly(grid: Grid, buffer: Buffer) -> FeatureBatch:
         reads.append(grid)
         if len(reads) > 1:
+            begun.set()
             gate.wait()
         return read(grid, buffer)
 
     monkeypatch.setattr(reader, "_read", read_slowly)
     batches = reader.batches(plan_of(made, 1))
     next(batches)
+    assert begun.wait(60)
     threading.Timer(0.2, gate.set).start()
     monkeypatch.setattr(concurrent.futures.thread, "queue", None)
     batches.close()

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
+from frozen_vqa.cache.format.quantise import dequantise
 from frozen_vqa.cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
+from frozen_vqa.pipeline.batches import residency
 from frozen_vqa.pipeline.batches.residency import (
     GPU_SHARE,
     WORTH_A_COPY,
@@ -22,6 +24,7 @@ from tests.support.caches import (
     Row,
     extent_of,
     make_cache,
+    make_spec,
 )
 
 GB = 10**9
@@ -124,3 +127,25 @@ def test_features_say_where_they_are(made: Made) -> None:
     assert in_memory.describe().startswith("features: 420 B of pictures in memory, ")
     assert "of hidden states in memory (" in mapped.describe()
     assert mapped.describe().endswith("of memory were free)")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("at_once", [1, 3, 256])
+def test_rows_are_uploaded_in_parts(
+    at_once: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of a GPU: the CPU, which has no pinned memory."""
+    rows = [Row(i, 0) for i in range(7)]
+    made = make_cache(tmp_path, {"train": rows}, spec=make_spec(dtype=dtype))
+    features = ResidentFeatures(FeatureCache(made.directory), device=torch.device("cpu"))
+    real = torch.empty
+    monkeypatch.setattr(residency, "UPLOADED_AT_ONCE", at_once)
+    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, **how: real(*a, **how))
+    features._upload()
+
+    assert features.on_gpu is not None
+    found = features.on_gpu.numpy()
+    if features.scales_on_gpu is not None:
+        found = dequantise(found, features.scales_on_gpu.numpy())
+    assert (dtype == "int8") == (features.scales_on_gpu is not None)
+    assert np.array_equal(found, made.patch_embeddings)

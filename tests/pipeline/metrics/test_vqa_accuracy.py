@@ -1,6 +1,7 @@
 """The metric against the vectors and golden files of the official tool."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -239,3 +240,29 @@ def test_golden_accuracies(name: str, rules: Rules) -> None:
     assert found.by_answer_type == expected["perAnswerType"]
     assert found.by_question_type == expected["perQuestionType"]
     assert found.questions == len(annotations) == 8977
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason=f"no golden files at {OFFICIAL}")
+def test_what_people_score() -> None:
+    """The first annotators themselves; "noisyhuman" is an annotator's answer in other writing."""
+    annotations = json.loads((OFFICIAL / "annotations_valid.json").read_bytes())["annotations"]
+    given = [[answer["answer"] for answer in a["answers"]] for a in annotations]
+    for rules, expected in (("2021", 87.22), ("2017", 87.06)):
+        scores = [question_score(answers[0], answers, rules=rules) for answers in given]
+        assert round(100 * sum(scores) / len(scores), 2) == expected
+
+    results = json.loads((OFFICIAL / "golden" / "res_valid_noisyhuman.json").read_bytes())
+    noisy = {entry["question_id"]: entry["answer"] for entry in results}
+    written = [noisy[a["question_id"]] for a in annotations]
+    as_given = sum(one in answers for one, answers in zip(written, given, strict=True))
+    folded = sum(
+        normalise(one) in map(normalise, answers)
+        for one, answers in zip(written, given, strict=True)
+    )
+    assert (as_given, folded) == (2475, 7915)
+    assert all(
+        re.fullmatch(r"a .*, ok", one)
+        for one, answers in zip(written, given, strict=True)
+        if normalise(one) not in map(normalise, answers)
+    )

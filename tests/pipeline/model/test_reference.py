@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from frozen_vqa.pipeline.config import PRESETS, make_config
+from frozen_vqa.pipeline.model import reference
 from frozen_vqa.pipeline.model.config import FUSIONS, POOLINGS, HeadSettings, Merge
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
 from frozen_vqa.pipeline.model.reference import (
@@ -77,7 +78,7 @@ def test_logits_and_gradients_are_those_of_the_reference(
 ) -> None:
     """Distinct prefixes once, in grouped and in plain order, against each question in full."""
     head = make_head(settings)
-    reference = reference_twin(head)
+    twin = reference_twin(head)
     patches = torch.randn(IMAGES, PATCHES, VISION_DIM, dtype=torch.float64)
     prefixes = torch.randn(6, TEXT_DIM, dtype=torch.float64)
     mask = torch.arange(TOKENS) < LENGTHS[:, :slots, None]
@@ -88,13 +89,13 @@ def test_logits_and_gradients_are_those_of_the_reference(
     upstream = torch.randn(int(there.sum()), 9, dtype=torch.float64)
 
     logits = head(patches, prefixes, mask, picture_prefixes=of_pictures, token_prefixes=of_tokens)
-    expected = reference(patches.repeat_interleave(there.sum(1), 0), tokens[there], mask[there])
+    expected = twin(patches.repeat_interleave(there.sum(1), 0), tokens[there], mask[there])
 
     assert_close(logits, expected, atol=1e-10, rtol=0)
     (logits * upstream).sum().backward()
     (expected * upstream).sum().backward()
     ours = translate_weights({name: gradient_of(p) for name, p in head.named_parameters()})
-    theirs = {name: gradient_of(p) for name, p in reference.named_parameters()}
+    theirs = {name: gradient_of(p) for name, p in twin.named_parameters()}
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert gradient.abs().max() > 1e-9, name
@@ -113,6 +114,18 @@ def test_dropout_draws_once_for_a_question() -> None:
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert not torch.equal(dropped[0], dropped[1])
     assert torch.equal(QuestionDropout(0.5).eval()(dropped), dropped)
+
+
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
+def test_the_reference_shares_no_module_with_the_head(settings: dict[str, Any]) -> None:
+    """Or a fault in a module of the head would be one in the reference as well."""
+    head = make_head(settings)
+    twin = reference_twin(head)
+    homes = {type(module).__module__ for module in twin.modules()}
+    assert {home for home in homes if not home.startswith("torch.")} == {reference.__name__}
+    assert not {id(module) for module in twin.modules()} & {id(m) for m in head.modules()}
+    count = sum(isinstance(module, nn.LayerNorm) for module in twin.layers.modules())
+    assert count == sum(isinstance(module, nn.LayerNorm) for module in head.layers.modules())
 
 
 def test_the_twin_has_weights_of_its_own() -> None:

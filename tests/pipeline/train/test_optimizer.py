@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.model.config import Fusion
@@ -112,3 +113,27 @@ def test_only_matrices_decay(scenes: Made) -> None:
     assert decayed == matrices
     assert {"text_projection.linear.weight", "head.weight"} <= matrices
     assert "head.bias" not in matrices
+
+
+def test_steps_are_those_of_adamw_by_hand() -> None:
+    """Source: Loshchilov and Hutter, Decoupled Weight Decay, 2019, algorithm 2."""
+    config = small(lr=0.1, weight_decay=0.2)
+    layer = torch.nn.Linear(3, 2).double()
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = build_optimizer(layer, config)
+    generator = torch.Generator().manual_seed(0)
+    moments = {name: [torch.zeros_like(x), torch.zeros_like(x)] for name, x in
+               (("weight", weight), ("bias", bias))}  # fmt: skip
+    for step in range(1, 6):
+        for name, by_hand, decay in (("weight", weight, 0.2), ("bias", bias, 0.0)):
+            gradient = torch.randn(by_hand.shape, generator=generator, dtype=torch.float64)
+            getattr(layer, name).grad = gradient
+            first, second = moments[name]
+            first.mul_(0.9).add_(0.1 * gradient)
+            second.mul_(0.98).add_(0.02 * gradient**2)
+            by_hand *= 1 - 0.1 * decay
+            size = (second / (1 - 0.98**step)).sqrt() + 1e-8
+            by_hand -= 0.1 * first / (1 - 0.9**step) / size
+        optimizer.step()
+        assert_close(layer.weight.detach(), weight, atol=1e-12, rtol=0)
+        assert_close(layer.bias.detach(), bias, atol=1e-12, rtol=0)
