@@ -13,7 +13,8 @@ Each name is imported at its first use, because torch and transformers take seco
 """
 
 import importlib
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # not that of `typing`, which `python -m` may find in the working folder
 
 __version__ = "0.2.0"
 

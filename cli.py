@@ -9,9 +9,13 @@ Imports of our own modules wait until the command is known, because torch alone 
 import and `--help` should not.
 """
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the folder of this file, or with `python -m` the working folder
+
 import importlib.util
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

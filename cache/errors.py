@@ -88,6 +88,14 @@ def damaged_row(path: Path, row: int, directory: Path) -> CacheDamagedError:
     )
 
 
+def unusable_row(path: Path, row: int, what: str, directory: Path) -> CacheDamagedError:
+    """Return the error for a row of features, those of `what`, that no head can compute with."""
+    return CacheDamagedError(
+        f"{path}: row {row}, of {what}, holds a number that is not finite or beyond 1e18, which "
+        f"extract-features never writes. {remedy(directory)}"
+    )
+
+
 @contextmanager
 def explain_read_errors(path: Path, error: type[CacheError]) -> Iterator[None]:
     """Turn an `OSError` of the block into `error`, whose message says where and what."""

@@ -25,8 +25,16 @@ from frozen_vqa.cache.disk.integrity import (
     read_whole,
     require_sizes,
 )
-from frozen_vqa.cache.errors import CacheDamagedError, CacheError, damaged_row, quoted, remedy
+from frozen_vqa.cache.errors import (
+    CacheDamagedError,
+    CacheError,
+    damaged_row,
+    quoted,
+    remedy,
+    unusable_row,
+)
 from frozen_vqa.cache.format.digests import row_digest, row_digests
+from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Extent
 from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
 from frozen_vqa.cache.format.shards import read_paths
@@ -160,6 +168,37 @@ class FeatureCache:
                 scales[place] = shard.scales[local]  # checked with the shard's structure
             work.append((shard, local, out[place]))
         self._threads.each(self._copy, work, nbytes=out.nbytes)
+
+    def require_usable(self, images: np.ndarray, questions: np.ndarray) -> None:
+        """Raise `CacheDamagedError`, with file and row, unless a head can compute with these rows.
+
+        For whoever got an answer that is not finite: to look at every number would slow each epoch,
+        and a feature that is not finite shows in the answers.
+        """
+        for row in np.unique(images).tolist():
+            index = int(np.searchsorted(self._first_rows, row, side="right")) - 1
+            shard = self._shards.get(index) or self._open(index)
+            local = row - int(self._first_rows[index])
+            scales = None if shard.scales is None else shard.scales[local]
+            if any(
+                len(unusable_rows(a[None])) for a in (shard.rows[local], scales) if a is not None
+            ):
+                raise unusable_row(
+                    shard.path, local, f"picture {self.image_ids()[row]!r}", self.directory
+                )
+        firsts = np.cumsum([0, *(record.prefixes for record in self.manifest.questions)])
+        for question in np.unique(questions).tolist():
+            found = self.questions
+            bad = unusable_rows(found.states(question))
+            if len(bad):
+                row = int(found.path_rows[found.path_offsets[question] + bad[0]])
+                index = int(np.searchsorted(firsts, row, side="right")) - 1
+                raise unusable_row(
+                    self.directory / self.manifest.questions[index].file,
+                    row - int(firsts[index]),
+                    f"question {found.texts[question]!r}",
+                    self.directory,
+                )
 
     def image_ids(self) -> list[str]:
         """Return the id of every picture, by row."""

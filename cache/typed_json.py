@@ -1,32 +1,53 @@
-"""Dataclasses from JSON that anybody may have written: every field is there and has its type."""
+"""JSON that anybody may have written: numbers are finite, and every field has its type."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 T = TypeVar("T")
+
+
+class NotFiniteNumberError(ValueError):
+    """JSON holds NaN, infinity, or a number that no float can hold."""
+
+
+def finite_json(data: str | bytes) -> Any:
+    """Return what JSON holds; raise as `json.loads` does, or `NotFiniteNumberError`."""
+    return json.loads(data, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise NotFiniteNumberError("a number in it is not finite")
+    return value
 
 
 def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
     """Return `kind(**body)`; raise `TypeError` if a field is missing, unknown or of another type.
 
-    A whole number counts as a float, and every float is finite. A bool is no number. Items of lists
-    and mappings are not checked.
+    A whole number counts as a float, and every float is finite. A bool is no number. A field of
+    type `Annotated[int, (low, high)]` has to lie in that range. Items of lists and mappings are not
+    checked.
     """
     made = kind(**body)
     for entry in fields(kind):  # type: ignore[arg-type]
-        origin = get_origin(entry.type)
-        needed = entry.type if origin in (None, UnionType) else origin
-        if needed is float:
-            needed = float | int
-        value = getattr(made, entry.name)
-        fits = isinstance(value, needed)  # type: ignore[arg-type]
-        if isinstance(value, bool) and entry.type is not bool:
+        value, needed, limits = getattr(made, entry.name), entry.type, None
+        if get_origin(needed) is Annotated:
+            needed, limits = get_args(needed)
+        origin = get_origin(needed)
+        kinds = needed if origin in (None, UnionType) else origin
+        if kinds is float:
+            kinds = float | int
+        fits = isinstance(value, kinds)  # type: ignore[arg-type]
+        if isinstance(value, bool) and needed is not bool:
             fits = False
-        if not fits or (entry.type is float and not _is_finite(value)):
+        if not fits or (needed is float and not _is_finite(value)):
             raise TypeError(f"{entry.name!r} is {value!r:.60}")
+        if limits and not limits[0] <= value <= limits[1]:
+            raise TypeError(f"{entry.name!r} is {value!r:.60}, and {limits} are its limits")
     return made
 
 

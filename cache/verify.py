@@ -18,6 +18,7 @@ from frozen_vqa.cache.disk.files import open_regular, same_bytes
 from frozen_vqa.cache.disk.integrity import open_shard
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import (
     FileRecord,
@@ -27,6 +28,7 @@ from frozen_vqa.cache.format.manifest import (
     small_files,
 )
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 
 BLOCK_BYTES = 8 << 20
 
@@ -83,11 +85,10 @@ def check_file(
         return Damage(record.file, f"cannot be read ({error.strerror})")
     if size != record.bytes:
         return Damage(record.file, f"has {size:,} bytes instead of {record.bytes:,}")
-    if hasher.hexdigest() == record.xxh3:
-        return None
+    whole = hasher.hexdigest() == record.xxh3
     if isinstance(record, ShardRecord):
-        return _find_damaged_rows(directory, manifest, record)
-    return Damage(record.file, "its bytes are not those that were written")
+        return _examine_rows(directory, manifest, record, whole=whole)
+    return None if whole else Damage(record.file, "its bytes are not those that were written")
 
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
@@ -105,8 +106,13 @@ def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     return found
 
 
-def _find_damaged_rows(directory: Path, manifest: Manifest, record: ShardRecord) -> Damage:
-    """Return the rows that differ in a shard whose digest does."""
+def _examine_rows(
+    directory: Path, manifest: Manifest, record: ShardRecord, *, whole: bool
+) -> Damage | None:
+    """Return the rows of a shard that differ from their digests or, if it is `whole`, are unusable.
+
+    A stranger's cache may have digests of anything.
+    """
     kind: ShardKind = "images" if record.file.startswith("images/") else "questions"
     try:
         file = open_shard(directory, kind, record)
@@ -114,8 +120,15 @@ def _find_damaged_rows(directory: Path, manifest: Manifest, record: ShardRecord)
         for feature in FEATURES[kind]:
             dtype = manifest.spec.feature_dtype(feature)
             found, stored = file.rows(feature, file.extents[feature].shape, dtype)
-            bad |= set(np.flatnonzero(row_digests(found) != stored).tolist())
-        rows = sorted(bad)
+            bad |= set(
+                unusable_rows(found) if whole else np.flatnonzero(row_digests(found) != stored)
+            )
+        if whole and kind == "images" and manifest.spec.quantised:
+            shape = (record.rows, manifest.spec.patches)
+            bad |= set(unusable_rows(file.array("patch_scales", shape, SCALE_DTYPE)))
+        rows = sorted(map(int, bad))
+        if whole and not rows:
+            return None
         if kind == "images":
             ids = file.texts(NAMES[kind])
             names = [ids[row] for row in rows]
@@ -125,7 +138,10 @@ def _find_damaged_rows(directory: Path, manifest: Manifest, record: ShardRecord)
         return Damage(
             record.file, "its bytes outside of the features are not those that were written"
         )
-    return Damage(record.file, f"{len(rows)} rows are not what was written", rows, names)
+    what = (
+        "hold numbers that are not finite or beyond 1e18" if whole else "are not what was written"
+    )
+    return Damage(record.file, f"{len(rows)} rows {what}", rows, names)
 
 
 def _questions_using(

@@ -11,6 +11,7 @@ from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
+from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
@@ -37,6 +38,23 @@ def batch_logits(
     return logits[: len(batch.questions)]
 
 
+def require_finite(logits: Tensor, questions: np.ndarray, reader: BatchReader) -> None:
+    """Raise unless the (questions, ...) logits of some rows of a split are finite.
+
+    Raises:
+        CacheDamagedError: with file and row, if a feature is not finite.
+        NotFiniteError: if all are, so that the head itself computes such numbers.
+    """
+    bad = questions[~torch.isfinite(logits).all(-1).cpu().numpy()]
+    if len(bad):
+        reader.require_usable(bad)
+        raise NotFiniteError(
+            f"the head's answer to question {bad[0] + 1} of the split is not finite, and the "
+            f"features of the question are; its weights are too large. Take an earlier head, or "
+            f"train again with a lower --lr or --clip."
+        )
+
+
 @torch.inference_mode()
 def predict(
     models: Sequence[VqaModel],
@@ -49,21 +67,30 @@ def predict(
 ) -> np.ndarray:
     """Return each head's most likely class of every question of a split: (heads, questions) int64.
 
-    Several ranks share the work. Each takes whole batches, the same as one process would make, and
-    all return all answers. Each calls `after_batch` equally often.
+    Raises as `require_finite` does. Several ranks share the work. Each takes whole batches, the
+    same as one process would make, and all return all answers. Each calls `after_batch` equally
+    often.
     """
     for model in models:
         model.eval()
     plan = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
     rounds = range(0, len(plan), ranks.world)
-    classes = []
+    answers = []
     # Some ranks may have no batch in the last round.
     for _, batch in zip_longest(rounds, reader.batches(plan[ranks.rank :: ranks.world])):
         if batch is not None:
-            found = [batch_logits(model, batch).argmax(-1) for model in models]
-            classes.append((batch.questions, torch.stack(found)))
+            best = [_best(batch_logits(model, batch)) for model in models]
+            largest, classes = zip(*best, strict=True)
+            answers.append((batch.questions, torch.stack(largest), torch.stack(classes)))
         after_batch()
     predicted = np.zeros((len(models), len(split)), dtype=np.int64)
-    for questions, every in classes:  # after all batches, so that none waits for a GPU
+    for questions, numbers, every in answers:  # after all batches, so that none waits for a GPU
+        require_finite(numbers.T, questions, reader)
         predicted[:, questions] = every.cpu().numpy()
     return ranks.total(torch.from_numpy(predicted)).numpy()
+
+
+def _best(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest number of each row, or NaN if it has one, and its place."""
+    place = logits.argmax(-1, keepdim=True)
+    return logits.gather(-1, place).squeeze(-1), place.squeeze(-1)

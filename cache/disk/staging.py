@@ -29,7 +29,7 @@ from frozen_vqa.cache.format.manifest import (
 )
 from frozen_vqa.cache.format.shards import Shard, names_digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import finite_json, make_dataclass
 
 STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
 
@@ -96,7 +96,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         sealed = json.loads(read_file(record_path, most=LARGEST_RECORD))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
-        body = json.loads(sealed["staged"])
+        body = finite_json(sealed["staged"])
         record = body["record"] and make_dataclass(ShardRecord, body["record"])
         failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
         names = body["names"]

@@ -7,7 +7,6 @@ a lost manifest makes a hundred gigabytes worthless.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import finite_json, make_dataclass
 
 FORMAT = 3
 NAME = "cache.json"
@@ -184,7 +183,7 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
     not those that were written.
     """
     try:
-        body = json.loads(data.decode(), parse_float=_finite, parse_constant=_finite)
+        body = finite_json(data.decode())
         if not isinstance(body, dict):
             raise ValueError(f"found {type(body).__name__}; an object is needed")
         found, version = body.pop("xxh3"), body.pop("format")
@@ -204,12 +203,6 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CacheError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text[:40]} is no finite number")
-    return value
 
 
 def damaged_manifest(path: Path, what: str) -> CacheDamagedError:

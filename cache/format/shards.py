@@ -17,6 +17,7 @@ import numpy as np
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.cache.format.digests import digest, row_digests
+from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import (
     Hdf5File,
     build_hdf5,
@@ -209,9 +210,8 @@ def _largest(
     rows: np.ndarray, describe_row: Callable[[int], str], what: str, dtype: np.dtype
 ) -> float:
     """Return the largest absolute value, or say which rows are not finite in `dtype`."""
-    finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
-    if not finite.all():
-        bad = [describe_row(int(row)) for row in np.flatnonzero(~finite)[:5]]
+    if len(unusable := unusable_rows(rows)):
+        bad = [describe_row(int(row)) for row in unusable[:5]]
         raise CacheError(
             f"{what} {', '.join(bad)}: not finite in {dtype}, so their shard was not written; all "
             f"shards before it are stored. Values beyond 65,504 do not fit float16: extract with "

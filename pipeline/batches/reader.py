@@ -49,6 +49,11 @@ class BatchReader:
             else:
                 yield from self._upload_ahead(on_host)
 
+    def require_usable(self, questions: np.ndarray) -> None:
+        """Raise `CacheDamagedError` if a feature of these rows of the split is not finite."""
+        cache, split = self._features.cache, self._split
+        cache.require_usable(split.image_rows[questions], split.question_rows[questions])
+
     def _read_ahead(self, plan: BatchPlan) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
         images = _round_up(plan.most_images, IMAGES)
         pending: deque[tuple[Future[FeatureBatch], Buffer]] = deque()

@@ -3,13 +3,16 @@
 What is wrong with either, or with the run folder, is said before torch is loaded.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.errors import ImageError, RunError
+from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.runs.description import read_description
 from frozen_vqa.pipeline.system.console import console
@@ -67,6 +70,8 @@ def _read_picture(image: Path) -> "Image.Image":
 def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, TextEncoder]":
     """Return the encoders whose features the head was trained on.
 
+    The Hub is asked only for models of the run's cache, and stderr says so before.
+
     Raises:
         ModelError: if one cannot be loaded.
         RunError: if it is no longer the same checkpoint.
@@ -76,14 +81,29 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
 
     vision, text = run.encoders["vision"], run.encoders["text"]
     compute = encoder_dtype(device)
+    strange = not _cache_knows(run)
+    asked = [
+        part["model"]
+        for part in (vision, text)
+        if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
+    ]
+    if asked:
+        console.print(f"asking the Hub for {' and '.join(asked)}", soft_wrap=True)
     images = ImageEncoder(
         vision["model"],
         image_size=vision["image size"],
         fit=vision["fit"],
         device=device,
         compute_dtype=compute,
+        local_only=strange,
     )
-    words = TextEncoder(text["model"], layer=text["layer"], device=device, compute_dtype=compute)
+    words = TextEncoder(
+        text["model"],
+        layer=text["layer"],
+        device=device,
+        compute_dtype=compute,
+        local_only=strange,
+    )
     for trained, found in ((vision, images.settings), (text, words.settings)):
         if trained["revision"] != found["revision"]:
             raise RunError(
@@ -91,6 +111,20 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
                 f"but that model is now at {found['revision']}; train the head again"
             )
     return images, words
+
+
+def _cache_knows(run: "Run") -> bool:
+    """Whether the cache of a run is here and holds features of the models that the run names.
+
+    A run may come from anywhere, and could let this machine ask the Hub for any repository.
+    """
+    from frozen_vqa.pipeline.runs.run import encoder_settings
+
+    try:
+        spec = load_manifest(run.cache).spec
+    except CacheError:  # another machine's
+        return False
+    return encoder_settings(spec) == run.encoders
 
 
 def ask(
@@ -102,6 +136,7 @@ def ask(
 
     Raises:
         RunError: if the question is longer than the text encoder reads.
+        NotFiniteError: if a number of the answer is not finite.
     """
     import torch
 
@@ -122,6 +157,11 @@ def ask(
             states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
             mask,
             None if scales is None else torch.from_numpy(scales).to(device),
+        )
+    if not torch.isfinite(logits).all():
+        raise NotFiniteError(
+            f"{run.path}: the head's answer is not finite; its weights, or those of an encoder, "
+            f"are too large. Take an earlier head, or train again with a lower --lr or --clip."
         )
     values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
     return [

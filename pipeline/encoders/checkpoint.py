@@ -3,6 +3,7 @@
 transformers and its Hub client print advice and progress bars, so they are silenced here.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -22,31 +24,61 @@ BLOCK_BYTES = 4_096
 
 
 class Checkpoint:
-    """A model on the Hub or in a local folder.
+    """A model on the Hub or in a local folder. With `local_only`, the Hub is not asked.
+
+    No code of a model's own runs, and nothing asks whether it may: a configuration that names some
+    is refused, unless transformers itself knows the type of model.
 
     `commit` is the commit on the Hub that `config` found; None for a folder. Everything else of the
     model is loaded from this commit, so that all of it fits together.
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | Path, *, local_only: bool = False) -> None:
         self.place = str(place)
+        self.local_only = local_only
         self.commit: str | None = None
 
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
+        from huggingface_hub import try_to_load_from_cache
         from transformers import AutoConfig
         from transformers.utils import cached_file, extract_commit_hash
 
-        with loading(self.place):
-            if not os.path.isdir(self.place):
-                self.commit = extract_commit_hash(cached_file(self.place, "config.json"), None)
-            config = AutoConfig.from_pretrained(self.place, revision=self.commit)
+        if not os.path.isdir(self.place):
+            # Even with `local_files_only`, `cached_file` asks the Hub which commit is the newest.
+            find = try_to_load_from_cache if self.local_only else cached_file
+            with loading(self.place):
+                found = find(self.place, "config.json")
+                self.commit = extract_commit_hash(found, None) if isinstance(found, str) else None
+            if self.local_only and not self.commit:
+                raise ModelError(
+                    f"{self.place} is not on this machine, and the Hub is not asked for a model "
+                    f"that only a run names. If you trust it: `hf download {self.place}`, then try "
+                    f"again"
+                )
+        config = self.part(AutoConfig)
+        # A file may name a program of the Hub here, which transformers would fetch and run.
+        config._attn_implementation = None
         if config.model_type not in model_types:
             raise ModelError(
                 f"{self.place} is a {config.model_type!r} model; "
                 f"one of these types is needed: {', '.join(model_types)}"
             )
         return config
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` of any class is given, wherever it is called."""
+        return {
+            "revision": self.commit,
+            "trust_remote_code": False,
+            "local_files_only": self.local_only,
+        }
+
+    def part(self, kind: Any, **options: Any) -> Any:
+        """Load what the class `kind` of transformers reads; raise `ModelError` if that fails."""
+        with loading(self.place):
+            return kind.from_pretrained(self.place, **self.options, **options)
 
     @property
     def revision(self) -> str:
@@ -62,16 +94,16 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
-        with loading(self.place):
-            model, found = AutoModel.from_pretrained(
-                self.place,
-                revision=self.commit,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+        if os.path.isdir(self.place):
+            _require_own_weights(Path(self.place))
+        model, found = self.part(
+            AutoModel,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
         # transformers fills missing weights with random numbers. The mask token is never used.
         lacking = {name for name in found["missing_keys"] if not name.endswith("mask_token")}
         lacking |= {name for name, *_ in found["mismatched_keys"]}
@@ -105,6 +137,27 @@ def require_model_name(name: str) -> None:
 
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip()
+
+
+def _require_own_weights(folder: Path) -> None:
+    """Raise `ModelError` if a folder's files say that its weights lie elsewhere."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} holds an adapter (adapter_config.json), whose weights are those of another "
+            f"model; give a whole model"
+        )
+    with loading(str(folder)):
+        names = {
+            name
+            for index in folder.glob("*.safetensors.index.json")
+            for name in json.loads(read_file(index))["weight_map"].values()
+        }
+    for name in sorted(names, key=str):
+        if Path(name).name != name:
+            raise ModelError(
+                f"{folder}: its index of weights names {name!r}, which is not in this folder; take "
+                f"another copy of the model"
+            )
 
 
 def weights_digest(folder: Path) -> str:
@@ -175,6 +228,11 @@ def loading(name: str) -> Iterator[None]:
             raise ModelError(
                 f"{name} is neither a local folder nor a model on the Hub; check the spelling, "
                 f"or run `hf auth login` if it is private"
+            ) from error
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{name} can only be loaded by code of its own (auto_map), and no code of a model "
+                f"is run; give a model of a type that transformers knows itself"
             ) from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error

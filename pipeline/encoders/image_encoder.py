@@ -30,6 +30,7 @@ class ImageEncoder:
     Args:
         model: A name on the Hub, a local folder, or "tiny".
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
 
     Raises:
@@ -44,12 +45,14 @@ class ImageEncoder:
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
+        local_only: bool = False,
     ) -> None:
         self.name = model if model == TINY else full_name(model)
         self.fit = fit
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
-        self.checkpoint = Checkpoint(tiny_checkpoint("vision") if model == TINY else model)
+        place = tiny_checkpoint("vision") if model == TINY else model
+        self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":

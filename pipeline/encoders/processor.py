@@ -102,9 +102,10 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
     from transformers.image_processing_backends import PilBackend
     from transformers.image_processing_base import ImageProcessingMixin
 
-    place, revision = checkpoint.place, checkpoint.commit
     with loading(name):
-        given, _ = ImageProcessingMixin.get_image_processor_dict(place, revision=revision)
+        given, _ = ImageProcessingMixin.get_image_processor_dict(
+            checkpoint.place, **checkpoint.options
+        )
         if not isinstance(given, dict):
             raise ValueError("its preprocessor_config.json holds no object")
     for key, value in given.items():
@@ -116,7 +117,9 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
     try:
         with quiet_transformers():
             # The backend is named because torchvision, if installed, resizes differently.
-            found = AutoImageProcessor.from_pretrained(place, revision=revision, backend="pil")
+            found = AutoImageProcessor.from_pretrained(
+                checkpoint.place, **checkpoint.options, backend="pil"
+            )
     except Exception as error:  # its constructors raise nearly any class
         if is_out_of_memory(error):
             raise

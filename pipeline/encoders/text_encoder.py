@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name, loading
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
@@ -25,6 +25,7 @@ class TextEncoder:
 
     Args:
         model: A name on the Hub, a local folder, or "tiny".
+        local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
 
     Raises:
@@ -38,6 +39,7 @@ class TextEncoder:
         layer: int = -1,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
+        local_only: bool = False,
     ) -> None:
         from transformers import AutoTokenizer
 
@@ -45,12 +47,10 @@ class TextEncoder:
         self.layer = layer
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
-        self.checkpoint = Checkpoint(tiny_checkpoint("text") if model == TINY else model)
+        place = tiny_checkpoint("text") if model == TINY else model
+        self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
-        with loading(model):
-            self.tokenizer = AutoTokenizer.from_pretrained(
-                self.checkpoint.place, revision=self.checkpoint.commit
-            )
+        self.tokenizer = self.checkpoint.part(AutoTokenizer)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(

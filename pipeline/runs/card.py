@@ -4,12 +4,12 @@
 of this machine and no time, so that the same training leaves the same card.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import unseal_json
@@ -45,7 +45,7 @@ def owns_card(run: Path) -> bool:
 
 def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    description, config = json.loads((run / "config.json").read_bytes()), load_run_config(run)
+    description, config = finite_json((run / "config.json").read_bytes()), load_run_config(run)
     ceiling = _percent(outcome.get("train_ceiling"))
     on_training = (
         f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
@@ -117,7 +117,7 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     elsewhere: list[Sequence[str]] = []
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
-            scores = unseal_json(json.loads(path.read_bytes()))
+            scores = unseal_json(finite_json(path.read_bytes()))
             (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a split without answers, or a damaged file

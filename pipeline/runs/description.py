@@ -3,7 +3,6 @@
 So a command can refuse a mistyped folder before it loads what takes seconds.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import made_by, wrong_folder
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.sealed import unseal_json
@@ -94,7 +94,7 @@ def no_state(run: Path) -> RunError:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(read_file(path))
+        value = finite_json(read_file(path))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(wrong_folder(path.parent, "run", path.name)) from None
     except (OSError, ValueError, RecursionError) as error:

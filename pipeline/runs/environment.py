@@ -1,10 +1,9 @@
-"""The environment of a training: versions, machine, revision of the code around it, and the cache.
+"""The environment of a training: versions, machine, revision of this code, and the cache.
 
 RUN/environment.json is a list: the environment in which the training began, then each different one
 in which it was resumed. It is meant for people; no command relies on it.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -17,12 +16,17 @@ from typing import Any
 
 import torch
 
-from frozen_vqa import __version__
+import frozen_vqa
 from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
+from frozen_vqa.pipeline.runs.sealed import json_bytes
 
 PACKAGES = ("torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
 GIT_SECONDS = 2.0
+OURS = Path(frozen_vqa.__file__).resolve().parent
+"""Where this copy is installed. No program runs in any other folder, and none reads one's settings:
+git runs what they say."""
 
 
 def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:
@@ -32,14 +36,13 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     """
     now = _describe_environment(device, cache)
     try:
-        noted = json.loads((run / ENVIRONMENT).read_bytes())
+        noted = finite_json((run / ENVIRONMENT).read_bytes())
     except (OSError, ValueError, RecursionError):
         noted = []
     noted = noted if isinstance(noted, list) else []
     if noted[-1:] != [now]:
         with explain_run_write_errors(run):
-            text = json.dumps([*noted, now], indent=1, ensure_ascii=False)
-            write_atomically(run / ENVIRONMENT, text.encode())
+            write_atomically(run / ENVIRONMENT, json_bytes([*noted, now]))
 
 
 def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,12 +50,12 @@ def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dic
     on_gpu = device.type == "cuda"
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": _platform(),
         "packages": _versions(),
         "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
         "cuda": torch.version.cuda if on_gpu else None,
         "threads": torch.get_num_threads(),
-        "git": git_revision(Path.cwd()),
+        "git": own_revision(),
         "cache": dict(cache),
     }
 
@@ -60,24 +63,36 @@ def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dic
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str | None]:
     """Return the version of this copy, and those that are installed, without importing them."""
-    found = {"frozen-vqa": __version__, **dict.fromkeys(PACKAGES)}
+    found = {"frozen-vqa": frozen_vqa.__version__, **dict.fromkeys(PACKAGES)}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
 
 
-@lru_cache(maxsize=1)
-def git_revision(folder: Path) -> str | None:
-    """Return the commit of a folder's checkout, with "-dirty" if files differ from it.
+def _platform() -> str:
+    """Return what `platform.platform()` does, which starts a process to know the processor."""
+    system = os.uname()
+    libc = "".join(platform.libc_ver())
+    parts = [system.sysname, system.release, system.machine, *(["with", libc] if libc else [])]
+    return "-".join(parts)
 
-    None if there is none, or git is missing or takes longer than `GIT_SECONDS`.
+
+@lru_cache(maxsize=1)
+def own_revision() -> str | None:
+    """Return the commit of our own checkout, with "-dirty" if files differ from it.
+
+    None if this copy is installed from a package, or git is missing or takes longer than
+    `GIT_SECONDS`.
     """
+    if not (OURS / ".git").exists():
+        return None
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         found = subprocess.check_output(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # it writes nothing
+            cwd=OURS,
+            env={**kept, "GIT_OPTIONAL_LOCKS": "0"},  # it writes nothing
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,

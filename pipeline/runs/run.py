@@ -54,7 +54,7 @@ from frozen_vqa.pipeline.runs.folder import (
     stamp_weights,
     training_files,
 )
-from frozen_vqa.pipeline.runs.sealed import json_bytes, seal_json
+from frozen_vqa.pipeline.runs.sealed import json_bytes, require_fit, seal_json
 from frozen_vqa.pipeline.runs.state import remove_state
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights
 
@@ -135,7 +135,7 @@ def encoder_settings(spec: CacheSpec) -> dict[str, Any]:
 
 def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write metrics.jsonl with these lines; a failure leaves it as it was."""
-    text = "".join(json.dumps(line) + "\n" for line in lines)
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
     with explain_run_write_errors(path):
         if text:
             write_atomically(path / "metrics.jsonl", text.encode())
@@ -195,10 +195,9 @@ def load_run(path: Path, device: torch.device) -> Run:
         raise RunError(
             f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
         ) from error
-    except RuntimeError as error:
+    except (ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        # torch names every tensor that does not fit; the first few say enough.
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
@@ -222,13 +221,13 @@ def _load_head(
     """Return the head of these weights.
 
     A run may come from elsewhere, so its config allocates no memory until it fits the weights;
-    otherwise this raises `ConfigError`, `TypeError` or `RuntimeError`.
+    otherwise this raises `ConfigError`, `TypeError`, `ValueError` or `RuntimeError`.
     """
     if config.layers > len(tensors):
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    require_fit(tensors, model.state_dict())
     model.to_empty(device=device)  # its own memory, aligned as that of any tensor
     model.load_state_dict(tensors, strict=True)
     return model

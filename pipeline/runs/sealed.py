@@ -4,14 +4,18 @@ safetensors itself has no checksum: a flipped bit loads as another number. So ea
 holds in its metadata, under `run`, one JSON object: the record, and the xxh3 digest of it and of
 the name, type, shape and bytes of every tensor. Tensors and digest are one file, replaced in one
 step, and any reader of safetensors loads it. It is no pickle. `LastTwo` keeps the file before it.
+
+A digest tells accidents, and whoever forges a file forges its digest too. So every number in it is
+finite and of a type that we write, and `require_fit` compares names and shapes with what is needed.
 """
 
 import errno
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +28,17 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.finite import LARGEST
+from frozen_vqa.cache.typed_json import NotFiniteNumberError, finite_json
 from frozen_vqa.pipeline.errors import is_out_of_memory
 
 if TYPE_CHECKING:  # only tensors need torch
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+
+DTYPES = ("float32", "float16", "bfloat16", "int64", "uint8")
+"""Types of tensors that we write."""
 
 
 def seal(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> bytes:
@@ -47,7 +56,8 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if its content has changed since; the message continues "FILE: ".
+        ValueError: if its content has changed since, or is none that we write; the message
+            continues "FILE: ".
     """
     import safetensors.torch
     from safetensors import SafetensorError
@@ -63,10 +73,15 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
             raise
         why = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
+    for name, tensor in tensors.items():
+        if (dtype := _dtype(tensor)) not in DTYPES:
+            raise ValueError(f"holds {name!r:.80} as {dtype}, which {kind} never have")
     try:
-        record = json.loads(header["__metadata__"]["run"])
+        record = finite_json(header["__metadata__"]["run"])
         expected = record.pop("xxh3")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, NotFiniteNumberError):
+            raise ValueError(f"does not fit the format of {kind} ({error})") from None
         raise ValueError(f"carries no digest, so it cannot be told from damaged {kind}") from None
     try:
         found = tensors_digest(tensors, record)
@@ -74,7 +89,39 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
         raise ValueError(f"does not fit the format of {kind}; its record is too deep") from None
     if expected != found:
         raise ValueError("does not fit its digest; it was changed or damaged")
+    if bad := not_finite(tensors):
+        raise ValueError(f"holds numbers in {bad[0]!r:.80} that are not finite or beyond 1e18")
     return tensors, record
+
+
+def not_finite(tensors: Mapping[str, "Tensor"]) -> list[str]:
+    """Return the names of tensors that hold NaN, infinity or a number beyond `LARGEST`."""
+    import torch
+
+    floats = {
+        name: tensor.detach() for name, tensor in tensors.items() if tensor.is_floating_point()
+    }
+    norm = partial(torch.linalg.vector_norm, dtype=torch.float32)  # many times as fast as isfinite
+    return [name for name, tensor in floats.items() if not norm(tensor).item() <= LARGEST]
+
+
+def require_fit(found: Mapping[str, "Tensor"], needed: Mapping[str, "Tensor"]) -> None:
+    """Raise `ValueError` unless tensors have the names, shapes and types of those in `needed`.
+
+    To be called before any library sees them: torch does not check all, and may crash.
+    """
+    for name in (*needed, *found):
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if name not in needed:
+            raise ValueError(f"{name!r:.80} is not known")
+        has, needs = (f"{_dtype(t)} {tuple(t.shape)}" for t in (found[name], needed[name]))
+        if has != needs:
+            raise ValueError(f"{name} is {has}, and {needs} is needed")
+
+
+def _dtype(tensor: "Tensor") -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def tensors_digest(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> str:
@@ -94,12 +141,13 @@ def seal_json(value: Mapping[str, Any]) -> bytes:
     return json_bytes({**value, "xxh3": _digest_json(value)})
 
 
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file that holds a JSON object.
+def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """Return the bytes of a file of JSON that people may read; raise `ValueError` for NaN.
 
     A path that is not UTF-8 is kept as Python's JSON reads it again.
     """
-    return json.dumps(value, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")
 
 
 def unseal_json(value: Any) -> dict[str, Any]:

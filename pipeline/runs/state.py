@@ -13,42 +13,60 @@ Both states lead to the same end, so a damaged last one costs minutes and no mor
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from frozen_vqa.cache.errors import made_by
+from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.typed_json import make_dataclass
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
+from frozen_vqa.pipeline.runs.weights import MOST, Percent, require_finite
 from frozen_vqa.pipeline.system.console import console
 
 FORMAT = 7
 """Raised when the record changes, or when a resumed training would take other steps."""
+
+Count = Annotated[int, (0, MOST)]
+Seconds = Annotated[float, (0, 1e10)]  # at most three centuries
 
 
 @dataclass
 class Counters:
     """How far a trainer is. The trainer itself advances, saves and restores them."""
 
-    epoch: int  # the last one that began, from 0
-    batch: int  # batches of its plan that are done, up to the last step
-    step: int  # steps of the optimizer in all epochs
-    epoch_seconds: float  # training time of that epoch
-    waited: float  # seconds in which steps waited for features, in all epochs
+    epoch: Count  # the last one that began
+    batch: Count  # batches of its plan that are done, up to the last step
+    step: Count  # steps of the optimizer in all epochs
+    epoch_seconds: Seconds  # training time of that epoch
+    waited: Seconds  # seconds in which steps waited for features, in all epochs
+
+
+@dataclass(frozen=True)
+class EpochLine:
+    """A line of metrics.jsonl: the figures of one epoch."""
+
+    epoch: Annotated[int, (1, MOST)]
+    loss: Annotated[float, (0, LARGEST)]
+    accuracy: Percent
+    learning_rate: Annotated[float, (0, 10)]  # of its last step
+    seconds: Seconds  # of training
+    questions_per_second: Annotated[float, (0, LARGEST)]
+    waited: Seconds  # seconds for features
 
 
 @dataclass(frozen=True)
 class Progress:
     """The results of the complete epochs of a training."""
 
-    metrics: list[Mapping[str, Any]]  # the lines of metrics.jsonl, one for each epoch
-    best_accuracy: float  # in percent; -1 before the first
-    best_epoch: int  # from 1; 0 before the first
-    training_seconds: float  # of these epochs
-    seconds: float  # wall time of all processes together, up to this state
+    metrics: list[Mapping[str, Any]]  # the fields of `EpochLine`, one for each epoch
+    best_accuracy: Annotated[float, (-1, 100)]  # in percent; -1 before the first
+    best_epoch: Count  # from 1; 0 before the first
+    training_seconds: Seconds  # of these epochs
+    seconds: Seconds  # wall time of all processes together, up to this state
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ def select_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 def save_state(run: Path, state: TrainState) -> None:
     """Write a state; the last one becomes the previous one. After a `RunError` nothing changed."""
+    require_finite(run, state.tensors, epoch=state.counters.epoch + 1)
     record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
     data = seal(state.tensors, {"format": FORMAT, **record})
     with explain_run_write_errors(run):
@@ -147,6 +166,25 @@ def _read(path: Path) -> TrainState:
         made: dict[str, Any] = {
             name: make_dataclass(kind, record[name]) for name, kind in parts.items()
         }
+        _require_consistent(made["counters"], made["progress"])
         return TrainState(tensors, **made)
     except (KeyError, TypeError) as error:
         raise ValueError(f"does not fit the format of a training state ({error})") from error
+
+
+def _require_consistent(counters: Counters, progress: Progress) -> None:
+    """Raise `TypeError` unless some training could have these counters and results."""
+    lines = [make_dataclass(EpochLine, line) for line in progress.metrics]
+    accuracies, done = [line.accuracy for line in lines], len(lines)
+    best = max(accuracies, default=-1)
+    needed = {
+        "epochs": ([line.epoch for line in lines], list(range(1, done + 1))),
+        "best_accuracy": (progress.best_accuracy, best),
+        "best_epoch": (progress.best_epoch, 1 + accuracies.index(best) if lines else 0),
+        "epoch": (counters.epoch, min(max(counters.epoch, done - 1), done)),
+        "a time of 0 s": (not counters.epoch_seconds, not counters.batch),
+        "a training of 0 s": (not progress.training_seconds, not lines),
+    }
+    for name, (found, possible) in needed.items():
+        if found != possible:
+            raise TypeError(f"{name!r} is {found!r:.60}, and {possible!r:.60} fits the rest")

@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from frozen_vqa.cache.typed_json import make_dataclass
@@ -22,7 +22,12 @@ from frozen_vqa.pipeline.runs.folder import (
     explain_run_write_errors,
     weight_files,
 )
-from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
+from frozen_vqa.pipeline.runs.sealed import not_finite, read_sealed, seal, why_unreadable
+
+MOST = 2**48
+"""No training counts further."""
+
+Percent = Annotated[float, (0, 100)]
 
 
 @dataclass(frozen=True)
@@ -30,15 +35,14 @@ class Weights:
     """Weights and where they come from."""
 
     tensors: Mapping[str, Tensor]  # by name; on the CPU if they were loaded
-    epoch: int  # after which they were saved, from 1
-    accuracy: float  # in percent, on the validation split
+    epoch: Annotated[int, (1, MOST)]  # after which they were saved
+    accuracy: Percent  # on the validation split
     files: Mapping[str, str]  # digests of the run's files that say what they mean
 
 
 def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
     """Raise `NotFiniteError` unless every number is finite."""
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
+    if bad := not_finite(tensors):
         raise NotFiniteError(
             f"{run}: after epoch {epoch} the weights {', '.join(bad[:5])} are not finite; "
             f"they were not saved, and earlier files of the run are whole. Lower --lr or --clip."

@@ -20,7 +20,13 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
 from frozen_vqa.pipeline.runs.run import finish_run, write_metrics
-from frozen_vqa.pipeline.runs.state import Progress, TrainingFingerprint, TrainState, save_state
+from frozen_vqa.pipeline.runs.state import (
+    EpochLine,
+    Progress,
+    TrainingFingerprint,
+    TrainState,
+    save_state,
+)
 from frozen_vqa.pipeline.runs.weights import require_finite
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
@@ -92,7 +98,11 @@ class TrainingLoop:
         return self.epochs == config.epochs or 0 < config.patience <= without_a_better_one
 
     def save(self) -> TrainState:
-        """Save a state and return it; its tensors change with the next step. All ranks call it."""
+        """Save a state and return it; its tensors change with the next step. All ranks call it.
+
+        Raises as `Trainer.require_finite` does, before anything is written.
+        """
+        self.trainer.require_finite()
         if self.curves:
             self.curves.write()
         state = TrainState(
@@ -121,7 +131,7 @@ class TrainingLoop:
         """Continue from a state, and make the run folder agree with it, or raise `RunError`."""
         try:
             self.trainer.restore(state.tensors, state.counters)
-        except (KeyError, IndexError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
             reason = textwrap.shorten(str(error), 200, placeholder=" ...")
@@ -200,15 +210,16 @@ class TrainingLoop:
         """Return a line of metrics.jsonl. Heads of a sweep wait for their data together."""
         trainer, counters = self.trainer, self.trainer.counters
         waited = counters.waited - sum(line["waited"] for line in self.progress.metrics)
-        return {
-            "epoch": number,
-            "loss": loss,
-            "accuracy": accuracy,
-            "learning_rate": trainer.rate(counters.step - 1),
-            "seconds": round(counters.epoch_seconds, 3),
-            "questions_per_second": round(len(trainer.train_split) / counters.epoch_seconds, 1),
-            "waited": round(max(0.0, waited), 3),
-        }
+        line = EpochLine(
+            epoch=number,
+            loss=loss,
+            accuracy=accuracy,
+            learning_rate=trainer.rate(counters.step - 1),
+            seconds=round(counters.epoch_seconds, 3),
+            questions_per_second=round(len(trainer.train_split) / counters.epoch_seconds, 1),
+            waited=round(max(0.0, waited), 3),
+        )
+        return vars(line)
 
     def finish(self, data: TrainData) -> TrainResult:
         """Write the outcome to the run, and return it."""

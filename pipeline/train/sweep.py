@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.runs.folder import (
     require_sweep_folder,
 )
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
+from frozen_vqa.pipeline.runs.weights import require_finite
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import use_cores
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
@@ -37,9 +38,10 @@ from frozen_vqa.pipeline.train.train import (
     find_result,
     hold_begun,
     recover_own_state,
+    require_memory,
     require_same_data,
 )
-from frozen_vqa.pipeline.train.trainer import Trainer, require_fit
+from frozen_vqa.pipeline.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def sweep(
         if left:
             use_cores()
             data = data or load_train_data(cache_path, next(iter(left.values())))
-            require_fit(left, data, device)
+            require_memory(left, data, device)
             for name, state in states.items():
                 require_same_data(run / name, state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
@@ -206,7 +208,7 @@ class _Pass:
                     self._score([head for head in here if head.error is None])
         except Stopped:
             for head in self._finish_and_list_left():
-                with head.turn():
+                with self._isolate_failure(head), head.turn():
                     head.loop.save()
             raise
         finally:
@@ -233,18 +235,22 @@ class _Pass:
             for done, batch in enumerate(reader.batches(left), start=first):
                 waited, before = reader.waited - before, reader.waited
                 for head in heads:
-                    if head.trainer.seen == done:  # others are ahead
+                    if head.error is None and head.trainer.seen == done:  # others are ahead
                         head.learn(batch, waited)
                 advance(len(batch.questions))
                 if all(head.trainer.seen == head.trainer.counters.batch for head in heads):
                     self.stop.check()  # all heads are between two steps
                     for head in heads:
-                        if head.loop.save_is_due:
-                            with head.turn():
+                        if head.error is None and head.loop.save_is_due:
+                            with self._isolate_failure(head), head.turn():
                                 head.loop.save()
         for head in heads:
-            with self._isolate_failure(head):
-                head.loss = head.trainer.mean_loss()
+            if head.error is None:
+                with self._isolate_failure(head):
+                    head.loss = head.trainer.mean_loss()
+                    # Or the answers of this head would end the others'.
+                    weights = head.trainer.scored.state_dict()
+                    require_finite(head.loop.run, weights, epoch=number + 1)
 
     def _score(self, heads: Sequence[Head]) -> None:
         """Score all heads on the validation split, which is read once."""

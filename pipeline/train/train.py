@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, load_run_config
+from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
 from frozen_vqa.pipeline.runs.environment import note_environment
 from frozen_vqa.pipeline.runs.folder import hold_run, require_place
 from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, has_state, recover_state, remove_state
-from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import keep_freed_memory, use_cores
+from frozen_vqa.pipeline.system.console import console, size
+from frozen_vqa.pipeline.system.device import device_name, free_memory, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
@@ -30,7 +33,7 @@ from frozen_vqa.pipeline.train.resume import (
     require_same_settings,
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
-from frozen_vqa.pipeline.train.trainer import Trainer, require_fit
+from frozen_vqa.pipeline.train.trainer import Trainer, shape_head
 
 
 def train(
@@ -80,7 +83,7 @@ def train(
         state = recover_own_state(run, config, ranks) if resume else None
         use_cores()
         data = data or load_train_data(cache_path, config)
-        require_fit({run.name: config}, data, device)
+        require_memory({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
         features = ResidentFeatures(data.cache, residency=residency, device=device)
@@ -107,6 +110,35 @@ def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock |
     """Hold the lock of a training that has begun, on the first rank; None if none has."""
     begun = ranks.lead and (has_state(run) or (run / "run.json").exists())
     return hold_run(run, held) if begun else None
+
+
+def require_memory(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:
+    """Raise `ConfigError` if heads cannot be built or exceed the memory, before any is allocated.
+
+    Only what steps always keep is counted: weights, gradients, both moments, and averages.
+    """
+    shapes = {}
+    for name, config in heads.items():
+        try:
+            shapes[name] = shape_head(data.cache.spec, len(data.vocabulary), config)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+
+    def need(numbers: Mapping[str, int]) -> int:
+        return sum(4 * numbers[name] * (4 + bool(heads[name].ema)) for name in heads)
+
+    # The exact numbers take a second, because torch imports more for them.
+    if free is None or need({name: bound_parameters(one) for name, one in shapes.items()}) <= free:
+        return
+    numbers = {name: count_parameters(one) for name, one in shapes.items()}
+    if need(numbers) > free:
+        what = f"{len(heads)} heads" if len(heads) > 1 else "the head"
+        raise ConfigError(
+            f"{what} with {max(numbers.values()):,} parameters would take {size(need(numbers))} "
+            f"for weights, gradients and moments, and {size(free)} are free on "
+            f"{device_name(device)}; make --width or --layers smaller"
+        )
 
 
 def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainResult | None:

@@ -20,14 +20,14 @@ from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.errors import ConfigError, NotFiniteError
+from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.config import ModelConfig
-from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
+from frozen_vqa.pipeline.runs.sealed import require_fit
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.console import progress, size
-from frozen_vqa.pipeline.system.device import device_name, free_memory, training_dtype
+from frozen_vqa.pipeline.system.console import progress
+from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loss import soft_target_loss
@@ -70,6 +70,7 @@ class Trainer:
         self.counters = Counters(epoch=0, batch=0, step=0, epoch_seconds=0.0, waited=0.0)
         self.planned = 0  # batches in the plan of the current epoch
         self.seen = 0  # batches of it that are done, including those after the last step
+        self.sound = 0  # batches of it after which the loss was last known to be finite
         self.questions = 0  # that this process has trained on
         self.loss = torch.zeros((), device=self.device)  # sum over this rank's part of the epoch
         self._distributed = distribute(self.model, ranks, self.device)
@@ -118,6 +119,7 @@ class Trainer:
             self.loss.zero_()
         plan = self.plan(number)
         self.seen, self.planned = counters.batch, len(plan)
+        self.sound = self.seen
         self.model.train()
         return plan
 
@@ -149,16 +151,29 @@ class Trainer:
         return True
 
     def mean_loss(self) -> float:
-        """Return a complete epoch's mean loss, or raise `NotFiniteError`. All ranks call it."""
-        mean = self._losses().sum().item() / len(self.train_split)
+        """Return a complete epoch's mean loss; raise as `require_finite`. All ranks call it."""
+        return self.require_finite() / len(self.train_split)
+
+    def require_finite(self) -> float:
+        """Return the sum of this epoch's losses; raise unless it is finite. All ranks call it.
+
+        Raises:
+            CacheDamagedError: with file and row, if a feature of the batches since the last call is
+                not finite.
+            NotFiniteError: if the training itself diverged.
+        """
+        total = self._losses().sum().item()
+        if math.isfinite(total):
+            self.sound = self.seen
+            return total
         epoch = self.counters.epoch
-        if not math.isfinite(mean):
-            kept = "the best weights so far are kept" if epoch else "no weights were kept"
-            raise NotFiniteError(
-                f"the loss of epoch {epoch + 1} is {mean}; {kept}. "
-                f"Lower --lr (it is {self.config.lr:g}) or --clip (it is {self.config.clip:g})."
-            )
-        return mean
+        since = [rows for grid in self.plan(epoch)[self.sound : self.seen] for rows in grid]
+        self.train_reader.require_usable(np.concatenate(since))
+        kept = "the best weights so far are kept" if epoch else "no weights were kept"
+        raise NotFiniteError(
+            f"the loss of epoch {epoch + 1} is not finite; {kept}. "
+            f"Lower --lr (it is {self.config.lr:g}) or --clip (it is {self.config.clip:g})."
+        )
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
@@ -199,23 +214,51 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of `runs/state.py`, which `restore` needs. All ranks call it."""
+        found = self._without_optimizer()
+        for name, parameter in self.model.named_parameters():
+            for key, tensor in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer.{name}.{key}"] = tensor
+        return found
+
+    def _without_optimizer(self) -> dict[str, Tensor]:
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.average is not None:
             averages = self.average.model.state_dict()
             found |= {f"average.{name}": tensor for name, tensor in averages.items()}
-        for name, parameter in self.model.named_parameters():
-            for key, tensor in self.optimizer.state.get(parameter, {}).items():
-                found[f"optimizer.{name}.{key}"] = tensor
         found |= {"epoch.loss": self._losses(), "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             found["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         return found
 
+    def _require_possible(self, tensors: Mapping[str, Tensor], counters: Counters) -> None:
+        """Raise `ValueError` unless this training could have these tensors and counters."""
+        needed = self._without_optimizer()
+        for name, parameter in self.model.named_parameters() if counters.step else ():
+            moments = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter)
+            for key, tensor in {**moments, "step": torch.zeros(())}.items():
+                needed[f"optimizer.{name}.{key}"] = tensor
+        require_fit(tensors, needed)
+        for name, tensor in tensors.items():
+            if name.endswith(".exp_avg_sq") and (tensor < 0).any():
+                raise ValueError(f"{name} holds a square below 0")
+            if name.startswith("optimizer.") and name.endswith(".step") and tensor != counters.step:
+                raise ValueError(f"{name} is not {counters.step}, the steps of the training")
+        if counters.epoch >= self.config.epochs:
+            raise ValueError(f"it is in epoch {counters.epoch + 1} of {self.config.epochs}")
+        done, size, planned = counters.batch, self.config.accumulate, len(self.plan(counters.epoch))
+        if done > planned or (done % size and done != planned):
+            raise ValueError(f"it is at batch {done} of {planned}, which ends no step")
+        steps = math.ceil(planned / size)
+        about = counters.epoch * steps + math.ceil(done / size)
+        if abs(counters.step - about) > counters.epoch * (1 + steps // 10):  # epochs differ a bit
+            raise ValueError(f"it is at step {counters.step}, and about {about} is possible")
+
     def restore(self, tensors: Mapping[str, Tensor], counters: Counters) -> None:
         """Continue where another trainer was when it returned these tensors and counters.
 
-        Those of another model raise `KeyError`, `IndexError` or `RuntimeError`.
+        Those of another training raise `ValueError` or `RuntimeError`.
         """
+        self._require_possible(tensors, counters)
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
@@ -239,39 +282,11 @@ def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> 
     Raises `ConfigError` if the settings do not fit together.
     """
     torch.manual_seed(config.seed)
-    return VqaModel(_shapes(spec, answers, config))
+    return VqaModel(shape_head(spec, answers, config))
 
 
-def _shapes(spec: CacheSpec, answers: int, config: TrainConfig) -> ModelConfig:
+def shape_head(spec: CacheSpec, answers: int, config: TrainConfig) -> ModelConfig:
+    """Return the settings of a head with the shapes of a cache; raise as `with_shapes` does."""
     return config.with_shapes(
         vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
     )
-
-
-def require_fit(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:
-    """Raise `ConfigError` if heads cannot be built or exceed the memory, before any is allocated.
-
-    Only what steps always keep is counted: weights, gradients, both moments, and averages.
-    """
-    shapes = {}
-    for name, config in heads.items():
-        try:
-            shapes[name] = _shapes(data.cache.spec, len(data.vocabulary), config)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-
-    def need(numbers: Mapping[str, int]) -> int:
-        return sum(4 * numbers[name] * (4 + bool(heads[name].ema)) for name in heads)
-
-    # The exact numbers take a second, because torch imports more for them.
-    if free is None or need({name: bound_parameters(one) for name, one in shapes.items()}) <= free:
-        return
-    numbers = {name: count_parameters(one) for name, one in shapes.items()}
-    if need(numbers) > free:
-        what = f"{len(heads)} heads" if len(heads) > 1 else "the head"
-        raise ConfigError(
-            f"{what} with {max(numbers.values()):,} parameters would take {size(need(numbers))} "
-            f"for weights, gradients and moments, and {size(free)} are free on "
-            f"{device_name(device)}; make --width or --layers smaller"
-        )

@@ -16,6 +16,7 @@ from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
+from tests.support.bad_forged import FORGED
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_options import OPTIONS
@@ -43,6 +44,7 @@ SECTIONS = {
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
     "Folders": FOLDERS,
+    "Forged runs and caches": FORGED,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,

@@ -77,7 +77,7 @@ def accepted(content: bytes) -> Any:
 def too_large(folder: Path) -> Row:
     make_inputs(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("frozen_vqa.pipeline.train.trainer.free_memory", lambda: 16 * 10**9)
+        patch.setattr("frozen_vqa.pipeline.train.train.free_memory", lambda: 16 * 10**9)
         return run_in(folder, TRAIN, "--width", "100000", "--layers", "100", "--device", "cpu")
 
 

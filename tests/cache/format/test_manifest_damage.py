@@ -163,7 +163,7 @@ def test_a_number_beyond_all_floats_is_refused(number: str, tmp_path: Path) -> N
     path = tmp_path / "cache.json"
     path.write_text(path.read_text().replace(json.dumps(float(number)), number))
 
-    with pytest.raises(CacheDamagedError, match=f"not a cache manifest \\({number} is no finite"):
+    with pytest.raises(CacheDamagedError, match=r"not a cache manifest \(a number in it is"):
         load_manifest(tmp_path)
 
 

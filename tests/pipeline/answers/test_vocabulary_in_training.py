@@ -125,7 +125,10 @@ def test_a_training_goes_on_with_the_answers_it_began_with(
     path = stopped.with_name("answers.txt")
     change(path)
     assert resumed(scenes, stopped, "--answers", path).startswith(f"error: {path}: {said}")
-    assert resumed(scenes, stopped, "--answers", "").startswith(
+    none = stopped.with_name("none.toml")
+    own = (stopped / "config.toml").read_text()
+    none.write_text(own.replace('answers_file = "answers.json"', 'answers_file = ""'))
+    assert resumed(scenes, stopped, "--config", none).startswith(
         f"error: {stopped}: answers_file was 'answers.json' when it began, and '' is asked for"
     )
     assert resumed(scenes, stopped) == ""

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import frozen_vqa.pipeline.runs.environment
+import frozen_vqa
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.runs import environment
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
-from frozen_vqa.pipeline.runs.environment import git_revision, note_environment
+from frozen_vqa.pipeline.runs.environment import note_environment, own_revision
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT
 from tests.support.caches import Made
 from tests.support.trainings import run_training
@@ -24,9 +25,7 @@ CPU = torch.device("cpu")
 def test_a_run_knows_what_it_was_trained_with(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        frozen_vqa.pipeline.runs.environment, "git_revision", lambda folder: f"of {folder}"
-    )
+    monkeypatch.setattr(environment, "own_revision", lambda: "ours")
     run_training(scenes, tmp_path / "run", epochs=1)
     (found,) = json.loads((tmp_path / "run" / ENVIRONMENT).read_text())
     packages = found.pop("packages")
@@ -40,7 +39,7 @@ def test_a_run_knows_what_it_was_trained_with(
         "device": "cpu",
         "cuda": None,
         "threads": torch.get_num_threads(),
-        "git": f"of {Path.cwd()}",
+        "git": "ours",
         "cache": json.loads(json.dumps(pinned)),
     }
 
@@ -60,7 +59,7 @@ def test_another_environment_is_added(tmp_path: Path, monkeypatch: pytest.Monkey
         assert noted("c") == ["c"]
 
 
-def test_the_revision_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_revision_of_our_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("git") is None:
         pytest.skip("needs git")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
@@ -74,11 +73,19 @@ def test_the_revision_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ).stdout.strip()
 
     def revision() -> str | None:
-        git_revision.cache_clear()
-        return git_revision(tmp_path / "folder")
+        own_revision.cache_clear()
+        return own_revision()
 
-    (tmp_path / "folder").mkdir()
-    assert revision() is None
+    ours = tmp_path / "folder"
+    ours.mkdir()
+    monkeypatch.setattr(environment, "OURS", ours)
+    git("init", "-q")
+    (tmp_path / "file").write_text("zero")
+    git("add", "file")
+    git("commit", "-qm", "zero")
+    assert revision() is None  # an installed package may lie in somebody's checkout
+    shutil.rmtree(tmp_path / ".git")
+    monkeypatch.setattr(environment, "OURS", tmp_path)
     git("init", "-q")
     assert revision() is None  # there is no commit yet
     (tmp_path / "file").write_text("one")
@@ -88,8 +95,10 @@ def test_the_revision_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert revision() == git("rev-parse", "HEAD")
     (tmp_path / "file").write_text("two")
     assert revision() == git("rev-parse", "HEAD") + "-dirty"
-    monkeypatch.setattr(frozen_vqa.pipeline.runs.environment, "GIT_SECONDS", 0.0)
+    monkeypatch.setenv("GIT_DIR", str(ours))
+    assert revision() == git("--git-dir", str(tmp_path / ".git"), "rev-parse", "HEAD") + "-dirty"
+    monkeypatch.setattr(environment, "GIT_SECONDS", 0.0)
     assert revision() is None
     monkeypatch.setenv("PATH", "")
     assert revision() is None
-    git_revision.cache_clear()
+    own_revision.cache_clear()

@@ -87,7 +87,7 @@ def test_every_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
         lambda w: replace(w, tensors={**w.tensors, "more": torch.zeros(0)}),
         lambda w: replace(w, tensors={k: v for k, v in w.tensors.items() if k != "none"}),
         lambda w: replace(w, tensors={**w.tensors, "none": torch.zeros(2, 0)}),
-        lambda w: replace(w, tensors={**w.tensors, "half": w.tensors["half"].view(torch.int16)}),
+        lambda w: replace(w, tensors={**w.tensors, "half": w.tensors["half"].view(torch.bfloat16)}),
         lambda w: replace(w, tensors={**w.tensors, "places": w.tensors["places"].reshape(4, 3)}),
         lambda w: replace(w, tensors={**w.tensors, "places": -w.tensors["places"]}),
         lambda w: replace(w, tensors={**w.tensors, "places": w.tensors["places"].flip(0)}),

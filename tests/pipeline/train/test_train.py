@@ -149,7 +149,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     batches = len(list(gradients_of_an_epoch(scenes, monkeypatch)))
     nan_from_call(monkeypatch, batches + 2)  # in the midst of the second epoch
 
-    message = r"loss of epoch 2 is nan; the best weights so far are kept\. Lower --lr \(it is 0.01"
+    message = (
+        r"loss of epoch 2 is not finite; the best weights so far are kept\. Lower --lr \(it is 0.01"
+    )
     with pytest.raises(RunError, match=message):
         run_training(scenes, run)
 
@@ -164,7 +166,7 @@ def test_a_loss_that_was_never_finite_leaves_no_weights(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nan_from_call(monkeypatch, 1)
-    with pytest.raises(RunError, match="loss of epoch 1 is nan; no weights were kept"):
+    with pytest.raises(RunError, match="loss of epoch 1 is not finite; no weights were kept"):
         run_training(scenes, tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
     with pytest.raises(RunError, match="there are no weights yet"):

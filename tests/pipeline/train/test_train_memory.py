@@ -7,9 +7,10 @@ import torch
 
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.train import trainer
+from frozen_vqa.pipeline.train import train
 from frozen_vqa.pipeline.train.data import load_train_data
-from frozen_vqa.pipeline.train.trainer import build_untrained_head, require_fit
+from frozen_vqa.pipeline.train.train import require_memory
+from frozen_vqa.pipeline.train.trainer import build_untrained_head
 from tests.support.caches import Made
 
 SMALL = TrainConfig(width=8, heads=2, min_answer_count=1)
@@ -25,11 +26,11 @@ def test_heads_that_exceed_the_memory_are_refused_at_once(
     heads = {"a": SMALL, "b": replace(SMALL, ema=0.9)}
     need = 4 * number * (4 + 5)
     for free in (need, None):  # None where the system does not say
-        monkeypatch.setattr(trainer, "free_memory", lambda free=free: free)
-        require_fit(heads, data, CPU)
-    monkeypatch.setattr(trainer, "free_memory", lambda: need - 1)
+        monkeypatch.setattr(train, "free_memory", lambda free=free: free)
+        require_memory(heads, data, CPU)
+    monkeypatch.setattr(train, "free_memory", lambda: need - 1)
     with pytest.raises(ConfigError, match=r"^2 heads with .* make --width or --layers smaller$"):
-        require_fit(heads, data, CPU)
+        require_memory(heads, data, CPU)
     largest = replace(SMALL, width=10**6, layers=10**6)
     with pytest.raises(ConfigError, match=r"^the head with 17,000,0"):
-        require_fit({"a": largest}, data, CPU)
+        require_memory({"a": largest}, data, CPU)
