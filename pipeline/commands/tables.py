@@ -53,9 +53,9 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     _show_left_out(evaluation)
     if evaluation.results:
-        console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
+        console.print(f"results in the official form: {evaluation.results}")
     if evaluation.logits:
-        console.print(f"logits: {evaluation.logits}", soft_wrap=True)
+        console.print(f"logits: {evaluation.logits}")
 
 
 def _show_left_out(evaluation: "Evaluation") -> None:

@@ -99,8 +99,7 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
         f"questions/s, {100 * result.data_wait_fraction:.1f} % of the time waiting for data, "
-        f"{duration(result.seconds)}",
-        soft_wrap=True,
+        f"{duration(result.seconds)}"
     )
     return result.to_json()
 

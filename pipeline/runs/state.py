@@ -147,8 +147,7 @@ def recover_state(run: Path) -> TrainState:
         files.go_back()
     console.print(
         f"{files.current}: {reason}; continuing from the state before it, of epoch "
-        f"{state.counters.epoch + 1}, batch {state.counters.batch}, which leads to the same end",
-        soft_wrap=True,
+        f"{state.counters.epoch + 1}, batch {state.counters.batch}, which leads to the same end"
     )
     return state
 

@@ -145,8 +145,7 @@ class TrainingLoop:
         self.started -= state.progress.seconds
         console.print(
             f"{self.run}: continuing after {self.epochs} of {self.trainer.config.epochs} epochs, "
-            f"{state.counters.step:,} of {self.trainer.steps:,} steps",
-            soft_wrap=True,
+            f"{state.counters.step:,} of {self.trainer.steps:,} steps"
         )
 
     def run_to_end(self, stop: Stop) -> None:
@@ -229,8 +228,7 @@ class TrainingLoop:
         if result.epochs < config.epochs:
             console.print(
                 f"{self.run}: stops early after epoch {result.epochs}, because none of the last "
-                f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}",
-                soft_wrap=True,
+                f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}"
             )
         if self.ranks.lead:
             summary: Mapping[str, Any] = {

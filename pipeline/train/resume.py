@@ -102,8 +102,7 @@ def require_same_fingerprint(
             )
         console.print(
             f"{run}: began with {before} as {name}, continues with {value}; "
-            f"numbers may be rounded differently than in an undisturbed training",
-            soft_wrap=True,
+            f"numbers may be rounded differently than in an undisturbed training"
         )
 
 
