@@ -141,7 +141,8 @@ def _explain(error: Exception) -> str | None:
         return f"{found}. {smaller} Or {'give --device cpu' if on_gpu else 'end other programs'}."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         # Whatever no other place explains: a name that is too long, a failing disk, ...
-        path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")
+        path = os.fsdecode(error.filename)
+        path = path if len(path) <= 300 else f"{path[:297]}..."
         return f"{path}: {error.strerror}; check the path, its permissions and its disk"
     return _blame_environment(error)
 

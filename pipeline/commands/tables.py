@@ -161,7 +161,7 @@ def require_own_table(path: Path) -> None:
             f"{path}: the ending decides whether a table is Markdown or LaTeX; end the name with "
             f"{' or '.join(FORMS)}"
         )
-    mark = MARKS[path.suffix].encode()
+    mark = FIRST_LINES[path.suffix].encode()
     require_own_file(path, lambda found: found.startswith(mark), ConfigError, "--table")
 
 
@@ -176,7 +176,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     text = FORMS[path.suffix](fill_cells(rows))
     require_own_table(path)
     with explain_write_errors(path, RunError, "Make room or give another --table."):
-        write_atomically(path, f"{MARKS[path.suffix]}\n{text}".encode())
+        write_atomically(path, f"{FIRST_LINES[path.suffix]}\n{text}".encode())
 
 
 def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -230,7 +230,7 @@ def to_latex(table: Sequence[Sequence[str]]) -> str:
 
 FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
 """How to write a table, by the ending of the file."""
-MARKS = {
+FIRST_LINES = {
     ".md": "<!-- Written by frozen-vqa evaluate, which may replace what begins so. -->\n",
     ".tex": "% Written by frozen-vqa evaluate, which may replace what begins so.",
 }
