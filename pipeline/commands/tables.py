@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.texts import markdown, printable
+from frozen_vqa.pipeline.system.texts import markdown_table, printable
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
@@ -198,14 +199,6 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     return table
 
 
-def to_markdown(table: Sequence[Sequence[str]]) -> str:
-    """Return a table in GitHub's Markdown."""
-    escaped = [[markdown(cell) for cell in row] for row in table]
-    rule = ["---"] + ["---:"] * (len(table[0]) - 1)
-    lines = [escaped[0], rule, *escaped[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -228,7 +221,10 @@ def to_latex(table: Sequence[Sequence[str]]) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
 
-FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
+FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {
+    ".md": partial(markdown_table, others="---:"),
+    ".tex": to_latex,
+}
 """How to write a table, by the ending of the file."""
 FIRST_LINES = {
     ".md": "<!-- Written by frozen-vqa evaluate, which may replace what begins so. -->\n",
