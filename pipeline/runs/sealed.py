@@ -135,7 +135,7 @@ def tensors_digest(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -
 
 def seal_json(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file that holds a JSON object, and its digest under "xxh3"."""
-    return json_bytes({**value, "xxh3": _digest_json(value)})
+    return json_bytes({**value, "xxh3": digest_json(value)})
 
 
 def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
@@ -152,12 +152,13 @@ def unseal_json(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("a JSON object is needed")
     content = {name: part for name, part in value.items() if name != "xxh3"}
-    if value.get("xxh3") != _digest_json(content):
+    if value.get("xxh3") != digest_json(content):
         raise ValueError("does not fit its digest; it was changed or damaged")
     return content
 
 
-def _digest_json(value: Mapping[str, Any]) -> str:
+def digest_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Return the digest of plain values, in whatever order their names stand."""
     return digest(json.dumps(value, sort_keys=True).encode())
 
 

@@ -74,7 +74,7 @@ class TrainingFingerprint:
     """Everything that must stay the same in mid-training, because the result depends on it."""
 
     config: Mapping[str, Any]  # every setting
-    cache: Mapping[str, Any]  # digests of what it reads; see `pipeline/train/resume.py`
+    cache: Mapping[str, Any]  # digests of what it reads; see `fingerprint_cache`
     files: Mapping[str, str]  # digests of the run's files that say what the weights mean
     machine: Mapping[str, Any]  # what decides how numbers are rounded
 

@@ -1,9 +1,4 @@
-"""Checks that a training resumes as it began, and makes the files of a run agree with its state.
-
-A cache is identified by the parts that a training reads: the encoders' settings, the tables of its
-two splits, and the shards up to the last row that these use. A cache that was moved, or extended
-with other splits, therefore counts as the same.
-"""
+"""Checks that a training resumes as it began, and makes the files of a run agree with its state."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
