@@ -16,7 +16,6 @@ from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
-from frozen_vqa.pipeline.runs.description import require_free
 from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
 
 WAIT_SECONDS = 10.0
@@ -64,6 +63,15 @@ def claim_run(path: Path) -> OwnFolder:
     with explain_run_write_errors(path):
         own.claim(_known_files(own))
     return own
+
+
+def require_free(path: Path) -> None:
+    """Raise `RunError` if there is a run in a folder."""
+    if (path / "config.json").exists():
+        raise RunError(
+            f"{path}: there is a run in this folder already. Give another --run, --resume to "
+            f"continue this one, or --overwrite to replace it."
+        )
 
 
 def require_place(path: Path, *, overwrite: bool) -> None:

@@ -35,13 +35,7 @@ from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
-from frozen_vqa.pipeline.runs.description import (
-    FORMAT,
-    RESTORE,
-    read_description,
-    read_sealed_json,
-    require_free,
-)
+from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
     ENVIRONMENT,
@@ -49,6 +43,7 @@ from frozen_vqa.pipeline.runs.folder import (
     claim_published,
     claim_run,
     explain_run_write_errors,
+    require_free,
     stamp_weights,
     training_files,
 )
