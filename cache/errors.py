@@ -48,17 +48,19 @@ def made_by(found: object, reads: int) -> str:
     return "An older version made it and still reads it."
 
 
-MARKS = {
+KNOWN_BY = {
     "cache": ("cache.json", "extract-features --cache FOLDER --dataset ..."),
     "run": ("run.json", "train-head --cache CACHE --run FOLDER"),
 }
-"""The file that marks a folder as one of ours, and the command that makes one."""
+"""The file that tells a cache or a run, and the command that makes one."""
 
 
 def wrong_folder(folder: Path, kind: Literal["cache", "run"], missing: str) -> str:
     """Return what a folder is that lacks a file of a cache or run, and which one may be meant."""
-    mark, command = MARKS[kind]
-    others = [other for other in MARKS if other != kind and (folder / MARKS[other][0]).exists()]
+    file, command = KNOWN_BY[kind]
+    others = [
+        other for other in KNOWN_BY if other != kind and (folder / KNOWN_BY[other][0]).exists()
+    ]
     if folder.is_file():
         found = f"this is a file; the folder of a {kind} is needed"
     elif others:
@@ -67,8 +69,8 @@ def wrong_folder(folder: Path, kind: Literal["cache", "run"], missing: str) -> s
         why = f"{missing} is missing" if folder.exists() else "there is no such folder"
         found = f"there is no {kind} here ({why})"
     start = folder if folder.is_dir() else folder.parent  # a name may be mistyped
-    near = [path.parent for path in sorted(start.glob(f"*/{mark}"))]
-    near += [above for above in list(folder.parents)[:2] if (above / mark).is_file()]
+    near = [path.parent for path in sorted(start.glob(f"*/{file}"))]
+    near += [above for above in list(folder.parents)[:2] if (above / file).is_file()]
     shown = ", ".join(map(quoted, near[:3])) + (", …" if near[3:] else "")
     meant = f" Did you mean {'one of ' if near[1:] else ''}{shown}?" if near else ""
     return f"{folder}: {found}.{meant} `frozen-vqa {command}` makes one."

@@ -179,24 +179,23 @@ class FeatureCache:
             index = int(np.searchsorted(self._first_rows, row, side="right")) - 1
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
-            scales = None if shard.scales is None else shard.scales[local]
-            if any(
-                len(unusable_rows(a[None])) for a in (shard.rows[local], scales) if a is not None
-            ):
+            found = [shard.rows[local]]
+            found += [] if shard.scales is None else [shard.scales[local]]
+            if any(len(unusable_rows(numbers[np.newaxis])) for numbers in found):
                 raise unusable_row(
                     shard.path, local, f"picture {self.image_ids()[row]!r}", self.directory
                 )
         firsts = np.cumsum([0, *(record.prefixes for record in self.manifest.questions)])
+        every = self.questions
         for question in np.unique(questions).tolist():
-            found = self.questions
-            bad = unusable_rows(found.states(question))
+            bad = unusable_rows(every.states(question))
             if len(bad):
-                row = int(found.path_rows[found.path_offsets[question] + bad[0]])
+                row = int(every.path_rows[every.path_offsets[question] + bad[0]])
                 index = int(np.searchsorted(firsts, row, side="right")) - 1
                 raise unusable_row(
                     self.directory / self.manifest.questions[index].file,
                     row - int(firsts[index]),
-                    f"question {found.texts[question]!r}",
+                    f"question {every.texts[question]!r}",
                     self.directory,
                 )
 

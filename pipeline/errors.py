@@ -5,6 +5,7 @@ each into one line on stderr and exit code 1. A bug is none of these and keeps i
 """
 
 import errno
+import textwrap
 
 MEMORY_WORDS = (
     "out of memory",
@@ -24,6 +25,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     of_torch = isinstance(error, RuntimeError) and any(words in text for words in MEMORY_WORDS)
     return isinstance(error, MemoryError) or of_torch
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a library's error says, in one line; raise the error if it is about memory."""
+    if is_out_of_memory(error):
+        raise error
+    return textwrap.shorten(str(error), 200, placeholder=" ...")
 
 
 class PipelineError(Exception):

@@ -38,7 +38,7 @@ def batch_logits(
     return logits[: len(batch.questions)]
 
 
-def require_finite(logits: Tensor, questions: np.ndarray, reader: BatchReader) -> None:
+def require_finite_logits(logits: Tensor, questions: np.ndarray, reader: BatchReader) -> None:
     """Raise unless the (questions, ...) logits of some rows of a split are finite.
 
     Raises:
@@ -67,8 +67,8 @@ def predict(
 ) -> np.ndarray:
     """Return each head's most likely class of every question of a split: (heads, questions) int64.
 
-    Raises as `require_finite` does. Several ranks share the work. Each takes whole batches, the
-    same as one process would make, and all return all answers. Each calls `after_batch` equally
+    Raises as `require_finite_logits` does. Several ranks share the work. Each takes whole batches,
+    the same as one process would make, and all return all answers. Each calls `after_batch` equally
     often.
     """
     for model in models:
@@ -85,7 +85,7 @@ def predict(
         after_batch()
     predicted = np.zeros((len(models), len(split)), dtype=np.int64)
     for questions, numbers, every in answers:  # after all batches, so that none waits for a GPU
-        require_finite(numbers.T, questions, reader)
+        require_finite_logits(numbers.T, questions, reader)
         predicted[:, questions] = every.cpu().numpy()
     return ranks.total(torch.from_numpy(predicted)).numpy()
 

@@ -247,8 +247,7 @@ def run_speed(cache: Path | None, amounts: Amounts) -> Json:
     print_tables(result)
     console.print(
         f"in-loop: DINOv2-base and Llama-3.2-1B, random weights, {stand_in}"
-        f"{found['encoders_in_loop_dtype']}; each picture encoded once a batch",
-        soft_wrap=True,
+        f"{found['encoders_in_loop_dtype']}; each picture encoded once a batch"
     )
     return result
 

@@ -18,7 +18,7 @@ from frozen_vqa.cache.disk.lock import read_holder
 
 MARK = ".frozen-vqa"
 MADE_FOR = "Written by frozen-vqa, which made this folder for: "
-LARGEST = 64 << 20
+LARGEST_MARK = 64 << 20
 """Bytes of a mark that are read; a file that we wrote adds about twenty."""
 
 
@@ -66,7 +66,7 @@ class OwnFolder:
     def names(self) -> set[str]:
         """Return the files that we wrote; raise unless the mark is of this purpose."""
         try:
-            first, *names = read_file(self.path / MARK, most=LARGEST).split(b"\n")
+            first, *names = read_file(self.path / MARK, most=LARGEST_MARK).split(b"\n")
         except FileNotFoundError:
             return set()
         found = os.fsdecode(first)

@@ -7,7 +7,7 @@ A row is one patch embedding, whose numbers have similar sizes.
 
 import numpy as np
 
-LARGEST = 127
+LARGEST_INTEGER = 127
 """Largest integer; -128 is left out, so that a row and its negative are stored alike."""
 
 
@@ -27,9 +27,9 @@ def quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # The largest and the smallest number, because np.abs would copy all of it.
     largest = np.maximum(x.max(-1, initial=0), -x.min(-1, initial=0))
     with np.errstate(over="ignore", invalid="ignore"):
-        scales = (largest / np.float32(LARGEST)).astype(np.float16)
+        scales = (largest / np.float32(LARGEST_INTEGER)).astype(np.float16)
         # The product is exact, and so is the comparison.
-        low = scales.astype(np.float32) * LARGEST < largest
+        low = scales.astype(np.float32) * LARGEST_INTEGER < largest
         scales = np.where(low, np.nextafter(scales, np.float16(np.inf)), scales)
     usable = np.isfinite(scales) & (scales > 0)
     divisors = np.where(usable, scales, 1).astype(np.float32)[..., None]

@@ -27,7 +27,7 @@ from frozen_vqa.cache.format.hdf5 import (
     text_datasets,
 )
 from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
-from frozen_vqa.cache.format.quantise import LARGEST
+from frozen_vqa.cache.format.quantise import LARGEST_INTEGER
 from frozen_vqa.cache.format.spec import SCALE_DTYPE, CacheSpec, Json
 
 FEATURES: dict[ShardKind, tuple[str, ...]] = {
@@ -115,7 +115,9 @@ def image_shard(
     if new.patch_scales is not None:
         _require_shape(new.patch_scales, shape[:2], SCALE_DTYPE)
         scales = {"patch_scales": new.patch_scales}
-        patches = LARGEST * new.patch_scales.astype(np.float32)  # the largest number of each patch
+        patches = LARGEST_INTEGER * new.patch_scales.astype(
+            np.float32
+        )  # the largest number of each patch
 
     def describe_row(row: int) -> str:
         return f"image {new.image_ids[row]!r} (row {row})"

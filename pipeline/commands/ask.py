@@ -88,7 +88,7 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
         if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
     ]
     if asked:
-        console.print(f"asking the Hub for {' and '.join(asked)}", soft_wrap=True)
+        console.print(f"asking the Hub for {' and '.join(asked)}")
     images = ImageEncoder(
         vision["model"],
         image_size=vision["image size"],

@@ -37,8 +37,7 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     done = f"{len(left):,} shards of {source} converted from {features.spec.dtype} to {dtype}"
     done = f"{done} in {duration(seconds)}" if left else f"nothing to convert: {cache} holds it all"
     console.print(
-        f"{done}; {cache} has {size(manifest.bytes)} ({source}: {size(features.manifest.bytes)})",
-        soft_wrap=True,
+        f"{done}; {cache} has {size(manifest.bytes)} ({source}: {size(features.manifest.bytes)})"
     )
     return {
         "source": str(source),

@@ -43,18 +43,14 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
-            from frozen_vqa.pipeline.system.texts import printable
-
-            say(printable(f"stopped{_how_to_continue(sys.argv[1:])}"))
+            _say(f"stopped{_how_to_continue(sys.argv[1:])}")
         raise
     except Exception as error:
         message = _explain(error)
         if message is None:
             raise
-        from frozen_vqa.pipeline.system.texts import printable
-
         rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        say(printable(f"error: {rank}{message.strip()}"))
+        _say(f"error: {rank}{message.strip()}")
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -62,10 +58,12 @@ def run_to_the_end(app: Callable[[], object]) -> None:
             _settle(stream)
 
 
-def say(line: str) -> None:
+def _say(line: str) -> None:
     """Print a line on stderr, if somebody reads it."""
+    from frozen_vqa.pipeline.system.texts import printable
+
     with suppress(OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def print_result(text: str) -> None:
@@ -135,13 +133,12 @@ def _explain(error: Exception) -> str | None:
         on_gpu = any(name in reason for name in ("CUDA", "HIP", "CUBLAS", "CUDNN"))
         whose = "the GPU" if on_gpu else "this machine"
         found = f"the memory of {whose} does not suffice" + (f" ({reason})" if reason else "")
-        smaller = SMALLER.get(
-            sys.argv[1] if sys.argv[1:] else "", "Take a machine with more of it."
-        )
+        smaller = SMALLER.get("".join(sys.argv[1:2]), "Take a machine with more of it.")
         return f"{found}. {smaller} Or {'give --device cpu' if on_gpu else 'end other programs'}."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         # Whatever no other place explains: a name that is too long, a failing disk, ...
-        path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")
+        path = os.fsdecode(error.filename)
+        path = path if len(path) <= 300 else f"{path[:297]}..."
         return f"{path}: {error.strerror}; check the path, its permissions and its disk"
     return _blame_environment(error)
 

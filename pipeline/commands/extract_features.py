@@ -106,13 +106,12 @@ def show_read(read: Read) -> None:
     """Print how many questions cannot be used, and why; name splits without answers."""
     for name, (examples, _) in read.items():
         if examples and not any(example.answers for example in examples):
-            console.print(f"split {name!r}: no question has an answer", soft_wrap=True)
+            console.print(f"split {name!r}: no question has an answer")
     unusable = [fault for _, faults in read.values() for fault in faults]
     if unusable:
         console.print(
             f"{len(unusable):,} questions cannot be used; the first is {unusable[0].where}: "
-            f"{unusable[0].reason}",
-            soft_wrap=True,
+            f"{unusable[0].reason}"
         )
 
 
@@ -126,8 +125,7 @@ def look_at_pictures(source: Source, read: Read, cache: Path, limit: int | None)
     if missing:
         console.print(
             f"{missing:,} of the {looked:,} pictures that were looked for are missing, such as "
-            f"{where}",
-            soft_wrap=True,
+            f"{where}"
         )
 
 
@@ -153,17 +151,17 @@ def show_report(report: "Report", cache: Path) -> None:
         unusable += [f"{questions:,} questions cannot be used"] if questions else []
         console.print(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
         for failure in report.failures[:SHOWN_FAILURES]:
-            console.print(f"  {failure.where}: {failure.reason}", soft_wrap=True)
+            console.print(f"  {failure.where}: {failure.reason}")
         if len(report.failures) > SHOWN_FAILURES:
             console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
-        console.print(f"all are listed in {cache / 'failures.jsonl'}", soft_wrap=True)
+        console.print(f"all are listed in {cache / 'failures.jsonl'}")
     if encoded:
         done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
     else:
         done = "nothing to encode: every readable picture is in the cache"
-    console.print(f"{done}; {cache} has {size(report.bytes)}", soft_wrap=True)
+    console.print(f"{done}; {cache} has {size(report.bytes)}")
     if report.extraction:
-        console.print(str(report.extraction), soft_wrap=True)
+        console.print(str(report.extraction))
 
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
@@ -203,7 +201,5 @@ def _time(work: Callable[[], object]) -> float:
 def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.print(
-            f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}", soft_wrap=True
-        )
+        console.print(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
     return {"cache": str(cache), "rebuilt": list(rebuilt)}

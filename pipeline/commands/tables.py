@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.texts import markdown, printable
+from frozen_vqa.pipeline.system.texts import markdown_table, printable
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
@@ -53,9 +54,9 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     _show_left_out(evaluation)
     if evaluation.results:
-        console.print(f"results in the official form: {evaluation.results}", soft_wrap=True)
+        console.print(f"results in the official form: {evaluation.results}")
     if evaluation.logits:
-        console.print(f"logits: {evaluation.logits}", soft_wrap=True)
+        console.print(f"logits: {evaluation.logits}")
 
 
 def _show_left_out(evaluation: "Evaluation") -> None:
@@ -161,7 +162,7 @@ def require_own_table(path: Path) -> None:
             f"{path}: the ending decides whether a table is Markdown or LaTeX; end the name with "
             f"{' or '.join(FORMS)}"
         )
-    mark = MARKS[path.suffix].encode()
+    mark = FIRST_LINES[path.suffix].encode()
     require_own_file(path, lambda found: found.startswith(mark), ConfigError, "--table")
 
 
@@ -176,7 +177,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     text = FORMS[path.suffix](fill_cells(rows))
     require_own_table(path)
     with explain_write_errors(path, RunError, "Make room or give another --table."):
-        write_atomically(path, f"{MARKS[path.suffix]}\n{text}".encode())
+        write_atomically(path, f"{FIRST_LINES[path.suffix]}\n{text}".encode())
 
 
 def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -196,14 +197,6 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
             line += [difference, format_probability(row.overall.test.p)]
         table.append(line + [""] * (len(header) - len(line)))
     return table
-
-
-def to_markdown(table: Sequence[Sequence[str]]) -> str:
-    """Return a table in GitHub's Markdown."""
-    escaped = [[markdown(cell) for cell in row] for row in table]
-    rule = ["---"] + ["---:"] * (len(table[0]) - 1)
-    lines = [escaped[0], rule, *escaped[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -228,9 +221,12 @@ def to_latex(table: Sequence[Sequence[str]]) -> str:
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
 
-FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {".md": to_markdown, ".tex": to_latex}
+FORMS: dict[str, Callable[[Sequence[Sequence[str]]], str]] = {
+    ".md": partial(markdown_table, others="---:"),
+    ".tex": to_latex,
+}
 """How to write a table, by the ending of the file."""
-MARKS = {
+FIRST_LINES = {
     ".md": "<!-- Written by frozen-vqa evaluate, which may replace what begins so. -->\n",
     ".tex": "% Written by frozen-vqa evaluate, which may replace what begins so.",
 }

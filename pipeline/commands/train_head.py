@@ -66,31 +66,17 @@ def train_command(
         from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
         from frozen_vqa.pipeline.train.train import train
 
+        how: dict[str, Any] = {
+            "device": choose_device(device),
+            "residency": residency,
+            "overwrite": overwrite,
+            "resume": resume,
+            "tensorboard": tensorboard,
+            "data": data,
+        }
         if heads:
-            trained = train_sweep(
-                cache,
-                run,
-                heads=heads,
-                device=choose_device(device),
-                residency=residency,
-                overwrite=overwrite,
-                resume=resume,
-                tensorboard=tensorboard,
-                data=data,
-            )
-            return _report_sweep(run, trained)
-        result = train(
-            cache,
-            run,
-            config=chosen,
-            device=choose_device(device),
-            residency=residency,
-            overwrite=overwrite,
-            resume=resume,
-            tensorboard=tensorboard,
-            ranks=ranks,
-            data=data,
-        )
+            return _report_sweep(run, train_sweep(cache, run, heads=heads, **how))
+        result = train(cache, run, config=chosen, ranks=ranks, **how)
         return _report_head(run, result) if ranks.lead else None
 
 
@@ -99,8 +85,7 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
         f"questions/s, {100 * result.data_wait_fraction:.1f} % of the time waiting for data, "
-        f"{duration(result.seconds)}",
-        soft_wrap=True,
+        f"{duration(result.seconds)}"
     )
     return result.to_json()
 
@@ -109,7 +94,7 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
     """Print the heads of a sweep, the most accurate one first."""
     table = Table()
     for title in ("", "head", "accuracy %", "epoch", "parameters"):
-        table.add_column(title, justify="left" if title == "head" else "right", overflow="fold")
+        table.add_column(title, justify="left" if title == "head" else "right")
     for rank, (name, head) in enumerate(result.heads.items(), start=1):
         table.add_row(
             str(rank),

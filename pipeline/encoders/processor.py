@@ -19,7 +19,7 @@ from PIL.Image import Resampling
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, loading, quiet_transformers
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop
-from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
+from frozen_vqa.pipeline.errors import ModelError, reason_of
 
 SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad")
 FOLLOWED = {
@@ -121,10 +121,7 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
                 checkpoint.place, **checkpoint.options, backend="pil"
             )
     except Exception as error:  # its constructors raise nearly any class
-        if is_out_of_memory(error):
-            raise
-        words = " ".join(str(error).split())[:300]
-        text = f"{name}: its preprocessor_config.json cannot be read ({words})"
+        text = f"{name}: its preprocessor_config.json cannot be read ({reason_of(error)})"
         raise ModelError(text) from error
     if any(getattr(type(found), step, None) is not getattr(PilBackend, step) for step in STEPS):
         kind = type(found).__name__.removesuffix("Pil")

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.predict import batch_logits, require_finite
+from frozen_vqa.pipeline.predict import batch_logits, require_finite_logits
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal
 
 WRITE_ADVICE = "Check the permissions of the run folder and the free space of its disk."
@@ -33,14 +33,14 @@ def split_logits(
 ) -> np.ndarray:
     """Return the logits of every question of a split: (questions, answers) float32.
 
-    Raises as `require_finite` does.
+    Raises as `require_finite_logits` does.
     """
     model.eval()
     found = np.empty((len(split), answers), dtype=np.float32)
     order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
     for batch in reader.batches(order):
         logits = batch_logits(model, batch).cpu()
-        require_finite(logits, batch.questions, reader)
+        require_finite_logits(logits, batch.questions, reader)
         found[batch.questions] = logits.numpy()
     return found
 

@@ -23,7 +23,7 @@ PROBED = (16, 32, 64, 128, 256)
 GAIN = 0.95
 """A larger batch needs memory, so it must take at most this share of the time per picture."""
 
-LARGEST = 1 << 16
+LARGEST_BATCH = 1 << 16
 
 
 def default_batch_size(device: torch.device | str) -> int:
@@ -34,7 +34,7 @@ def default_batch_size(device: torch.device | str) -> int:
 def recorded_batch_size(record: ShardRecord, device: torch.device | str) -> int:
     """Return the batch size of a shard; the default if its record has none or an absurd one."""
     value = record.origin.get("batch_size")  # anybody can write a manifest
-    if type(value) is int and 1 <= value <= LARGEST:
+    if type(value) is int and 1 <= value <= LARGEST_BATCH:
         return value
     return default_batch_size(device)
 

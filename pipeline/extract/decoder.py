@@ -37,7 +37,6 @@ SPOT_CHECKS = 8
 DIFFERENT = 16
 """Grey levels of 255; decoders of one picture differ by one or two in a thumbnail."""
 
-
 LOOKED_AT = 256
 """Pictures whose files are looked for before any work; a hundredth missing shows in 92 of 100."""
 

@@ -21,7 +21,7 @@ from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance
 
-LARGEST = 16 << 20
+LARGEST_LOG = 16 << 20
 """Bytes of the log that are read; a line has about 500."""
 
 Phase = Literal["encoding", "waiting", "reading", "writing"]
@@ -120,7 +120,7 @@ def append_throughput(cache: Path, throughput: Throughput) -> None:
     with suppress(OSError, CacheError):
         own_cache(cache).note(LOG)
         try:
-            before = read_file(cache / LOG, most=LARGEST)
+            before = read_file(cache / LOG, most=LARGEST_LOG)
         except FileNotFoundError:
             before = b""
         cut = before and not before.endswith(b"\n")
@@ -131,7 +131,7 @@ def append_throughput(cache: Path, throughput: Throughput) -> None:
 def read_throughputs(cache: Path, last: int) -> list[Throughput]:
     """Return the last lines of the log; lines that are not of this format are skipped."""
     try:
-        lines = read_file(cache / LOG, most=LARGEST).splitlines()
+        lines = read_file(cache / LOG, most=LARGEST_LOG).splitlines()
     except OSError:
         return []
     found = []

@@ -13,7 +13,7 @@ from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import unseal_json
-from frozen_vqa.pipeline.system.texts import markdown
+from frozen_vqa.pipeline.system.texts import markdown, markdown_table
 
 CARD = "README.md"
 UNKNOWN = "unknown"
@@ -65,7 +65,6 @@ not in this folder.
 ## Accuracy
 
 {_accuracies(run, config.val_split, outcome)}
-
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
 {markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
 {on_training}.
@@ -73,7 +72,6 @@ These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, t
 ## Trained on
 
 {_encoders(description, outcome)}
-
 This command trains it again from a cache of these features (`frozen-vqa extract-features`):
 
 ```
@@ -121,8 +119,9 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
             (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # a split without answers, or a damaged file
-    head = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
-    return _table(("data set", "split", *head), [*own, *sorted(elsewhere, key=tuple)])
+    figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
+    head = ("data set", "split", *figures)
+    return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
 
 
 def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
@@ -157,17 +156,11 @@ def _percent(value: float | None) -> str:
 
 
 def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
-    rows = [("data set", strip_folders(outcome.get("dataset") or UNKNOWN))]
+    rows = [("", ""), ("data set", strip_folders(outcome.get("dataset") or UNKNOWN))]
     for part, settings in description["encoders"].items():
         rows += [
             (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))
             for name, value in settings.items()
         ]
     rows.append(("features stored as", description["dtype"]))
-    return _table(("", ""), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[markdown(cell) for cell in line] for line in (head, *rows)]
-    lines = [cells[0], ["---"] * len(head), *cells[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(rows)

@@ -5,16 +5,15 @@ is on the run's own cache if that cache holds these splits, with features of the
 it lies. A run without the digests is of an earlier version: then the folder decides.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
-from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.runs.sealed import digest_json
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def describe_score(
     facts = fingerprint_cache(cache, {split: cache.split(split)})
     return ScoredData(
         dataset=_dataset(cache, split),
-        cache_digest=digest(json.dumps(facts, sort_keys=True).encode()),
+        cache_digest=digest_json(facts),
         own_cache=own,
         trained_on=is_trained_on(trained, train_split, cache, split),
     )
@@ -89,7 +88,11 @@ def _dataset(cache: FeatureCache, split: str) -> str | None:
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
-    """Return digests of every number that is read with these splits, by name."""
+    """Return digests of every number that is read with these splits, by name.
+
+    They are of the encoders' settings, the tables of the splits, and the shards up to the last row
+    that these use. So a cache that was moved, or extended with other splits, counts as the same.
+    """
     manifest, tables = cache.manifest, splits.values()
     images = max(int(table.image_rows.max()) for table in tables)
     questions = max(int(table.question_rows.max()) for table in tables)
@@ -108,4 +111,4 @@ def _digest_shards(shards: Sequence[ShardRecord], last_row: int) -> str:
             break
         rows += shard.rows
         used.append(shard.xxh3)
-    return digest(json.dumps(used).encode())
+    return digest_json(used)

@@ -19,15 +19,6 @@ FORMAT = 6
 RESTORE = "Restore it from a copy, or train the head again."
 
 
-def require_free(path: Path) -> None:
-    """Raise `RunError` if there is a run in a folder."""
-    if (path / "config.json").exists():
-        raise RunError(
-            f"{path}: there is a run in this folder already. Give another --run, --resume to "
-            f"continue this one, or --overwrite to replace it."
-        )
-
-
 def read_description(path: Path) -> dict[str, Any]:
     """Return config.json of a run: its shapes and encoders, not yet checked one by one.
 

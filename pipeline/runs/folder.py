@@ -16,7 +16,6 @@ from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
-from frozen_vqa.pipeline.runs.description import require_free
 from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
 
 WAIT_SECONDS = 10.0
@@ -62,8 +61,17 @@ def claim_run(path: Path) -> OwnFolder:
     """Make a folder that of a run, or raise `RunError` if it may be somebody else's."""
     own = own_run(path)
     with explain_run_write_errors(path):
-        own.claim(known_files(own))
+        own.claim(_known_files(own))
     return own
+
+
+def require_free(path: Path) -> None:
+    """Raise `RunError` if there is a run in a folder."""
+    if (path / "config.json").exists():
+        raise RunError(
+            f"{path}: there is a run in this folder already. Give another --run, --resume to "
+            f"continue this one, or --overwrite to replace it."
+        )
 
 
 def require_place(path: Path, *, overwrite: bool) -> None:
@@ -72,7 +80,7 @@ def require_place(path: Path, *, overwrite: bool) -> None:
         require_free(path)
     own = own_run(path)
     with explain_run_write_errors(path):
-        own.require(known_files(own))
+        own.require(_known_files(own))
     with ExitStack() as held:
         if own.is_marked():
             hold_run(path, held)
@@ -128,7 +136,7 @@ def require_same_weights(path: Path, stamp: Stamp) -> None:
         pass
 
 
-def known_files(own: OwnFolder) -> list[str]:
+def _known_files(own: OwnFolder) -> list[str]:
     """Return the files of a run without a mark, as a copy may be: run.json shows it to be one."""
     if own.is_marked():
         return []
@@ -146,16 +154,16 @@ def known_files(own: OwnFolder) -> list[str]:
 def require_sweep_folder(path: Path) -> None:
     """Raise `RunError` if the folder of a sweep's run folders may be somebody else's."""
     with explain_run_write_errors(path):
-        own_sweep(path).require(_runs_in(path))
+        _own_sweep(path).require(_runs_in(path))
 
 
 def claim_sweep_folder(path: Path) -> None:
     """Make the folder of a sweep's run folders, or raise as `require_sweep_folder` does."""
     with explain_run_write_errors(path):
-        own_sweep(path).claim(_runs_in(path))
+        _own_sweep(path).claim(_runs_in(path))
 
 
-def own_sweep(path: Path) -> OwnFolder:
+def _own_sweep(path: Path) -> OwnFolder:
     """Return what tells whether the folder of a sweep is ours; its files are those of its runs."""
     return OwnFolder(path, "the runs of a sweep", RunError, "--run")
 
@@ -164,22 +172,18 @@ def _runs_in(path: Path) -> list[str]:
     """Return the names of a folder's run folders if it holds nothing else."""
     inside = sorted(path.iterdir()) if path.is_dir() else []
     runs = [
-        str(run.name) for run in inside if own_run(run).is_marked() or known_files(own_run(run))
+        str(run.name) for run in inside if own_run(run).is_marked() or _known_files(own_run(run))
     ]
     return runs if len(runs) == len(inside) else []
 
 
-def own_published(path: Path) -> OwnFolder:
-    """Return what tells which files of a published run are ours, while it is copied."""
-    return OwnFolder(path, "a published run", RunError, "save_pretrained")
-
-
-def claim_published(path: Path) -> None:
+def claim_published(path: Path) -> OwnFolder:
     """Let a folder take a published run: it is new, or holds one that was not trained there.
 
     Raises `RunError` otherwise.
     """
-    own = own_published(path)
+    own = OwnFolder(path, "a published run", RunError, "save_pretrained")
     with explain_run_write_errors(path):
-        own.claim(known_files(own))
+        own.claim(_known_files(own))
         own.note(*training_files(path))
+    return own

@@ -16,7 +16,6 @@ files that say what they mean (`pipeline/runs/weights.py`); run.json, written la
 """
 
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,18 +30,12 @@ from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
-from frozen_vqa.pipeline.errors import ConfigError, RunError, is_out_of_memory
+from frozen_vqa.pipeline.errors import ConfigError, RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
-from frozen_vqa.pipeline.runs.description import (
-    FORMAT,
-    RESTORE,
-    read_description,
-    read_sealed_json,
-    require_free,
-)
+from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
     ENVIRONMENT,
@@ -50,7 +43,7 @@ from frozen_vqa.pipeline.runs.folder import (
     claim_published,
     claim_run,
     explain_run_write_errors,
-    own_published,
+    require_free,
     stamp_weights,
     training_files,
 )
@@ -165,7 +158,7 @@ def publish_run(path: Path, target: Path) -> None:
     The names of encoders belong to the meaning of the weights, so they stay even for local folders.
     Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
     """
-    claim_published(target)
+    own = claim_published(target)
     where = read_sealed_json(path / "run.json")
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
@@ -174,7 +167,7 @@ def publish_run(path: Path, target: Path) -> None:
             if (path / name).exists() and (name != CARD or owns_card(target)):
                 write_atomically(target / name, read_file(path / name))
         write_atomically(target / "run.json", seal_json(where))
-        own_published(target).unmark()  # from here on run.json shows whose the folder is
+        own.unmark()  # from here on run.json shows whose the folder is
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -196,9 +189,7 @@ def load_run(path: Path, device: torch.device) -> Run:
             f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
         ) from error
     except (ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        reason = reason_of(error)
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
     if dtype not in DTYPES:

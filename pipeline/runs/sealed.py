@@ -12,7 +12,6 @@ finite and of a type that we write, and `require_fit` compares names and shapes 
 import errno
 import json
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,7 @@ from frozen_vqa.cache.disk.files import (
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.typed_json import NotFiniteNumberError, finite_json
-from frozen_vqa.pipeline.errors import is_out_of_memory
+from frozen_vqa.pipeline.errors import reason_of
 
 if TYPE_CHECKING:  # only tensors need torch
     from torch import Tensor
@@ -69,9 +68,7 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
         tensors = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        why = textwrap.shorten(str(error), 200, placeholder=" ...")
+        why = reason_of(error)
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error
     for name, tensor in tensors.items():
         if (dtype := _dtype(tensor)) not in DTYPES:
@@ -138,7 +135,7 @@ def tensors_digest(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -
 
 def seal_json(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file that holds a JSON object, and its digest under "xxh3"."""
-    return json_bytes({**value, "xxh3": _digest_json(value)})
+    return json_bytes({**value, "xxh3": digest_json(value)})
 
 
 def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
@@ -155,12 +152,13 @@ def unseal_json(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("a JSON object is needed")
     content = {name: part for name, part in value.items() if name != "xxh3"}
-    if value.get("xxh3") != _digest_json(content):
+    if value.get("xxh3") != digest_json(content):
         raise ValueError("does not fit its digest; it was changed or damaged")
     return content
 
 
-def _digest_json(value: Mapping[str, Any]) -> str:
+def digest_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Return the digest of plain values, in whatever order their names stand."""
     return digest(json.dumps(value, sort_keys=True).encode())
 
 

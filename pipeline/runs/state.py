@@ -24,7 +24,7 @@ from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
-from frozen_vqa.pipeline.runs.weights import MOST, Percent, require_finite
+from frozen_vqa.pipeline.runs.weights import MOST, Percent, require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 
 FORMAT = 7
@@ -74,7 +74,7 @@ class TrainingFingerprint:
     """Everything that must stay the same in mid-training, because the result depends on it."""
 
     config: Mapping[str, Any]  # every setting
-    cache: Mapping[str, Any]  # digests of what it reads; see `pipeline/train/resume.py`
+    cache: Mapping[str, Any]  # digests of what it reads; see `fingerprint_cache`
     files: Mapping[str, str]  # digests of the run's files that say what the weights mean
     machine: Mapping[str, Any]  # what decides how numbers are rounded
 
@@ -101,7 +101,7 @@ def select_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 def save_state(run: Path, state: TrainState) -> None:
     """Write a state; the last one becomes the previous one. After a `RunError` nothing changed."""
-    require_finite(run, state.tensors, epoch=state.counters.epoch + 1)
+    require_finite_weights(run, state.tensors, epoch=state.counters.epoch + 1)
     record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
     data = seal(state.tensors, {"format": FORMAT, **record})
     with explain_run_write_errors(run):
@@ -147,8 +147,7 @@ def recover_state(run: Path) -> TrainState:
         files.go_back()
     console.print(
         f"{files.current}: {reason}; continuing from the state before it, of epoch "
-        f"{state.counters.epoch + 1}, batch {state.counters.batch}, which leads to the same end",
-        soft_wrap=True,
+        f"{state.counters.epoch + 1}, batch {state.counters.batch}, which leads to the same end"
     )
     return state
 

@@ -40,7 +40,7 @@ class Weights:
     files: Mapping[str, str]  # digests of the run's files that say what they mean
 
 
-def require_finite(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+def require_finite_weights(run: Path, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
     """Raise `NotFiniteError` unless every number is finite."""
     if bad := not_finite(tensors):
         raise NotFiniteError(
@@ -54,7 +54,7 @@ def save_weights(run: Path, weights: Weights) -> None:
 
     Raises `RunError` if a weight is not finite, or the disk is full; nothing has changed then.
     """
-    require_finite(run, weights.tensors, epoch=weights.epoch)
+    require_finite_weights(run, weights.tensors, epoch=weights.epoch)
     record = {name: value for name, value in vars(weights).items() if name != "tensors"}
     data = seal(weights.tensors, record)
     with explain_run_write_errors(run):

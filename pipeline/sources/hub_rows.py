@@ -115,7 +115,7 @@ def _readers_of(place: str, rows: Rows, columns: Mapping[str, str]) -> dict[str,
     for field, column in columns.items():
         kind = rows.schema.field(column).type
         find, need = _FIELDS[field]
-        empty = pat.is_null(kind) and field in _NEEDED
+        empty = pat.is_null(kind) and field in _NEVER_NULL
         reader = None if empty else find(kind, rows.features.get(column))
         if not reader:
             file = f" of {rows.file}" if rows.file else ""
@@ -247,7 +247,7 @@ _LISTS = (
     pa.ListViewType,
     pa.LargeListViewType,
 )
-_NEEDED = ("image", "question", "question_id", "image_id")
+_NEVER_NULL = ("image", "question", "question_id", "image_id")
 _TEXT = "text is needed. Write it as text, or name another column by --column {field}=NAME"
 _ID = (
     "text or whole numbers are needed. Write it so, name another column by --column {field}=NAME, "

@@ -24,9 +24,7 @@ class UnusableError(Exception):
     The message is the reason, in the form of `LeftOut.reason`: it names no place.
     """
 
-    def __init__(self, reason: str, where: str = "") -> None:
-        super().__init__(reason)
-        self.where = where  # the place of the fault, if that is not the question's own
+    where = ""  # the place of the fault, if that is not the question's own
 
 
 class UnknownFormError(UnusableError):

@@ -98,7 +98,7 @@ def beside_the_work(lost: list[str]) -> Iterator[None]:
         yield
     except (CacheError, PipelineError) as error:
         lost.append(str(error))
-        console.print(f"warning: {error}", soft_wrap=True)
+        console.print(f"warning: {error}")
 
 
 def size(count: float) -> str:
@@ -170,6 +170,6 @@ def _plain_lines(title: str, total: int) -> Advance:
         rate = done / max(now - started, 1e-9)
         left = f", {duration((total - done) / rate)} left" if 0 < done < total else ""
         tail = f", {note}" if note else ""
-        console.print(f"{title}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}", soft_wrap=True)
+        console.print(f"{title}: {done:,}/{total:,}, {rate:,.0f}/s{left}{tail}")
 
     return advance

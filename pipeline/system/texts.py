@@ -7,6 +7,7 @@ could do harm is spelled out, as in '\\x1b'; all else stays, in whatever script 
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 _JOINERS = "\u200c\u200d"  # part of words in Persian and Hindi, and of emoji
@@ -53,3 +54,10 @@ def to_json(value: Any, **how: Any) -> str:
 def markdown(text: str) -> str:
     """Return a text that stands in a cell or a line of Markdown as it is."""
     return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def markdown_table(table: Sequence[Sequence[str]], *, others: str = "---") -> str:
+    """Return a table, the header first; `others` aligns all columns but the first."""
+    head, *rows = (f"| {' | '.join(map(markdown, row))} |\n" for row in table)
+    rule = ["---"] + [others] * (len(table[0]) - 1)
+    return "".join([head, f"| {' | '.join(rule)} |\n", *rows])

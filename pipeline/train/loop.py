@@ -7,7 +7,6 @@ back. At most one epoch's weights are saved after a state, so the two weight fil
 the best weights of both states. The outcome is written last; then the states are removed.
 """
 
-import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.lock import WriterLock
-from frozen_vqa.pipeline.errors import RunError, is_out_of_memory
+from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
@@ -27,7 +26,6 @@ from frozen_vqa.pipeline.runs.state import (
     TrainState,
     save_state,
 )
-from frozen_vqa.pipeline.runs.weights import require_finite
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData
@@ -132,12 +130,9 @@ class TrainingLoop:
         try:
             self.trainer.restore(state.tensors, state.counters)
         except (ValueError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise RunError(
-                f"{self.run}: its state belongs to another head ({reason}). Resume with the "
-                f"version that began the training, or train again with --overwrite."
+                f"{self.run}: its state belongs to another head ({reason_of(error)}). Resume with "
+                f"the version that began the training, or train again with --overwrite."
             ) from error
         if self.ranks.lead:
             reconcile_run(self.run, state)
@@ -145,8 +140,7 @@ class TrainingLoop:
         self.started -= state.progress.seconds
         console.print(
             f"{self.run}: continuing after {self.epochs} of {self.trainer.config.epochs} epochs, "
-            f"{state.counters.step:,} of {self.trainer.steps:,} steps",
-            soft_wrap=True,
+            f"{state.counters.step:,} of {self.trainer.steps:,} steps"
         )
 
     def run_to_end(self, stop: Stop) -> None:
@@ -199,7 +193,6 @@ class TrainingLoop:
             self.curves.end_epoch(accuracy)
         if is_best := accuracy > before.best_accuracy:
             self.progress = replace(self.progress, best_accuracy=accuracy, best_epoch=number)
-            require_finite(self.run, self.trainer.scored.state_dict(), epoch=number)
         state = self.save()  # before the files that it decides about; see above
         if self.ranks.lead:
             if is_best:
@@ -229,8 +222,7 @@ class TrainingLoop:
         if result.epochs < config.epochs:
             console.print(
                 f"{self.run}: stops early after epoch {result.epochs}, because none of the last "
-                f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}",
-                soft_wrap=True,
+                f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}"
             )
         if self.ranks.lead:
             summary: Mapping[str, Any] = {

@@ -1,9 +1,4 @@
-"""Checks that a training resumes as it began, and makes the files of a run agree with its state.
-
-A cache is identified by the parts that a training reads: the encoders' settings, the tables of its
-two splits, and the shards up to the last row that these use. A cache that was moved, or extended
-with other splits, therefore counts as the same.
-"""
+"""Checks that a training resumes as it began, and makes the files of a run agree with its state."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -102,8 +97,7 @@ def require_same_fingerprint(
             )
         console.print(
             f"{run}: began with {before} as {name}, continues with {value}; "
-            f"numbers may be rounded differently than in an undisturbed training",
-            soft_wrap=True,
+            f"numbers may be rounded differently than in an undisturbed training"
         )
 
 

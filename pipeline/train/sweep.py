@@ -25,7 +25,7 @@ from frozen_vqa.pipeline.runs.folder import (
     require_sweep_folder,
 )
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
-from frozen_vqa.pipeline.runs.weights import require_finite
+from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import use_cores
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
@@ -250,7 +250,7 @@ class _Pass:
                     head.loss = head.trainer.mean_loss()
                     # Or the answers of this head would end the others'.
                     weights = head.trainer.scored.state_dict()
-                    require_finite(head.loop.run, weights, epoch=number + 1)
+                    require_finite_weights(head.loop.run, weights, epoch=number + 1)
 
     def _score(self, heads: Sequence[Head]) -> None:
         """Score all heads on the validation split, which is read once."""
@@ -275,4 +275,4 @@ class _Pass:
         except NotFiniteError as error:
             head.error = str(error)
             self.table.fail(head.name)
-            console.print(f"{head.name}: {error}", soft_wrap=True)
+            console.print(f"{head.name}: {error}")

@@ -152,7 +152,7 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
     require_same_settings(run, asdict(load_run_config(run)), config)
     if ranks.lead:
         remove_state(run)
-    console.print(f"{run}: this training is finished; nothing is left to train", soft_wrap=True)
+    console.print(f"{run}: this training is finished; nothing is left to train")
     names = {field.name for field in fields(TrainResult)}
     return TrainResult(**{k: v for k, v in found.items() if k in names} | {"run": str(run)})
 

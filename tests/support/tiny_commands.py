@@ -1,6 +1,7 @@
 """Commands on generated shapes with the tiny encoders: a cache and a run within seconds."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,18 @@ from tests.support.command import Finished, run_command
 TINY = ("--vision-model", "tiny", "--text-model", "tiny")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@contextmanager
+def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let commands find the tiny encoders in a folder of the tests, and no Hub."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "home"))
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with at_home(tmp_path_factory):
         yield
 
 

@@ -12,20 +12,8 @@ from frozen_vqa.pipeline.config import TrainConfig, load_config
 from tests.support.command import error_of, only_line, run_command
 from tests.support.tiny_commands import (
     _home,  # noqa: F401  (a fixture)
-    extract,
     train,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cache and a run, to be read and never changed."""
-    place = tmp_path_factory.mktemp("cli")
-    found = extract(place, "--split", "train", "--split", "val")
-    assert found.code == 0, found.err
-    found = train(place)
-    assert found.code == 0, found.err
-    return place
 
 
 @pytest.fixture
@@ -37,7 +25,8 @@ def cache(place: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(place: Path, tmp_path: Path) -> Path:
     """A copy of the run that a test may damage."""
-    return Path(shutil.copytree(place / "run", tmp_path / "run"))
+    left_out = shutil.ignore_patterns("evaluation")
+    return Path(shutil.copytree(place / "run", tmp_path / "run", ignore=left_out))
 
 
 @pytest.mark.parametrize(

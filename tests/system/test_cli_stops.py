@@ -22,15 +22,6 @@ from tests.support.tiny_commands import (
 )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cache, to be read and never changed."""
-    place = tmp_path_factory.mktemp("cli")
-    found = extract(place, "--split", "train", "--split", "val")
-    assert found.code == 0, found.err
-    return place
-
-
 def test_a_bug_keeps_its_traceback(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Path) -> None:
         raise RuntimeError("a mistake of ours")

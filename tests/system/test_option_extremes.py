@@ -9,14 +9,11 @@ from tests.support.command import run_command
 from tests.support.command_lines import (
     COMMANDS,
     extremes,
-    make_inputs,
     with_option,
     working_lines,
 )
 from tests.support.tiny_commands import (
     _home,  # noqa: F401  (a fixture)
-    extract,
-    train,
 )
 
 TAKEN, FAILED, USAGE, LEFT_OUT = 0, 1, 2, 3
@@ -24,16 +21,6 @@ TAKEN, FAILED, USAGE, LEFT_OUT = 0, 1, 2, 3
 
 class Enough(Exception):
     """The command has accepted its options, and would work from here on."""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cache, a run, and files for every command."""
-    place = tmp_path_factory.mktemp("extremes")
-    for found in (extract(place, "--split", "train", "--split", "val"), train(place)):
-        assert found.code == 0, found.err
-    make_inputs(place)
-    return place
 
 
 @pytest.fixture

@@ -14,11 +14,9 @@ from numpy._core._exceptions import _ArrayMemoryError  # type: ignore[attr-defin
 
 from frozen_vqa.pipeline.errors import is_out_of_memory
 from tests.support.command import Finished, run_command
-from tests.support.command_lines import make_inputs, working_lines
+from tests.support.command_lines import working_lines
 from tests.support.tiny_commands import (
     _home,  # noqa: F401  (a fixture)
-    extract,
-    train,
 )
 
 ERRORS: list[Callable[[], Exception]] = [
@@ -71,15 +69,6 @@ class Memory:
     def run(self, *words: object, fails: int, error: Any = MemoryError) -> Finished:
         self.made, self.fails, self.error = 0, fails, error
         return run_command(*words)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("memory")
-    for found in (extract(place, "--split", "train", "--split", "val"), train(place)):
-        assert found.code == 0, found.err
-    make_inputs(place)
-    return place
 
 
 @pytest.fixture

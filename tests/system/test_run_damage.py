@@ -20,7 +20,7 @@ import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary, read_vocabulary
-from frozen_vqa.pipeline.commands.tables import MARKS, Row, write_table
+from frozen_vqa.pipeline.commands.tables import FIRST_LINES, Row, write_table
 from frozen_vqa.pipeline.config import read_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
@@ -172,7 +172,7 @@ def test_a_damaged_table_is_replaced(name: str, rows: list[Row], tmp_path: Path)
     """No harm: nothing reads it. Without its first line it may be somebody else's, and stays."""
     write_table(tmp_path / name, rows)
     data = (tmp_path / name).read_bytes()
-    mark = MARKS[(tmp_path / name).suffix].encode()
+    mark = FIRST_LINES[(tmp_path / name).suffix].encode()
     for content in damaged(data, count=3):
         (tmp_path / name).write_bytes(content)
         ours = content.startswith(mark)

@@ -15,7 +15,7 @@ import pytest
 import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 from benchmarks.torture.disk import FailingWrites
-from frozen_vqa.pipeline.commands.tables import MARKS, Row, write_table
+from frozen_vqa.pipeline.commands.tables import FIRST_LINES, Row, write_table
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.evaluate.logits import save_logits
 from frozen_vqa.pipeline.runs.card import CARD
@@ -98,7 +98,7 @@ def test_a_full_disk(
     path = tmp_path / "run" / names[what]
     path.parent.mkdir()
     if there:
-        path.write_bytes(MARKS[".md"].encode() if what == "table" else b"[1]")
+        path.write_bytes(FIRST_LINES[".md"].encode() if what == "table" else b"[1]")
 
     def work() -> None:
         if what == "logits":

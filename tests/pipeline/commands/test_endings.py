@@ -29,3 +29,8 @@ def test_every_damage_of_a_cache_says_what_to_do(capsys: pytest.CaptureFixture[s
     assert said.startswith("c/splits/val.h5: points outside the cache. Run `frozen-vqa verify-ca")
     whole = "c/a.h5: is missing. Run `frozen-vqa verify-cache c`: ..."
     assert ended(CacheDamagedError(whole), capsys) == whole
+
+
+def test_a_path_that_is_too_long_is_cut_and_not_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    said = ended(OSError(36, "File name too long", "x" * 5000), capsys)
+    assert said.startswith(f"{'x' * 297}...: File name too long; ")

@@ -18,7 +18,9 @@ def question(
 
 def fault(reason: str, where: str = "") -> Callable[[], tuple[VqaExample, str]]:
     def make() -> tuple[VqaExample, str]:
-        raise UnusableError(reason, where)
+        error = UnusableError(reason)
+        error.where = where
+        raise error
 
     return make
 
