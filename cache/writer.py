@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain, count
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from frozen_vqa.cache.disk.files import same_bytes, sync_directory, write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
@@ -35,24 +35,12 @@ from frozen_vqa.cache.format.manifest import (
     Manifest,
     ShardKind,
     SplitRecord,
+    require_split_name,
     small_files,
 )
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.cache.format.spec import CacheSpec, Json
 from frozen_vqa.cache.format.splits import SplitTable
-
-LONGEST = 255 - len("~999999.h5.partial")
-"""Bytes of a split's name: its file, while it is written, has at most 255."""
-
-
-def require_split_name(name: str) -> None:
-    """Raise `CacheError` unless a split can have this name, which becomes a file's."""
-    fits = name.isprintable() and len(name.encode()) <= LONGEST
-    if not (name and name == PurePath(name).name and fits):
-        raise CacheError(
-            f"split {name!r}: a file cannot have this name. Give a name without '/' and control "
-            f"characters, of at most {LONGEST} bytes."
-        )
 
 
 class CacheWriter:
@@ -73,6 +61,7 @@ class CacheWriter:
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
                 self._own.claim(_known_files(self._own))
+                self._own.require_no_links(FOLDERS)
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
@@ -241,6 +230,7 @@ def remove_cache(directory: Path) -> None:
     own = own_cache(directory)
     with explain_errors(directory):
         own.claim(_known_files(own))
+        own.require_no_links(FOLDERS)
         with sole_writer(directory):
             remove_staged(directory)
             own.remove(own.names())

@@ -80,11 +80,31 @@ class OwnFolder:
                 f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
                 f"and {self.purpose} needs one of its own. Give {self.option} another folder."
             )
-        return {os.fsdecode(name) for name in names if name}
+        return {self._inside(os.fsdecode(name)) for name in names if name}
+
+    def _inside(self, name: str) -> str:
+        """Return a name from a mark, perhaps a stranger's; raise if it leads out of the folder."""
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise self.error(
+                f"{self.path / MARK}: it names a file outside of the folder, {name!r:.80}, so "
+                f"somebody has changed it. Give {self.option} another folder."
+            )
+        return name
+
+    def require_no_links(self, folders: Iterable[str | Path]) -> None:
+        """Raise if one of these folders in ours is a link, perhaps to elsewhere."""
+        for folder in folders:
+            if (self.path / folder).is_symlink():
+                raise self.error(
+                    f"{self.path / folder}: it is a link, and frozen-vqa writes and removes files "
+                    f"in folders of its own alone. Put a folder in its place, or give "
+                    f"{self.option} another one."
+                )
 
     def note(self, *names: str) -> None:
         """Note files that are about to be written; raise if one is there that we did not write."""
         noted = self.names()
+        self.require_no_links(_folders_of(names))
         new = [name for name in names if name not in noted]
         for name in new:
             for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
@@ -107,6 +127,7 @@ class OwnFolder:
         """
         noted = self.names()
         ours = [name for name in names if name in noted]
+        self.require_no_links(_folders_of(ours))
         for name in ours:
             for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
                 there.unlink(missing_ok=True)
@@ -118,7 +139,9 @@ class OwnFolder:
 
     def remove_partials(self) -> None:
         """Remove what a killed process had not finished; call it with the lock of the folder."""
-        for name in self.names():
+        names = self.names()
+        self.require_no_links(_folders_of(names))
+        for name in names:
             (self.path / f"{name}{TEMPORARY}").unlink(missing_ok=True)
         for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
@@ -136,6 +159,11 @@ class OwnFolder:
         if name.startswith(f"{MARK}."):
             return True
         return name == ".lock" and read_holder(self.path / name) is not None
+
+
+def _folders_of(names: Iterable[str]) -> set[Path]:
+    """Return the folders between ours and these files."""
+    return {folder for name in names for folder in list(Path(name).parents)[:-1]}
 
 
 def require_own_file(

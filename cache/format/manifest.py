@@ -26,6 +26,8 @@ LOG = "extractions.jsonl"
 SMALL_FILES = frozenset({NAME, COPY, FAILURES, LOG})
 SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
 SURROGATE = re.compile("[\ud800-\udfff]")
+LONGEST = 255 - len("~999999.h5.partial")
+"""Bytes of a split's name: its file, while it is written, has at most 255."""
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -221,6 +223,8 @@ def _digest_body(body: Mapping[str, Any]) -> str:
 
 def _from_json(body: dict[str, Any]) -> Manifest:
     splits = {name: make_dataclass(SplitRecord, found) for name, found in body["splits"].items()}
+    for name in splits:
+        require_split_name(name)
     manifest = Manifest(
         spec=make_dataclass(CacheSpec, body["spec"]),
         images=tuple(make_dataclass(ShardRecord, found) for found in body["images"]),
@@ -233,6 +237,16 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         for record in records:
             _require_inside(folder, record)
     return manifest
+
+
+def require_split_name(name: str) -> None:
+    """Raise `CacheError` unless a split can have this name, which becomes a file's."""
+    fits = name.isprintable() and len(name.encode()) <= LONGEST
+    if not fits or name in ("", ".", "..") or "/" in name:
+        raise CacheError(
+            f"split {name!r}: a file cannot have this name. Give a name without '/' and control "
+            f"characters, of at most {LONGEST} bytes."
+        )
 
 
 def _require_inside(folder: str, record: FileRecord) -> None:

@@ -7,6 +7,7 @@ are prepared in a new folder, for that reason too. Sets on the Hub are known by 
 """
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.selection import split_like
 
@@ -135,6 +137,7 @@ def find_layout(name: str, path: Path | None, texts: Collection[str]) -> Layout:
     if not path:
         builder = datasets.load_dataset_builder(name)
         return Layout(_splits_of(builder), lambda split: [_prepared(builder, split)])
+    require_own_files(path)
     home = Path(datasets.config.HF_DATASETS_CACHE)
     home.mkdir(parents=True, exist_ok=True)
     made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
@@ -174,6 +177,36 @@ def parquet_files(path: Path) -> dict[str, list[Path]]:
     for file in sorted(folder.glob("*.parquet")):
         files.setdefault(_split_in(file), []).append(file)
     return files
+
+
+def require_own_files(folder: Path) -> None:
+    """Raise `SourceError` if a folder names data outside of it, which `datasets` would read."""
+    from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
+    from huggingface_hub import RepoCard
+
+    for name, around in (REPOCARD_FILENAME, ""), (REPOYAML_FILENAME, "---\n"):
+        file = folder / name
+        if not file.is_file():
+            continue
+        front = f"{around}{read_file(file).decode()}\n{around}"
+        card = RepoCard(front, ignore_metadata_errors=True).data.to_dict()
+        for text in _texts_in(card.get("configs")):
+            path = Path(os.path.expanduser(text))
+            if ":" in text or path.is_absolute() or ".." in path.parts:
+                raise SourceError(
+                    f"{file}: it names data outside of its folder, {text!r}; copy the files into "
+                    f"the folder and name them there"
+                )
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts_in(list(value.values()))
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _texts_in(item)
 
 
 def explain(where: str, error: BaseException) -> str:

@@ -83,27 +83,35 @@ def test_parquet_on_this_disk_asks_no_host(tmp_path: Path, monkeypatch: pytest.M
     assert seen == []
 
 
-@pytest.mark.parametrize("elsewhere", ["../secret/val.parquet", "{place}/secret/val.parquet"])
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "../secret/val.parquet",
+        "{place}/secret/val.parquet",
+        "a/../../secret/val.parquet",
+        "https://example.org/val.parquet",
+        "zip://val.parquet::../secret.zip",
+    ],
+)
 @pytest.mark.parametrize(
     "ours",
     [
         "val.parquet",
         "data/val-00000-of-00001.parquet",
-        pytest.param(
-            "a/b/val.parquet",
-            marks=pytest.mark.xfail(strict=True, reason="`datasets` follows it: pipeline/sources/"),
-        ),
+        "a/b/val.parquet",
     ],
 )
 def test_a_readme_of_a_folder_names_no_file_elsewhere(
-    ours: str, elsewhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ours: str, elsewhere: str, card: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stay_offline(monkeypatch, tmp_path / "datasets")
     _parquet(tmp_path / "set" / ours, "Ours?")
     _parquet(tmp_path / "secret/val.parquet", "Secret?")
     files = f"[{{split: val, path: '{elsewhere.format(place=tmp_path)}'}}]"
-    front = f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n"
-    (tmp_path / "set/README.md").write_text(front)
+    front = f"configs:\n- config_name: default\n  data_files: {files}\n"
+    front = f"---\n{front}---\n" if card == "README.md" else front
+    (tmp_path / "set" / card).write_text(front)
     with watched() as seen:
         try:
             asked = [e.question for e in HubSource(str(tmp_path / "set")).examples("val")]

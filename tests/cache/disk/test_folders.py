@@ -124,3 +124,42 @@ def test_the_log_is_no_way_into_a_linked_file(tmp_path: Path) -> None:
     os.link(tmp_path / "a", tmp_path / "b")
     write_atomically(tmp_path / "a", b"2")
     assert (tmp_path / "b").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("name", ["../theirs", "a/../../theirs", "{out}/theirs", "..", "a\0b"])
+def test_a_forged_mark_reaches_nothing_outside(name: str, tmp_path: Path) -> None:
+    """A mark may come with a stranger's folder, and a clean-up removes what it names."""
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    put(folder, {"cache.json"}, "ours")
+    for theirs in (tmp_path, out):
+        put(theirs, {"theirs", "theirs.partial"}, "theirs")
+    (folder / MARK).write_text(f"{MADE_FOR}a cache\ncache.json\n{name.format(out=out)}\n")
+    before = tree(tmp_path)
+    for act in (
+        lambda: own(folder).remove(["cache.json", name.format(out=out)]),
+        lambda: own(folder).remove_partials(),
+        lambda: own(folder).note("more"),
+        lambda: remove_cache(folder),
+    ):
+        with pytest.raises(CacheError, match="names a file outside of the folder"):
+            act()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("linked", ["images", "questions", "splits"])
+def test_a_linked_folder_is_not_followed(linked: str, tmp_path: Path) -> None:
+    """Neither to write nor to clean up: what lies there may be anybody's."""
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    write(folder)
+    (folder / linked).rename(out)
+    put(out, {"theirs.h5", "00000.h5.partial", f"{'0' * 32}.shard"}, "theirs")
+    (folder / linked).symlink_to(out)
+    before = tree(tmp_path)
+    with (
+        pytest.raises(CacheError, match=f"{linked}: it is a link"),
+        CacheWriter(folder, make_spec()),
+    ):
+        raise AssertionError
+    with pytest.raises(CacheError, match=f"{linked}: it is a link"):
+        remove_cache(folder)
+    assert tree(tmp_path) == before

@@ -37,6 +37,7 @@ def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
     )
 
 
+split_names = texts.filter(lambda name: name.isprintable() and "/" not in name and name.strip("."))
 split_records = st.builds(
     SplitRecord,
     file=files("splits"),
@@ -63,7 +64,7 @@ manifests = st.builds(
     ),
     images=st.lists(shards("images"), max_size=3).map(tuple),
     questions=st.lists(shards("questions"), max_size=3).map(tuple),
-    splits=st.dictionaries(texts, split_records, max_size=3),
+    splits=st.dictionaries(split_names, split_records, max_size=3),
     failures=st.lists(
         st.builds(Failure, texts | st.none() | st.integers(), texts, texts, texts), max_size=3
     ).map(tuple),

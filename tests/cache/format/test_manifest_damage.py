@@ -115,6 +115,10 @@ def split_record(**changes: object) -> dict[str, object]:
         {"images": [record(file="/etc/passwd")]},
         {"images": [record(file="images/..")]},
         {"questions": [record(file="elsewhere/00000.h5")]},
+        *(
+            {"splits": {name: split_record()}}
+            for name in ("", ".", "..", "../val", "/val", "a/b", "val\0", "\x1b[2J", "v" * 300)
+        ),
         {"splits": {"val": split_record(file="splits/a/b.h5")}},
         {"splits": {"val": split_record(file="images/00000.h5")}},
         {"splits": {"val": split_record(origin="jsonl:DATA")}},

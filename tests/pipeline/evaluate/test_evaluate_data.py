@@ -10,6 +10,7 @@ import torch
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
 from frozen_vqa.pipeline.runs.card import CARD, write_card
@@ -53,6 +54,19 @@ def finished(made: Made, path: Path, seed: int = 7) -> None:
 
 def score(run: Path, made: Made, split: str = "val") -> Evaluation:
     return evaluate(load_run(run, CPU), FeatureCache(made.directory), split)
+
+
+@pytest.mark.parametrize("linked", ["evaluation", "evaluation/val"])
+def test_results_follow_no_link(linked: str, home: Made, trained: Path, tmp_path: Path) -> None:
+    """A stranger's run could have the scores of another replaced."""
+    score(trained, home)
+    out = tmp_path / "elsewhere"
+    (trained / linked).rename(out)
+    (trained / linked).symlink_to(out)
+    before = files(out)
+    with pytest.raises(RunError, match=f"{linked}: it is a link"):
+        score(trained, home)
+    assert files(out) == before
 
 
 def files(folder: Path) -> dict[str, bytes]:
