@@ -22,7 +22,7 @@ from frozen_vqa.cache.format.shards import NewQuestions, image_shard, names_dige
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, weights_digest
-from frozen_vqa.pipeline.evaluate.statistics import mean_interval, sign_flip
+from frozen_vqa.pipeline.evaluate.statistics import ENOUGH, mean_interval, sign_flip
 from frozen_vqa.pipeline.extract import decoder
 from frozen_vqa.pipeline.runs import state
 from frozen_vqa.pipeline.runs.folder import own_published, own_run, own_sweep
@@ -203,6 +203,7 @@ def test_intervals_and_tests() -> None:
     ]
     found = sign_flip(ours, theirs + 34.0, pictures)
     assert (found.ours_better, found.theirs_better, found.p) == (600, 294, 0.00195)
+    assert ENOUGH == 75  # what docs/results.md measures
 
 
 def test_thumbnails_and_when_they_differ() -> None:
