@@ -5,23 +5,32 @@ A value here changes only together with the FORMAT of the file that it stands in
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.cache.disk.staging import chunk_key
 from frozen_vqa.cache.format.digests import digest, row_digests
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import FORMAT, small_files
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import NewQuestions, image_shard, names_digest, question_shard
+from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, weights_digest
+from frozen_vqa.pipeline.evaluate.statistics import ENOUGH, mean_interval, sign_flip
+from frozen_vqa.pipeline.extract import decoder
 from frozen_vqa.pipeline.runs import state
+from frozen_vqa.pipeline.runs.folder import own_published, own_run, own_sweep
 from frozen_vqa.pipeline.runs.sealed import seal_json, tensors_digest
 from frozen_vqa.pipeline.train.optimizer import learning_rate
 from tests.support.caches import GRID, PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
 from tests.support.manifests import SMALL
+from tests.support.pictures import encoded
 from tests.support.trainings import small
 
 
@@ -176,3 +185,52 @@ def test_the_order_of_batches_and_the_rates_of_steps() -> None:
         0.0025,
         0.000669873,
     ]
+
+
+def test_intervals_and_tests() -> None:
+    """Scores in papers: of pictures with uneven numbers of questions, and of two heads."""
+    i = np.arange(900)
+    pictures, ours, theirs = i * i % 331, np.where(i * 37 % 100 < 70, 90.0, 0), i * 53 % 101 % 61
+    of_one = mean_interval(ours, pictures, least=0, largest=100).bounds
+    of_two = mean_interval(ours - theirs, pictures, least=-100, largest=100).bounds
+    assert of_one is not None
+    assert of_two is not None
+    assert [round(bound, 9) for bound in (*of_one, *of_two)] == [
+        61.32166068,
+        64.647497806,
+        35.193653324,
+        39.237670134,
+    ]
+    found = sign_flip(ours, theirs + 34.0, pictures)
+    assert (found.ours_better, found.theirs_better, found.p) == (600, 294, 0.00195)
+    assert ENOUGH == 75  # what docs/results.md measures
+
+
+def test_thumbnails_and_when_they_differ() -> None:
+    """A cache keeps those of its pictures; others would be taken for another data set."""
+    pixels = (np.arange(24 * 32 * 3).reshape(24, 32, 3) * 7 % 256).astype(np.uint8)
+    encoder: Any = SimpleNamespace(pixels=np.asarray)
+    source: Any = SimpleNamespace(picture=lambda image_id: encoded(Image.fromarray(pixels)))
+    found = decoder.PictureDecoder(source, encoder).decode(7)
+    assert digest(found.thumbnail.tobytes()) == "ec61f5b9c8139c1fc4c45706fd375516"
+    assert found.thumbnail[:8].tolist() == [113, 130, 138, 115, 129, 134, 123, 125]
+    assert (decoder.SPOT_CHECKS, decoder.DIFFERENT) == (8, 16)
+
+
+def test_the_marks_of_folders(tmp_path: Path) -> None:
+    """A folder with another mark is somebody else's, and a file that it does not name too."""
+    owners = {
+        own_cache: "a cache",
+        own_run: "a run",
+        own_sweep: "the runs of a sweep",
+        own_published: "a published run",
+    }
+    assert MARK == ".frozen-vqa"
+    for own, purpose in owners.items():
+        folder = own(tmp_path / purpose)
+        folder.claim()
+        folder.note("b/c.h5", "a.json")
+        found = (tmp_path / purpose / ".frozen-vqa").read_text()
+        assert found == (
+            f"Written by frozen-vqa, which made this folder for: {purpose}\na.json\nb/c.h5\n"
+        )

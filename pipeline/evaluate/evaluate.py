@@ -39,7 +39,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
-from frozen_vqa.pipeline.runs.data import ScoredData, describe_score
+from frozen_vqa.pipeline.runs.data import ScoredData, describe_score, is_trained_on
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_same_weights, writing_results
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
@@ -140,6 +140,8 @@ def evaluate(
     if any(table.answers):
         _require_all_answered(cache, split, table)
     data = describe_score(run.data, run.config.train_split, cache, split)
+    if any(is_trained_on(one.data, one.config.train_split, cache, split) for one in run.others):
+        data = replace(data, trained_on=True)
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = run.path / "evaluation" / name / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)

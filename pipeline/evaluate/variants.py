@@ -51,7 +51,8 @@ def ensemble(runs: Sequence[Run]) -> Run:
     for run in runs[1:]:
         _require_same_answers(runs[0], run)
     heads = Ensemble([run.model for run in runs]).eval()
-    return replace(runs[0], model=cast(VqaModel, heads))  # evaluation only calls a run's model
+    # Evaluation only calls a run's model.
+    return replace(runs[0], model=cast(VqaModel, heads), others=tuple(runs[1:]))
 
 
 def _require_same_answers(one: Run, other: Run) -> None:

@@ -34,7 +34,8 @@ class ScoredData:
         dataset: As `extract-features --dataset` has it; None if the cache does not say.
         cache_digest: Digest of every number that the score depends on, but for the head's.
         own_cache: Whether the cache is the one of the training.
-        trained_on: Whether the head was trained on the questions that it is scored on.
+        trained_on: Whether the head, or any of an ensemble, was trained on the questions that it is
+            scored on.
     """
 
     dataset: str | None

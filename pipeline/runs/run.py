@@ -67,6 +67,7 @@ class Run:
     dtype: str  # of these features in the cache
     data: TrainingData
     stamp: Stamp  # tells its file of weights from any other
+    others: tuple["Run", ...] = ()  # whose answers are averaged with its own, in an ensemble
 
     @property
     def cache(self) -> Path:

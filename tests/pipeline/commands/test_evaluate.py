@@ -166,6 +166,16 @@ def test_an_ensemble_is_the_mean_probability(place: Path) -> None:
     assert one["rows"][0]["theirs"] == one["accuracy"]["overall"]
 
 
+def test_an_ensemble_is_trained_on_what_one_of_its_heads_is(place: Path, scenes: Made) -> None:
+    make_run(scenes, place / "knows", vocabulary=ANSWERS, train_split="val")
+    for member, knows in (("a1", False), ("knows", True)):
+        found = evaluated("--run", place / "a0", "--ensemble", place / member)
+        scores = Path(found["ensemble"]["results"]).with_name("scores.json")
+        assert found["ensemble"]["trained_on"] == knows
+        assert json.loads(scores.read_text())["trained_on"] == knows
+        assert found["trained_on"] is False
+
+
 def test_an_ensemble_needs_the_same_answers(place: Path, scenes: Made) -> None:
     make_run(scenes, place / "more", vocabulary=Vocabulary(("red", "green")))
     make_run(scenes, place / "turned", vocabulary=Vocabulary(("blue", "red")))
