@@ -236,6 +236,13 @@ def own_cache(directory: Path) -> OwnFolder:
     return OwnFolder(directory, "a cache", CacheError, "--cache")
 
 
+def require_own_cache(directory: Path) -> None:
+    """Raise `CacheError` if a folder is not ours, so no cache; this writes nothing."""
+    own = own_cache(directory)
+    with explain_write_errors(directory, CacheError, "Give another --cache."):
+        own.require(_known_files(own))
+
+
 def remove_cache(directory: Path) -> None:
     """Remove a cache's files but not its folder; raise `CacheError` if that is not ours."""
     own = own_cache(directory)

@@ -6,12 +6,13 @@ A folder is ours if it is absent, empty or carries this mark. A name is noted be
 written, so that a killed process leaves no file that the next one takes for somebody else's.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from frozen_vqa.cache.disk.files import TEMPORARY, make_directory, read_file, write_atomically
 from frozen_vqa.cache.disk.lock import read_holder
@@ -43,6 +44,15 @@ class OwnFolder:
 
         `known` are files that prove otherwise to be ours, where there is no mark.
         """
+        paths = (self.path, *self.path.parents)
+        there = next((path for path in paths if os.path.lexists(path)), None)
+        if there and not there.is_dir():
+            raise self.error(
+                f"{there}: this is no folder, and {self.purpose} needs one. Give {self.option} "
+                f"a new or an empty folder."
+            )
+        if there and not os.access(there, os.W_OK | os.X_OK):  # before hours of work
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
         if self.is_marked():
             self.names()
         elif self.path.is_dir() and not known:
@@ -80,12 +90,13 @@ class OwnFolder:
                 f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
                 f"and {self.purpose} needs one of its own. Give {self.option} another folder."
             )
-        return {os.fsdecode(name) for name in names if name}
+        return self._inside({os.fsdecode(name) for name in names if name})
 
     def note(self, *names: str) -> None:
         """Note files that are about to be written; raise if one is there that we did not write."""
         noted = self.names()
         new = [name for name in names if name not in noted]
+        self._inside(set(new))
         for name in new:
             for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
                 if os.path.lexists(there):
@@ -126,6 +137,29 @@ class OwnFolder:
     def unmark(self) -> None:
         """Take the mark away from a folder that its own files show to be ours."""
         (self.path / MARK).unlink(missing_ok=True)
+
+    def _inside(self, names: set[str]) -> set[str]:
+        """Return names of files in this folder; raise if one leads out of it.
+
+        A mark may come from a stranger, and its files are removed.
+        """
+        folders: set[PurePath] = set()
+        for name in names:
+            path = PurePath(name)
+            if path.is_absolute() or {"..", "\0", MARK} & {*path.parts, *name}:
+                raise self.error(
+                    f"{self.path / MARK}: names {name!r}, which no file of ours can have, so "
+                    f"nothing was changed. Remove that line if you trust the rest of the folder."
+                )
+            folders.update(list(path.parents)[:-1])
+        for folder in (self.path / name for name in sorted(folders)):
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise self.error(
+                    f"{folder}: a link or a file stands in place of a folder, and may belong to "
+                    f"somebody else, so nothing was written there. Put the folder itself there, or "
+                    f"give {self.option} another folder."
+                )
+        return names
 
     def _write(self, names: Iterable[str]) -> None:
         lines = [MADE_FOR + self.purpose, *sorted(names), ""]

@@ -141,8 +141,11 @@ def _explain(error: Exception) -> str | None:
         return f"{found}. {smaller} Or {'give --device cpu' if on_gpu else 'end other programs'}."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         # Whatever no other place explains: a name that is too long, a failing disk, ...
-        path = textwrap.shorten(os.fsdecode(error.filename), 300, placeholder=" ...")
+        name = os.fsdecode(error.filename)  # without spaces, so `shorten` would leave none of it
+        path = name if len(name) <= 300 else f"{name[:300]} ..."
         return f"{path}: {error.strerror}; check the path, its permissions and its disk"
+    if isinstance(error, OSError) and error.strerror:  # of a stream, such as that of --help
+        return f"stdout or a file: {error.strerror}; check where the output leads, and the disk"
     return _blame_environment(error)
 
 
