@@ -61,7 +61,7 @@ class CacheWriter:
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
                 self._own.claim(_known_files(self._own))
-                self._own.require_no_links(FOLDERS)
+                self._own.require_real(FOLDERS)
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
@@ -225,12 +225,19 @@ def own_cache(directory: Path) -> OwnFolder:
     return OwnFolder(directory, "a cache", CacheError, "--cache")
 
 
+def require_own_cache(directory: Path) -> None:
+    """Raise `CacheError` if a folder is not ours, so no cache; this writes nothing."""
+    own = own_cache(directory)
+    with explain_write_errors(directory, CacheError, "Give another --cache."):
+        own.require(_known_files(own))
+
+
 def remove_cache(directory: Path) -> None:
     """Remove a cache's files but not its folder; raise `CacheError` if that is not ours."""
     own = own_cache(directory)
     with explain_errors(directory):
         own.claim(_known_files(own))
-        own.require_no_links(FOLDERS)
+        own.require_real(FOLDERS)
         with sole_writer(directory):
             remove_staged(directory)
             own.remove(own.names())

@@ -4,6 +4,7 @@ A value here changes only together with the FORMAT of the file that it stands in
 """
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, 
 from frozen_vqa.pipeline.evaluate.statistics import ENOUGH, mean_interval, sign_flip
 from frozen_vqa.pipeline.extract import decoder
 from frozen_vqa.pipeline.runs import state
-from frozen_vqa.pipeline.runs.folder import own_published, own_run, own_sweep
+from frozen_vqa.pipeline.runs.folder import claim_published, claim_run, claim_sweep_folder
 from frozen_vqa.pipeline.runs.sealed import seal_json, tensors_digest
 from frozen_vqa.pipeline.train.optimizer import learning_rate
 from tests.support.caches import GRID, PATCHES, TEXT_DIM, VISION_DIM, make_spec, new_images
@@ -219,18 +220,17 @@ def test_thumbnails_and_when_they_differ() -> None:
 
 def test_the_marks_of_folders(tmp_path: Path) -> None:
     """A folder with another mark is somebody else's, and a file that it does not name too."""
-    owners = {
-        own_cache: "a cache",
-        own_run: "a run",
-        own_sweep: "the runs of a sweep",
-        own_published: "a published run",
+    claims: dict[str, Callable[[Path], object]] = {
+        "a cache": lambda path: own_cache(path).claim(),
+        "a run": claim_run,
+        "the runs of a sweep": claim_sweep_folder,
+        "a published run": claim_published,
     }
     assert MARK == ".frozen-vqa"
-    for own, purpose in owners.items():
-        folder = own(tmp_path / purpose)
-        folder.claim()
-        folder.note("b/c.h5", "a.json")
-        found = (tmp_path / purpose / ".frozen-vqa").read_text()
-        assert found == (
-            f"Written by frozen-vqa, which made this folder for: {purpose}\na.json\nb/c.h5\n"
-        )
+    for purpose, claim in claims.items():
+        claim(tmp_path / purpose)
+        line, *_ = (tmp_path / purpose / ".frozen-vqa").read_text().splitlines()
+        assert line == f"Written by frozen-vqa, which made this folder for: {purpose}"
+    own_cache(tmp_path / "a cache").note("b/c.h5", "a.json")
+    found = (tmp_path / "a cache" / ".frozen-vqa").read_text()
+    assert found.split("\n", 1)[1] == "a.json\nb/c.h5\n"

@@ -6,12 +6,13 @@ A folder is ours if it is absent, empty or carries this mark. A name is noted be
 written, so that a killed process leaves no file that the next one takes for somebody else's.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from frozen_vqa.cache.disk.files import TEMPORARY, make_directory, read_file, write_atomically
 from frozen_vqa.cache.disk.lock import read_holder
@@ -43,6 +44,15 @@ class OwnFolder:
 
         `known` are files that prove otherwise to be ours, where there is no mark.
         """
+        paths = (self.path, *self.path.parents)
+        there = next((path for path in paths if os.path.lexists(path)), None)
+        if there and not there.is_dir():
+            raise self.error(
+                f"{there}: this is no folder, and {self.purpose} needs one. Give {self.option} "
+                f"a new or an empty folder."
+            )
+        if there and not os.access(there, os.W_OK | os.X_OK):  # before hours of work
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
         if self.is_marked():
             self.names()
         elif self.path.is_dir() and not known:
@@ -80,32 +90,13 @@ class OwnFolder:
                 f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
                 f"and {self.purpose} needs one of its own. Give {self.option} another folder."
             )
-        return {self._inside(os.fsdecode(name)) for name in names if name}
-
-    def _inside(self, name: str) -> str:
-        """Return a name from a mark, perhaps a stranger's; raise if it leads out of the folder."""
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise self.error(
-                f"{self.path / MARK}: it names a file outside of the folder, {name!r:.80}, so "
-                f"somebody has changed it. Give {self.option} another folder."
-            )
-        return name
-
-    def require_no_links(self, folders: Iterable[str | Path]) -> None:
-        """Raise if one of these folders in ours is a link, perhaps to elsewhere."""
-        for folder in folders:
-            if (self.path / folder).is_symlink():
-                raise self.error(
-                    f"{self.path / folder}: it is a link, and frozen-vqa writes and removes files "
-                    f"in folders of its own alone. Put a folder in its place, or give "
-                    f"{self.option} another one."
-                )
+        return self._inside({os.fsdecode(name) for name in names if name})
 
     def note(self, *names: str) -> None:
         """Note files that are about to be written; raise if one is there that we did not write."""
         noted = self.names()
-        self.require_no_links(_folders_of(names))
         new = [name for name in names if name not in noted]
+        self._inside(set(new))
         for name in new:
             for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
                 if os.path.lexists(there):
@@ -127,7 +118,6 @@ class OwnFolder:
         """
         noted = self.names()
         ours = [name for name in names if name in noted]
-        self.require_no_links(_folders_of(ours))
         for name in ours:
             for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
                 there.unlink(missing_ok=True)
@@ -139,9 +129,7 @@ class OwnFolder:
 
     def remove_partials(self) -> None:
         """Remove what a killed process had not finished; call it with the lock of the folder."""
-        names = self.names()
-        self.require_no_links(_folders_of(names))
-        for name in names:
+        for name in self.names():
             (self.path / f"{name}{TEMPORARY}").unlink(missing_ok=True)
         for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
@@ -149,6 +137,33 @@ class OwnFolder:
     def unmark(self) -> None:
         """Take the mark away from a folder that its own files show to be ours."""
         (self.path / MARK).unlink(missing_ok=True)
+
+    def _inside(self, names: set[str]) -> set[str]:
+        """Return names of files in this folder; raise if one leads out of it.
+
+        A mark may come from a stranger, and its files are removed.
+        """
+        folders: set[PurePath] = set()
+        for name in names:
+            path = PurePath(name)
+            if path.is_absolute() or {"..", "\0", MARK} & {*path.parts, *name}:
+                raise self.error(
+                    f"{self.path / MARK}: names {name!r}, which no file of ours can have, so "
+                    f"nothing was changed. Remove that line if you trust the rest of the folder."
+                )
+            folders.update(list(path.parents)[:-1])
+        self.require_real(sorted(folders))
+        return names
+
+    def require_real(self, folders: Iterable[str | PurePath]) -> None:
+        """Raise if a folder in this one, where it exists, is a link, perhaps to elsewhere."""
+        for folder in (self.path / name for name in folders):
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise self.error(
+                    f"{folder}: a link or a file stands in place of a folder, and may belong to "
+                    f"somebody else, so nothing was written there. Put the folder itself there, or "
+                    f"give {self.option} another folder."
+                )
 
     def _write(self, names: Iterable[str]) -> None:
         lines = [MADE_FOR + self.purpose, *sorted(names), ""]
@@ -159,11 +174,6 @@ class OwnFolder:
         if name.startswith(f"{MARK}."):
             return True
         return name == ".lock" and read_holder(self.path / name) is not None
-
-
-def _folders_of(names: Iterable[str]) -> set[Path]:
-    """Return the folders between ours and these files."""
-    return {folder for name in names for folder in list(Path(name).parents)[:-1]}
 
 
 def require_own_file(

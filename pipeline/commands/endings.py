@@ -140,6 +140,8 @@ def _explain(error: Exception) -> str | None:
         path = os.fsdecode(error.filename)
         path = path if len(path) <= 300 else f"{path[:297]}..."
         return f"{path}: {error.strerror}; check the path, its permissions and its disk"
+    if isinstance(error, OSError) and error.strerror:  # of a stream, such as that of --help
+        return f"stdout or a file: {error.strerror}; check where the output leads, and the disk"
     return _blame_environment(error)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
@@ -59,6 +60,8 @@ def extract_command(
         for model in (vision_model, text_model):
             if model != TINY:
                 require_model_name(model)
+        if ranks.lead:
+            require_own_cache(cache)
         source = open_source(dataset, columns=columns or None)
         read = read_questions(source, splits)
         show_read(read)

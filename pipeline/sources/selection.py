@@ -81,10 +81,11 @@ class Selection:
             raise SourceError(f"{place}: there are no questions; at least one is needed.")
         if not self.examples:
             first = self.left_out[0]
+            stop = "" if first.reason.endswith("?") else "."  # "did you mean 'answer'?"
             raise SourceError(
                 f"{place}: none of its {len(self.left_out):,} questions can be used; the first is "
-                f"{first.where}: {first.reason}. Mend them, or check that this is the right data "
-                "set."
+                f"{first.where}: {first.reason}{stop} Mend them, or check that this is the "
+                "right data set."
             )
 
 

@@ -113,6 +113,14 @@ FOLDERS: dict[str, Any] = {
         lambda f: remove_cache(f / "cache"), "cache/notes.txt"
     ),
     "a run that another process trains": refused(in_use),
+    "`--run` names a file": refused(lambda f: require_place(f / "a", overwrite=True), "a"),
+    "`--cache` names a folder in a file": refused(lambda f: write_cache(f / "a" / "b"), "a"),
+    "a stranger's mark that names a file elsewhere": refused(
+        in_own(lambda f: (claim_run(f), own_run(f).adopt("../thesis")), claim_run)
+    ),
+    "a file of the user in place of a run's folder": refused(
+        in_own(claim_run, lambda f: own_run(f).note("state/state.safetensors"), "state")
+    ),
     "`--table` names a file of the user": refused(lambda f: require_own_table(f / "t.md"), "t.md"),
     "`--table` names an empty file": refused(
         lambda f: require_own_table(f / "t.tex"), "t.tex", content=""

@@ -235,3 +235,12 @@ def test_the_console_writes_again_when_it_can(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "stderr", said)
     console.print("read")
     assert said.getvalue() == "read\n"
+
+
+def test_help_that_nobody_can_read_ends_in_a_sentence() -> None:
+    script = '"$0" -m frozen_vqa.cli --help >/dev/full'
+    found = subprocess.run(
+        ["sh", "-c", script, sys.executable], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: stdout or a file: No space left on device;")

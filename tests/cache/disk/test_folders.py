@@ -12,7 +12,7 @@ from frozen_vqa.cache import CacheError, CacheWriter
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import MADE_FOR, MARK, OwnFolder
 from frozen_vqa.cache.disk.lock import sole_writer
-from frozen_vqa.cache.writer import own_cache, remove_cache
+from frozen_vqa.cache.writer import own_cache, remove_cache, require_own_cache
 from tests.support.caches import make_spec
 from tests.support.writing import tree, write
 
@@ -126,24 +126,65 @@ def test_the_log_is_no_way_into_a_linked_file(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("name", ["../theirs", "a/../../theirs", "{out}/theirs", "..", "a\0b"])
-def test_a_forged_mark_reaches_nothing_outside(name: str, tmp_path: Path) -> None:
-    """A mark may come with a stranger's folder, and a clean-up removes what it names."""
-    folder, out = tmp_path / "folder", tmp_path / "out"
-    put(folder, {"cache.json"}, "ours")
-    for theirs in (tmp_path, out):
-        put(theirs, {"theirs", "theirs.partial"}, "theirs")
-    (folder / MARK).write_text(f"{MADE_FOR}a cache\ncache.json\n{name.format(out=out)}\n")
+OUTSIDE = {
+    "a path above": "../thesis",
+    "a path above, from within": "images/../../thesis",
+    "an absolute path": "{outside}/thesis",
+    "a path through a link": "linked/thesis",
+    "the mark itself": MARK,
+    "a name that no file has": "a\0b",
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE.values(), ids=OUTSIDE)
+def test_a_mark_of_a_stranger_names_no_file_elsewhere(tmp_path: Path, name: str) -> None:
+    """Neither a file that it names is removed, nor the rest of one that was not finished."""
+    folder = tmp_path / "cache"
+    write(folder)
+    put(tmp_path, {"thesis", "thesis.partial"}, "mine")
+    (folder / "linked").symlink_to(tmp_path)
+    with (folder / MARK).open("a") as mark:
+        mark.write(f"{name.format(outside=tmp_path)}\n")
     before = tree(tmp_path)
-    for act in (
-        lambda: own(folder).remove(["cache.json", name.format(out=out)]),
-        lambda: own(folder).remove_partials(),
-        lambda: own(folder).note("more"),
+    for attempt in (
+        lambda: CacheWriter(folder, make_spec()).__enter__(),
         lambda: remove_cache(folder),
+        lambda: own(folder).remove_partials(),
+        lambda: own(folder).note("linked/new"),
     ):
-        with pytest.raises(CacheError, match="names a file outside of the folder"):
-            act()
-    assert tree(tmp_path) == before
+        with pytest.raises(CacheError, match="nothing was"):
+            attempt()
+        assert tree(tmp_path) == before
+
+
+def test_nothing_new_is_written_through_a_link_or_over_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    own(folder).claim()
+    (folder / "linked").symlink_to(tmp_path)
+    put(folder, {"file"}, "mine")
+    for name in ("linked/new", "linked/deeper/new", "file/new"):
+        with pytest.raises(CacheError, match="stands in place of a folder"):
+            own(folder).note(name)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    put(tmp_path, {"file"}, "mine")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("file", "file/below", "file/far/below", "dangling"):
+        for attempt in (own(tmp_path / name).require, own(tmp_path / name).claim):
+            with pytest.raises(CacheError, match="this is no folder, and a cache needs one"):
+                attempt()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)
+    for name in ("", "new", "far/below"):
+        with pytest.raises(CacheError, match=r"cannot be written \(Permission denied\)"):
+            require_own_cache(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("linked", ["images", "questions", "splits"])
@@ -156,10 +197,10 @@ def test_a_linked_folder_is_not_followed(linked: str, tmp_path: Path) -> None:
     (folder / linked).symlink_to(out)
     before = tree(tmp_path)
     with (
-        pytest.raises(CacheError, match=f"{linked}: it is a link"),
+        pytest.raises(CacheError, match=f"{linked}: a link or a file stands"),
         CacheWriter(folder, make_spec()),
     ):
         raise AssertionError
-    with pytest.raises(CacheError, match=f"{linked}: it is a link"):
+    with pytest.raises(CacheError, match=f"{linked}: a link or a file stands"):
         remove_cache(folder)
     assert tree(tmp_path) == before

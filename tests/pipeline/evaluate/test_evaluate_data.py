@@ -64,7 +64,7 @@ def test_results_follow_no_link(linked: str, home: Made, trained: Path, tmp_path
     (trained / linked).rename(out)
     (trained / linked).symlink_to(out)
     before = files(out)
-    with pytest.raises(RunError, match=f"{linked}: it is a link"):
+    with pytest.raises(RunError, match=f"{linked}: a link or a file stands"):
         score(trained, home)
     assert files(out) == before
 
