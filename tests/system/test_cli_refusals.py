@@ -83,7 +83,9 @@ def test_extraction_refuses_before_it_writes(tmp_path: Path, words: tuple, said:
 def test_a_cache_that_would_be_a_file(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("mine")
     said = error_of(extract(tmp_path, "--split", "val"))
-    assert re.fullmatch(r".*/cache: .* \(File exists\)\. Give another --cache\.", said)
+    assert re.fullmatch(
+        r".*/cache: this is no folder, and a cache needs one\. Give --cache .*", said
+    )
     assert (tmp_path / "cache").read_text() == "mine"
 
 

@@ -24,7 +24,7 @@ def shown(interval: Interval, form: str) -> str:
 def test_each_output_has_the_intervals_of_the_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")  # no cell is broken into lines
+    monkeypatch.setenv("COLUMNS", "1000")  # no cell is broken into lines
     rng = np.random.default_rng(0)
     kinds = [("colour", "is the")] * 9 + [("place", "where")]
     rows = [
