@@ -10,6 +10,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.runs.card import CARD
 from frozen_vqa.pipeline.runs.run import load_run
+from frozen_vqa.pipeline.system.console import console
 from tests.support.caches import Row, make_cache
 from tests.support.command import run_command
 from tests.support.trainings import CPU, run_training
@@ -24,7 +25,7 @@ def shown(interval: Interval, form: str) -> str:
 def test_each_output_has_the_intervals_of_the_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")  # no cell is broken into lines
+    monkeypatch.setattr(console, "_width", 1000)  # no cell is broken into lines
     rng = np.random.default_rng(0)
     kinds = [("colour", "is the")] * 9 + [("place", "where")]
     rows = [
