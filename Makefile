@@ -35,7 +35,7 @@ test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA
 torture: $(STAMP)  ## Kill processes, fill disks and flip bits of the cache: about 20 minutes
 	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000
 
-mutants: $(STAMP)  ## Put small faults into the code; the tests must notice them: about 40 minutes
+mutants: $(STAMP)  ## Put small faults into the code; the tests must notice them; takes long
 	$(BIN)/python -m benchmarks.mutants --out build/mutants.json
 
 bench: $(STAMP)  ## Install the peers and run all comparisons: about an hour
