@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.support.locks import (
     leave_lease,
     refused,
 )
+from tests.support.open_files import open_files
 
 # Fixtures; the second asks for the first.
 no_flock, mode = locks.no_flock, locks.mode
@@ -54,7 +56,7 @@ def test_a_holder_takes_the_place_of_one_with_a_longer_name(tmp_path: Path) -> N
 
 
 def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd"), threading.active_count()
+    files, threads = open_files(), set(threading.enumerate())
     with holding(tmp_path) as first:
         first.require()
         assert f"process {os.getpid()} on " in refused(tmp_path)
@@ -64,7 +66,8 @@ def test_the_lock_ends_with_the_block_however_it_ends(mode: str, tmp_path: Path)
         raise OSError(errno.EINVAL, "of the block")
     with holding(tmp_path) as taken:
         taken.require()
-    assert (os.listdir("/proc/self/fd"), threading.active_count()) == before
+    assert open_files() - files == Counter()
+    assert set(threading.enumerate()) <= threads
     assert len(list(tmp_path.iterdir())) == (1 if mode == "flock" else 2)
 
 
@@ -100,11 +103,11 @@ def test_a_holder_that_cannot_be_understood_is_unknown(
 
 
 def test_another_failure_of_flock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     monkeypatch.setattr(fcntl, "flock", failing_flock(errno.EIO))
     with pytest.raises(OSError, match=os.strerror(errno.EIO)), holding(tmp_path):
         pass
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() - before == Counter()
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
