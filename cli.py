@@ -400,9 +400,11 @@ def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) ->
         from frozen_vqa.pipeline.system.texts import to_json
 
         print_result(to_json(result))
-    left_out = left_out or bool(result.get("not_written"))
-    if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
-        raise typer.Exit(LEFT_OUT)
+    if left_out or result.get("not_written"):
+        from frozen_vqa.pipeline.system.ranks import by_torchrun
+
+        if not by_torchrun():  # it takes any code but 0 for a crash
+            raise typer.Exit(LEFT_OUT)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
