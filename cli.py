@@ -41,7 +41,6 @@ app = typer.Typer(
 )
 
 LEFT_OUT = 3
-LARGEST_BATCH = 1 << 16
 
 
 def _path(text: str | Path) -> Path:
@@ -416,6 +415,8 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 
 def _batch_size(text: str) -> int | None:
+    from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH
+
     if text == "auto":
         return None
     if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= LARGEST_BATCH):
