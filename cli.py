@@ -44,10 +44,13 @@ LEFT_OUT = 3
 
 
 def _path(text: str | Path) -> Path:
-    """Return the path that an option names; an empty one would mean the working folder."""
+    """Return the path that an option names; an empty one would mean the working folder.
+
+    Shells leave the ~ of --run=~/x as it is.
+    """
     if not str(text).strip():
         raise typer.BadParameter("the path is empty; name a file or a folder (. for this folder)")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def _path_option(*names: str, help: str) -> Any:

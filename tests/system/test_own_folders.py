@@ -11,6 +11,7 @@ from typer.models import ArgumentInfo
 
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
+from frozen_vqa.pipeline.commands import endings
 from frozen_vqa.pipeline.errors import RunError
 from tests.support import tiny_commands
 from tests.support.caches import Made
@@ -178,6 +179,14 @@ def path_options() -> Iterator[tuple[str, str]]:
             assert about.parser is cli._path, f"{command.__name__}: {name}"
             option = "" if isinstance(about, ArgumentInfo) else f"--{name.replace('_', '-')}"
             yield command.__name__.replace("_", "-"), option
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ~ of --run=~/x; every path goes through `_path`, as above."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli._path("~/x") == tmp_path / "x"
+    (tmp_path / "run" / "state").mkdir(parents=True)
+    assert [endings._has_state(["--run=~/" + name]) for name in ("run", "x")] == [True, False]
 
 
 def test_an_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
