@@ -30,10 +30,12 @@ TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", E
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
 
 
-def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
-    """Turn an `OSError` of a block that writes to a run into a `RunError`."""
-    advice = "Make room or give another --run; earlier files of the run are whole."
-    return explain_write_errors(run, RunError, advice)
+def explain_run_write_errors(run: Path, *, replaces: bool = False) -> AbstractContextManager[None]:
+    """Turn an `OSError` of a block that writes to a run, or replaces it, into a `RunError`."""
+    advice = "or give another --run; every file that the run still has is whole"
+    if replaces:
+        advice = "and run the same command again; it has begun to remove the run that was here"
+    return explain_write_errors(run, RunError, f"Make room {advice}.")
 
 
 def weight_files(run: Path) -> LastTwo:
