@@ -41,14 +41,16 @@ app = typer.Typer(
 )
 
 LEFT_OUT = 3
-LARGEST_BATCH = 1 << 16
 
 
 def _path(text: str | Path) -> Path:
-    """Return the path that an option names; an empty one would mean the working folder."""
+    """Return the path that an option names; an empty one would mean the working folder.
+
+    Shells leave the ~ of --run=~/x as it is.
+    """
     if not str(text).strip():
         raise typer.BadParameter("the path is empty; name a file or a folder (. for this folder)")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def _path_option(*names: str, help: str) -> Any:
@@ -400,9 +402,11 @@ def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) ->
         from frozen_vqa.pipeline.system.texts import to_json
 
         print_result(to_json(result))
-    left_out = left_out or bool(result.get("not_written"))
-    if left_out and "RANK" not in os.environ:  # torchrun takes any code but 0 for a crash
-        raise typer.Exit(LEFT_OUT)
+    if left_out or result.get("not_written"):
+        from frozen_vqa.pipeline.system.ranks import by_torchrun
+
+        if not by_torchrun():  # it takes any code but 0 for a crash
+            raise typer.Exit(LEFT_OUT)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
@@ -414,6 +418,8 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 
 def _batch_size(text: str) -> int | None:
+    from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH
+
     if text == "auto":
         return None
     if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= LARGEST_BATCH):

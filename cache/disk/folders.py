@@ -92,8 +92,11 @@ class OwnFolder:
             )
         return self._inside({os.fsdecode(name) for name in names if name})
 
-    def note(self, *names: str) -> None:
-        """Note files that are about to be written; raise if one is there that we did not write."""
+    def require_ours(self, *names: str) -> set[str]:
+        """Return the files that we wrote; raise if one of `names` is there that we did not write.
+
+        This writes nothing.
+        """
         noted = self.names()
         new = [name for name in names if name not in noted]
         self._inside(set(new))
@@ -104,8 +107,13 @@ class OwnFolder:
                         f"{there}: frozen-vqa did not write this file, so it was left as it is. "
                         f"Move it elsewhere, or give {self.option} another folder."
                     )
-        if new:
-            self._write([*noted, *new])
+        return noted
+
+    def note(self, *names: str) -> None:
+        """Note files that are about to be written, or raise as `require_ours` does."""
+        noted = self.require_ours(*names)
+        if not noted.issuperset(names):
+            self._write(noted.union(names))
 
     def adopt(self, *names: str) -> None:
         """Note files that a library has just written for us, under names of its own."""

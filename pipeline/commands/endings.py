@@ -42,20 +42,28 @@ def run_to_the_end(app: Callable[[], object]) -> None:
         _require_working_folder()
         app()
     except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED) and os.environ.get("RANK", "0") == "0":
+        if end.code in (INTERRUPTED, TERMINATED) and _rank() in (None, "0"):
             _say(f"stopped{_how_to_continue(sys.argv[1:])}")
         raise
     except Exception as error:
         message = _explain(error)
         if message is None:
             raise
-        rank = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        _say(f"error: {rank}{message.strip()}")
+        rank = _rank()
+        whose = "" if rank is None else f"rank {rank}: "
+        _say(f"error: {whose}{message.strip()}")
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
         for stream in (sys.stdout, sys.stderr):
             _settle(stream)
+
+
+def _rank() -> str | None:
+    """Return the number that torchrun gave this process; None without torchrun."""
+    from frozen_vqa.pipeline.system.ranks import by_torchrun
+
+    return os.environ["RANK"] if by_torchrun() else None
 
 
 def _say(line: str) -> None:
@@ -186,7 +194,7 @@ def _terminate(*_: object) -> None:
 
 
 def _how_to_continue(words: Sequence[str]) -> str:
-    command, ranks = words[0] if words else "", "RANK" in os.environ
+    command, ranks = words[0] if words else "", _rank() is not None
     if command == "train-head" and _has_state(words):
         if ranks:
             return "; to go on, run the same torchrun command again with --resume"
@@ -203,6 +211,7 @@ def _has_state(words: Sequence[str]) -> bool:
     """Whether the run that a command names has a state to resume from."""
     runs = [following for word, following in pairwise(words) if word == "--run"]
     runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
+    folders = [Path(os.path.expanduser(run)) for run in runs]  # as cli.py does
     # The run's own state, or the states of the heads of a sweep.
-    states = ((Path(run, "state"), *Path(run).glob("*/state")) for run in runs)
+    states = ((run / "state", *run.glob("*/state")) for run in folders)
     return any(state.is_dir() for found in states for state in found)

@@ -40,7 +40,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import ScoredData, describe_score, is_trained_on
-from frozen_vqa.pipeline.runs.folder import EVALUATED, require_same_weights, writing_results
+from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
@@ -146,7 +146,8 @@ def evaluate(
     folder = run.path / "evaluation" / name / variant
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
     if write:
-        require_same_weights(run.path, run.stamp)
+        names = _names_in(run, folder)
+        require_place_for_results(run.path, run.stamp, names if keep_logits else names[:2])
     classes, found = _predict(run, cache, asked, keep_logits=keep_logits and write)
     answers = [run.vocabulary.answers[i] for i in classes]
     evaluation = Evaluation(
@@ -179,7 +180,7 @@ def _write_evaluation(
     ]
     official = [{"question_id": question_id, "answer": answer} for question_id, answer in pairs]
     with writing_results(run.path, run.stamp) as own:
-        names = [str(results.with_name(name).relative_to(run.path)) for name in EVALUATED]
+        names = _names_in(run, results.parent)
         with explain_write_errors(results.parent, RunError, WRITE_ADVICE):
             own.note(*names[:2])
             if logits is None:  # those of an earlier evaluation need not fit the new answers
@@ -191,6 +192,11 @@ def _write_evaluation(
         if logits is None:
             return evaluation
         return _keep_logits(evaluation, own, run.path / names[2], logits, run.vocabulary)
+
+
+def _names_in(run: Run, folder: Path) -> list[str]:
+    """Return the names that a run has for the files of an evaluation, the logits last."""
+    return [str((folder / name).relative_to(run.path)) for name in EVALUATED]
 
 
 def _keep_logits(

@@ -15,6 +15,7 @@ from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError, SourceError
+from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH
 
 CPU_BATCH, GPU_BATCH = 32, 128
 """On a CPU, DINOv2-small takes the same time per picture in batches of 8 to 64, within 4 %."""
@@ -22,8 +23,6 @@ CPU_BATCH, GPU_BATCH = 32, 128
 PROBED = (16, 32, 64, 128, 256)
 GAIN = 0.95
 """A larger batch needs memory, so it must take at most this share of the time per picture."""
-
-LARGEST_BATCH = 1 << 16
 
 
 def default_batch_size(device: torch.device | str) -> int:

@@ -14,6 +14,8 @@ from frozen_vqa.cache.format.spec import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
 
 LOCAL = ("vqav2", "jsonl")
+LARGEST_BATCH = 1 << 16
+"""Pictures in a batch that a user may give, and an origin may record."""
 _fields = attrgetter(*VqaExample.__slots__)
 
 

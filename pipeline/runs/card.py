@@ -4,15 +4,16 @@
 of this machine and no time, so that the same training leaves the same card.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache.disk.files import write_atomically
-from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.pipeline.config import load_run_config
+from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
-from frozen_vqa.pipeline.runs.sealed import unseal_json
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
 
 CARD = "README.md"
@@ -37,15 +38,15 @@ def owns_card(run: Path) -> bool:
     """Whether a run has no README.md, or one that we wrote."""
     path = run / CARD
     try:
-        found = path.read_bytes()
+        found = read_file(path)
     except OSError:
-        return not path.exists()
+        return not os.path.lexists(path)
     return MARK.encode() in found or not found.strip()
 
 
 def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    description, config = finite_json((run / "config.json").read_bytes()), load_run_config(run)
+    description, config = read_description(run), load_run_config(run)
     ceiling = _percent(outcome.get("train_ceiling"))
     on_training = (
         f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
@@ -115,9 +116,9 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     elsewhere: list[Sequence[str]] = []
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
-            scores = unseal_json(finite_json(path.read_bytes()))
+            scores = read_sealed_json(path)
             (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (RunError, ValueError, KeyError, TypeError):
             continue  # a split without answers, or a damaged file
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import frozen_vqa
-from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
@@ -36,7 +36,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     """
     now = _describe_environment(device, cache)
     try:
-        noted = finite_json((run / ENVIRONMENT).read_bytes())
+        noted = finite_json(read_file(run / ENVIRONMENT))
     except (OSError, ValueError, RecursionError):
         noted = []
     noted = noted if isinstance(noted, list) else []

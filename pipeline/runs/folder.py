@@ -6,7 +6,7 @@ never mix their files, and an evaluation never stands beside weights that it did
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -30,10 +30,12 @@ TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", E
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
 
 
-def explain_run_write_errors(run: Path) -> AbstractContextManager[None]:
-    """Turn an `OSError` of a block that writes to a run into a `RunError`."""
-    advice = "Make room or give another --run; earlier files of the run are whole."
-    return explain_write_errors(run, RunError, advice)
+def explain_run_write_errors(run: Path, *, replaces: bool = False) -> AbstractContextManager[None]:
+    """Turn an `OSError` of a block that writes to a run, or replaces it, into a `RunError`."""
+    advice = "or give another --run; every file that the run still has is whole"
+    if replaces:
+        advice = "and run the same command again; it has begun to remove the run that was here"
+    return explain_write_errors(run, RunError, f"Make room {advice}.")
 
 
 def weight_files(run: Path) -> LastTwo:
@@ -86,16 +88,20 @@ def require_place(path: Path, *, overwrite: bool) -> None:
             hold_run(path, held)
 
 
-def hold_run(path: Path, held: ExitStack, *, seconds: float = 0.0) -> WriterLock:
-    """Hold a run's lock until `held` is closed; wait for it as long as this.
+def hold_run(
+    path: Path, held: ExitStack, *, seconds: float = 0.0, names: Sequence[str] = ()
+) -> WriterLock:
+    """Hold a run's lock until `held` is closed, to write these files; wait for it as long as this.
 
-    Raises `RunBusyError` if another process holds it, and `RunError` if the folder is not ours.
+    Raises `RunBusyError` if another process holds it, and `RunError` if the folder or a file of
+    these names is not ours.
     """
     own, until = claim_run(path), time.monotonic() + seconds
     while True:
         try:
             with explain_run_write_errors(path):
                 lock = held.enter_context(sole_writer(path, what="run"))
+                own.note(*names)
                 own.remove_partials()
                 return lock
         except CacheBusyError as error:
@@ -130,10 +136,10 @@ def writing_results(path: Path, stamp: Stamp) -> Iterator[OwnFolder]:
         yield own_run(path)
 
 
-def require_same_weights(path: Path, stamp: Stamp) -> None:
-    """Raise as `writing_results` does, before hours of work."""
-    with writing_results(path, stamp):
-        pass
+def require_place_for_results(path: Path, stamp: Stamp, names: Sequence[str]) -> None:
+    """Raise as `writing_results` does or if a file is in the way, before hours of work."""
+    with writing_results(path, stamp) as own, explain_run_write_errors(path):
+        own.require_ours(*names)
 
 
 def _known_files(own: OwnFolder) -> list[str]:
@@ -144,11 +150,12 @@ def _known_files(own: OwnFolder) -> list[str]:
         unseal_json(json.loads(read_file(own.path / "run.json")))
     except (OSError, ValueError, RecursionError):
         return []
-    found = [name for name in training_files(own.path) if (own.path / name).exists()]
+    paths = [own.path / name for name in training_files(own.path)]
     for name in EVALUATED:
-        paths = own.path.glob(f"evaluation/**/{name}")
-        found += [str(path.relative_to(own.path)) for path in paths]
-    return found
+        paths += own.path.glob(f"evaluation/**/{name}")
+    # Only a killed process leaves a coming version, and a copy of its folder has a mark.
+    coming = {files(own.path).coming for files in (weight_files, state_files)}
+    return [str(p.relative_to(own.path)) for p in paths if p not in coming and p.exists()]
 
 
 def require_sweep_folder(path: Path) -> None:

@@ -90,10 +90,10 @@ def start_run(
     """
     if not overwrite:
         require_free(path)
-    own = claim_run(path)
+    own, files, replaces = claim_run(path), training_files(path), (path / "config.json").exists()
     with explain_run_write_errors(path):
-        files = training_files(path)
         own.note(*files)
+    with explain_run_write_errors(path, replaces=replaces):
         # States first, because they must not outlive the files that belong to them; what the
         # weights answered goes with them. What says what they mean is replaced below.
         own.remove((name for name in files if name not in MEANING), forget=False)

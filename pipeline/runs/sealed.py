@@ -207,7 +207,7 @@ class LastTwo:
         try:
             os.link(self.current, aside)
         except OSError:  # not every file system has hard links
-            write_atomically(self.previous, self.current.read_bytes())
+            write_atomically(self.previous, read_file(self.current))
             return
         try:
             aside.replace(self.previous)

@@ -8,11 +8,13 @@ import gc
 import gzip
 import json
 import math
+import os
 import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import SourceError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -104,12 +106,12 @@ def _float(text: str) -> float:
 
 def _read_bytes(path: Path) -> bytes:
     need = "a readable JSON file is needed"
+    if os.path.isdir(path):
+        raise SourceError(f"{path}: this is a folder; {need}. Name a file in it.")
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise SourceError(f"{path}: there is no such file; {need}. Check the path.") from None
-    except IsADirectoryError:
-        raise SourceError(f"{path}: this is a folder; {need}. Name a file in it.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         reason = getattr(error, "strerror", None) or error
         raise SourceError(

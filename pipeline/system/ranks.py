@@ -86,9 +86,14 @@ class Ranks:
 ALONE = Ranks()
 
 
+def by_torchrun() -> bool:
+    """Whether torchrun started this process. Some schedulers set one of the two variables."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
 def local_ranks() -> int:
     """Return how many ranks share this machine."""
-    return count_in_environment("LOCAL_WORLD_SIZE", 1) if "RANK" in os.environ else 1
+    return count_in_environment("LOCAL_WORLD_SIZE", 1) if by_torchrun() else 1
 
 
 @contextmanager
@@ -100,8 +105,7 @@ def torchrun_ranks() -> Iterator[Ranks]:
         PipelineError: if another rank was killed.
         SystemExit: with 1, if another rank failed before and says why.
     """
-    # Some schedulers set WORLD_SIZE for themselves.
-    world = count_in_environment("WORLD_SIZE", 1) if "RANK" in os.environ else 1
+    world = count_in_environment("WORLD_SIZE", 1) if by_torchrun() else 1
     if world == 1:
         yield ALONE
         return

@@ -17,7 +17,7 @@ from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
 from frozen_vqa.pipeline.runs.environment import note_environment
-from frozen_vqa.pipeline.runs.folder import hold_run, require_place
+from frozen_vqa.pipeline.runs.folder import hold_run, require_place, training_files
 from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, has_state, recover_state, remove_state
 from frozen_vqa.pipeline.system.console import console, size
@@ -109,7 +109,7 @@ def train(
 def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock | None:
     """Hold the lock of a training that has begun, on the first rank; None if none has."""
     begun = ranks.lead and (has_state(run) or (run / "run.json").exists())
-    return hold_run(run, held) if begun else None
+    return hold_run(run, held, names=training_files(run)) if begun else None
 
 
 def require_memory(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
+from frozen_vqa import cli
 from frozen_vqa.pipeline.system.console import console
 from tests.support import tiny_commands
 from tests.support.caches import Made
@@ -84,10 +85,14 @@ def made_files(place: Path) -> set[str]:
     return {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+Undisturbed = tuple[str, set[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
 def undisturbed(
     request: Any, scenes: Made, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, set[str], dict[str, Any]]:
+) -> Undisturbed:
+    """A command, the files that it leaves and its result, where every stream takes all."""
     place = tmp_path_factory.mktemp("undisturbed")
     prepare(place, scenes)
     done = run_command(*COMMANDS[request.param](place, scenes), "--json")
@@ -95,48 +100,63 @@ def undisturbed(
     return request.param, made_files(place), done.json()
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+def every_command(*of_trainings: str) -> pytest.MarkDecorator:
+    """Run a test for each command and stream; trainings, of a second each, get only these."""
+    pairs = [
+        (command, kind)
+        for command in COMMANDS
+        for kind in (of_trainings if command in ("train", "sweep") else STREAMS)
+    ]
+    return pytest.mark.parametrize(("undisturbed", "kind"), pairs, indirect=["undisturbed"])
+
+
+def run_with_streams(
+    command: str, place: Path, made: Made, monkeypatch: pytest.MonkeyPatch, **streams: Any
+) -> object:
+    """Run a command with these in place of `sys.stdout` and `sys.stderr`; return its exit code."""
+    prepare(place, made)
+    words = COMMANDS[command](place, made)
+    monkeypatch.setattr(sys, "argv", ["frozen-vqa", *map(str, words), "--json"])
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code or 0
+
+
+@every_command("its reader has gone", "a terminal that is gone", "none")
 def test_a_stderr_that_takes_nothing_ends_no_command(
+    undisturbed: Undisturbed,
     kind: str,
-    undisturbed: tuple[str, set[str], dict[str, Any]],
     scenes: Made,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command, whole, result = undisturbed
-    if command in ("train", "sweep") and kind in ("full", "closed"):
-        pytest.skip("a training takes a second; the others stand for it")
-    prepare(tmp_path, scenes)
-    words = COMMANDS[command](tmp_path, scenes)
     out = io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["frozen-vqa", *map(str, words), "--json"])
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", STREAMS[kind]())
-    code = exit_code()
+    code = run_with_streams(
+        command, tmp_path, scenes, monkeypatch, stdout=out, stderr=STREAMS[kind]()
+    )
     assert (code, json.loads(out.getvalue()).keys()) == (0, result.keys())
     assert made_files(tmp_path) == whole
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+@every_command("full")
 def test_a_stdout_that_takes_nothing_leaves_work_and_result(
+    undisturbed: Undisturbed,
     kind: str,
-    undisturbed: tuple[str, set[str], dict[str, Any]],
     scenes: Made,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command, whole, result = undisturbed
-    if command in ("train", "sweep") and kind != "full":
-        pytest.skip("a training takes a second; the others stand for it")
-    prepare(tmp_path, scenes)
-    words = COMMANDS[command](tmp_path, scenes)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     said = io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["frozen-vqa", *map(str, words), "--json"])
-    monkeypatch.setattr(sys, "stdout", STREAMS[kind]())
-    monkeypatch.setattr(sys, "stderr", said)
-    assert exit_code() == 1
+    code = run_with_streams(
+        command, tmp_path, scenes, monkeypatch, stdout=STREAMS[kind](), stderr=said
+    )
+    assert code == 1
     error = said.getvalue().splitlines()[-1]
     (kept,) = (tmp_path / "tmp").iterdir()
     assert error.startswith("error: stdout: the result cannot be written (")
@@ -144,14 +164,6 @@ def test_a_stdout_that_takes_nothing_leaves_work_and_result(
     assert json.loads(kept.read_text()).keys() == result.keys()
     kept.unlink()
     assert made_files(tmp_path) == whole
-
-
-def exit_code() -> object:
-    from frozen_vqa import cli
-
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return end.value.code or 0
 
 
 def failed(*_: Any, **__: Any) -> None:

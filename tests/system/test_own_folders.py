@@ -9,9 +9,12 @@ from typing import get_type_hints
 import pytest
 from typer.models import ArgumentInfo
 
+import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
+from frozen_vqa.pipeline.commands import endings
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.folder import EVALUATED
 from tests.support import tiny_commands
 from tests.support.caches import Made
 from tests.support.command import Finished, error_of, run_command
@@ -140,6 +143,36 @@ def test_the_users_files_in_a_run_outlive_its_successor(scenes: Made, tmp_path: 
     assert not (run / "evaluation/val/results.json").exists()
 
 
+@pytest.mark.parametrize("name", ["model.next.safetensors", "state/state.next.safetensors"])
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume"])
+def test_a_copy_of_a_run_makes_no_file_ours_that_only_a_killed_process_leaves(
+    name: str, flag: str, scenes: Made, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    make_run(scenes, run)
+    (run / MARK).unlink()
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("mine")
+    before = contents(run)
+    error = error_of(train(flag)(run, scenes, tmp_path))
+    assert f"{run / name}: frozen-vqa did not write this file" in error
+    assert {k: v for k, v in contents(run).items() if k in before} == before
+
+
+def test_what_is_in_the_way_is_said_before_hours_of_scoring(
+    scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_vqa.pipeline.evaluate.evaluate, "_predict", pytest.fail)
+    for number, name in enumerate(EVALUATED):
+        run = tmp_path / str(number)
+        make_run(scenes, run)
+        (run / "evaluation" / "val").mkdir(parents=True)
+        (run / "evaluation" / "val" / name).write_text("mine")
+        error = error_of(run_command("evaluate", "--run", run, "--save-logits"))
+        assert f"{name}: frozen-vqa did not write this file" in error
+        assert (run / "evaluation" / "val" / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("option", ["--table", "--per-question"])
 def test_a_file_of_the_user_is_not_replaced_by_an_output(
     option: str, scenes: Made, tmp_path: Path
@@ -178,6 +211,14 @@ def path_options() -> Iterator[tuple[str, str]]:
             assert about.parser is cli._path, f"{command.__name__}: {name}"
             option = "" if isinstance(about, ArgumentInfo) else f"--{name.replace('_', '-')}"
             yield command.__name__.replace("_", "-"), option
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ~ of --run=~/x; every path goes through `_path`, as above."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli._path("~/x") == tmp_path / "x"
+    (tmp_path / "run" / "state").mkdir(parents=True)
+    assert [endings._has_state(["--run=~/" + name]) for name in ("run", "x")] == [True, False]
 
 
 def test_an_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ disk is in `test_run_full_disk.py`.
 """
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -37,6 +39,7 @@ from tests.support.finished_runs import ANSWERS, evaluated
 from tests.support.heads import make_run
 from tests.support.resuming import CPU, GROUPED, Killed, kill_before_step
 from tests.support.summaries import Writer
+from tests.support.waiting import within
 
 rows, trained = finished_runs.rows, finished_runs.trained  # fixtures
 
@@ -117,6 +120,20 @@ def test_damaged_scores_are_left_out_of_the_card(scenes: Made, trained: Path) ->
     assert left_out > 25
     evaluated(scenes, trained)
     assert (path.read_bytes(), (trained / CARD).read_text().splitlines()) == (data, whole)
+
+
+@pytest.mark.parametrize("name", [CARD, ENVIRONMENT, "evaluation/val/scores.json"])
+def test_a_pipe_in_place_of_a_file_holds_nothing_up(
+    name: str, scenes: Made, trained: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    with within(20):
+        note_environment(run, CPU, {})
+        evaluated(scenes, run, "test")
+    assert (run / name).is_fifo() == (name != ENVIRONMENT)
+    assert (run / CARD).is_fifo() or "(in training)" in (run / CARD).read_text()
 
 
 def test_a_damaged_card_is_written_anew(scenes: Made, trained: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_failed_save_leaves_what_was_there(
                 save_weights(run, made(3))
         if isinstance(error, OSError):
             assert "No space left" in str(caught.value)
-            assert "earlier files of the run are whole" in str(caught.value)
+            assert "every file that the run still has is whole" in str(caught.value)
         assert epochs(run)[0] == 2
         assert names(run) == {CURRENT, PREVIOUS}
         save_weights(run, made(4))

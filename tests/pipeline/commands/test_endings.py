@@ -1,7 +1,12 @@
 """How a command ends on an error."""
 
-import pytest
+import sys
+from contextlib import nullcontext
 
+import pytest
+import typer
+
+from frozen_vqa import cli
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.pipeline.commands.endings import run_to_the_end
 from frozen_vqa.pipeline.errors import PipelineError
@@ -22,6 +27,23 @@ def ended(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("kind", [CacheError, PipelineError])
 def test_an_error_is_its_message(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(kind(" a\x1b[31m\nb "), capsys) == r"a\x1b[31m\nb"
+
+
+@pytest.mark.parametrize("world", [None, "2"])
+def test_only_torchrun_makes_ranks(
+    world: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler's RANK alone changes no message and no exit code."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    assert ended(PipelineError("why"), capsys) == ("rank 1: why" if world else "why")
+    with pytest.raises(typer.Exit) if world is None else nullcontext():
+        cli._finish({"not_written": ["why"]}, as_json=False)
+    with pytest.raises(SystemExit):
+        run_to_the_end(lambda: sys.exit(143))
+    assert ("stopped" in capsys.readouterr().err) == (world is None)
 
 
 def test_every_damage_of_a_cache_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

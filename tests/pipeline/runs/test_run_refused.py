@@ -3,9 +3,7 @@
 import errno
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from tests.support import run_folders
 from tests.support.caches import Made
 from tests.support.heads import make_run, seal
 from tests.support.run_folders import edit_json
+from tests.support.waiting import within
 
 CPU = torch.device("cpu")
 
@@ -203,22 +202,6 @@ def test_a_pipe_in_place_of_a_file_does_not_block(name: str, run: Path) -> None:
     os.mkfifo(run / name)
     with within(20), pytest.raises(RunError, match=rf"{name}: cannot be read.*not a regular file"):
         load_run(run, CPU)
-
-
-@contextmanager
-def within(seconds: int) -> Iterator[None]:
-    """Raise in a block that waits for ever."""
-
-    def late(*_: object) -> None:
-        pytest.fail("it waits")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_cache_path_with_a_nul_is_refused(run: Path) -> None:

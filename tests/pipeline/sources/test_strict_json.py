@@ -3,12 +3,14 @@
 import codecs
 import gc
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, entries_in, parse_json, read_json
+from tests.support.waiting import within
 
 
 @pytest.mark.parametrize("name", ["plain.json", "packed.json.gz", "packed-without-ending.json"])
@@ -60,6 +62,9 @@ def test_read_json_needs_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"reading failed \(Not a directory\)"):
         read_json(tmp_path / "file" / "below.json")
+    os.mkfifo(tmp_path / "pipe")
+    with within(20), pytest.raises(SourceError, match=r"reading failed \(not a regular file\)"):
+        read_json(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from frozen_vqa.cache import load_manifest
-from frozen_vqa.pipeline.system.ranks import Ranks, _failed_before, torchrun_ranks
+from frozen_vqa.pipeline.system.ranks import Ranks, _failed_before, by_torchrun, torchrun_ranks
 from tests.support.frozen import files
 from tests.support.ranks_worker import main
 from tests.support.repository import ROOT
@@ -61,11 +61,15 @@ def test_every_piece_of_work_is_somebodys() -> None:
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_a_world_size_without_torchrun_is_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("RANK", raising=False)
+@pytest.mark.parametrize(("given", "lacking"), [("WORLD_SIZE", "RANK"), ("RANK", "WORLD_SIZE")])
+def test_one_variable_of_torchrun_is_no_torchrun(
+    given: str, lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(given, "2")
+    monkeypatch.delenv(lacking, raising=False)
     with torchrun_ranks() as ranks:
         assert ranks == Ranks(0, 1)
+    assert not by_torchrun()
 
 
 def test_the_first_rank_to_fail_says_why() -> None:

@@ -284,7 +284,8 @@ def test_each_rank_has_its_gpu_and_its_share_of_the_memory(
     cache = FeatureCache(scenes.directory)
     cpu = torch.device("cpu")
     assert ResidentFeatures(cache, device=cpu).free == 1000
-    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+    given = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert ResidentFeatures(cache, device=cpu).free == 250
 
