@@ -24,7 +24,6 @@ from frozen_vqa.pipeline.sources.hub_files import (
     Layout,
     Rows,
     Table,
-    explain,
     find_layout,
 )
 from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, example_of, records_of
@@ -35,10 +34,25 @@ FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_t
 """The fields of a question; each is also its default column name."""
 
 _NEEDED = ("image", "question", "answers")
-_TEXTS = ("image", "question", "answers", "question_type", "answer_type")
 _HUB_NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)?(?<!\.parquet)")
 _COMPARED = 16
 """Pictures of each split that are compared with those of the others."""
+
+_MENDS = {  # by words in the message of `datasets` 5; the first match counts
+    "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
+    "Take a copy in parquet, or fetch the files and give their folder.",
+    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then log "
+    "in by `hf auth login`.",
+    "Length of header": "a row of its CSV file has more cells than the header has names. Name each "
+    "column, and put texts with a comma in quotation marks.",
+    "Config name is missing": "it has several configurations. Fetch one by "
+    "`hf download --repo-type dataset --include …` and give its folder.",
+    "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
+    "Switch it off for the first run, or give a local folder.",
+    "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
+    "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
+    "read. Check the name; a private one needs `hf auth login`.",
+}
 
 
 class HubSource:
@@ -84,7 +98,7 @@ class HubSource:
                 make = partial(example_of, record, row, readers)
                 selection.add(row, self._where(name, row), question_id, make)
         except UNREADABLE as error:
-            raise SourceError(explain(self._place, error)) from error
+            raise SourceError(_explain(self._place, error)) from error
         selection.require_some(f"{self._place}, {name}")
         self._remember(selection, name)
         self._left_out[split] = selection.left_out
@@ -132,9 +146,9 @@ class HubSource:
         """Return the name of the split in this data set, and its rows."""
         try:
             if not self._layout:
-                texts = [self._columns.get(field, field) for field in _TEXTS]
+                columns = {field: self._columns.get(field, field) for field in FIELDS}
                 path = self._path if self._is_local else None
-                self._layout = find_layout(self._name, path, texts)
+                self._layout = find_layout(self._name, path, columns)
             split = self._match_split(asked, self._layout.splits)
             return split or asked, Table(self._layout.open(split))
         except SourceError:
@@ -142,7 +156,7 @@ class HubSource:
         except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
             if is_out_of_memory(error):
                 raise
-            raise SourceError(explain(self._place, error)) from error
+            raise SourceError(_explain(self._place, error)) from error
 
     def _match_split(self, asked: str, splits: Collection[str]) -> str:
         """Return the one of `splits` that `asked` means; "" means a file without a split's name."""
@@ -218,3 +232,14 @@ class HubSource:
                     f"{before[0]} and another in {split}; one id must mean one picture. Tell them "
                     "apart by content: --column image_id="
                 )
+
+
+def _explain(where: str, error: BaseException) -> str:
+    """Return in one sentence why a data set did not load, and what to do."""
+    while isinstance(error.__cause__, Exception) and "occurred while generating" in str(error):
+        error = error.__cause__  # such as a damaged file or a full disk
+    reason = " ".join(str(error).split())
+    for words, mend in _MENDS.items():
+        if words in reason:
+            return f"{where}: {mend}"
+    return f"{where}: cannot be loaded ({type(error).__name__}: {reason[:300]}). Check the data."

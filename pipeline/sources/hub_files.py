@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,20 +29,6 @@ from frozen_vqa.pipeline.sources.selection import split_like
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
 """What pyarrow raises for a damaged file, and for a value that Python does not have."""
-
-_MENDS = {  # by words in the message of `datasets` 5; the first match counts
-    "scripts are no longer supported": "it is a loading script, which `datasets` no longer runs. "
-    "Take a copy in parquet, or fetch the files and give their folder.",
-    "is a gated dataset": "it is gated. Ask for access on its page on huggingface.co, then log "
-    "in by `hf auth login`.",
-    "Config name is missing": "it has several configurations. Fetch one by "
-    "`hf download --repo-type dataset --include …` and give its folder.",
-    "fflineMode": "offline mode is on (HF_HUB_OFFLINE) and it is not in the local cache. "
-    "Switch it off for the first run, or give a local folder.",
-    "Couldn't reach": "the Hub cannot be reached. Check the network, or give a local folder.",
-    "doesn't exist": "there is no such folder here, and no such data set on the Hub that you may "
-    "read. Check the name; a private one needs `hf auth login`.",
-}
 
 
 class Rows(Protocol):
@@ -124,10 +111,10 @@ class Layout:
     open: Callable[[str], Sequence[Rows]]
 
 
-def find_layout(name: str, path: Path | None, texts: Collection[str]) -> Layout:
+def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Layout:
     """Return the layout of a set on this disk, or of `name` on the Hub if `path` is None.
 
-    CSV files have no types; their columns `texts` are read as text, so "NA" and "2" stay so.
+    `columns` is by field, and may name columns that are not there.
     """
     import datasets
 
@@ -136,14 +123,14 @@ def find_layout(name: str, path: Path | None, texts: Collection[str]) -> Layout:
         return _direct(ParquetRows, files, _noted_in_card(path))
     if not path:
         builder = datasets.load_dataset_builder(name)
-        return Layout(_splits_of(builder), lambda split: [_prepared(builder, split)])
+        return _prepared_layout(builder, columns)
     require_own_files(path)
     home = Path(datasets.config.HF_DATASETS_CACHE)
     home.mkdir(parents=True, exist_ok=True)
     made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
     try:
         builder = datasets.load_dataset_builder(name, cache_dir=made)
-        layout = _layout_of(builder, texts)
+        layout = _layout_of(builder, columns)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -151,7 +138,7 @@ def find_layout(name: str, path: Path | None, texts: Collection[str]) -> Layout:
     return layout
 
 
-def _layout_of(builder: Any, texts: Collection[str]) -> Layout:
+def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
     """Return the layout of a builder for files on this disk, in whose folder nothing is yet."""
     given = builder.config.data_files or {}
     files = {str(split): [Path(file) for file in given[split]] for split in given}
@@ -159,12 +146,13 @@ def _layout_of(builder: Any, texts: Collection[str]) -> Layout:
     for suffix, read in (".parquet", ParquetRows), (".arrow", _mapped):
         if suffixes == {suffix}:
             return _direct(read, files, builder.info.features or {})
-    if hasattr(builder.config, "converters"):
-        builder.config.converters = dict.fromkeys(texts, str)
-        builder.config.keep_default_na = False
-    untyped = "metadata.csv" in (file.name for of_split in files.values() for file in of_split)
-    whole = texts if untyped else ()
-    return Layout(_splits_of(builder), lambda split: [_prepared(builder, split, whole)])
+    _read_texts_as_written(builder.config, columns)
+    return _prepared_layout(builder, columns)
+
+
+def _prepared_layout(builder: Any, columns: Mapping[str, str]) -> Layout:
+    splits = [str(split) for split in builder.info.splits or builder.config.data_files or ()]
+    return Layout(splits, lambda split: [_prepared(builder, split, columns)])
 
 
 def parquet_files(path: Path) -> dict[str, list[Path]]:
@@ -209,17 +197,6 @@ def _texts_in(value: object) -> Iterator[str]:
             yield from _texts_in(item)
 
 
-def explain(where: str, error: BaseException) -> str:
-    """Return in one sentence why a data set did not load, and what to do."""
-    while isinstance(error.__cause__, Exception) and "occurred while generating" in str(error):
-        error = error.__cause__  # such as a damaged file or a full disk
-    reason = " ".join(str(error).split())
-    for words, mend in _MENDS.items():
-        if words in reason:
-            return f"{where}: {mend}"
-    return f"{where}: cannot be loaded ({type(error).__name__}: {reason[:300]}). Check the data."
-
-
 def _split_in(file: Path) -> str:
     """Return "validation" of "validation-00000-of-00068.parquet"."""
     return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
@@ -233,20 +210,14 @@ def _direct(
     return Layout(files, lambda split: [read(file, features) for file in files[split]])
 
 
-def _splits_of(builder: Any) -> list[str]:
-    return [str(split) for split in builder.info.splits or builder.config.data_files or ()]
-
-
-def _prepared(builder: Any, split: str, whole: Collection[str] = ()) -> Rows:
-    """Return the rows of a split that `datasets` has prepared; `whole` must have no empty cell."""
-    builder.download_and_prepare()
+def _prepared(builder: Any, split: str, columns: Mapping[str, str]) -> Rows:
+    """Return the rows of a split that `datasets` has prepared."""
+    with warnings.catch_warnings():
+        # pandas would only warn that it drops the last cells of rows longer than their header.
+        warnings.filterwarnings("error", "Length of header or names does not match")
+        builder.download_and_prepare()
     data = builder.as_dataset(split=split)
-    for column in set(whole) & set(data.column_names):
-        if data.data.table.column(column).null_count:
-            raise SourceError(
-                f"metadata.csv: `datasets` reads NA, None, null and an empty cell of column "
-                f"{column!r} as nothing. Write metadata.jsonl instead."
-            )
+    _require_all_kept(builder.config, data.data.table, columns)
     return TableRows("", data.data.table, data.features)
 
 
@@ -284,3 +255,44 @@ def _noted_in_card(path: Path) -> dict[str, Any]:
     except Exception:  # any README may lie there, and columns without notes are refused or plain
         return {}
     return dict(next(iter(infos.values())).features or {}) if len(infos) == 1 else {}
+
+
+def _read_texts_as_written(config: Any, columns: Mapping[str, str]) -> None:
+    """Let a builder of CSV files read the columns of texts as text; `columns` is by field."""
+    if not _is_of_csv(config):
+        return
+    texts = [column for field, column in columns.items() if not _is_id(field)]
+    config.converters = dict.fromkeys(texts, str)
+    config.keep_default_na = False
+    if config.index_col is None:  # else one cell too many in each row would shift all columns
+        config.index_col = False
+
+
+def _require_all_kept(config: Any, table: pa.Table, columns: Mapping[str, str]) -> None:
+    """Raise `SourceError` if a prepared table lacks a part of its CSV file."""
+    files = config.data_files or {}
+    in_folder = "metadata.csv" in {Path(str(file)).name for split in files for file in files[split]}
+    if not in_folder and not _is_of_csv(config):
+        return
+    place = "metadata.csv" if in_folder else "CSV"
+    mend = "Write metadata.jsonl" if in_folder else "Fetch the files and give their folder"
+    for field, column in columns.items():
+        if f"{column}.1" in table.column_names:
+            raise SourceError(
+                f"{place}: `datasets` names a second column {column!r} '{column}.1', and both are "
+                f"there. Rename one of them."
+            )
+        known = column in table.column_names and not _is_id(field)
+        if known and table.column(column).null_count:
+            raise SourceError(
+                f"{place}: `datasets` reads NA, None, null and an empty cell of column {column!r} "
+                f"as nothing. {mend} instead."
+            )
+
+
+def _is_of_csv(config: Any) -> bool:
+    return hasattr(config, "converters")
+
+
+def _is_id(field: str) -> bool:
+    return field in ("question_id", "image_id")

@@ -1,11 +1,12 @@
 """Each switch of a preprocessor counts: what is followed gives the numbers of transformers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,6 +36,28 @@ FILES = st.fixed_dictionaries(
         "do_pad": st.sampled_from([False, None]),
     }
 )
+ALONE: list[dict[str, Any]] = [
+    {},
+    {"do_resize": False},
+    {"size": SHORTEST[1]},
+    {"size": SQUARE[0]},
+    {"do_center_crop": False, "size": SQUARE[0]},
+    {"crop_size": CROP[2]},
+    {"resample": 0},
+    {"do_rescale": False},
+    {"rescale_factor": 1 / 127.5},
+    {"do_normalize": False},
+    {"image_mean": 0.5},
+    {"image_std": 0.1},
+]
+"""What is changed in the published file, one thing at a time."""
+
+
+def each_alone(test: Callable[..., None]) -> Callable[..., None]:
+    """Try each change by itself, before hypothesis draws any combination."""
+    for changes in ALONE:
+        test = example(file=DINOV2 | changes, fit="crop", size=(50, 40))(test)
+    return test
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("dinov2")
 
 
-@settings(max_examples=60, deadline=None)
+# Not Phase.shrink, because a failure would take minutes: each example loads two processors.
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@each_alone
 @given(
     file=FILES, fit=st.sampled_from(["whole", "crop"]), size=st.tuples(*[st.integers(1, 60)] * 2)
 )

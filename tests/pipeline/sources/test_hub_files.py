@@ -1,7 +1,5 @@
 """The files of a data set of Hugging Face: rows are found in them, and damage is one sentence."""
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +11,6 @@ from frozen_vqa.pipeline.sources.hub import HubSource
 from tests.support.hub_data import (
     _offline,  # noqa: F401  (a fixture)
     plain,
-    png,
 )
 
 
@@ -87,36 +84,3 @@ def test_a_damaged_arrow_file_is_one_sentence(tmp_path: Path, cut: int) -> None:
     with pytest.raises(SourceError, match="cannot be loaded") as caught:
         HubSource(str(tmp_path)).examples("train")
     assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def _swept() -> Iterator[None]:
-    """`datasets` leaves metadata.csv open, which must not be found in another test."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.usefixtures("_swept")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize(
-    ("answer", "refused"),
-    [
-        ("dog", ""),
-        ("NA", "column 'answers' as nothing"),
-        ("", "column 'answers' as nothing"),
-        ("007", "column 'answers' holds int64, and "),
-    ],
-)
-def test_metadata_in_csv_are_read_or_refused(tmp_path: Path, answer: str, refused: str) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "a.png").write_bytes(png("red"))
-    (tmp_path / "train" / "metadata.csv").write_text(
-        f"file_name,question,image_id,answers\na.png,q?,1,{answer}\n"
-    )
-    source = HubSource(str(tmp_path))
-    if not refused:
-        assert source.examples("train")[0].answers == (answer,)
-        return
-    with pytest.raises(SourceError, match=refused):
-        source.examples("train")
