@@ -4,19 +4,49 @@ So a command can refuse a mistyped folder before it loads what takes seconds.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import made_by, wrong_folder
-from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.cache.typed_json import finite_json, make_dataclass
 from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 
 FORMAT = 6
 RESTORE = "Restore it from a copy, or train the head again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedFrom:
+    """What run.json says of a training that has begun."""
+
+    cache: str
+    dataset: str | None = None
+    splits: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(TrainedFrom):
+    """What run.json says of a finished training; see `TrainResult`."""
+
+    run: str
+    fusion: str
+    epochs: int
+    best_accuracy: float
+    best_epoch: int
+    trainable_parameters: int
+    questions_per_second: float
+    data_wait_fraction: float
+    seconds: float
+    metric: str
+    answers: int | None = None
+    train_ceiling: float | int | None = None
+    val_ceiling: float | int | None = None
+    not_written: list[str] = field(default_factory=list)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -42,12 +72,28 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: {error}. {RESTORE}") from None
 
 
+def read_record(run: Path) -> dict[str, Any]:
+    """Return run.json, whose values have the types of `TrainedFrom` or, at the end, `Outcome`.
+
+    Raises `RunError` otherwise, because a run may come from anybody.
+    """
+    path = run / "run.json"
+    found = read_sealed_json(path)
+    kind = Outcome if "best_accuracy" in found else TrainedFrom
+    known = {one.name for one in fields(kind)}
+    try:
+        make_dataclass(kind, {name: value for name, value in found.items() if name in known})
+    except TypeError as error:
+        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
+    return found
+
+
 def open_cache(run: Path, given: Path | None) -> FeatureCache:
     """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
     if given is not None:
         return FeatureCache(given)
-    stored = read_sealed_json(run / "run.json").get("cache")
-    if not isinstance(stored, str) or "\0" in stored:
+    stored = read_record(run)["cache"]
+    if "\0" in stored:
         raise RunError(f"{run / 'run.json'}: names no cache. Give it with --cache. {RESTORE}")
     if not Path(stored).exists():
         raise CacheError(

@@ -35,7 +35,7 @@ from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
-from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_sealed_json
+from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_record
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
     ENVIRONMENT,
@@ -149,7 +149,7 @@ def read_outcome(path: Path) -> dict[str, Any] | None:
     """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
-    found = read_sealed_json(path / "run.json")
+    found = read_record(path)
     return found if "best_accuracy" in found else None
 
 
@@ -160,7 +160,7 @@ def publish_run(path: Path, target: Path) -> None:
     Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
     """
     own = claim_published(target)
-    where = read_sealed_json(path / "run.json")
+    where = read_record(path)
     for name in {"cache", "run", "dataset"} & where.keys():
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
@@ -174,7 +174,7 @@ def publish_run(path: Path, target: Path) -> None:
 def load_run(path: Path, device: torch.device) -> Run:
     """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
     description = read_description(path)
-    where = read_sealed_json(path / "run.json")
+    where = read_record(path)
     stamp = stamp_weights(path)
     weights = load_weights(path)
     _require_meaning(path, weights)

@@ -22,7 +22,8 @@ from tests.support.heads import make_run
 
 CPU = torch.device("cpu")
 OUTCOME = {"best_accuracy": 50.0, "best_epoch": 1, "epochs": 3, "trainable_parameters": 9}
-OUTCOME |= {"metric": "2021", "val_ceiling": 100.0}
+OUTCOME |= {"metric": "2021", "val_ceiling": 100.0, "run": "run", "fusion": "concat"}
+OUTCOME |= {"questions_per_second": 1.0, "data_wait_fraction": 0.0, "seconds": 1.0}
 
 
 def rows(*images: int, word: str = "red") -> list[Row]:
