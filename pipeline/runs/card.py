@@ -4,13 +4,16 @@
 of this machine and no time, so that the same training leaves the same card.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import load_run_config
+from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.description import RESTORE, read_description
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
@@ -19,12 +22,24 @@ CARD = "README.md"
 UNKNOWN = "unknown"
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
 
+LARGEST = 16 << 20
+"""Bytes that are read of a card, or of the scores of an evaluation; ours have some thousand."""
+NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What values raise that no version of ours writes, though they carry their digest."""
+
 
 def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
     """Write the card of a training, or raise `RunError`; leave a README.md of someone else."""
     if owns_card(run):
+        try:
+            card = render_card(run, outcome).encode()
+        except NOT_OURS as error:
+            raise RunError(
+                f"{run / 'run.json'}: not the outcome of a training ({error!s:.100}), so there "
+                f"is no new {CARD}. {RESTORE}"
+            ) from error
         with explain_run_write_errors(run):
-            write_atomically(run / CARD, render_card(run, outcome).encode())
+            write_atomically(run / CARD, card)
 
 
 def remove_card(run: Path) -> None:
@@ -37,15 +52,15 @@ def owns_card(run: Path) -> bool:
     """Whether a run has no README.md, or one that we wrote."""
     path = run / CARD
     try:
-        found = path.read_bytes()
+        found = read_file(path, most=LARGEST)
     except OSError:
-        return not path.exists()
+        return not os.path.lexists(path)
     return MARK.encode() in found or not found.strip()
 
 
 def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    description, config = finite_json((run / "config.json").read_bytes()), load_run_config(run)
+    description, config = read_description(run), load_run_config(run)
     ceiling = _percent(outcome.get("train_ceiling"))
     on_training = (
         f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
@@ -115,10 +130,12 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     elsewhere: list[Sequence[str]] = []
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
-            scores = unseal_json(finite_json(path.read_bytes()))
-            (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            scores = unseal_json(finite_json(read_file(path, most=LARGEST)))
+            row = _scored(scores)
+            "".join(row)  # which only texts can be
+        except (OSError, RecursionError, *NOT_OURS):
             continue  # a split without answers, or a damaged file
+        (own if scores.get("own_cache") else elsewhere).append(row)
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])

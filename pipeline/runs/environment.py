@@ -17,13 +17,15 @@ from typing import Any
 import torch
 
 import frozen_vqa
-from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
 
 PACKAGES = ("torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
 GIT_SECONDS = 2.0
+LARGEST = 16 << 20
+"""Bytes of the file that are read; an environment takes about one thousand."""
 OURS = Path(frozen_vqa.__file__).resolve().parent
 """Where this copy is installed. No program runs in any other folder, and none reads one's settings:
 git runs what they say."""
@@ -36,7 +38,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     """
     now = _describe_environment(device, cache)
     try:
-        noted = finite_json((run / ENVIRONMENT).read_bytes())
+        noted = finite_json(read_file(run / ENVIRONMENT, most=LARGEST))
     except (OSError, ValueError, RecursionError):
         noted = []
     noted = noted if isinstance(noted, list) else []

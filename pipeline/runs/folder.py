@@ -46,6 +46,13 @@ def state_files(run: Path) -> LastTwo:
     return LastTwo(run / STATE)
 
 
+def remove_results(run: Path) -> None:
+    """Remove what the weights of a run answered, before others take their place."""
+    own = own_run(run)
+    with explain_run_write_errors(run):
+        own.remove(name for name in own.names() if name.startswith("evaluation/"))
+
+
 def own_run(path: Path) -> OwnFolder:
     """Return what tells which files of a run are ours; its README.md tells by a line in it."""
     return OwnFolder(path, "a run", RunError, "--run")

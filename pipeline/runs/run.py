@@ -168,6 +168,7 @@ def publish_run(path: Path, target: Path) -> None:
             if (path / name).exists() and (name != CARD or owns_card(target)):
                 write_atomically(target / name, read_file(path / name))
         write_atomically(target / "run.json", seal_json(where))
+        own.remove_partials()
         own.unmark()  # from here on run.json shows whose the folder is
 
 
@@ -183,7 +184,10 @@ def load_run(path: Path, device: torch.device) -> Run:
         if "\0" in str(cache):
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
-        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
+        dataset, splits = where.get("dataset"), where.get("splits")
+        if not (isinstance(dataset, str | None) and isinstance(splits, dict | None)):
+            raise TypeError("run.json says of its data what no training does")
+        data = TrainingData(cache, dtype, dataset, splits)
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
