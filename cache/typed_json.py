@@ -29,24 +29,22 @@ def make_dataclass(kind: type[T], body: Mapping[str, Any]) -> T:
     """Return `kind(**body)`; raise `TypeError` if a field is missing, unknown or of another type.
 
     A whole number counts as a float, and every float is finite. A bool is no number. A field of
-    type `Annotated[int, (low, high)]` has to lie in that range. Items of lists and mappings are not
-    checked.
+    type `Annotated[int, (low, high)]` has to lie in that range, unless it is None. Items of lists
+    and mappings are not checked.
     """
     made = kind(**body)
     for entry in fields(kind):  # type: ignore[arg-type]
         value, needed, limits = getattr(made, entry.name), entry.type, None
         if get_origin(needed) is Annotated:
             needed, limits = get_args(needed)
-        origin = get_origin(needed)
-        kinds = needed if origin in (None, UnionType) else origin
-        if kinds is float:
-            kinds = float | int
-        fits = isinstance(value, kinds)  # type: ignore[arg-type]
-        if isinstance(value, bool) and needed is not bool:
-            fits = False
-        if not fits or (needed is float and not _is_finite(value)):
+        union = get_args(needed) if get_origin(needed) is UnionType else (needed,)
+        kinds = [get_origin(one) or one for one in union]
+        if float in kinds:
+            kinds.append(int)
+        fits = isinstance(value, tuple(kinds)) and (bool in kinds or not isinstance(value, bool))
+        if not fits or (isinstance(value, float | int) and not _is_finite(value)):
             raise TypeError(f"{entry.name!r} is {value!r:.60}")
-        if limits and not limits[0] <= value <= limits[1]:
+        if limits and value is not None and not limits[0] <= value <= limits[1]:
             raise TypeError(f"{entry.name!r} is {value!r:.60}, and {limits} are its limits")
     return made
 

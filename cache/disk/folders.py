@@ -14,7 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from frozen_vqa.cache.disk.files import TEMPORARY, make_directory, read_file, write_atomically
+from frozen_vqa.cache.disk.files import (
+    TEMPORARY,
+    make_directory,
+    read_file,
+    sync_directory,
+    write_atomically,
+)
 from frozen_vqa.cache.disk.lock import read_holder
 
 MARK = ".frozen-vqa"
@@ -69,9 +75,10 @@ class OwnFolder:
     def claim(self, known: Collection[str] = ()) -> None:
         """Make the folder and mark it, or raise as `require` does."""
         self.require(known)
+        self._inside(set(known))
         make_directory(self.path)
         if not self.is_marked():
-            self._write(known)
+            self._make_mark(known)
 
     def names(self) -> set[str]:
         """Return the files that we wrote; raise unless the mark is of this purpose."""
@@ -154,7 +161,7 @@ class OwnFolder:
         folders: set[PurePath] = set()
         for name in names:
             path = PurePath(name)
-            if path.is_absolute() or {"..", "\0", MARK} & {*path.parts, *name}:
+            if path.is_absolute() or {"..", "\0", "\n", MARK} & {*path.parts, *name}:
                 raise self.error(
                     f"{self.path / MARK}: names {name!r}, which no file of ours can have, so "
                     f"nothing was changed. Remove that line if you trust the rest of the folder."
@@ -173,9 +180,30 @@ class OwnFolder:
                     f"give {self.option} another folder."
                 )
 
+    def _make_mark(self, names: Iterable[str]) -> None:
+        """Write the first mark, or keep that of a process which was faster: it names its files."""
+        new, mark = self.path / f"{MARK}.{os.urandom(4).hex()}{TEMPORARY}", self.path / MARK
+        try:
+            write_atomically(new, self._content(names))
+            try:
+                os.link(new, mark)  # which replaces nothing
+            except (FileExistsError, FileNotFoundError):
+                raise
+            except OSError:  # not every file system has hard links
+                new.replace(mark)
+        except (FileExistsError, FileNotFoundError):  # of our new one too, as a leftover
+            if not self.is_marked():
+                raise
+            self.names()
+        finally:
+            new.unlink(missing_ok=True)
+        sync_directory(self.path)
+
     def _write(self, names: Iterable[str]) -> None:
-        lines = [MADE_FOR + self.purpose, *sorted(names), ""]
-        write_atomically(self.path / MARK, os.fsencode("\n".join(lines)), shared=True)
+        write_atomically(self.path / MARK, self._content(names), shared=True)
+
+    def _content(self, names: Iterable[str]) -> bytes:
+        return os.fsencode("\n".join([MADE_FOR + self.purpose, *sorted(names), ""]))
 
     def _is_half_made(self, name: str) -> bool:
         """Whether a killed process of ours left this before it could mark the folder."""

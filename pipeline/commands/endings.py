@@ -95,14 +95,17 @@ def print_result(text: str) -> None:
 
 def _keep(text: str) -> str:
     """Write a result that stdout did not take to a new file; say where."""
+    path = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="frozen-vqa-", suffix=".json", encoding="utf-8", delete=False
-        ) as file:
+        handle, path = tempfile.mkstemp(prefix="frozen-vqa-", suffix=".json")
+        with open(handle, "w", encoding="utf-8") as file:
             file.write(f"{text}\n")
     except OSError:
+        if path:  # half a result is none
+            with suppress(OSError):
+                os.unlink(path)
         return f"the result is {text}"
-    return f"the result is in {file.name}"
+    return f"the result is in {path}"
 
 
 def _open_closed_streams() -> None:

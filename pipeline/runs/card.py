@@ -13,7 +13,7 @@ from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
-from frozen_vqa.pipeline.runs.folder import explain_run_write_errors
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
 
 CARD = "README.md"
@@ -38,7 +38,7 @@ def owns_card(run: Path) -> bool:
     """Whether a run has no README.md, or one that we wrote."""
     path = run / CARD
     try:
-        found = read_file(path)
+        found = read_file(path, most=LARGEST_TEXT)
     except OSError:
         return not os.path.lexists(path)
     return MARK.encode() in found or not found.strip()
@@ -117,9 +117,11 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     for path in sorted((run / "evaluation").glob("*/scores.json")):
         try:
             scores = read_sealed_json(path)
-            (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
-        except (RunError, ValueError, KeyError, TypeError):
+            row = _scored(scores)
+            "".join(row)  # which only texts can be
+        except (RunError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             continue  # a split without answers, or a damaged file
+        (own if scores.get("own_cache") else elsewhere).append(row)
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])

@@ -6,7 +6,7 @@ So a command can refuse a mistyped folder before it loads what takes seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
@@ -14,10 +14,15 @@ from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.cache.typed_json import finite_json, make_dataclass
 from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 
 FORMAT = 6
 RESTORE = "Restore it from a copy, or train the head again."
+
+
+PERCENT, COUNT = (0.0, 100.0), (0, 1 << 62)
+"""Limits of figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +40,17 @@ class Outcome(TrainedFrom):
 
     run: str
     fusion: str
-    epochs: int
-    best_accuracy: float
-    best_epoch: int
-    trainable_parameters: int
+    epochs: Annotated[int, COUNT]
+    best_accuracy: Annotated[float, PERCENT]
+    best_epoch: Annotated[int, COUNT]
+    trainable_parameters: Annotated[int, COUNT]
     questions_per_second: float
     data_wait_fraction: float
     seconds: float
     metric: str
     answers: int | None = None
-    train_ceiling: float | int | None = None
-    val_ceiling: float | int | None = None
+    train_ceiling: Annotated[float | int | None, PERCENT] = None
+    val_ceiling: Annotated[float | int | None, PERCENT] = None
     not_written: list[str] = field(default_factory=list)
 
 
@@ -131,7 +136,7 @@ def no_state(run: Path) -> RunError:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = finite_json(read_file(path))
+        value = finite_json(read_file(path, most=LARGEST_TEXT))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(wrong_folder(path.parent, "run", path.name)) from None
     except (OSError, ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ import torch
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.typed_json import finite_json
-from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, explain_run_write_errors
+from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
 
 PACKAGES = ("torch", "numpy", "h5py", "transformers", "datasets", "safetensors")
@@ -36,7 +36,7 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     """
     now = _describe_environment(device, cache)
     try:
-        noted = finite_json(read_file(run / ENVIRONMENT))
+        noted = finite_json(read_file(run / ENVIRONMENT, most=LARGEST_TEXT))
     except (OSError, ValueError, RecursionError):
         noted = []
     noted = noted if isinstance(noted, list) else []

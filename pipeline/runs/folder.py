@@ -26,6 +26,8 @@ Stamp = tuple[int, ...]
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
 STATE = "state/state.safetensors"
 ENVIRONMENT = "environment.json"
+LARGEST_TEXT = 16 << 20
+"""Bytes that are read of any other file of a run; ours have some thousand."""
 TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
 
@@ -46,6 +48,13 @@ def weight_files(run: Path) -> LastTwo:
 def state_files(run: Path) -> LastTwo:
     """Return the paths of the states of a run."""
     return LastTwo(run / STATE)
+
+
+def remove_results(run: Path) -> None:
+    """Remove what the weights of a run answered, before others take their place."""
+    own = own_run(run)
+    with explain_run_write_errors(run):
+        own.remove(name for name in own.names() if name.startswith("evaluation/"))
 
 
 def own_run(path: Path) -> OwnFolder:

@@ -168,6 +168,7 @@ def publish_run(path: Path, target: Path) -> None:
             if (path / name).exists() and (name != CARD or owns_card(target)):
                 write_atomically(target / name, read_file(path / name))
         write_atomically(target / "run.json", seal_json(where))
+        own.remove_partials()
         own.unmark()  # from here on run.json shows whose the folder is
 
 

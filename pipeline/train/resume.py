@@ -12,7 +12,12 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
-from frozen_vqa.pipeline.runs.folder import CURRENT, explain_run_write_errors, weight_files
+from frozen_vqa.pipeline.runs.folder import (
+    CURRENT,
+    explain_run_write_errors,
+    remove_results,
+    weight_files,
+)
 from frozen_vqa.pipeline.runs.run import write_metrics
 from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, select_tensors
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights, read_weights, save_weights
@@ -129,10 +134,12 @@ def reconcile_run(run: Path, state: TrainState) -> None:
     write_metrics(run, progress.metrics)
     with explain_run_write_errors(run):
         if best == 0:
+            remove_results(run)
             files.remove()
         elif _epoch_of(state, files.current) == best:
             return
         elif _epoch_of(state, files.previous) == best:
+            remove_results(run)
             files.go_back()  # the others are of a later epoch, which comes again, or damaged
         elif best == complete == state.counters.epoch + 1:
             # Killed between the state of that epoch and its weights, which the state holds.
@@ -148,7 +155,11 @@ def reconcile_run(run: Path, state: TrainState) -> None:
 
 
 def save_best(run: Path, state: TrainState) -> None:
-    """Save the weights of a state at the end of the best epoch as those of the run."""
+    """Save the weights of a state at the end of the best epoch as those of the run.
+
+    An evaluation may have been made while the training was stopped. It goes with its weights.
+    """
+    remove_results(run)
     best, began = state.progress, state.fingerprint
     tensors = select_tensors("average" if began.config["ema"] else "model", state.tensors)
     save_weights(run, Weights(tensors, best.best_epoch, best.best_accuracy, began.files))

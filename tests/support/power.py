@@ -66,7 +66,9 @@ def recorded(root: Path) -> Iterator[Disk]:
     """Follow what the block does to files below `root`."""
     disk = Disk(root, {}, {"": None})
     handles: dict[int, str] = {}
-    real = {name: getattr(os, name) for name in ("open", "write", "fsync", "close", "replace")}
+    real = {
+        name: getattr(os, name) for name in ("open", "write", "fsync", "close", "replace", "link")
+    }
     unlink, mkdir = Path.unlink, Path.mkdir
 
     def open_(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -106,6 +108,12 @@ def recorded(root: Path) -> Iterator[Disk]:
             disk.now[new] = disk.now.pop(old)
         return done
 
+    def link(source: Any, target: Any) -> None:
+        real["link"](source, target)
+        old, new = disk.key(source), disk.key(target)
+        if old is not None and new is not None:
+            disk.now[new] = disk.now[old]
+
     def unlink_(self: Path, missing_ok: bool = False) -> None:
         unlink(self, missing_ok=missing_ok)
         disk.now.pop(disk.key(self) or "", None)
@@ -118,6 +126,7 @@ def recorded(root: Path) -> Iterator[Disk]:
     with pytest.MonkeyPatch.context() as patch:
         for name, ours in (("open", open_), ("write", write), ("fsync", fsync), ("close", close)):
             patch.setattr(os, name, ours)
+        patch.setattr(os, "link", link)
         patch.setattr(os, "replace", lambda a, b: move(a, b, real["replace"]))
         patch.setattr(Path, "unlink", unlink_)
         patch.setattr(Path, "mkdir", mkdir_)

@@ -1,6 +1,8 @@
 """A folder is written to only if it is ours, and of its files only those that we wrote."""
 
+import errno
 import os
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +16,7 @@ from frozen_vqa.cache.disk.folders import MADE_FOR, MARK, OwnFolder
 from frozen_vqa.cache.disk.lock import sole_writer
 from frozen_vqa.cache.writer import own_cache, remove_cache, require_own_cache
 from tests.support.caches import make_spec
+from tests.support.disk_calls import watch
 from tests.support.writing import tree, write
 
 NAMES = ["cache.json", "images/00000.h5", "images/cat.jpg", "splits/val.h5", "a/b/c", "ü\udcff"]
@@ -204,3 +207,47 @@ def test_a_linked_folder_is_not_followed(linked: str, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=f"{linked}: a link or a file stands"):
         remove_cache(folder)
     assert tree(tmp_path) == before
+
+
+def no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "no links")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_of_two_that_claim_a_folder_at_once_neither_forgets_what_the_other_noted(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever step of the one the whole of the other comes before."""
+    for number in count(1):
+        folder, steps = tmp_path / str(number), count(1)
+
+        def step(folder: Path = folder, steps: "count[int]" = steps, number: int = number) -> None:
+            if next(steps) == number:
+                own(folder).claim()
+                own(folder).note("cache.json")
+                own(folder).remove_partials()  # it holds the lock
+
+        with monkeypatch.context() as patch:
+            watch(step, patch)
+            if not links:
+                patch.setattr(os, "link", no_links)
+            own(folder).claim()
+        if next(steps) <= number:
+            assert number > 5
+            return
+        if links:
+            assert own(folder).names() == {"cache.json"}, number
+        own(folder).note("images/00000.h5")
+        assert [path.name for path in folder.iterdir()] == [MARK]
+
+
+def test_a_name_with_a_line_break_is_not_noted_as_two(tmp_path: Path) -> None:
+    own(tmp_path / "noted").claim()
+    put(tmp_path / "known", {"a\nthesis"}, "theirs")
+    for attempt in (
+        lambda: own(tmp_path / "noted").note("a\nthesis"),
+        lambda: own(tmp_path / "known").claim(["a\nthesis"]),
+    ):
+        with pytest.raises(CacheError, match="which no file of ours can have"):
+            attempt()
+    assert own(tmp_path / "noted").names() == own(tmp_path / "known").names() == set()

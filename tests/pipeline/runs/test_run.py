@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
+from frozen_vqa.pipeline.runs.description import Outcome
 from frozen_vqa.pipeline.runs.run import (
     MEANING,
     finish_run,
@@ -66,7 +69,10 @@ def test_a_run_knows_its_cache_from_anywhere(
 
 
 def test_the_outcome_is_sealed(run: Path, made: Made) -> None:
-    finish_run(run, FeatureCache(made.directory), {"best_accuracy": 12.5, "fusion": "ö"})
+    names = {entry.name for entry in fields(Outcome)} - {"cache", "dataset", "splits"}
+    outcome: dict[str, Any] = dict.fromkeys(names, 1)
+    outcome |= {"best_accuracy": 12.5, "fusion": "ö", "run": "run", "metric": "2021"}
+    finish_run(run, FeatureCache(made.directory), outcome | {"not_written": []})
     assert load_run(run, CPU).cache == made.directory
     edit_json(run / "run.json", lambda outcome: outcome.update(best_accuracy=92.5))
     with pytest.raises(

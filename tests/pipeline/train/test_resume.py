@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import frozen_vqa.pipeline.train.loop
+from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.runs.folder import CURRENT
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
@@ -182,3 +184,20 @@ def test_a_reader_begins_in_the_midst_of_a_plan(
 
 def read(trainer: Trainer, plan: Any) -> Iterator[Any]:
     return trainer.train_reader.batches(plan)
+
+
+def test_no_score_outlives_the_weights_that_it_is_of(
+    scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training is stopped, evaluated and resumed: better weights come, or none do."""
+    for name, accuracies, stays in ("better", [10.0, 20.0], False), ("worse", [20.0, 10.0], True):
+        score_by_epoch(accuracies, monkeypatch)
+        run = tmp_path / name
+        assert killed_before_step(4, scenes, run, GROUPED, monkeypatch)
+        scored = evaluate(load_run(run, CPU), FeatureCache(scenes.directory), "val")
+        assert scored.results is not None
+        go_on(scenes, run, GROUPED)
+        assert [scored.results.exists(), (run / "README.md").read_text().count("questions)")] == [
+            stays,
+            int(stays),
+        ]

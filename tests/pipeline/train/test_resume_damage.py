@@ -61,7 +61,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
 ) -> None:
     monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
     real, run = os.fsync, tmp_path / "run"
-    for calls in (19, 12, 5):
+    for calls in (20, 12, 5):
         left = calls
 
         def full(handle: int) -> None:
