@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.runs.description import load_resumed_config
@@ -57,7 +58,7 @@ def train_command(
         else:
             chosen = load_config(config, settings)
         if not resume and ranks.lead:
-            for folder in [run / name for name in heads] or [run]:
+            for folder in [path_in(run, name) for name in heads] or [run]:
                 require_place(folder, overwrite=overwrite)
             if heads:
                 require_sweep_folder(run)

@@ -14,6 +14,7 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
 from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
@@ -159,7 +160,7 @@ def _known_files(own: OwnFolder) -> list[str]:
         unseal_json(json.loads(read_file(own.path / "run.json")))
     except (OSError, ValueError, RecursionError):
         return []
-    paths = [own.path / name for name in training_files(own.path)]
+    paths = [path_in(own.path, name) for name in training_files(own.path)]
     for name in EVALUATED:
         paths += own.path.glob(f"evaluation/**/{name}")
     # Only a killed process leaves a coming version, and a copy of its folder has a mark.

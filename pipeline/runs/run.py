@@ -28,6 +28,7 @@ from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError, reason_of
@@ -114,10 +115,10 @@ def read_digests(path: Path) -> dict[str, str]:
     found = {}
     for name in MEANING:
         try:
-            found[name] = digest(read_file(path / name))
+            found[name] = digest(read_file(path_in(path, name)))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). {RESTORE}"
+                f"{path_in(path, name)}: cannot be read ({error.strerror}). {RESTORE}"
             ) from error
     return found
 
@@ -165,8 +166,8 @@ def publish_run(path: Path, target: Path) -> None:
         where[name] = strip_folders(where[name] or "")
     with explain_run_write_errors(target):
         for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
-            if (path / name).exists() and (name != CARD or owns_card(target)):
-                write_atomically(target / name, read_file(path / name))
+            if path_in(path, name).exists() and (name != CARD or owns_card(target)):
+                write_atomically(path_in(target, name), read_file(path_in(path, name)))
         write_atomically(target / "run.json", seal_json(where))
         own.remove_partials()
         own.unmark()  # from here on run.json shows whose the folder is
@@ -231,8 +232,8 @@ def _require_meaning(path: Path, weights: Weights) -> None:
     for name, found in read_digests(path).items():
         if found != weights.files.get(name):
             raise RunError(
-                f"{path / name}: not the file that the weights were saved with; it was changed or "
-                f"damaged. {RESTORE}"
+                f"{path_in(path, name)}: not the file that the weights were saved with; it was "
+                f"changed or damaged. {RESTORE}"
             )
 
 

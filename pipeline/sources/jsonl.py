@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.sources.selection import FileSource, Selection
@@ -95,7 +96,7 @@ class JsonlSource(FileSource):
                 f"{self._path}: no split {split!r}: there is no {split}.jsonl. "
                 f"The folder has: {', '.join(self._splits())}."
             )
-        return self._path / f"{split}.jsonl"
+        return path_in(self._path, f"{split}.jsonl")
 
     def _lines_of(self, split: str, file: Path) -> list["_Line"]:
         """Return the lines of `split`, and the unusable lines that may belong to it."""
