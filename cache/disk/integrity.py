@@ -107,7 +107,7 @@ def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):
         try:
-            data = read_file(path)
+            data = read_file(path, most=record.bytes)
         except MemoryError:
             raise CacheError(f"{path}: its {record.bytes:,} bytes do not fit in memory") from None
     if digest(data) != record.xxh3:

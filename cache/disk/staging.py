@@ -103,7 +103,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         names = body["names"]
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             return None
-        if record and not _describes(record, names, read_file(path)):
+        if record and not _describes(record, names, read_file(path, most=record.bytes)):
             return None
         return StagedShard(record, names, failures)
     except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):

@@ -6,14 +6,16 @@ of this machine and no time, so that the same training leaves the same card.
 
 import os
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
-from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors, own_run
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
 
 CARD = "README.md"
@@ -114,7 +116,7 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
         (dataset, where, in_training, "", ceiling, "", outcome["metric"]),
     ]
     elsewhere: list[Sequence[str]] = []
-    for path in sorted((run / "evaluation").glob("*/scores.json")):
+    for path in _score_files(run):
         try:
             scores = read_sealed_json(path)
             row = _scored(scores)
@@ -125,6 +127,13 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
+
+
+def _score_files(run: Path) -> list[Path]:
+    """Return the scores that we wrote into a run, none of them by way of a link."""
+    names = (name for name in own_run(run).names() if fnmatch(name, "evaluation/*/scores.json"))
+    paths = sorted(path_in(run, name) for name in names if name.count("/") == 2)
+    return [path for path in paths if not path.is_symlink()]
 
 
 def _scored(scores: Mapping[str, Any]) -> Sequence[str]:

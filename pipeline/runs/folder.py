@@ -157,7 +157,7 @@ def _known_files(own: OwnFolder) -> list[str]:
     if own.is_marked():
         return []
     try:
-        unseal_json(json.loads(read_file(own.path / "run.json")))
+        unseal_json(json.loads(read_file(own.path / "run.json", most=LARGEST_TEXT)))
     except (OSError, ValueError, RecursionError):
         return []
     paths = [path_in(own.path, name) for name in training_files(own.path)]
