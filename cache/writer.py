@@ -232,6 +232,7 @@ def require_own_cache(directory: Path) -> None:
     own = own_cache(directory)
     with explain_write_errors(directory, CacheError, "Give another --cache."):
         own.require(_known_files(own))
+        own.require_real(*FOLDERS)
 
 
 def remove_cache(directory: Path) -> None:

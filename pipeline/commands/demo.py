@@ -46,6 +46,7 @@ def run_demo(out: Path) -> dict[str, Any]:
     own = OwnFolder(out, "the demo", PipelineError, "--out")
     with explain_write_errors(out, PipelineError, "Give another --out."):
         own.claim()
+        own.require_real("cache", "runs", *(f"runs/{kind}" for kind in KINDS))
         own.note("contact_sheet.png")
 
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder

@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.folder import (
     claim_sweep_folder,
     require_place,
+    require_real_heads,
     require_sweep_folder,
 )
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
@@ -122,6 +123,7 @@ def sweep(
     started = time.monotonic()
     if tensorboard:
         summary_writer()  # before hours of work, not after
+    require_real_heads(run, heads)
     with ExitStack() as held:
         locks = {name: hold_begun(path_in(run, name), held) for name in heads if resume}
         results, states = _find_begun(run, heads) if resume else ({}, {})
