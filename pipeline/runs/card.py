@@ -5,8 +5,8 @@ of this machine and no time, so that the same training leaves the same card.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,12 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
 
 def _score_files(run: Path) -> list[Path]:
     """Return the scores that we wrote into a run, none of them by way of a link."""
-    names = (name for name in own_run(run).names() if fnmatch(name, "evaluation/*/scores.json"))
-    paths = sorted(path_in(run, name) for name in names if name.count("/") == 2)
+    try:
+        noted = own_run(run).names()
+    except OSError:  # no mark that can be read
+        return []
+    scores = (name for name in noted if re.fullmatch("evaluation/[^/]+/scores.json", name))
+    paths = sorted(path_in(run, name) for name in scores)
     return [path for path in paths if not path.is_symlink()]
 
 
