@@ -88,7 +88,8 @@ def require_regular(path: Path, found: os.stat_result, *, most: int | None = Non
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if most is not None and found.st_size > most:
-        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+        limit = f"{most:,} bytes" if most < memory_bytes() else "this machine has memory"
+        raise OSError(errno.EFBIG, f"more than {limit}", str(path))
 
 
 def require_regular_below(folder: Path, most: Mapping[str, int]) -> None:

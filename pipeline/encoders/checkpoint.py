@@ -186,7 +186,7 @@ def weights_digest(folder: Path) -> str:
     hasher = xxhash.xxh3_128()
     patterns = ("*.safetensors", "*.json", "*.model")  # .model: a tokenizer of the older kind
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        with open_regular(path) as file:
+        with loading(str(folder)), open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             hasher.update(f"{path.name} {size}\n".encode())
             step = max(BLOCK_BYTES, size // SAMPLE_BLOCKS)

@@ -16,7 +16,7 @@ from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors, own_run
-from frozen_vqa.pipeline.system.texts import markdown, markdown_table
+from frozen_vqa.pipeline.system.texts import markdown, markdown_table, printable
 
 CARD = "README.md"
 UNKNOWN = "unknown"
@@ -85,7 +85,7 @@ frozen-vqa train-head --cache CACHE --run RUN --config config.toml
 cache.
 
 ```toml
-{config.to_toml()}```
+{_plain(config.to_toml())}```
 
 ## Use
 
@@ -101,6 +101,11 @@ or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
 
 The encoders and the data set have their own licences, which may also apply to this head.
 """
+
+
+def _plain(text: str) -> str:
+    """Return the lines of a text in a block of code, without characters that a terminal obeys."""
+    return "".join(f"{printable(line)}\n" for line in text.split("\n")[:-1])
 
 
 def strip_folders(name: str) -> str:
