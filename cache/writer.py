@@ -39,8 +39,9 @@ from frozen_vqa.cache.format.manifest import (
     small_files,
 )
 from frozen_vqa.cache.format.shards import Shard
-from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
+from frozen_vqa.cache.typed_json import Json
 
 
 class CacheWriter:

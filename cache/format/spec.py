@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheError, CacheMismatchError
+from frozen_vqa.cache.typed_json import Json
 
 DTYPES = ("float16", "float32", "int8")
 
 SCALE_DTYPE = np.dtype("float16")
-
-Json = str | int | float | bool | None | list | dict
 
 
 @dataclass(frozen=True)

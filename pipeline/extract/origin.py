@@ -10,7 +10,7 @@ from pathlib import Path
 import xxhash
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
 
 LOCAL = ("vqav2", "jsonl")

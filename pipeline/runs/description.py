@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import made_by, wrong_folder
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.typed_json import decode, finite_json
 from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT
@@ -87,7 +87,7 @@ def read_record(run: Path) -> dict[str, Any]:
     kind = Outcome if "best_accuracy" in found else TrainedFrom
     known = {one.name for one in fields(kind)}
     try:
-        make_dataclass(kind, {name: value for name, value in found.items() if name in known})
+        decode(kind, {name: value for name, value in found.items() if name in known})
     except TypeError as error:
         raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
     return found

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
@@ -162,9 +162,7 @@ def _read(path: Path) -> TrainState:
         )
     parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
-        made: dict[str, Any] = {
-            name: make_dataclass(kind, record[name]) for name, kind in parts.items()
-        }
+        made: dict[str, Any] = {name: decode(kind, record[name]) for name, kind in parts.items()}
         _require_consistent(made["counters"], made["progress"])
         return TrainState(tensors, **made)
     except (KeyError, TypeError) as error:
@@ -173,7 +171,7 @@ def _read(path: Path) -> TrainState:
 
 def _require_consistent(counters: Counters, progress: Progress) -> None:
     """Raise `TypeError` unless some training could have these counters and results."""
-    lines = [make_dataclass(EpochLine, line) for line in progress.metrics]
+    lines = [decode(EpochLine, line) for line in progress.metrics]
     accuracies, done = [line.accuracy for line in lines], len(lines)
     best = max(accuracies, default=-1)
     needed = {

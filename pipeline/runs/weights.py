@@ -14,7 +14,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
@@ -81,7 +81,7 @@ def read_weights(path: Path) -> Weights:
     """Read one file; raise `OSError` or `ValueError` as `read_sealed` does."""
     tensors, record = read_sealed(path, "weights")
     try:
-        return make_dataclass(Weights, {**record, "tensors": tensors})
+        return decode(Weights, {**record, "tensors": tensors})
     except TypeError as error:
         raise ValueError(f"does not fit the format of weights ({error})") from error
 
