@@ -19,6 +19,7 @@ from typing import (
     Annotated,
     Any,
     Literal,
+    NotRequired,
     TypeVar,
     Union,
     cast,
@@ -34,6 +35,11 @@ Json = str | int | float | bool | None | list | dict
 
 FILE_PATH = re.compile(r"[^\0\ud800-\udc7f\udd00-\udfff]+")
 """A path that the system takes; halves of pairs stand for bytes that are not UTF-8."""
+
+Count = Annotated[int, (0, 2**48 - 1)]
+"""No disk and no training counts further."""
+
+Percent = Annotated[float, (0, 100)]
 
 DEEPEST = 20
 """Brackets within brackets of JSON that has no type of ours."""
@@ -98,6 +104,8 @@ def _decoder(kind: Any) -> Decoder:
         return lambda value: value
     if kind in (list, dict, Json):
         return _plain
+    if origin is NotRequired:
+        return _decoder(parts[0])
     if origin is Annotated:
         return _limited(*parts)
     if origin is Literal:
@@ -147,12 +155,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _limited(kind: Any, limit: Any) -> Decoder:
-    if is_typeddict(limit):
-        return _keys(limit)
-    inner = _decoder(kind)
+    inner, keys = _decoder(kind), _keys(limit) if is_typeddict(limit) else None
 
     def check(value: Any) -> Any:
         value = inner(value)
+        if keys:
+            return keys(value)
         if isinstance(limit, re.Pattern):
             if not limit.fullmatch(value):
                 raise _unfit(value, f"a text of the form {limit.pattern}")

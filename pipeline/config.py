@@ -145,6 +145,7 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
     try:
         # Some editors put a byte order mark first.
         settings = tomllib.loads(read_file(path).decode("utf-8-sig"))
+        repr(settings)  # fails if a hexadecimal number has more digits than Python prints
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits

@@ -17,7 +17,7 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quot
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.format.spec import CacheSpec
-from frozen_vqa.cache.typed_json import Json, decode, finite_json
+from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
 FORMAT = 3
 NAME = "cache.json"
@@ -36,9 +36,6 @@ ShardKind = Literal["images", "questions"]
 KINDS: tuple[ShardKind, ...] = ("images", "questions")
 
 Id = int | str
-
-Count = Annotated[int, (0, 2**48 - 1)]
-"""No disk holds more."""
 
 
 class Origin(TypedDict, total=False):

@@ -18,7 +18,7 @@ import torch
 
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.cache.typed_json import Json, decode, finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
 
@@ -36,10 +36,10 @@ def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) 
     """
     now = _describe_environment(device, cache)
     try:
-        noted = finite_json(read_file(run / ENVIRONMENT, most=LARGEST_TEXT))
-    except (OSError, ValueError, RecursionError):
+        found = finite_json(read_file(run / ENVIRONMENT, most=LARGEST_TEXT))
+        noted = decode(list[Mapping[str, Json]], found)
+    except (OSError, ValueError, TypeError, RecursionError):
         noted = []
-    noted = noted if isinstance(noted, list) else []
     if noted[-1:] != [now]:
         with explain_run_write_errors(run):
             write_atomically(run / ENVIRONMENT, json_bytes([*noted, now]))
