@@ -50,8 +50,9 @@ NAMES: Mapping[object, str] = {
     str: "a text",
     bool: "true or false",
     NoneType: "null",
+    FILE_PATH: "a path without NUL",
 }
-"""How a message calls a type."""
+"""How a message calls a type, or what an expression matches."""
 
 
 class NotFiniteNumberError(ValueError):
@@ -163,7 +164,7 @@ def _limited(kind: Any, limit: Any) -> Decoder:
             return keys(value)
         if isinstance(limit, re.Pattern):
             if not limit.fullmatch(value):
-                raise _unfit(value, f"a text of the form {limit.pattern}")
+                raise _unfit(value, NAMES[limit])
         elif value is not None and not limit[0] <= value <= limit[1]:
             raise _unfit(value, f"{limit[0]:,} to {limit[1]:,}")
         return value

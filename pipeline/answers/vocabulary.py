@@ -96,7 +96,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
     try:
         return Vocabulary(decode(tuple[str, ...], finite_json(read_file(path, most=MOST_BYTES))))
     except UnfitValueError as error:
-        raise RunError(f"{path}: {error}: a JSON list of texts; {RESTORE}") from None
+        raise RunError(f"{path}: a JSON list of texts is needed ({error}); {RESTORE}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
 

@@ -9,18 +9,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import xxhash
 
 from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
+from frozen_vqa.cache.typed_json import UnfitValueError, decode
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 
 if TYPE_CHECKING:
     import torch
 
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
+
+Size = Annotated[int, (1, 2**20)]
+"""Of anything that a configuration counts."""
 
 
 class Checkpoint:
@@ -38,8 +42,11 @@ class Checkpoint:
         self.local_only = local_only
         self.commit: str | None = None
 
-    def config(self, model_types: Sequence[str]) -> Any:
-        """Load the configuration; raise `ModelError` if that fails or it is of another type."""
+    def config(self, model_types: Sequence[str], shape: Any) -> Any:
+        """Load the configuration, whose values have at least the types of the `TypedDict` `shape`.
+
+        Raises `ModelError` if that fails or the model is of another type.
+        """
         from huggingface_hub import try_to_load_from_cache
         from transformers import AutoConfig
         from transformers.utils import cached_file, extract_commit_hash
@@ -64,6 +71,12 @@ class Checkpoint:
                 f"{self.place} is a {config.model_type!r} model; "
                 f"one of these types is needed: {', '.join(model_types)}"
             )
+        try:
+            decode(shape, {name: getattr(config, name, None) for name in get_type_hints(shape)})
+        except UnfitValueError as error:
+            raise ModelError(
+                f"{self.place}: in its config.json {error}; take another copy of the model"
+            ) from None
         return config
 
     @property
@@ -236,6 +249,21 @@ def loading(name: str) -> Iterator[None]:
             ) from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error
+
+
+@contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Turn any error of a tokenizer or a forward pass into a `ModelError` of one sentence.
+
+    A configuration has values that only these read.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"{name}: cannot compute with what its configuration says ({reason_of(error)}); take "
+            f"another copy of the model"
+        ) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,14 +6,14 @@ nothing. This module knows nothing of data sets or caches.
 """
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, Size, computing, full_name
 from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
@@ -22,6 +22,15 @@ from frozen_vqa.pipeline.errors import ModelError
 
 Fit = Literal["whole", "crop"]
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
+
+
+class Shape(TypedDict):
+    """What is needed of a model's configuration."""
+
+    hidden_size: Size
+    image_size: Size
+    patch_size: Size
+    num_register_tokens: Annotated[int | None, (0, 1000)]
 
 
 class ImageEncoder:
@@ -53,7 +62,7 @@ class ImageEncoder:
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("vision") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES)
+        self.config = self.checkpoint.config(MODEL_TYPES, Shape)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":
             self.processor.require_square()
@@ -107,7 +116,9 @@ class ImageEncoder:
             after the model's final norm and on the device.
         """
         x = self.normalised(pixels)
-        states = self.weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
+        weights = self.weights
+        with computing(self.name):
+            states = weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
         # CLS comes first, then the registers of models that have them, then the patches.
         prefix = 1 + getattr(self.config, "num_register_tokens", 0)
         return states[:, prefix:], states[:, 0]

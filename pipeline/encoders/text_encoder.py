@@ -5,17 +5,26 @@ As in `image_encoder.py`, the model is never trained, and its weights come with 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, Size, computing, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 
 MODEL_TYPES = ("llama",)
+
+
+class Shape(TypedDict):
+    """What is needed of a model's configuration."""
+
+    hidden_size: Size
+    num_hidden_layers: Size
+    max_position_embeddings: Annotated[int, (1, 2**40)]
+    bos_token_id: Annotated[int | None, (0, 2**40)]
 
 
 class TextEncoder:
@@ -49,7 +58,7 @@ class TextEncoder:
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES)
+        self.config = self.checkpoint.config(MODEL_TYPES, Shape)
         self.tokenizer = self.checkpoint.part(AutoTokenizer)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
@@ -90,9 +99,10 @@ class TextEncoder:
         """
         if not questions:
             return []
-        ids = self.tokenizer(
-            list(questions), add_special_tokens=False, split_special_tokens=True
-        ).input_ids
+        with computing(self.name):
+            ids = self.tokenizer(
+                list(questions), add_special_tokens=False, split_special_tokens=True
+            ).input_ids
         return [[self.bos, *question] for question in ids]
 
     @torch.inference_mode()
@@ -103,7 +113,9 @@ class TextEncoder:
         questions of the batch.
         """
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        output = self.weights(input_ids=ids, use_cache=False, output_hidden_states=self.layer != -1)
+        weights, every = self.weights, self.layer != -1
+        with computing(self.name):
+            output = weights(input_ids=ids, use_cache=False, output_hidden_states=every)
         if self.layer == -1:
             return output.last_hidden_state
         return output.hidden_states[self.layer]

@@ -44,8 +44,10 @@ def forgeries(body: Any, every: int = 1) -> Iterator[tuple[str, Any]]:
 def _forge(body: Any, at: Place, name: str) -> tuple[Any] | None:
     """Return the forged content in a tuple of one, None if it cannot be made."""
     if not at:
-        return ({**body, "x": 1},) if name == EXTRA and isinstance(body, dict) else (
-            None if name == EXTRA else (VALUES[name],)
+        return (
+            ({**body, "x": 1},)
+            if name == EXTRA and isinstance(body, dict)
+            else (None if name == EXTRA else (VALUES[name],))
         )
     forged = copy.deepcopy(body)
     holder: Any = forged
