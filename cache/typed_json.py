@@ -110,7 +110,7 @@ def _decoder(kind: Any) -> Decoder:
     if origin is Annotated:
         return _limited(*parts)
     if origin is Literal:
-        return _checked(parts.__contains__, f"one of {', '.join(map(repr, parts))}")
+        return _choice(parts)
     if origin in (UnionType, Union):
         return _one_of(parts)
     if is_typeddict(kind):
@@ -124,28 +124,39 @@ def _decoder(kind: Any) -> Decoder:
     if origin is Mapping:
         return _mapping(_decoder(parts[1]))
     assert origin is None, f"decode knows no {kind}"
-    return _checked(_is_a(kind), NAMES.get(kind, f"a {getattr(kind, '__name__', kind)}"))
+    needed = NAMES.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    return _number(kind, needed) if kind in (int, float) else _instance(kind, needed)
 
 
 def _unfit(value: Any, needed: str) -> UnfitValueError:
     return UnfitValueError(reprlib.repr(value), needed)
 
 
-def _checked(fits: Callable[[Any], bool], needed: str) -> Decoder:
+def _choice(values: Sequence[Any]) -> Decoder:
     def check(value: Any) -> Any:
-        if not fits(value):
+        if value not in values:
+            raise _unfit(value, f"one of {', '.join(map(repr, values))}")
+        return value
+
+    return check
+
+
+def _instance(kind: type, needed: str) -> Decoder:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind):
             raise _unfit(value, needed)
         return value
 
     return check
 
 
-def _is_a(kind: Any) -> Callable[[Any], bool]:
-    if kind is float:
-        return _is_number
-    if kind is int:
-        return lambda value: type(value) is int and _is_number(value)
-    return lambda value: isinstance(value, kind)
+def _number(kind: type, needed: str) -> Decoder:
+    def check(value: Any) -> Any:
+        if (type(value) is not kind and type(value) is not int) or not _is_number(value):
+            raise _unfit(value, needed)
+        return value
+
+    return check
 
 
 def _is_number(value: Any) -> bool:
@@ -267,13 +278,13 @@ def _items(decoders: Sequence[Decoder], values: Sequence[Any]) -> list[Any]:
 
 def _mapping(item: Decoder) -> Decoder:
     def make(value: Any) -> Any:
-        found = _require_keys(value, ())
-        made = {}
-        for key, part in found.items():
-            try:
+        made: dict[Any, Any] = {}
+        key = None
+        try:
+            for key, part in _require_keys(value, ()).items():
                 made[key] = item(part)
-            except UnfitValueError as error:
-                raise error.below(key) from None
+        except UnfitValueError as error:
+            raise error if key is None else error.below(key) from None
         return made
 
     return make

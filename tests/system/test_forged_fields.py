@@ -93,7 +93,7 @@ FILES: dict[str, tuple[Callable[[Path], Any], Write, int, Sequence[str]]] = {
     "run/config.toml": (_read_toml, _toml, 151, (EVALUATE, RESUME)),
     "run/answers.json": (_read_json, _meaning, 11, (EVALUATE,)),
     "run/run.json": (_read_json, _sealed, 67, (EVALUATE, RESUME, "evaluate --run run", "publish")),
-    "run/environment.json": (_read_json, _plain, 401, (EVALUATE,)),
+    "run/environment.json": (_read_json, _plain, 199, (EVALUATE,)),
     "run/evaluation/val/scores.json": (_read_json, _sealed, 97, ("evaluate --run run",)),
     f"run/{CURRENT}": (_read_record, _record, 29, (EVALUATE,)),
     STATE: (_read_record, _record, 307, (RESUME,)),
@@ -164,4 +164,4 @@ def test_a_wrong_value_is_one_sentence_or_does_no_harm(
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(kept, "run")
         Path(name).write_bytes(whole)
-    assert tried > 2
+    assert tried > 1
