@@ -11,13 +11,14 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
+    ClassVar,
     Literal,
     NotRequired,
     TypeVar,
@@ -200,47 +201,50 @@ def _one_of(kinds: Sequence[Any]) -> Decoder:
 
 
 def _dataclass(kind: Any) -> Decoder:
-    hints = get_type_hints(kind, include_extras=True)
-    decoders = {one.name: _decoder(hints[one.name]) for one in fields(kind)}
+    decoders = _decoders(kind)
     needed = [one.name for one in fields(kind) if one.default is one.default_factory is MISSING]
-
-    def make(value: Any) -> Any:
-        found = _require_keys(value, needed)
-        made = {}
-        for name, part in found.items():
-            if name not in decoders:
-                raise UnfitValueError("a field", "none of this name").below(name)
-            try:
-                made[name] = decoders[name](part)
-            except UnfitValueError as error:
-                raise error.below(name) from None
-        return kind(**made)
-
-    return make
+    return lambda value: kind(**_fields(value, needed, decoders, _unknown))
 
 
 def _keys(kind: Any) -> Decoder:
-    hints = get_type_hints(kind, include_extras=True)
-    decoders, needed = {key: _decoder(hint) for key, hint in hints.items()}, kind.__required_keys__
+    decoders, needed = _decoders(kind), kind.__required_keys__
 
     def check(value: Any) -> Any:
-        for key, part in _require_keys(value, needed).items():
-            try:
-                decoders.get(key, _plain)(part)
-            except UnfitValueError as error:
-                raise error.below(key) from None
+        _fields(value, needed, decoders, _plain)
         return value
 
     return check
 
 
-def _require_keys(value: Any, needed: Sequence[str]) -> Mapping[str, Any]:
+def _mapping(item: Decoder) -> Decoder:
+    return lambda value: _fields(value, (), {}, item)
+
+
+def _decoders(kind: Any) -> Mapping[str, Decoder]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: _decoder(hint) for name, hint in hints.items() if get_origin(hint) != ClassVar}
+
+
+def _fields(
+    value: Any, needed: Iterable[str], decoders: Mapping[str, Decoder], other: Decoder
+) -> dict[str, Any]:
+    """Return an object with decoded values; `other` decodes those that have no decoder."""
     if not isinstance(value, Mapping):
         raise _unfit(value, "an object")
     for name in needed:
         if name not in value:
             raise UnfitValueError("missing", "a value").below(name)
-    return value
+    made, name = {}, ""
+    try:
+        for name, part in value.items():
+            made[name] = decoders.get(name, other)(part)
+    except UnfitValueError as error:
+        raise error.below(name) from None
+    return made
+
+
+def _unknown(_: Any) -> Any:
+    raise UnfitValueError("a field", "none of this name")
 
 
 def _tuple(kinds: Sequence[Any]) -> Decoder:
@@ -274,20 +278,6 @@ def _items(decoders: Sequence[Decoder], values: Sequence[Any]) -> list[Any]:
     except UnfitValueError as error:
         raise error.below(len(made)) from None
     return made
-
-
-def _mapping(item: Decoder) -> Decoder:
-    def make(value: Any) -> Any:
-        made: dict[Any, Any] = {}
-        key = None
-        try:
-            for key, part in _require_keys(value, ()).items():
-                made[key] = item(part)
-        except UnfitValueError as error:
-            raise error if key is None else error.below(key) from None
-        return made
-
-    return make
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.cache.typed_json import UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.shape import require_shape
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
-
-Size = Annotated[int, (1, 2**20)]
-"""Of anything that a configuration counts."""
 
 
 class Checkpoint:
@@ -42,13 +39,10 @@ class Checkpoint:
         self.local_only = local_only
         self.commit: str | None = None
 
-    def config(self, model_types: Sequence[str], shape: Any) -> Any:
-        """Load the configuration, whose values have at least the types of the `TypedDict` `shape`.
-
-        Raises `ModelError` if that fails or the model is of another type.
-        """
+    def config(self, model_types: Sequence[str]) -> Any:
+        """Load the configuration; raise `ModelError` if that fails or it is of another type."""
         from huggingface_hub import try_to_load_from_cache
-        from transformers import AutoConfig
+        from transformers import AutoConfig, PretrainedConfig
         from transformers.utils import cached_file, extract_commit_hash
 
         if not os.path.isdir(self.place):
@@ -63,6 +57,8 @@ class Checkpoint:
                     f"that only a run names. If you trust it: `hf download {self.place}`, then try "
                     f"again"
                 )
+        with loading(self.place):
+            require_shape(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -71,12 +67,6 @@ class Checkpoint:
                 f"{self.place} is a {config.model_type!r} model; "
                 f"one of these types is needed: {', '.join(model_types)}"
             )
-        try:
-            decode(shape, {name: getattr(config, name, None) for name in get_type_hints(shape)})
-        except UnfitValueError as error:
-            raise ModelError(
-                f"{self.place}: in its config.json {error}; take another copy of the model"
-            ) from None
         return config
 
     @property

@@ -6,14 +6,14 @@ nothing. This module knows nothing of data sets or caches.
 """
 
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, Size, computing, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
@@ -22,15 +22,6 @@ from frozen_vqa.pipeline.errors import ModelError
 
 Fit = Literal["whole", "crop"]
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
-
-
-class Shape(TypedDict):
-    """What is needed of a model's configuration."""
-
-    hidden_size: Size
-    image_size: Size
-    patch_size: Size
-    num_register_tokens: Annotated[int | None, (0, 1000)]
 
 
 class ImageEncoder:
@@ -62,7 +53,7 @@ class ImageEncoder:
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("vision") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES, Shape)
+        self.config = self.checkpoint.config(MODEL_TYPES)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":
             self.processor.require_square()

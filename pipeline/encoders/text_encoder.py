@@ -5,26 +5,17 @@ As in `image_encoder.py`, the model is never trained, and its weights come with 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, Size, computing, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 
 MODEL_TYPES = ("llama",)
-
-
-class Shape(TypedDict):
-    """What is needed of a model's configuration."""
-
-    hidden_size: Size
-    num_hidden_layers: Size
-    max_position_embeddings: Annotated[int, (1, 2**40)]
-    bos_token_id: Annotated[int | None, (0, 2**40)]
 
 
 class TextEncoder:
@@ -58,7 +49,7 @@ class TextEncoder:
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES, Shape)
+        self.config = self.checkpoint.config(MODEL_TYPES)
         self.tokenizer = self.checkpoint.part(AutoTokenizer)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:

@@ -1,7 +1,7 @@
 """Every field of every file of ours, with every wrong value: a right result, or one sentence.
 
 The digests fit, as those of a stranger do. Model folders are in
-`tests/pipeline/encoders/test_forged_models.py`.
+`tests/pipeline/encoders/test_shape.py`.
 """
 
 import json

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.encoders.checkpoint import (
     weights_digest,
 )
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-from frozen_vqa.pipeline.encoders.text_encoder import Shape, TextEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
@@ -155,7 +155,7 @@ def test_what_does_not_fit_the_device_is_one_sentence(
 
     monkeypatch.setattr(LlamaModel, "to", full)
     checkpoint = Checkpoint(text)
-    config = checkpoint.config(["llama"], Shape)
+    config = checkpoint.config(["llama"])
     match = rf"^{text} does not fit the memory of cpu; use --device cpu or a smaller model$"
     with pytest.raises(ModelError, match=match):
         checkpoint.load(config, torch.float32, torch.device("cpu"))

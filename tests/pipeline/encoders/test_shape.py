@@ -65,3 +65,18 @@ def test_a_wrong_value_is_one_sentence_or_does_no_harm(
             raise
     assert all("\n" not in line and len(line) < 700 for line in refused)
     assert refused or "generation" in name  # which we do not read
+
+
+@pytest.mark.parametrize("name", ["num_labels", "num_hidden_layers", "num_register_tokens"])
+def test_nothing_counts_up_to_what_a_file_says(
+    name: str, dinov2: dict[str, Path], tmp_path: Path
+) -> None:
+    """transformers would make a list of that length."""
+    folder = Path(shutil.copytree(dinov2["4 registers"], tmp_path / "model"))
+    body = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps({**body, name: 2**40}))
+    with (
+        within(20),
+        pytest.raises(ModelError, match=rf"in its config\.json {name} is 1099511627776"),
+    ):
+        see(folder)
