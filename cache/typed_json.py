@@ -7,7 +7,12 @@ from dataclasses import fields
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
+from frozen_vqa.cache.json_budget import require_few_values
+
 T = TypeVar("T")
+
+BYTES_EACH = 16
+"""Bytes of a value on average, at least; the files that we write have more."""
 
 
 class NotFiniteNumberError(ValueError):
@@ -15,7 +20,11 @@ class NotFiniteNumberError(ValueError):
 
 
 def finite_json(data: str | bytes) -> Any:
-    """Return what JSON holds; raise as `json.loads` does, or `NotFiniteNumberError`."""
+    """Return what JSON holds; raise as `json.loads` does, or another `ValueError`.
+
+    That is `NotFiniteNumberError`, or `TooManyValuesError`.
+    """
+    require_few_values(data, bytes_each=BYTES_EACH)
     return json.loads(data, parse_float=_finite, parse_constant=_finite)
 
 

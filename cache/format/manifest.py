@@ -31,6 +31,11 @@ LONGEST = 255 - len("~999999.h5.partial")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
+LARGEST = 64 << 20
+"""Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
+
+MOST_SPLITS, MOST_SHARDS = 1_000, 100_000
+
 ShardKind = Literal["images", "questions"]
 KINDS: tuple[ShardKind, ...] = ("images", "questions")
 
@@ -163,7 +168,15 @@ class Manifest:
                 f"{NAME}: a setting of an encoder is not finite ({error}), and a cache records "
                 f"only finite ones. Give another model, or another revision of it."
             ) from error
-        return "{\n" + ",\n".join(lines) + "\n}"
+        text = "{\n" + ",\n".join(lines) + "\n}"
+        require_few(len(self.splits), len(self.images) + len(self.questions))
+        if len(text) > LARGEST:
+            raise CacheError(
+                f"{NAME} would have {len(text):,} bytes, the limit is {LARGEST:,}; it lists "
+                f"{len(self.failures):,} pictures and questions that cannot be used. Leave them "
+                f"out of the data set, or make another cache for the rest."
+            )
+        return text
 
 
 def small_files(manifest: Manifest) -> dict[str, bytes]:
@@ -222,6 +235,7 @@ def _digest_body(body: Mapping[str, Any]) -> str:
 
 
 def _from_json(body: dict[str, Any]) -> Manifest:
+    require_few(len(body["splits"]), len(body["images"]) + len(body["questions"]))
     splits = {name: make_dataclass(SplitRecord, found) for name, found in body["splits"].items()}
     for name in splits:
         require_split_name(name)
@@ -237,6 +251,15 @@ def _from_json(body: dict[str, Any]) -> Manifest:
         for record in records:
             _require_inside(folder, record)
     return manifest
+
+
+def require_few(splits: int, shards: int) -> None:
+    """Raise `CacheError` for more splits or shards than commands can go through in time."""
+    if splits > MOST_SPLITS or shards > MOST_SHARDS:
+        raise CacheError(
+            f"{splits:,} splits and {shards:,} shards; a cache has at most {MOST_SPLITS:,} and "
+            f"{MOST_SHARDS:,}. Make another cache for the rest."
+        )
 
 
 def require_split_name(name: str) -> None:

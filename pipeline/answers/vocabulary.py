@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
@@ -19,6 +20,9 @@ from frozen_vqa.pipeline.sources.validation import UnusableError, text_of
 
 MOST_BYTES = 10_000_000
 """The largest file of answers. A larger one would ask for a head of gigabytes."""
+
+LARGEST_SAVED = 64 << 20
+"""Bytes of the answers of a run that are read; those of VQAv2 have some ten thousand."""
 
 NEEDED = "give one answer a line, or a JSON list of texts"
 RESTORE = "restore the file, or train the head again"
@@ -93,10 +97,14 @@ def load_vocabulary(path: Path) -> Vocabulary:
         RunError: if the file is missing or is no list of texts.
     """
     try:
-        answers = json.loads(path.read_text(encoding="utf-8"))
+        answers = finite_json(read_file(path, most=LARGEST_SAVED))
+        if isinstance(answers, list):
+            answers = [text_of(answer, "an answer") for answer in answers]
+    except UnusableError as error:
+        raise RunError(f"{path}: {error}; {RESTORE}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+    if not isinstance(answers, list):
         raise RunError(f"{path}: a JSON list of texts is needed; {RESTORE}")
     return Vocabulary(tuple(answers))
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
 
+MOST_LAYERS = 1_000
+"""The largest Llama has 126, the largest DINOv2 40."""
+
 
 class Checkpoint:
     """A model on the Hub or in a local folder. With `local_only`, the Hub is not asked.
@@ -37,6 +40,7 @@ class Checkpoint:
         self.place = str(place)
         self.local_only = local_only
         self.commit: str | None = None
+        self._folder = Path(place)  # of a model on the Hub, once its config.json is here
 
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
@@ -49,7 +53,9 @@ class Checkpoint:
             find = try_to_load_from_cache if self.local_only else cached_file
             with loading(self.place):
                 found = find(self.place, "config.json")
-                self.commit = extract_commit_hash(found, None) if isinstance(found, str) else None
+            if isinstance(found, str):
+                self.commit = extract_commit_hash(found, None)
+                self._folder = Path(found).parent
             if self.local_only and not self.commit:
                 raise ModelError(
                     f"{self.place} is not on this machine, and the Hub is not asked for a model "
@@ -96,6 +102,7 @@ class Checkpoint:
 
         if os.path.isdir(self.place):
             _require_own_weights(Path(self.place))
+        self._require_room(config)
         model, found = self.part(
             AutoModel,
             config=config,
@@ -119,6 +126,29 @@ class Checkpoint:
                 f"{self.place} does not fit the memory of {device}; use --device cpu or a smaller "
                 f"model"
             ) from error
+
+    def _require_room(self, config: Any) -> None:
+        """Raise `ModelError` if the files of weights are too small for what config.json says.
+
+        transformers would fill what they lack. Weights still on the Hub are not looked at.
+        """
+        import torch
+        from transformers import MODEL_MAPPING
+
+        stored = sum(file.stat().st_size for file in self._folder.glob("*.safetensors"))
+        layers = config.num_hidden_layers
+        if layers > MOST_LAYERS:
+            raise ModelError(
+                f"{self.place}: config.json says {layers:,} layers, the limit is {MOST_LAYERS:,}; "
+                f"download it again"
+            )
+        with loading(self.place), torch.device("meta"):
+            numbers = sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
+        if stored and numbers > stored:
+            raise ModelError(
+                f"{self.place}: config.json says {numbers:,} weights, but its .safetensors files "
+                f"have {stored:,} bytes; download it again"
+            )
 
 
 def require_model_name(name: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 
 MODEL_TYPES = ("llama",)
@@ -51,6 +52,7 @@ class TextEncoder:
         self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
         self.tokenizer = self.checkpoint.part(AutoTokenizer)
+        require_bounded(self.tokenizer, model)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(

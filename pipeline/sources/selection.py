@@ -20,6 +20,10 @@ _SPLIT_NAMES = (
 )
 
 
+MOST_LEFT_OUT = 200_000
+"""Questions of a split that may be unusable; more of them are a fault of the whole."""
+
+
 class Selection:
     """The usable questions of one split in their order, and the unusable ones with their reasons.
 
@@ -57,6 +61,7 @@ class Selection:
             ) from None
         except UnusableError as error:
             self.left_out.append(LeftOut(question_id, error.where or where, str(error)))
+            require_few_left_out(len(self.left_out), error.where or where, str(error))
         else:
             self.numbers[example.question_id] = number
             self._pictures[example.image_id] = picture
@@ -87,6 +92,15 @@ class Selection:
                 f"{first.where}: {first.reason}{stop} Mend them, or check that this is the "
                 "right data set."
             )
+
+
+def require_few_left_out(count: int, where: object, reason: str) -> None:
+    """Raise `SourceError` if so many questions cannot be used that something else is wrong."""
+    if count > MOST_LEFT_OUT:
+        raise SourceError(
+            f"more than {MOST_LEFT_OUT:,} questions cannot be used, the last at {where}: {reason}. "
+            "Mend them, or leave them out of the data set."
+        )
 
 
 class FileSource:
