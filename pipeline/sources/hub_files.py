@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.selection import split_like
+from frozen_vqa.pipeline.sources import selection
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
 """What pyarrow raises for a damaged file, and for a value that Python does not have."""
@@ -43,7 +43,6 @@ class Rows(Protocol):
 
     def group(self, column: str, number: int) -> pa.ChunkedArray:
         """Return the values of one group of rows, which is the least that can be read."""
-        ...
 
 
 class ParquetRows:
@@ -53,13 +52,15 @@ class ParquetRows:
         self.file = str(file)
         with pq.ParquetFile(self.file) as opened:
             self._metadata, self.schema = opened.metadata, opened.schema_arrow
+        selection.require_small_parquet(file, self._metadata)
         self.features = _noted(self.schema) or features
         groups = (self._metadata.row_group(i) for i in range(self._metadata.num_row_groups))
         self.starts: Sequence[int] = [0, *accumulate(group.num_rows for group in groups)]
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with self._opened() as opened:
-            yield from opened.iter_batches(size, columns=list(columns))
+            rows = selection.rows_at_once(size, opened.metadata, columns)
+            yield from opened.iter_batches(rows, columns=list(columns))
 
     def group(self, column: str, number: int) -> pa.ChunkedArray:
         with self._opened() as opened:
@@ -122,11 +123,9 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
     if path and files:
         return _direct(ParquetRows, files, _noted_in_card(path))
     if not path:
-        builder = datasets.load_dataset_builder(name)
-        return _prepared_layout(builder, columns)
+        return _prepared_layout(datasets.load_dataset_builder(name), columns)
     require_own_files(path)
-    home = Path(datasets.config.HF_DATASETS_CACHE)
-    home.mkdir(parents=True, exist_ok=True)
+    os.makedirs(home := Path(datasets.config.HF_DATASETS_CACHE), exist_ok=True)
     made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
     try:
         builder = datasets.load_dataset_builder(name, cache_dir=made)
@@ -140,12 +139,15 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
 
 def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
     """Return the layout of a builder for files on this disk, in whose folder nothing is yet."""
+    from datasets.utils.extract import Extractor
+
     given = builder.config.data_files or {}
     files = {str(split): [Path(file) for file in given[split]] for split in given}
-    suffixes = {file.suffix for of_split in files.values() for file in of_split}
+    suffixes = {file.suffix for some in files.values() for file in some}
     for suffix, read in (".parquet", ParquetRows), (".arrow", _mapped):
         if suffixes == {suffix}:
             return _direct(read, files, builder.info.features or {})
+    selection.require_unpacked(files.values(), Extractor.infer_extractor_format)
     _read_texts_as_written(builder.config, columns)
     return _prepared_layout(builder, columns)
 
@@ -158,7 +160,7 @@ def _prepared_layout(builder: Any, columns: Mapping[str, str]) -> Layout:
 def parquet_files(path: Path) -> dict[str, list[Path]]:
     """Return the parquet files by split, if the layout is plain; else nothing."""
     if path.is_file():
-        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
+        split = selection.split_like(_split_in(path), ("train", "val", "test", "test-dev"))
         return {_split_in(path) if split else "": [path]}
     files: dict[str, list[Path]] = {}
     folder = path / "data" if any((path / "data").glob("*.parquet")) else path
@@ -190,10 +192,8 @@ def require_own_files(folder: Path) -> None:
 def _texts_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        yield from _texts_in(list(value.values()))
-    elif isinstance(value, Sequence):
-        for item in value:
+    elif isinstance(value, Mapping | Sequence):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _texts_in(item)
 
 
@@ -228,6 +228,7 @@ def _mapped(file: Path, features: Mapping[str, Any]) -> Rows:
         table = pa.ipc.open_stream(content).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(content).read_all()
+    selection.require_proportional(file, table.num_rows, table.num_rows, table.nbytes)
     table.validate(full=True)  # a damaged file must not end the process
     return TableRows(str(file), table, features)
 
