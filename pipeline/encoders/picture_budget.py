@@ -5,6 +5,7 @@ a thousand times. So the pixels of a picture are limited, and so are the steps o
 threads that decode share one budget of memory.
 """
 
+import ctypes
 import io
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ BYTES_PER_PIXEL = {"JPEG": 12}
 """At the peak of decoding. Other formats have up to four channels of white, pixels and result."""
 
 OF_ANY_FORMAT = 20
+
+TRIMMED = 100_000_000
+"""Bytes of a picture after which freed memory goes back to the system."""
 
 MOST_SCANNED = 1_500_000_000
 """Pixels of all scans of a progressive JPEG; usual ones have ten scans."""
@@ -73,6 +77,13 @@ class MeteredBytes(io.BytesIO):
         return data
 
 
+def give_back() -> None:
+    """Return freed memory to the system; glibc would keep all that each thread ever used."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 class MemoryBudget:
     """Bytes that threads share; whoever asks for more than are free waits."""
 
@@ -90,6 +101,8 @@ class MemoryBudget:
         try:
             yield
         finally:
+            if nbytes >= TRIMMED:
+                give_back()
             with self._changed:
                 self._free += nbytes
                 self._changed.notify_all()

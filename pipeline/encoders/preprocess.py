@@ -87,7 +87,9 @@ def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T]) -> T:
                 raise
             except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
                 raise _undecoded(image.format, error) from error
-            return fit(rgb)
+            fitted = fit(rgb)
+            del image, rgb  # before others have their memory
+            return fitted
 
 
 def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,8 @@
 """What pictures cost together, and what stops one that would take too long."""
 
 import io
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -76,3 +78,21 @@ def test_a_header_of_too_many_bytes_stops(monkeypatch: pytest.MonkeyPatch) -> No
     Image.new("RGB", (8, 8)).save(stream, "JPEG", exif=exif)
     with pytest.raises(ImageError, match="stand before its pixels; save it without metadata"):
         load_rgb(stream.getvalue())
+
+
+@pytest.mark.slow
+def test_eight_pictures_of_49_megapixels_take_less_than_two_gigabytes() -> None:
+    """In a process of its own, whose peak is measured; freed memory has to go back."""
+    code = """
+import io, resource
+from concurrent.futures import ThreadPoolExecutor
+from PIL import Image
+from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
+file = io.BytesIO()
+Image.new("RGBA", (7000, 7000)).save(file, "PNG", compress_level=1)
+with ThreadPoolExecutor(8) as threads:
+    list(threads.map(lambda _: fit_rgb(file.getvalue(), lambda rgb: rgb.size), range(8)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2_000_000
