@@ -21,9 +21,6 @@ from frozen_vqa.pipeline.sources.validation import UnusableError, text_of
 MOST_BYTES = 10_000_000
 """The largest file of answers. A larger one would ask for a head of gigabytes."""
 
-LARGEST_SAVED = 64 << 20
-"""Bytes of the answers of a run that are read; those of VQAv2 have some ten thousand."""
-
 NEEDED = "give one answer a line, or a JSON list of texts"
 RESTORE = "restore the file, or train the head again"
 
@@ -97,7 +94,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         RunError: if the file is missing or is no list of texts.
     """
     try:
-        answers = finite_json(read_file(path, most=LARGEST_SAVED))
+        answers = finite_json(read_file(path, most=2 * MOST_BYTES))
         if isinstance(answers, list):
             answers = [text_of(answer, "an answer") for answer in answers]
     except UnusableError as error:

@@ -8,7 +8,6 @@ are prepared in a new folder, for that reason too. Sets on the Hub are known by 
 
 import json
 import os
-import re
 import shutil
 import tempfile
 import warnings
@@ -24,8 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources import selection
+from frozen_vqa.pipeline.system.library_files import LARGEST_CARD, require_library_files
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
 """What pyarrow raises for a damaged file, and for a value that Python does not have."""
@@ -119,11 +120,11 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
     """
     import datasets
 
-    files = parquet_files(path) if path else {}
-    if path and files:
-        return _direct(ParquetRows, files, _noted_in_card(path))
     if not path:
         return _prepared_layout(datasets.load_dataset_builder(name), columns)
+    require_library_files(path, SourceError)
+    if files := selection.parquet_files(path):
+        return _direct(ParquetRows, files, _noted_in_card(path))
     require_own_files(path)
     os.makedirs(home := Path(datasets.config.HF_DATASETS_CACHE), exist_ok=True)
     made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
@@ -157,28 +158,16 @@ def _prepared_layout(builder: Any, columns: Mapping[str, str]) -> Layout:
     return Layout(splits, lambda split: [_prepared(builder, split, columns)])
 
 
-def parquet_files(path: Path) -> dict[str, list[Path]]:
-    """Return the parquet files by split, if the layout is plain; else nothing."""
-    if path.is_file():
-        split = selection.split_like(_split_in(path), ("train", "val", "test", "test-dev"))
-        return {_split_in(path) if split else "": [path]}
-    files: dict[str, list[Path]] = {}
-    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
-    for file in sorted(folder.glob("*.parquet")):
-        files.setdefault(_split_in(file), []).append(file)
-    return files
-
-
 def require_own_files(folder: Path) -> None:
     """Raise `SourceError` if a folder names data outside of it, which `datasets` would read."""
     from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
     from huggingface_hub import RepoCard
 
     for name, around in (REPOCARD_FILENAME, ""), (REPOYAML_FILENAME, "---\n"):
-        file = folder / name
+        file = path_in(folder, name)
         if not file.is_file():
             continue
-        front = f"{around}{read_file(file).decode()}\n{around}"
+        front = f"{around}{read_file(file, most=LARGEST_CARD).decode()}\n{around}"
         card = RepoCard(front, ignore_metadata_errors=True).data.to_dict()
         for text in _texts_in(card.get("configs")):
             path = Path(os.path.expanduser(text))
@@ -195,11 +184,6 @@ def _texts_in(value: object) -> Iterator[str]:
     elif isinstance(value, Mapping | Sequence):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _texts_in(item)
-
-
-def _split_in(file: Path) -> str:
-    """Return "validation" of "validation-00000-of-00068.parquet"."""
-    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 
 
 def _direct(

@@ -6,6 +6,7 @@ picture in all splits, and a split needs at least one usable question.
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,23 @@ def split_like(split: str, known: Collection[str]) -> str | None:
     names = next((names for names in _SPLIT_NAMES if split in names), ())
     found = [name for name in known if name in names]
     return found[0] if len(found) == 1 else None
+
+
+def parquet_files(path: Path) -> dict[str, list[Path]]:
+    """Return the parquet files by split, if the layout is plain; else nothing."""
+    if path.is_file():
+        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
+        return {_split_in(path) if split else "": [path]}
+    files: dict[str, list[Path]] = {}
+    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
+    for file in sorted(folder.glob("*.parquet")):
+        files.setdefault(_split_in(file), []).append(file)
+    return files
+
+
+def _split_in(file: Path) -> str:
+    """Return "validation" of "validation-00000-of-00068.parquet"."""
+    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
