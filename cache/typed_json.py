@@ -30,6 +30,8 @@ from typing import (
     is_typeddict,
 )
 
+from frozen_vqa.cache.json_budget import require_few_values
+
 T = TypeVar("T")
 
 Json = str | int | float | bool | None | list | dict
@@ -55,6 +57,9 @@ NAMES: Mapping[object, str] = {
 }
 """How a message calls a type, or what an expression matches."""
 
+BYTES_EACH = 16
+"""Bytes of a value on average, at least; the files that we write have more."""
+
 
 class NotFiniteNumberError(ValueError):
     """JSON holds NaN, infinity, or a number that no float can hold."""
@@ -75,7 +80,11 @@ class UnfitValueError(TypeError):
 
 
 def finite_json(data: str | bytes) -> Any:
-    """Return what JSON holds; raise as `json.loads` does, or `NotFiniteNumberError`."""
+    """Return what JSON holds; raise as `json.loads` does, or another `ValueError`.
+
+    That is `NotFiniteNumberError`, or `TooManyValuesError`.
+    """
+    require_few_values(data, bytes_each=BYTES_EACH)
     return json.loads(data, parse_float=_finite, parse_constant=_finite)
 
 

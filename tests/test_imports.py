@@ -19,6 +19,7 @@ HOMES = {
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
     "transformers": {
         "pipeline.encoders.checkpoint",
+        "pipeline.encoders.model_size",
         "pipeline.encoders.processor",
         "pipeline.encoders.text_encoder",
         "pipeline.encoders.tiny",

@@ -22,6 +22,7 @@ from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import (
     COPY,
+    LARGEST,
     NAME,
     FileRecord,
     Manifest,
@@ -35,9 +36,6 @@ from frozen_vqa.cache.format.shards import FEATURES, NAMES
 from frozen_vqa.cache.format.splits import SplitTable, read_split
 from frozen_vqa.cache.names import path_in
 
-LARGEST_MANIFEST = 64 << 20
-"""Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
-
 NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 """Errors of a file system that has no maps, or of a process that may have no more of them."""
 
@@ -46,7 +44,7 @@ def load_manifest(directory: Path) -> Manifest:
     """Read cache.json; raise `CacheError` if there is none, or as `parse_manifest` does."""
     path = directory / NAME
     try:
-        return parse_manifest(path, read_file(path, most=LARGEST_MANIFEST))
+        return parse_manifest(path, read_file(path, most=LARGEST))
     except (FileNotFoundError, NotADirectoryError):
         if (directory / COPY).exists():
             raise damaged_manifest(path, "it is missing, but its copy is there") from None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.finite import LARGEST
+from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
@@ -31,6 +31,11 @@ LONGEST = 255 - len("~999999.h5.partial")
 """Bytes of a split's name: its file, while it is written, has at most 255."""
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
+
+LARGEST = 64 << 20
+"""Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
+
+MOST_SPLITS, MOST_SHARDS = 1_000, 100_000
 
 ShardKind = Literal["images", "questions"]
 KINDS: tuple[ShardKind, ...] = ("images", "questions")
@@ -85,7 +90,7 @@ class ShardRecord(FileRecord):
     structure: str
     names: str
     prefixes: Count
-    largest: Annotated[float, (0, LARGEST)]
+    largest: Annotated[float, (0, LARGEST_NUMBER)]
     origin: Annotated[Mapping[str, Any], Origin]
 
 
@@ -179,7 +184,15 @@ class Manifest:
                 f"{NAME}: a setting of an encoder is not finite ({error}), and a cache records "
                 f"only finite ones. Give another model, or another revision of it."
             ) from error
-        return "{\n" + ",\n".join(lines) + "\n}"
+        text = "{\n" + ",\n".join(lines) + "\n}"
+        require_few(len(self.splits), len(self.images) + len(self.questions))
+        if len(text) > LARGEST:
+            raise CacheError(
+                f"{NAME} would have {len(text):,} bytes, the limit is {LARGEST:,}; it lists "
+                f"{len(self.failures):,} pictures and questions that cannot be used. Leave them "
+                f"out of the data set, or make another cache for the rest."
+            )
+        return text
 
 
 def small_files(manifest: Manifest) -> dict[str, bytes]:
@@ -239,6 +252,7 @@ def _digest_body(body: Mapping[str, Any]) -> str:
 
 def _from_json(body: object) -> Manifest:
     manifest = decode(Manifest, body)
+    require_few(len(manifest.splits), len(manifest.images) + len(manifest.questions))
     for name in manifest.splits:
         require_split_name(name)
     groups = (manifest.images, manifest.questions, manifest.splits.values())
@@ -246,6 +260,15 @@ def _from_json(body: object) -> Manifest:
         for record in records:
             _require_inside(folder, record)
     return manifest
+
+
+def require_few(splits: int, shards: int) -> None:
+    """Raise `CacheError` for more splits or shards than commands can go through in time."""
+    if splits > MOST_SPLITS or shards > MOST_SHARDS:
+        raise CacheError(
+            f"{splits:,} splits and {shards:,} shards; a cache has at most {MOST_SPLITS:,} and "
+            f"{MOST_SHARDS:,}. Make another cache for the rest."
+        )
 
 
 def require_split_name(name: str) -> None:

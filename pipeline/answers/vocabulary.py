@@ -95,9 +95,12 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """
     try:
         data = read_file(path, most=2 * MOST_BYTES)
-        return Vocabulary(decode(tuple[str, ...], finite_json(data)))
+        answers = decode(tuple[str, ...], finite_json(data))
+        return Vocabulary(tuple(text_of(answer, "an answer") for answer in answers))
     except UnfitValueError as error:
         raise RunError(f"{path}: a JSON list of texts is needed ({error}); {RESTORE}") from None
+    except UnusableError as error:
+        raise RunError(f"{path}: {error}; {RESTORE}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
 

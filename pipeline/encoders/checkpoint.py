@@ -16,6 +16,7 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.pipeline.encoders.model_size import require_room
 from frozen_vqa.pipeline.encoders.shape import require_shape
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 from frozen_vqa.pipeline.system.library_files import require_library_files
@@ -43,6 +44,7 @@ class Checkpoint:
         self.place = str(place)
         self.local_only = local_only
         self.commit: str | None = None
+        self._folder = Path(place)  # of a model on the Hub, once its config.json is here
 
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
@@ -57,7 +59,9 @@ class Checkpoint:
             find = try_to_load_from_cache if self.local_only else cached_file
             with loading(self.place):
                 found = find(self.place, "config.json")
-                self.commit = extract_commit_hash(found, None) if isinstance(found, str) else None
+            if isinstance(found, str):
+                self.commit = extract_commit_hash(found, None)
+                self._folder = Path(found).parent
             if self.local_only and not self.commit:
                 raise ModelError(
                     f"{self.place} is not on this machine, and the Hub is not asked for a model "
@@ -104,6 +108,7 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
+        require_room(self.place, self._folder, config)
         model, found = self.part(
             AutoModel,
             config=config,

@@ -14,13 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
-from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, fit_whole
+from frozen_vqa.pipeline.encoders.preprocess import fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 
 Fit = Literal["whole", "crop"]
+MOST_PATCHES = 128
+"""Patches along a side; attention compares each pair of all patches. DINOv2 was trained on 37."""
+
 MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 
 
@@ -66,12 +69,13 @@ class ImageEncoder:
                 f"image size {self.image_size} is not a multiple of {model}'s patch size {patch}; "
                 f"use --image-size {near}"
             )
-        if self.image_size**2 > MAX_PIXELS:
-            raise ModelError(
-                f"image size {self.image_size}: pictures of more than {MAX_PIXELS // 10**6} "
-                f"megapixels are not read; use a smaller --image-size, such as {16 * patch}"
-            )
         side = self.image_size // patch
+        if side > MOST_PATCHES:
+            raise ModelError(
+                f"image size {self.image_size} is {side:,} by {side:,} patches, the limit is "
+                f"{MOST_PATCHES} by {MOST_PATCHES}; use a smaller --image-size, such as "
+                f"{16 * patch}"
+            )
         self.grid = (side, side)
         self.dim: int = self.config.hidden_size
 

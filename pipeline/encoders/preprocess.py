@@ -14,9 +14,10 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +25,22 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling
 
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.pipeline.encoders.picture_budget import (
+    BIG_FILE,
+    BUDGET,
+    IN_FLIGHT,
+    MAX_BYTES,
+    MAX_PIXELS,
+    MeteredBytes,
+    memory_of,
+    require_quick,
+)
 from frozen_vqa.pipeline.encoders.tiff import why_unopened
 from frozen_vqa.pipeline.encoders.upright import unread, upright_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
 
-MAX_PIXELS = 50_000_000
-"""Largest picture that is decoded: four times a 12-megapixel photo, 150 MB as RGB."""
-
-MAX_BYTES = 500_000_000
-"""Largest file that is read; an uncompressed 16-bit RGBA picture of MAX_PIXELS has 400 MB."""
+T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """The formats that Pillow may try. Its other readers start programs or are seldom tested."""
@@ -62,24 +69,28 @@ def load_rgb(picture: Picture) -> Image.Image:
     values are rescaled, and an animation gives its first frame. If there is no readable picture,
     an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
     """
-    if isinstance(picture, Image.Image):
-        image = picture
-    else:
-        image = _open(_read(picture) if isinstance(picture, Path) else picture)
-    width, height = image.size
-    if width * height == 0:
-        raise ImageError(f"no pixels: its size is {width} by {height}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"too large: {width} by {height} is {width * height / 1e6:.0f} megapixels, "
-            f"the limit is {MAX_PIXELS / 1e6:.0f}"
-        )
-    try:
-        return upright_rgb(image)
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
-        raise _undecoded(image.format, error) from error
+    return fit_rgb(picture, lambda image: image)
+
+
+def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T]) -> T:
+    """Return what `fit` makes of `load_rgb(picture)`; its memory is claimed until `fit` is done."""
+    big = isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE
+    with BUDGET.claim(IN_FLIGHT) if big else nullcontext():
+        if isinstance(picture, Image.Image):
+            image = picture
+            require_quick(image, b"")
+        else:
+            image = _open(_read(picture) if isinstance(picture, Path) else picture)
+        with nullcontext() if big else BUDGET.claim(memory_of(image)):
+            try:
+                rgb = upright_rgb(image)
+            except (ImageError, MemoryError):
+                raise
+            except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
+                raise _undecoded(image.format, error) from error
+            fitted = fit(rgb)
+            del image, rgb  # before others have their memory
+            return fitted
 
 
 def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
@@ -123,6 +134,13 @@ def _fit_crop_of_strip(
     return np.array(part.crop((left, top, left + size, top + size)))
 
 
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # `_read` says why
+        return 0
+
+
 def _read(path: Path) -> bytes:
     """Return the content of a file."""
     try:
@@ -146,10 +164,14 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError("the file is empty (0 bytes)")
     try:
         with _without_warnings():  # the caller checks the size that Pillow warns about
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            file = MeteredBytes(data)
+            image = Image.open(file, formats=FORMATS)
+            file.opening = False
+            require_quick(image, data)
+            return image
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
-    except MemoryError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise _not_an_image(data) from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 
 MODEL_TYPES = ("llama",)
@@ -52,6 +53,7 @@ class TextEncoder:
         self.config = self.checkpoint.config(MODEL_TYPES)
         # Or its configuration could name these files anywhere on this disk.
         self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
+        require_bounded(self.tokenizer, model)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""Reads the pictures of a data set and fits them to the image encoder; the only user of `load_rgb`.
+"""Reads the pictures of a data set and fits them to the image encoder, within one budget of memory.
 
 Threads decode one batch ahead of the encoder. So the encoder seldom waits, and memory holds two
 batches of pixels at most.
@@ -17,7 +17,7 @@ from PIL import Image
 from frozen_vqa.cache import CacheMismatchError, Failure, Manifest
 from frozen_vqa.cache.disk.integrity import open_shard
 from frozen_vqa.cache.format.shards import THUMBNAIL
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
@@ -97,7 +97,7 @@ class PictureDecoder:
 
     def decode(self, image_id: Id) -> DecodedPicture:
         """Read one picture, or raise `ImageError`."""
-        pixels = self._encoder.pixels(load_rgb(self._source.picture(image_id)))
+        pixels = fit_rgb(self._source.picture(image_id), self._encoder.pixels)
         grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
         return DecodedPicture(str(image_id), pixels, np.asarray(grey).reshape(THUMBNAIL))
 

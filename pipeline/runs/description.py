@@ -142,7 +142,8 @@ def load_resumed_config(
     given = config or overrides.get("answers_file")
     if not given and loaded.answers_file not in its:  # somebody's run, and perhaps somebody's file
         raise RunError(
-            f"{own}: names {loaded.answers_file}, but a run keeps its answers in {ANSWERS}. {RESTORE}"
+            f"{own}: names {loaded.answers_file}, but a run keeps its answers in {ANSWERS}. "
+            f"{RESTORE}"
         )
     return loaded
 

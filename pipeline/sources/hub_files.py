@@ -8,7 +8,6 @@ are prepared in a new folder, for that reason too. Sets on the Hub are known by 
 
 import json
 import os
-import re
 import shutil
 import tempfile
 import warnings
@@ -26,7 +25,7 @@ import pyarrow.parquet as pq
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.selection import split_like
+from frozen_vqa.pipeline.sources import selection
 from frozen_vqa.pipeline.system.library_files import LARGEST_CARD, require_library_files
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
@@ -45,7 +44,6 @@ class Rows(Protocol):
 
     def group(self, column: str, number: int) -> pa.ChunkedArray:
         """Return the values of one group of rows, which is the least that can be read."""
-        ...
 
 
 class ParquetRows:
@@ -55,13 +53,15 @@ class ParquetRows:
         self.file = str(file)
         with pq.ParquetFile(self.file) as opened:
             self._metadata, self.schema = opened.metadata, opened.schema_arrow
+        selection.require_small_parquet(file, self._metadata)
         self.features = _noted(self.schema) or features
         groups = (self._metadata.row_group(i) for i in range(self._metadata.num_row_groups))
         self.starts: Sequence[int] = [0, *accumulate(group.num_rows for group in groups)]
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with self._opened() as opened:
-            yield from opened.iter_batches(size, columns=list(columns))
+            rows = selection.rows_at_once(size, opened.metadata, columns)
+            yield from opened.iter_batches(rows, columns=list(columns))
 
     def group(self, column: str, number: int) -> pa.ChunkedArray:
         with self._opened() as opened:
@@ -123,11 +123,10 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
     if not path:
         return _prepared_layout(datasets.load_dataset_builder(name), columns)
     require_library_files(path, SourceError)
-    if files := parquet_files(path):
+    if files := selection.parquet_files(path):
         return _direct(ParquetRows, files, _noted_in_card(path))
     require_own_files(path)
-    home = Path(datasets.config.HF_DATASETS_CACHE)
-    home.mkdir(parents=True, exist_ok=True)
+    os.makedirs(home := Path(datasets.config.HF_DATASETS_CACHE), exist_ok=True)
     made = tempfile.mkdtemp(prefix="frozen-vqa-", dir=home)
     try:
         builder = datasets.load_dataset_builder(name, cache_dir=made)
@@ -141,12 +140,15 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
 
 def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
     """Return the layout of a builder for files on this disk, in whose folder nothing is yet."""
+    from datasets.utils.extract import Extractor
+
     given = builder.config.data_files or {}
     files = {str(split): [Path(file) for file in given[split]] for split in given}
-    suffixes = {file.suffix for of_split in files.values() for file in of_split}
+    suffixes = {file.suffix for some in files.values() for file in some}
     for suffix, read in (".parquet", ParquetRows), (".arrow", _mapped):
         if suffixes == {suffix}:
             return _direct(read, files, builder.info.features or {})
+    selection.require_unpacked(files.values(), Extractor.infer_extractor_format)
     _read_texts_as_written(builder.config, columns)
     return _prepared_layout(builder, columns)
 
@@ -154,18 +156,6 @@ def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
 def _prepared_layout(builder: Any, columns: Mapping[str, str]) -> Layout:
     splits = [str(split) for split in builder.info.splits or builder.config.data_files or ()]
     return Layout(splits, lambda split: [_prepared(builder, split, columns)])
-
-
-def parquet_files(path: Path) -> dict[str, list[Path]]:
-    """Return the parquet files by split, if the layout is plain; else nothing."""
-    if path.is_file():
-        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
-        return {_split_in(path) if split else "": [path]}
-    files: dict[str, list[Path]] = {}
-    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
-    for file in sorted(folder.glob("*.parquet")):
-        files.setdefault(_split_in(file), []).append(file)
-    return files
 
 
 def require_own_files(folder: Path) -> None:
@@ -191,16 +181,9 @@ def require_own_files(folder: Path) -> None:
 def _texts_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        yield from _texts_in(list(value.values()))
-    elif isinstance(value, Sequence):
-        for item in value:
+    elif isinstance(value, Mapping | Sequence):
+        for item in value.values() if isinstance(value, Mapping) else value:
             yield from _texts_in(item)
-
-
-def _split_in(file: Path) -> str:
-    """Return "validation" of "validation-00000-of-00068.parquet"."""
-    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 
 
 def _direct(
@@ -229,6 +212,7 @@ def _mapped(file: Path, features: Mapping[str, Any]) -> Rows:
         table = pa.ipc.open_stream(content).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(content).read_all()
+    selection.require_proportional(file, table.num_rows, table.num_rows, table.nbytes)
     table.validate(full=True)  # a damaged file must not end the process
     return TableRows(str(file), table, features)
 

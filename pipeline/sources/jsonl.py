@@ -31,7 +31,7 @@ from frozen_vqa.cache.disk.files import memory_bytes, open_regular
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
-from frozen_vqa.pipeline.sources.selection import FileSource, Selection
+from frozen_vqa.pipeline.sources.selection import FileSource, Selection, require_few_left_out
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
@@ -45,6 +45,9 @@ from frozen_vqa.pipeline.sources.validation import (
     text_of,
     type_of,
 )
+
+LONGEST_LINE = 1_000_000
+"""Bytes of a line; that of a question with ten answers has some hundred."""
 
 FIELDS = (
     "image",
@@ -165,9 +168,22 @@ class _Line:
 def _read_lines(file: Path) -> Iterator[_Line]:
     try:
         with io.BufferedReader(open_regular(file, most=memory_bytes())) as lines:
-            for number, raw in enumerate(lines, 1):
-                if raw.strip():
-                    yield _parse_line(raw, file, number)
+            number = unusable = 0
+            while raw := lines.readline(LONGEST_LINE):
+                number += 1
+                if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+                    while (rest := lines.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+                        pass
+                    fault = UnusableError(f"the line has {LONGEST_LINE:,} bytes or more; cut it")
+                    line = _Line(number, None, None, fault)
+                elif raw.strip():
+                    line = _parse_line(raw, file, number)
+                else:
+                    continue
+                if isinstance(line.found, UnusableError):
+                    unusable += 1
+                    require_few_left_out(unusable, f"{file}:{number}", str(line.found))
+                yield line
     except OSError as error:
         raise SourceError(f"{file}: reading failed ({error.strerror}). Check the file.") from error
 

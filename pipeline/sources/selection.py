@@ -5,8 +5,11 @@ picture in all splits, and a split needs at least one usable question.
 """
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
@@ -18,6 +21,19 @@ _SPLIT_NAMES = (
     ("test-dev", "testdev", "test_dev"),
     ("test", "testing"),
 )
+
+
+MOST_LEFT_OUT = 200_000
+"""Questions of a split that may be unusable; more of them are a fault of the whole."""
+
+
+FREE_ROWS, FREE_BYTES, MOST_PACKED = 1_000_000, 64 << 20, 100
+"""What a table's file may hold, whatever its size: rows, and bytes. Beyond these, a row needs a
+byte of the file, and a byte of the file unpacks to so many at most."""
+
+AT_ONCE, FEW = 256 << 20, 16
+"""Bytes of rows that are read at once, or so few rows. A column may hold one text as long as all of
+a group, and repeat it in each row."""
 
 
 class Selection:
@@ -57,6 +73,7 @@ class Selection:
             ) from None
         except UnusableError as error:
             self.left_out.append(LeftOut(question_id, error.where or where, str(error)))
+            require_few_left_out(len(self.left_out), error.where or where, str(error))
         else:
             self.numbers[example.question_id] = number
             self._pictures[example.image_id] = picture
@@ -86,6 +103,62 @@ class Selection:
                 f"{place}: none of its {len(self.left_out):,} questions can be used; the first is "
                 f"{first.where}: {first.reason}{stop} Mend them, or check that this is the "
                 "right data set."
+            )
+
+
+def require_few_left_out(count: int, where: object, reason: str) -> None:
+    """Raise `SourceError` if so many questions cannot be used that something else is wrong."""
+    if count > MOST_LEFT_OUT:
+        raise SourceError(
+            f"more than {MOST_LEFT_OUT:,} questions cannot be used, the last at {where}: {reason}. "
+            "Mend them, or leave them out of the data set."
+        )
+
+
+def require_proportional(file: Path, rows: int, values: int, nbytes: int) -> None:
+    """Raise `SourceError` if a table's file says that it holds far more than its size lets expect.
+
+    `values` are the most of one column in one group of rows, and `nbytes` those of all, unpacked.
+    """
+    size = os.path.getsize(file)
+    limits = {
+        "rows": (rows, FREE_ROWS + size),
+        "values": (values, FREE_ROWS + 4 * size),
+        "bytes": (nbytes, FREE_BYTES + MOST_PACKED * size),
+    }
+    for what, (found, most) in limits.items():
+        if found > most:
+            raise SourceError(
+                f"{file}: its {size:,} bytes say that they hold {found:,} {what}; the limit for a "
+                f"file of this size is {most:,}. If you trust it, write it without compression."
+            )
+
+
+def require_small_parquet(file: Path, metadata: Any) -> None:
+    """Do so for a parquet file, by its own figures."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    values = max((column.num_values for column in columns), default=0)
+    require_proportional(
+        file, metadata.num_rows, values, sum(group.total_byte_size for group in groups)
+    )
+
+
+def rows_at_once(size: int, metadata: Any, names: Collection[str]) -> int:
+    """Return how many rows of some columns to read at once, at most `size`."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    asked = (one for one in columns if one.path_in_schema.partition(".")[0] in names)
+    largest = max((one.total_uncompressed_size for one in asked), default=1)
+    return min(size, max(FEW, AT_ONCE // max(1, largest)))
+
+
+def require_unpacked(files: Iterable[Sequence[Path]], form_of: Callable[[Path], object]) -> None:
+    """Raise `SourceError` for a packed file, which `datasets` would unpack to any size."""
+    for file in (file for some in files for file in some):
+        if os.path.isfile(file) and (form := form_of(file)):
+            raise SourceError(
+                f"{file}: it is packed ({form}), and may unpack to any size. Unpack it there."
             )
 
 
@@ -123,6 +196,23 @@ def split_like(split: str, known: Collection[str]) -> str | None:
     names = next((names for names in _SPLIT_NAMES if split in names), ())
     found = [name for name in known if name in names]
     return found[0] if len(found) == 1 else None
+
+
+def parquet_files(path: Path) -> dict[str, list[Path]]:
+    """Return the parquet files by split, if the layout is plain; else nothing."""
+    if path.is_file():
+        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
+        return {_split_in(path) if split else "": [path]}
+    files: dict[str, list[Path]] = {}
+    folder = path / "data" if any((path / "data").glob("*.parquet")) else path
+    for file in sorted(folder.glob("*.parquet")):
+        files.setdefault(_split_in(file), []).append(file)
+    return files
+
+
+def _split_in(file: Path) -> str:
+    """Return "validation" of "validation-00000-of-00068.parquet"."""
+    return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

@@ -6,6 +6,7 @@ key, and would accept values that JSON does not have. Nothing here knows of ques
 
 import gc
 import gzip
+import io
 import json
 import math
 import os
@@ -15,9 +16,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.json_budget import TooManyValuesError, require_few_values
 from frozen_vqa.pipeline.errors import SourceError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+LARGEST = 2_000_000_000
+"""Bytes of a file, unpacked; that of VQAv2's annotations has 0.4 billion, Visual Genome's one."""
+
+BYTES_EACH = 6
+"""Bytes of a value on average, at least; a list of short answers has eight."""
+
+FREE_BYTES, MOST_PACKED = 64 << 20, 40
+"""What a gzip file may unpack to: so many bytes, and so many times its own. VQAv2 packs by 20."""
+
+_PIECE = 16 << 20
 
 
 class NotJsonError(ValueError):
@@ -32,6 +45,7 @@ class NotJsonError(ValueError):
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text, or raise `NotJsonError`."""
     try:
+        require_few_values(text, bytes_each=BYTES_EACH)
         return json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
         )
@@ -42,6 +56,8 @@ def parse_json(text: str) -> Any:
         raise NotJsonError(found, line=error.lineno, remedy=remedy) from None
     except NotJsonError:
         raise
+    except TooManyValuesError as error:
+        raise NotJsonError(str(error), remedy="Split it into several files.") from None
     except RecursionError:
         raise NotJsonError("brackets nest too deeply", remedy="Write it flatter.") from None
     except ValueError:  # Python's limit of digits
@@ -109,7 +125,7 @@ def _read_bytes(path: Path) -> bytes:
     if os.path.isdir(path):
         raise SourceError(f"{path}: this is a folder; {need}. Name a file in it.")
     try:
-        data = read_file(path)
+        data = read_file(path, most=LARGEST)
     except FileNotFoundError:
         raise SourceError(f"{path}: there is no such file; {need}. Check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
@@ -120,9 +136,24 @@ def _read_bytes(path: Path) -> bytes:
     if not data.startswith(_GZIP_MAGIC):
         return data
     try:
-        return gzip.decompress(data)
+        return _unpacked(path, data)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(
             f"{path}: the gzip data is damaged or cut short ({error}); a whole file is needed. "
             "Copy or download it again."
         ) from error
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    most = min(LARGEST, FREE_BYTES + MOST_PACKED * len(data))
+    parts, size = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        while part := file.read(_PIECE):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise SourceError(
+                    f"{path}: its {len(data):,} bytes of gzip unpack to more than {most:,}, the "
+                    "limit for a file of this size. If you trust it, unpack it with gunzip."
+                )
+    return b"".join(parts)

@@ -18,6 +18,10 @@ NEARLY = 0.82
 """How alike a field has to be: "answr" and "Answers" are, "answer_id" and "answerable" are not."""
 
 
+LONGEST = 100_000
+"""Characters of a question, an answer, an id or any other text."""
+
+
 class UnusableError(Exception):
     """One question cannot be used; this error never leaves a source.
 
@@ -62,6 +66,8 @@ def text_of(value: object, field: str) -> str:
     """Return `value` if it is text without NUL and without half of a surrogate pair."""
     if not isinstance(value, str):
         raise UnusableError(f"{field} is {shown(value)}; text is needed")
+    if len(value) > LONGEST:
+        raise UnusableError(f"{field} has {len(value):,} characters; the limit is {LONGEST:,}")
     if not _can_be_stored(value):
         raise UnusableError(
             f"{field} {shown(value)} holds a NUL or half of a surrogate pair; remove that character"
@@ -104,7 +110,7 @@ def answers_of(value: object) -> tuple[str, ...]:
                 f"an answer is {_form(one)}; answers are a text, a list of texts, or objects with "
                 'a text "answer"'
             )
-    if not _can_be_stored("".join(given)):
+    if len(joined := "".join(given)) > LONGEST or not _can_be_stored(joined):
         for one in given:
             text_of(one, "an answer")
     return tuple(given)

@@ -28,6 +28,7 @@ from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tiffs import TIFFS
@@ -47,6 +48,7 @@ SECTIONS = {
     "Files and splits": FILES,
     "Folders": FOLDERS,
     "Forged runs and caches": FORGED,
+    "Sizes": SIZES,
     "Special files, links and names": SPECIAL,
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,

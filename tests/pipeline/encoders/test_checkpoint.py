@@ -64,7 +64,10 @@ def cut(folder: Path) -> None:
         (lambda folder: (folder / WEIGHTS).unlink(), r"no file named model\.safetensors"),
         (pickle_only, r"no file named model\.safetensors"),
         (cut, r"SafetensorError: .*header.*not fully covered"),
-        (lambda folder: (folder / WEIGHTS).write_bytes(b"junk"), r"SafetensorError: .*header"),
+        (
+            lambda folder: (folder / WEIGHTS).write_bytes(b"junk" * 10**6),
+            r"SafetensorError: .*header",
+        ),
     ],
     ids=["absent", "pickle", "cut", "junk"],
 )

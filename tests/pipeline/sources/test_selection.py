@@ -1,11 +1,14 @@
 """The rules that all data sets share: usable questions are kept, the others have a reason."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources import selection
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.jsonl import JsonlSource
 from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import UnusableError
 
@@ -93,3 +96,13 @@ def test_splits_have_several_usual_names(asked: str, known: list[str], found: st
 def test_hints_name_the_nearest_or_nothing() -> None:
     assert did_you_mean("questoin", ["image", "question"]) == " Did you mean 'question'?"
     assert did_you_mean("zzz", ["image", "question"]) == ""
+
+
+def test_too_many_unusable_questions_are_a_fault_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a file of a few megabytes would become gigabytes of reasons."""
+    monkeypatch.setattr(selection, "MOST_LEFT_OUT", 3)
+    (tmp_path / "train.jsonl").write_text("1\n" * 1000)
+    with pytest.raises(SourceError, match=r"more than 3 questions .* at .*:4: found 1; one JSON"):
+        JsonlSource(tmp_path).examples("train")

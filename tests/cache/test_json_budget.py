@@ -1,0 +1,44 @@
+"""JSON holds values in proportion to its length, and is refused before it takes memory."""
+
+import json
+import tracemalloc
+
+import pytest
+
+from frozen_vqa.cache import json_budget
+from frozen_vqa.cache.json_budget import TooManyValuesError, require_few_values
+from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
+
+BOMBS = {
+    "lists": "[" + "[]," * 100_000 + "[]]",
+    "objects": "[" + "{}," * 100_000 + "{}]",
+    "of one key": "[" + '{"a":1},' * 50_000 + "{}]",
+    "numbers": "[" + "999," * 100_000 + "1]",
+    "texts": "[" + '"ab",' * 100_000 + "1]",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_values_of_few_bytes_are_refused_before_any_is_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_budget, "FREE_VALUES", 1000)
+    text = BOMBS[name]
+    assert json.loads(text)
+    for read, error in ((parse_json, NotJsonError), (finite_json, TooManyValuesError)):
+        tracemalloc.start()
+        with pytest.raises(error, match="values, and a text of this length may hold"):
+            read(text)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_real_files_pass_and_texts_of_few_values_pass_always(kind: object) -> None:
+    answers = [{"answer": "net", "answer_confidence": "maybe", "answer_id": i} for i in range(10)]
+    entry = {"question_id": 1, "answers": answers, "question_type": "what", "image_id": 1}
+    text = json.dumps([entry] * 3000, separators=(",", ":"))
+    for sample in (text, "[" * 1000):
+        given = kind(sample)  # type: ignore[operator]
+        require_few_values(given, bytes_each=6)
