@@ -1,0 +1,232 @@
+"""Forged inputs: a valid folder, one change to it that a stranger could make, and who reads it.
+
+`READERS` says for each kind what of the valid folder a case needs, and which commands read it. A
+command is a line in which @ is the folder; whatever it may write lies in `WRITTEN`. The changes are
+in `forged_table.py`, each a function of the folder.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+
+from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.runs.sealed import digest_json
+from frozen_vqa.pipeline.train import loop
+from frozen_vqa.pipeline.train.train import train
+from tests.support.attack import SECRET, SECRET_WORD, attack
+from tests.support.caches import make_scenes
+from tests.support.command import run_command
+from tests.support.command_lines import make_inputs
+from tests.support.hub_data import row, save
+from tests.support.pictures import encoded, noise
+from tests.support.resuming import Killed, kill_before_step
+from tests.support.tiny_commands import TINY
+from tests.support.vqav2_files import annotation, question, write
+
+Change = Callable[[Path], object]
+
+FEW = TrainConfig(width=8, heads=2, batch_size=4, epochs=2, min_answer_count=1, dropout=0.3)
+TINY_MODELS = " ".join(TINY)
+EXTRACT = f"extract-features --split train --cache @/new {TINY_MODELS} --dataset"
+TRAIN = "train-head --cache @/cache --run @/new --epochs 1 --width 8 --min-answer-count 1"
+MODELS = "extract-features --dataset shapes:2 --split val --cache @/new"
+WRITTEN = ("new", "run", "stopped", "extracted", "finished")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Parts of the valid folder that a kind of forgery needs, and the commands that read it."""
+
+    parts: Sequence[str]
+    commands: Sequence[str]
+
+
+READERS: dict[str, Reader] = {
+    "cache": Reader(
+        ("cache", "run"),
+        (
+            "inspect-cache @/cache --json",
+            "verify-cache @/cache",
+            "evaluate --run @/run --json",
+            TRAIN,
+            "convert-cache @/cache --cache @/new/converted",
+        ),
+    ),
+    "extraction": Reader(
+        ("extracted",),
+        (
+            "inspect-cache @/extracted/cache --json",
+            EXTRACT.replace("@/new", "@/extracted/cache") + " jsonl:@/extracted/data",
+        ),
+    ),
+    "run": Reader(
+        ("cache", "finished"),
+        ("evaluate --run @/finished --json", "evaluate --run @/finished --table @/new/t.md"),
+    ),
+    "weights": Reader(("cache", "finished"), ("evaluate --run @/finished --json",)),
+    "state": Reader(("cache", "stopped"), ("train-head --cache @/cache --run @/stopped --resume",)),
+    "ask": Reader(("asked", "data"), ("ask --run @/asked --image @/data/a.png --question what?",)),
+    "jsonl": Reader(("data",), (f"{EXTRACT} jsonl:@/data --dry-run",)),
+    "picture": Reader(("data",), (f"{EXTRACT} jsonl:@/data",)),
+    "vqav2": Reader(("vqav2",), (f"{EXTRACT} vqav2:@/vqav2 --dry-run",)),
+    "hub": Reader(("hub",), (f"{EXTRACT} hub:@/hub --dry-run",)),
+    "vision": Reader(("vision",), (f"{MODELS} --text-model tiny --vision-model @/vision",)),
+    "text": Reader(("text",), (f"{MODELS} --vision-model tiny --text-model @/text",)),
+    "config": Reader(("cache", "config.toml"), (f"{TRAIN} --config @/config.toml",)),
+    "sweep": Reader(("cache", "sweep.toml"), (f"{TRAIN} --sweep @/sweep.toml",)),
+    "answers": Reader(
+        ("cache", "answers.txt"),
+        (f"{TRAIN.replace(' --min-answer-count 1', '')} --answers @/answers.txt",),
+    ),
+    "score": Reader(
+        ("data",), ("score --predictions @/data/results.json --annotations @/data/given.json",)
+    ),
+}
+
+
+@cache
+def valid() -> Path:
+    """Return a folder with one valid thing of each kind, made once for a process."""
+    folder = Path(tempfile.mkdtemp()).resolve()
+    atexit.register(shutil.rmtree, folder)
+    made = make_scenes(folder / "cache", train=6, val=2)
+    cpu = torch.device("cpu")
+    for name, kill in {"run": False, "stopped": True}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+            if kill:
+                kill_before_step(2, patch)
+            with suppress(Killed):
+                train(made.directory, folder / name, config=FEW, device=cpu)
+    shutil.copytree(folder / "run", folder / "finished")
+    assert run_command("evaluate", "--run", folder / "finished", "--save-logits").code == 0
+    datasets.disable_progress_bars()
+    _make_data(folder)
+    for part in ("vision", "text"):
+        shutil.copytree(tiny_checkpoint(part), folder / part)
+    (folder / "config.toml").write_text(FEW.to_toml())
+    (folder / "sweep.toml").write_text("epochs = 1\nlr = [0.01, 0.02]\n[[head]]\nname = 'a'\n")
+    (folder / "answers.txt").write_text("red\nblue\n")
+    return folder
+
+
+def _make_data(folder: Path) -> None:
+    make_inputs(folder)
+    extracted = folder / "extracted"
+    shutil.copytree(folder / "data", extracted / "data")
+    with (extracted / "data/train.jsonl").open("a") as file:
+        file.write(json.dumps({"image": "lost.png", "question": "q", "answer": "a"}) + "\n")
+    words = ("--split", "train", "--cache", extracted / "cache", *TINY)
+    found = run_command("extract-features", "--dataset", f"jsonl:{extracted / 'data'}", *words)
+    assert found.code == 3, found
+    words = ("--epochs", 1, "--width", 8, "--min-answer-count", 1, "--val-split", "train")
+    found = run_command(
+        "train-head", "--cache", extracted / "cache", "--run", folder / "asked", *words
+    )
+    assert found.code == 0, found
+    (folder / "vqav2").mkdir()
+    write(
+        folder / "vqav2",
+        "train",
+        [question(42001, 42), question(7000, 7, "Is it red?")],
+        [annotation(7000, 7, ["no", "yes"]), annotation(42001, 42, ["dog"] * 10)],
+    )
+    pictures = folder / "vqav2/train2014"
+    pictures.mkdir()
+    for number in (42, 7):
+        (pictures / f"COCO_train2014_{number:012}.jpg").write_bytes(encoded(noise(20, 20), "JPEG"))
+    save(folder / "hub/train.parquet", [row(1, 1, "red", ["a"] * 10), row(2, 2, "blue", ["b"])])
+
+
+def lay_out(kind: str, place: Path) -> None:
+    """Copy what a kind of forgery needs to `place`, with a secret beside it."""
+    for part in READERS[kind].parts:
+        source = valid() / part
+        if source.is_dir():
+            shutil.copytree(source, place / part)
+        else:
+            shutil.copyfile(source, place / part)
+    for run in ("run", "stopped", "finished"):
+        if (place / run / "run.json").exists():
+            edit_sealed(place / run / "run.json", lambda v: v.update(cache=str(place / "cache")))
+    if (place / "asked").exists():
+        edit_sealed(place / "asked/run.json", lambda v: v.update(cache=str(valid() / "cache")))
+    secret = place / SECRET
+    (secret / "folder").mkdir(parents=True)
+    for name in ("file", "folder/results.json", "folder/00000.h5", "folder/a.png"):
+        (secret / name).write_text(SECRET_WORD)
+
+
+def run_case(kind: str, change: Change, place: Path) -> list[str]:
+    """Forge an input, run the commands of its kind, and raise on harm; return what refused it."""
+    lay_out(kind, place)
+    change(place)
+    writes = [place / part for part in WRITTEN]
+    said = []
+    for line in READERS[kind].commands:
+        words = [word.replace("@", str(place)) for word in line.split()]
+        found = attack(*words, place=place, writes=writes)
+        said.append(found.require_harmless())
+        shutil.rmtree(place / "new", ignore_errors=True)
+    return said
+
+
+def edit_sealed(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a JSON file that carries its digest, and give it the digest of what it holds now."""
+    value = json.loads(path.read_bytes())
+    value.pop("xxh3", None)
+    change(value)
+    if isinstance(value, dict):
+        value["xxh3"] = digest_json(value)
+    path.write_text(json.dumps(value))
+
+
+def replace_by(kind: str) -> Callable[[Path], object]:
+    """Return what puts something else in the place of a path."""
+
+    def change(path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        SPECIAL[kind](path)
+
+    return change
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(5 << 30)
+
+
+def _beside(path: Path, name: str) -> Path:
+    """Return the secret of the place in which a path lies."""
+    return next(p / SECRET / name for p in path.parents if (p / SECRET).is_dir())
+
+
+SPECIAL: dict[str, Change] = {
+    "nothing": lambda path: None,
+    "an empty file": lambda path: path.touch(),
+    "a pipe": lambda path: os.mkfifo(path),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": lambda path: path.mkdir(),
+    "5 GB of zeros": _sparse,
+    "a link to a secret": lambda path: path.symlink_to(_beside(path, "file")),
+    "a link to a secret folder": lambda path: path.symlink_to(_beside(path, "folder")),
+    "a link to nowhere": lambda path: path.symlink_to(path.parent / "nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
+"""What can stand in the place of any file."""

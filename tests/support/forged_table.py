@@ -1,0 +1,36 @@
+"""All forged inputs by kind and name."""
+
+from tests.support.forged import READERS, Change
+from tests.support.forged_cache_files import CACHE, EXTRACTION
+from tests.support.forged_data_files import (
+    ANSWERS,
+    CONFIG,
+    HUB,
+    JSONL,
+    PICTURES,
+    SCORE,
+    SWEEP,
+    VQAV2,
+)
+from tests.support.forged_model_files import TEXT, VISION
+from tests.support.forged_run_files import ASK, RUN, STATE, WEIGHTS_CASES
+
+FORGED: dict[str, dict[str, Change]] = {
+    "cache": CACHE,
+    "extraction": EXTRACTION,
+    "run": RUN,
+    "weights": WEIGHTS_CASES,
+    "state": STATE,
+    "ask": ASK,
+    "jsonl": JSONL,
+    "picture": PICTURES,
+    "vqav2": VQAV2,
+    "hub": HUB,
+    "vision": VISION,
+    "text": TEXT,
+    "config": CONFIG,
+    "sweep": SWEEP,
+    "answers": ANSWERS,
+    "score": SCORE,
+}
+assert FORGED.keys() == READERS.keys()
