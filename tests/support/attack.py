@@ -184,7 +184,12 @@ class Attacked:
         assert SECRET_WORD not in printed, printed
         assert "Traceback" not in printed, printed
         assert self.finished.code in (0, 1, 3), self.finished
-        sentence = error_of(self.finished) if self.finished.code == 1 else ""
+        if self.finished.code != 1:
+            return ""
+        if "error: " not in self.finished.err:  # what verify-cache finds is its result
+            assert "differs" in self.finished.err or "damaged" in self.finished.err, self.finished
+            return ""
+        sentence = error_of(self.finished)
         assert "memory of this machine does not suffice" not in sentence, sentence
         assert len(sentence) < 3000, sentence
         return sentence

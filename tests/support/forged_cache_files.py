@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import CacheSpec
+from frozen_vqa.cache.disk.integrity import load_manifest, read_names
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import (
     ShardRecord,
@@ -192,8 +193,9 @@ def staged(change: Callable[[Any], object]) -> Change:
     def forge(folder: Path) -> None:
         shard = (folder / "extracted/cache/images/00000.h5").read_bytes()
         (folder / f"{CHUNK}.shard").write_bytes(shard)
-        manifest = json.loads((folder / "extracted/cache/cache.json").read_bytes())
-        record = {"record": manifest["images"][0], "names": ["a"], "failures": []}
+        manifest = load_manifest(folder / "extracted/cache")
+        names = read_names(folder / "extracted/cache", manifest, "images")
+        record = {"record": vars(manifest.images[0]), "names": names, "failures": []}
         change(record)
         body = json.dumps(record)
         sealed = {"staged": body, "xxh3": digest(body.encode(errors="surrogatepass"))}

@@ -12,7 +12,7 @@ Edit = Callable[[Path, Callable[[Any], object]], object]
 """Opens a file, lets a function change its content, and writes it again, sealed as it has to be."""
 
 
-def _deep(depth: int = 2000) -> list[Any]:
+def _deep(depth: int = 500) -> list[Any]:
     found: list[Any] = []
     for _ in range(depth):
         found = [found]
