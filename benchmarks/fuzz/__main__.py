@@ -6,7 +6,6 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -23,15 +22,14 @@ import datasets
 import huggingface_hub
 import numpy as np
 import torch
-from PIL import Image
 from rich.table import Table
 
 from benchmarks.fuzz.readers import READERS, Reader, raw, raw_state
 from frozen_vqa.cache import CacheError
-from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.errors import PipelineError, is_out_of_memory
 from frozen_vqa.pipeline.system.console import console
 from tests.support.attack import BYTES, SECONDS, SECRET, TooMuchError, bounded, watched
-from tests.support.forged import valid
+from tests.support.forged import PARTS, copy_parts, valid
 
 TURN = 20.0
 """Seconds for one reader before the next has its turn."""
@@ -84,13 +82,8 @@ def prepare(scratch: Path) -> None:
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
     console.quiet = True
-    folder = valid()
-    (folder / "csv").mkdir()
-    (folder / "csv/train.csv").write_text('question,answers,image\nq?,a,b.png\n"q, q",b,b.png\n')
-    (folder / "pictures").mkdir()
-    numbers = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
-    for form in ("png", "jpeg", "gif", "tiff", "webp", "bmp", "ppm"):
-        Image.fromarray(numbers).save(folder / f"pictures/a.{form}")
+    for part in PARTS:
+        valid(part)
     console.quiet = False
 
 
@@ -153,12 +146,7 @@ def work(name: str, seed: int, place: Path, write: int, seconds: float) -> None:
 def lay_out(reader: Reader, place: Path) -> None:
     """Copy the valid files of a reader, beside a secret that none may open."""
     (place / SECRET).mkdir()
-    for part in reader.parts:
-        source = valid() / part
-        if source.is_dir():
-            shutil.copytree(source, place / part)
-        else:
-            shutil.copyfile(source, place / part)
+    copy_parts(reader.parts, place)
 
 
 def restore(place: Path, kept: Mapping[Path, bytes]) -> None:
@@ -189,6 +177,8 @@ def one_input(name: str, seed: int, place: Path, before: Any) -> tuple[str, str]
     except TooMuchError:
         return f"slow: more than {SECONDS:g} s", ""
     except BaseException as error:
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            return f"memory: more than {BYTES:,} bytes", ""
         text = textwrap.shorten(str(error), 120)
         return f"traceback: {type(error).__name__}: {text}", traceback.format_exc()
     if did:

@@ -1,7 +1,7 @@
 """The promises of the cache and of a training under kills, full disks and flipped bits.
 
     python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
-                                 --run-writes --run-flips 2000 [--seed N] [--json]
+                                 --run-writes 1 --run-flips 2000 [--seed N] [--json]
 
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--full-disk", action="store_true", help="fail at every n-th write")
     parser.add_argument("--flips", type=int, default=0, help="how many bits")
     parser.add_argument("--train-kills", type=int, default=0, help="how many trials")
-    parser.add_argument("--run-writes", action="store_true", help="disturb each write to a run")
+    parser.add_argument("--run-writes", type=int, default=0, help="1: each; n: one of n calls")
     parser.add_argument("--run-flips", type=int, default=0, help="how many bits of runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -63,7 +63,7 @@ def main() -> None:
             found["full_disk"] = full_disk(extraction, Path(folder))
     if options.run_writes:
         with tempfile.TemporaryDirectory() as folder:
-            found |= run_writes(extraction, Path(folder))
+            found |= run_writes(options.run_writes, extraction, Path(folder))
     if options.run_flips:
         with tempfile.TemporaryDirectory() as folder:
             found |= run_flips(options.run_flips, extraction, Path(folder), rng)

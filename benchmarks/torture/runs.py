@@ -212,20 +212,26 @@ def way_on(step: Step, run: Path) -> Step:
 
 
 def at_each_call(
-    name: str, happens: Callable[[], None], runs: dict[str, Path], cache: Path, scratch: Path
+    name: str,
+    happens: Callable[[], None],
+    runs: dict[str, Path],
+    cache: Path,
+    scratch: Path,
+    *,
+    every: int,
 ) -> dict[str, int]:
-    """Disturb a command at each call in turn, see what it leaves, and go on."""
+    """Disturb a command at each call in turn (one of `every`), see what it leaves, and go on."""
     (start, step), run, seen = COMMANDS[name], scratch / "torn", scratch / "seen"
     calls = (*CALLS, *REMOVALS) if happens is die else CALLS
     lay_out(runs[start], run)
     whole = undisturbed(step, cache, run, seen)
     found: Counter[str] = Counter(calls=0, stopped=0, sound=0, recovered=0)
-    mark = scratch / "to-its-end"
+    mark, number = scratch / "to-its-end", 1 - every
     while not mark.exists():
-        found["calls"] += 1
+        number += every
         lay_out(runs[start], run)
 
-        def work(left: int = found["calls"]) -> None:
+        def work(left: int = number) -> None:
             def count() -> None:
                 nonlocal left
                 left -= 1
@@ -240,21 +246,23 @@ def at_each_call(
         code = child(work)
         sound = code in (0, DAMAGED, KILLED) and is_sound(run, seen)
         again = child(lambda: way_on(step, run)(cache, run)) == 0 and content(run) == whole
-        found.update(stopped=code != 0, sound=sound, recovered=again)
+        found.update(calls=1, stopped=code != 0, sound=sound, recovered=again)
         if not (sound and again):
-            console.print(f"{name}, call {found['calls']}: exit {code}, {sound=}, {again=}")
+            console.print(f"{name}, call {number}: exit {code}, {sound=}, {again=}")
     mark.unlink()
     return dict(found)
 
 
-def run_writes(extraction: Extraction, scratch: Path) -> dict[str, dict[str, int]]:
+def run_writes(every: int, extraction: Extraction, scratch: Path) -> dict[str, dict[str, int]]:
     """Kill, and fill the disk, at each call by which each command changes a run."""
     cache = scratch / "cache"
     extraction.run(cache)
     runs, found = make_runs(cache, scratch), {}
     for name in COMMANDS:
         for what, happens in {"killed": die, "no room": find_no_room}.items():
-            found[f"{name}, {what}"] = at_each_call(name, happens, runs, cache, scratch)
+            part = at_each_call(name, happens, runs, cache, scratch, every=every)
+            console.print(f"{name}, {what}: {part}")
+            found[f"{name}, {what}"] = part
     return found
 
 

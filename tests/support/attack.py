@@ -180,7 +180,8 @@ class Attacked:
         assert self.taken.bytes <= BYTES, f"{self.taken.bytes:,} bytes"
         printed = self.finished.out + self.finished.err
         assert not CONTROL.search(printed), printed
-        assert not NOT_FINITE.search(printed), printed
+        figures = [line for line in printed.splitlines() if not line.startswith("error: ")]
+        assert not NOT_FINITE.search("\n".join(figures)), printed  # a refusal says what it found
         assert SECRET_WORD not in printed, printed
         assert "Traceback" not in printed, printed
         assert self.finished.code in (0, 1, 3), self.finished

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import pytest
 import torch
 
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.runs.sealed import digest_json
 from frozen_vqa.pipeline.train import loop
@@ -98,76 +100,128 @@ READERS: dict[str, Reader] = {
 
 
 @cache
-def valid() -> Path:
-    """Return a folder with one valid thing of each kind, made once for a process."""
+def _home() -> Path:
     folder = Path(tempfile.mkdtemp()).resolve()
     atexit.register(shutil.rmtree, folder)
-    made = make_scenes(folder / "cache", train=6, val=2)
-    cpu = torch.device("cpu")
-    for name, kill in {"run": False, "stopped": True}.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-            if kill:
-                kill_before_step(2, patch)
-            with suppress(Killed):
-                train(made.directory, folder / name, config=FEW, device=cpu)
-    shutil.copytree(folder / "run", folder / "finished")
-    assert run_command("evaluate", "--run", folder / "finished", "--save-logits").code == 0
     datasets.disable_progress_bars()
-    _make_data(folder)
-    for part in ("vision", "text"):
-        shutil.copytree(tiny_checkpoint(part), folder / part)
-    (folder / "config.toml").write_text(FEW.to_toml())
-    (folder / "sweep.toml").write_text("epochs = 1\nlr = [0.01, 0.02]\n[[head]]\nname = 'a'\n")
-    (folder / "answers.txt").write_text("red\nblue\n")
+    # What is imported at its first use is no cost of the input that uses it first.
+    ImageEncoder("tiny"), TextEncoder("tiny")
     return folder
 
 
-def _make_data(folder: Path) -> None:
-    make_inputs(folder)
-    extracted = folder / "extracted"
-    shutil.copytree(folder / "data", extracted / "data")
-    with (extracted / "data/train.jsonl").open("a") as file:
+@cache
+def valid(part: str) -> Path:
+    """Return one of the valid things, a file or a folder, which a process makes once."""
+    path = _home() / part
+    PARTS[part](path)
+    return path
+
+
+def _train(path: Path, *, stop: bool) -> None:
+    """Train a head, with a state after each step; stop before the third, or not at all."""
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        if stop:
+            kill_before_step(2, patch)
+        train(valid("cache"), path, config=FEW, device=torch.device("cpu"))
+
+
+def _finish(path: Path) -> None:
+    shutil.copytree(valid("run"), path)
+    assert run_command("evaluate", "--run", path, "--save-logits").code == 0
+
+
+def _data(path: Path) -> None:
+    make_inputs(path.parent)
+
+
+def _extract(path: Path) -> None:
+    """A cache of two pictures, one of which is lost, beside its data."""
+    shutil.copytree(valid("data"), path / "data")
+    with (path / "data/train.jsonl").open("a") as file:
         file.write(json.dumps({"image": "lost.png", "question": "q", "answer": "a"}) + "\n")
-    words = ("--split", "train", "--cache", extracted / "cache", *TINY)
-    found = run_command("extract-features", "--dataset", f"jsonl:{extracted / 'data'}", *words)
-    assert found.code == 3, found
+    words = ("--split", "train", "--cache", path / "cache", *TINY)
+    assert run_command("extract-features", "--dataset", f"jsonl:{path / 'data'}", *words).code == 3
+
+
+def _ask(path: Path) -> None:
     words = ("--epochs", 1, "--width", 8, "--min-answer-count", 1, "--val-split", "train")
-    found = run_command(
-        "train-head", "--cache", extracted / "cache", "--run", folder / "asked", *words
-    )
-    assert found.code == 0, found
-    (folder / "vqav2").mkdir()
+    cache = valid("extracted") / "cache"
+    assert run_command("train-head", "--cache", cache, "--run", path, *words).code == 0
+
+
+def _vqav2(path: Path) -> None:
+    pictures = path / "train2014"
+    pictures.mkdir(parents=True)
     write(
-        folder / "vqav2",
+        path,
         "train",
         [question(42001, 42), question(7000, 7, "Is it red?")],
         [annotation(7000, 7, ["no", "yes"]), annotation(42001, 42, ["dog"] * 10)],
     )
-    pictures = folder / "vqav2/train2014"
-    pictures.mkdir()
     for number in (42, 7):
         (pictures / f"COCO_train2014_{number:012}.jpg").write_bytes(encoded(noise(20, 20), "JPEG"))
-    save(folder / "hub/train.parquet", [row(1, 1, "red", ["a"] * 10), row(2, 2, "blue", ["b"])])
+
+
+def _csv(path: Path) -> None:
+    path.mkdir()
+    (path / "train.csv").write_text('question,answers,image\nq?,a,b.png\n"q, q",b,b.png\n')
+
+
+def _pictures(path: Path) -> None:
+    path.mkdir()
+    for form in ("png", "jpeg", "gif", "tiff", "webp", "bmp", "ppm"):
+        noise(12, 9).save(path / f"a.{form}")
+
+
+PARTS: dict[str, Callable[[Path], object]] = {
+    "cache": lambda path: make_scenes(path, train=6, val=2),
+    "run": partial(_train, stop=False),
+    "stopped": partial(_train, stop=True),
+    "finished": _finish,
+    "data": _data,
+    "extracted": _extract,
+    "asked": _ask,
+    "vqav2": _vqav2,
+    "hub": lambda path: save(
+        path / "train.parquet", [row(1, 1, "red", ["a"] * 10), row(2, 2, "blue", ["b"])]
+    ),
+    "csv": _csv,
+    "pictures": _pictures,
+    "vision": lambda path: shutil.copytree(tiny_checkpoint("vision"), path),
+    "text": lambda path: shutil.copytree(tiny_checkpoint("text"), path),
+    "config.toml": lambda path: path.write_text(FEW.to_toml()),
+    "sweep.toml": lambda path: path.write_text("epochs = 1\nlr = [0.01, 0.02]\n"),
+    "answers.txt": lambda path: path.write_text("red\nblue\n"),
+}
+"""How each valid thing is made."""
 
 
 def lay_out(kind: str, place: Path) -> None:
     """Copy what a kind of forgery needs to `place`, with a secret beside it."""
-    for part in READERS[kind].parts:
-        source = valid() / part
-        if source.is_dir():
-            shutil.copytree(source, place / part)
-        else:
-            shutil.copyfile(source, place / part)
-    for run in ("run", "stopped", "finished"):
+    copy_parts(READERS[kind].parts, place)
+    trained = {"run": place, "stopped": place, "finished": place}
+    for run, near in {**trained, "asked": None}.items():
         if (place / run / "run.json").exists():
-            edit_sealed(place / run / "run.json", lambda v: v.update(cache=str(place / "cache")))
-    if (place / "asked").exists():
-        edit_sealed(place / "asked/run.json", lambda v: v.update(cache=str(valid() / "cache")))
+            cache = near or valid("extracted")
+            edit_sealed(
+                place / run / "run.json",
+                lambda found, cache=cache: found.update(cache=str(cache / "cache")),  # type: ignore[misc]
+            )
     secret = place / SECRET
     (secret / "folder").mkdir(parents=True)
     for name in ("file", "folder/results.json", "folder/00000.h5", "folder/a.png"):
         (secret / name).write_text(SECRET_WORD)
+
+
+def copy_parts(parts: Sequence[str], place: Path) -> None:
+    """Copy valid things to a place."""
+    for part in parts:
+        source = valid(part)
+        if source.is_dir():
+            shutil.copytree(source, place / part)
+        else:
+            shutil.copyfile(source, place / part)
 
 
 def run_case(kind: str, change: Change, place: Path) -> list[str]:
