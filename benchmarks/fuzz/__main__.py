@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from benchmarks.fuzz.readers import READERS, Reader, raw, raw_state
+from benchmarks.fuzz.files import raw, raw_state
+from benchmarks.fuzz.readers import READERS, Reader
 from frozen_vqa.cache import CacheError
 from frozen_vqa.pipeline.errors import PipelineError, is_out_of_memory
 from frozen_vqa.pipeline.system.console import console
@@ -171,7 +172,7 @@ def one_input(name: str, seed: int, place: Path, before: Any) -> tuple[str, str]
     untold = reader.sealed and mutate in (raw, raw_state)
     try:
         with bounded() as taken, watched(place / SECRET) as did:
-            found = frozen(reader.read(place))
+            value = reader.read(place)
     except (CacheError, PipelineError) as error:
         return ("refused" if str(error).strip() and "\n" not in str(error) else "no sentence"), ""
     except TooMuchError:
@@ -185,6 +186,7 @@ def one_input(name: str, seed: int, place: Path, before: Any) -> tuple[str, str]
         return f"touched: {did[0]:.200}", ""
     if taken.bytes > BYTES:
         return f"memory: {taken.bytes:,} bytes", ""
+    found = frozen(value)
     if bad := next(not_finite(found), None):
         return f"not finite: {bad}", ""
     if found == before:
@@ -193,7 +195,16 @@ def one_input(name: str, seed: int, place: Path, before: Any) -> tuple[str, str]
 
 
 def frozen(value: Any) -> Any:
-    """Return a value as plain ones that can be compared."""
+    """Return a value as plain ones that can be compared; what was read may be nested deeply."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10 * before)
+    try:
+        return _frozen(value)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def _frozen(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         value = value.detach().float().numpy() if value.is_floating_point() else value.numpy()
     if isinstance(value, np.ndarray):
@@ -204,24 +215,22 @@ def frozen(value: Any) -> Any:
             float(np.abs(value).max()) if floats and value.size else 0,
         ]
     if is_dataclass(value) and not isinstance(value, type):
-        return [frozen(getattr(value, one.name)) for one in fields(value)]
+        return [_frozen(getattr(value, one.name)) for one in fields(value)]
     if isinstance(value, Mapping):
-        return {str(key): frozen(one) for key, one in value.items()}
+        return {str(key): _frozen(one) for key, one in value.items()}
     if isinstance(value, list | tuple | set):
-        return [frozen(one) for one in value]
+        return [_frozen(one) for one in value]
     return value
 
 
 def not_finite(value: Any) -> Iterator[str]:
     """Yield every number that is not finite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield repr(value)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from not_finite(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from not_finite(one)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            yield repr(one)
+        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
 def replay(name: str, seed: int, scratch: Path) -> int:

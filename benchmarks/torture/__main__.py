@@ -35,7 +35,8 @@ from benchmarks.torture.disk import full_disk
 from benchmarks.torture.disturbed import SCENES, Extraction
 from benchmarks.torture.flips import flips
 from benchmarks.torture.kills import kills, train_kills
-from benchmarks.torture.runs import run_flips, run_writes
+from benchmarks.torture.run_flips import run_flips
+from benchmarks.torture.runs import run_writes
 from frozen_vqa.pipeline.system.console import console
 
 

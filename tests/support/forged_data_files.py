@@ -1,11 +1,8 @@
-"""Forged data sets, pictures, predictions, and files of settings and answers."""
+"""Forged data sets: jsonl, VQAv2, and folders as the Hub has them."""
 
 import gzip
 import json
-import struct
-import zlib
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,9 @@ import pyarrow.feather
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from frozen_vqa.pipeline.config import TrainConfig
 from tests.support import hostile
 from tests.support.forged_cache_files import Change
+from tests.support.forged_pictures import PICTURE_NAMES, in_data, line
 from tests.support.forged_values import (
     TEXTS,
     below,
@@ -28,23 +25,6 @@ from tests.support.forged_values import (
     written,
 )
 from tests.support.hub_data import png
-from tests.support.pictures import encoded, noise
-
-LINE = {"image": "a.png", "question": "what is it?", "answer": "a box"}
-PICTURE_NAMES = (
-    *("../secret/file", "/etc/hostname", "../secret/folder/a.png", "/dev/zero", "/proc/self/mem"),
-    *("http://example.org/a.png", "file:///etc/hostname", "a.png\0", "", ".", "..", "~/a.png"),
-    *("\x1b[2J.png", "a" * 5000, "secret", "//a.png", "\ud83d.png"),
-)
-
-
-def line(**values: Any) -> str:
-    return json.dumps(LINE | values) + "\n"
-
-
-def in_data(name: str, content: bytes) -> Change:
-    return lambda folder: (folder / "data" / name).write_bytes(content)
-
 
 JSONL: dict[str, Change] = {
     **forgeries(
@@ -68,71 +48,6 @@ JSONL: dict[str, Change] = {
     "gzip as jsonl": in_data("train.jsonl", gzip.compress(line().encode())),
 }  # fmt: skip
 
-
-def ascii_ppm(side: int) -> bytes:
-    return f"P3 {side} {side} 255\n".encode() + b"1 " * (6 << 20)
-
-
-def big_png(width: int, height: int, *, kept: int = 1000) -> bytes:
-    """A PNG of zeros that says it is so large, with this many rows of them."""
-    rows = zlib.compress(bytes((width + 1) * min(kept, height)), 9)
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
-    )
-
-
-def text_png(data: bytes) -> bytes:
-    """A PNG with a compressed comment."""
-    whole, chunk = png("red"), b"a\0\0" + zlib.compress(data, 9)
-    made = struct.pack(">I", len(chunk)) + b"zTXt" + chunk
-    made += struct.pack(">I", zlib.crc32(b"zTXt" + chunk))
-    return whole[:33] + made + whole[33:]
-
-
-def many(content: bytes, count: int) -> Change:
-    def make(folder: Path) -> None:
-        for i in range(count):
-            (folder / f"data/{i}.png").write_bytes(content)
-        lines = "".join(line(image=f"{i}.png", question=f"q{i}") for i in range(count))
-        (folder / "data/train.jsonl").write_text(lines)
-
-    return make
-
-
-PICTURES: dict[str, Change] = {
-    name: in_data("a.png", content)
-    for name, content in {
-        "PPM in ASCII of 10,000": ascii_ppm(10_000),
-        "PPM in ASCII of 2,000": ascii_ppm(2_000),
-        "PNG of 100,000 by 100,000": big_png(100_000, 100_000),
-        "PNG of 44,800 by 44,800": big_png(44_800, 44_800),
-        "PNG of 60,000 by 1": big_png(60_000, 1),
-        "PNG of 1 by 60,000": big_png(1, 60_000, kept=60_000),
-        "PNG of no size": big_png(0, 0),
-        "PNG with 60 MB of comment": text_png(bytes(60 << 20)),
-        "PNG cut short": png("red")[:50],
-        "JPEG cut short": encoded(noise(50, 50), "JPEG")[:600],
-        "GIF of 65,535": b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\0;",
-        "BMP of 2**31": b"BM" + struct.pack("<IIIIiiHH", 99, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24)
-        + bytes(40),
-        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/hostname'/></svg>",
-        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(/etc/hostname) run\n%%EOF",
-        "PDF": b"%PDF-1.4\n%%EOF",
-        "a link to another file": b"../secret/file",
-        "WebP cut short": b"RIFF\xff\xff\xff\x7fWEBPVP8 \xff\xff\xff\x7f" + bytes(30),
-        "TIFF of many pages": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
-        "ICO of ICOs": b"\0\0\1\0\xff\xff" + bytes(4000),
-        **{f"text: {n}": c.encode(errors="surrogatepass") if isinstance(c, str) else c
-           for n, c in list(TEXTS.items())[:3]},
-    }.items()
-}  # fmt: skip
-PICTURES |= {
-    "eight of 49 megapixels": many(encoded(noise(64, 64).resize((7000, 7000)), "JPEG"), 8),
-    **dict(replaced(["data/a.png"])),
-    **{f"image {n!a:.40}": in_data("train.jsonl", line(image=n).encode()) for n in PICTURE_NAMES},
-}
 
 QUESTIONS_FILE = "vqav2/v2_OpenEnded_mscoco_train2014_questions.json"
 ANNOTATIONS_FILE = "vqav2/v2_mscoco_train2014_annotations.json"
@@ -278,87 +193,4 @@ HUB: dict[str, Change] = {
         "train.jsonl.gz", lambda p: p.write_bytes(gzip.compress(bytes(500 << 20), 6))
     ),
     **dict(replaced(["hub/train.parquet"])),
-}  # fmt: skip
-
-TOML = {
-    "null": '""', "true": "true", "-1": "-1", "0": "0", "NaN": "nan", "infinity": "-inf",
-    "2**63": str(2**63), "5,000 digits": "9" * 5000, "1e308": "1e308", "a list": "[]",
-    "a path": '"../secret/file"', "an escape": '"\\u001b[2J"', "a table": "{a = 1}",
-    "a date": "1979-05-27", "a long text": '"' + "x" * 500_000 + '"', "a NUL": '"a\\u0000b"',
-    "a tiny": "1e-320", "2**31": str(2**31), "a million": "1000000", "text": '"a"',
-}  # fmt: skip
-
-
-def toml_cases(file: str, *, each: int, first: int) -> dict[str, Change]:
-    """Return changes of each setting in a file of them."""
-    found: dict[str, Change] = {}
-    kinds, at = list(TOML), first
-    for field in fields(TrainConfig):
-        for _ in range(each):
-            kind, at = kinds[at % len(kinds)], at + 1
-
-            def change(folder: Path, name: str = field.name, kind: str = kind) -> None:
-                path = folder / file
-                kept = [t for t in path.read_text().splitlines() if not t.startswith(f"{name} ")]
-                path.write_text("\n".join([f"{name} = {TOML[kind]}", *kept]) + "\n")
-
-            found[f"{file}: {field.name} is {kind}"] = change
-    return found
-
-
-CONFIG: dict[str, Change] = {
-    **toml_cases("config.toml", each=3, first=0),
-    **written("config.toml", TEXTS | {"many keys": "".join(f"k{i} = 1\n" for i in range(100_000))}),
-    **dict(replaced(["config.toml"])),
-}
-SWEEP: dict[str, Change] = {
-    **toml_cases("sweep.toml", each=1, first=7),
-    **written(
-        "sweep.toml",
-        {
-            **{f"name {n!a:.30}": f"[[head]]\nname = {json.dumps(n)}\n" for n in (
-                "../secret/x", "/etc/x", "", "..", "a/b", "a\0b", "\x1b[2J", "x" * 400, "~")},
-            "10**9 heads": "".join(f"{n} = {list(range(1, 11))}\n" for n in
-                                   ("seed", "layers", "width", "heads", "lr")),
-            "10**6 tables": "[[head]]\n" * 10**5,
-            "nested lists": "lr = [[[[1]]]]",
-        },
-    ),
-    **dict(replaced(["sweep.toml"])),
-}  # fmt: skip
-ANSWERS: dict[str, Change] = {
-    **written("answers.txt", TEXTS | {
-        "a million": "".join(f"a{i}\n" for i in range(10**6)),
-        "one of 20 MB": "a" * (20 << 20),
-        "twice": "a\na\n",
-        "hostile": "\n".join(t for t in hostile.STORED.values() if "\n" not in t),
-    }),
-    **dict(replaced(["answers.txt"])),
-}  # fmt: skip
-SCORE: dict[str, Change] = {
-    **forgeries("data/results.json", [(0,), *below((0,), ("question_id", "answer"))], edit_plain,
-                each=12),
-    **forgeries(
-        "data/given.json",
-        [
-            ("annotations",), ("annotations", 0),
-            *below(("annotations", 0), ("question_id", "answers", "question_type", "answer_type")),
-            ("annotations", 0, "answers", 0), ("annotations", 0, "answers", 0, "answer"),
-        ],
-        edit_plain,
-        each=6,
-    ),
-    **written("data/results.json", TEXTS),
-    **written("data/given.json", {"many": json.dumps({"annotations": [{}] * 300_000})}),
-    **dict(replaced(["data/results.json", "data/given.json"])),
-    **{
-        f"types {name}": lambda folder, text=text: edit_plain(
-            folder / "data/given.json",
-            lambda found: found["annotations"][0].update(question_type=text, answer_type=text),
-        )
-        for name, text in hostile.EVERY.items()
-    },
-    "an answer of 20 MB": lambda folder: (folder / "data/results.json").write_text(
-        json.dumps([{"question_id": 1, "answer": "a b's, " * 3_000_000}])
-    ),
 }  # fmt: skip

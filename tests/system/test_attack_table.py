@@ -11,7 +11,7 @@ from tests.support.forged_table import FORGED
 _home = tiny_commands._home  # a fixture that is in force in every test
 
 CASES = [(kind, name) for kind, cases in FORGED.items() for name in cases]
-EVERY = 40
+EVERY = 120
 """One in so many runs by default, all of them under the marker `slow`."""
 
 
