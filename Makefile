@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-data torture mutants bench lint format clean
+.PHONY: help install demo test test-data torture fuzz mutants bench lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,8 +32,13 @@ test: $(STAMP) lint  ## Check style and types, and run the default test suite
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA
 	$(BIN)/python -m pytest -m 'slow or data'
 
-torture: $(STAMP)  ## Kill processes, fill disks and flip bits of the cache: about 20 minutes
-	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000
+torture: $(STAMP)  ## Kill processes, fill disks and flip bits of caches and runs: about an hour
+	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000 \
+		--run-writes 1 --run-flips 2000
+
+MINUTES ?= 60
+fuzz: $(STAMP)  ## Mutate every file that we read, for MINUTES=60 minutes
+	$(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES)
 
 mutants: $(STAMP)  ## Put small faults into the code; the tests must notice them; takes long
 	$(BIN)/python -m benchmarks.mutants --out build/mutants.json

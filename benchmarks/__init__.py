@@ -7,6 +7,7 @@
     python -m benchmarks.end_to_end           wall time, memory and growth of the whole pipeline
     python -m benchmarks.end_to_end.memory    memory of a training over 8 GB of mapped features
     python -m benchmarks.torture              kills, full disks and flipped bits
+    python -m benchmarks.fuzz                 mutated files for every reader
     python -m benchmarks.mutants              small faults that the tests have to notice
     python -m benchmarks.accuracy.ablations   one setting changed at a time
     python -m benchmarks.accuracy.priors      generated scenes without the picture or the question

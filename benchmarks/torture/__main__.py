@@ -1,7 +1,7 @@
 """The promises of the cache and of a training under kills, full disks and flipped bits.
 
     python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
-                                 [--seed N] [--json]
+                                 --run-writes 1 --run-flips 2000 [--seed N] [--json]
 
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
@@ -16,6 +16,11 @@
              TRAIN_CHECKPOINT seconds, and is killed (SIGKILL) at a random instant, once to three
              times; a last one resumes. Weights, the best before them, metrics and all other files
              of the run must equal those of an undisturbed one, but for how long it took.
+--run-writes  train-head, --resume, --overwrite and evaluate are killed at each call that changes a
+             file of a run, and find the disk full there. Every file that is left must have been
+             whole in an undisturbed command too, and the next command must end in its files.
+--run-flips  One bit of one file of a run is flipped, and the run is scored or resumed. It must be
+             refused, or all other files must end as without the flip.
 """
 
 import argparse
@@ -30,6 +35,8 @@ from benchmarks.torture.disk import full_disk
 from benchmarks.torture.disturbed import SCENES, Extraction
 from benchmarks.torture.flips import flips
 from benchmarks.torture.kills import kills, train_kills
+from benchmarks.torture.run_flips import run_flips
+from benchmarks.torture.runs import run_writes
 from frozen_vqa.pipeline.system.console import console
 
 
@@ -40,6 +47,8 @@ def main() -> None:
     parser.add_argument("--full-disk", action="store_true", help="fail at every n-th write")
     parser.add_argument("--flips", type=int, default=0, help="how many bits")
     parser.add_argument("--train-kills", type=int, default=0, help="how many trials")
+    parser.add_argument("--run-writes", type=int, default=0, help="1: each; n: one of n calls")
+    parser.add_argument("--run-flips", type=int, default=0, help="how many bits of runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
@@ -53,6 +62,12 @@ def main() -> None:
     if options.full_disk:
         with tempfile.TemporaryDirectory() as folder:
             found["full_disk"] = full_disk(extraction, Path(folder))
+    if options.run_writes:
+        with tempfile.TemporaryDirectory() as folder:
+            found |= run_writes(options.run_writes, extraction, Path(folder))
+    if options.run_flips:
+        with tempfile.TemporaryDirectory() as folder:
+            found |= run_flips(options.run_flips, extraction, Path(folder), rng)
     table = Table("part", "found", title=f"{SCENES}, seed {options.seed}")
     for part, counts in found.items():
         table.add_row(part, ", ".join(f"{name} {count}" for name, count in counts.items()))

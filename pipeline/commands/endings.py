@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from frozen_vqa.pipeline.errors import OutputError
+from frozen_vqa.pipeline.system.texts import printable, shortened
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -51,7 +52,7 @@ def run_to_the_end(app: Callable[[], object]) -> None:
             raise
         rank = _rank()
         whose = "" if rank is None else f"rank {rank}: "
-        _say(f"error: {whose}{message.strip()}")
+        _say(shortened(printable(f"error: {whose}{message.strip()}")))
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -68,8 +69,6 @@ def _rank() -> str | None:
 
 def _say(line: str) -> None:
     """Print a line on stderr, if somebody reads it."""
-    from frozen_vqa.pipeline.system.texts import printable
-
     with suppress(OSError, ValueError):
         print(printable(line), file=sys.stderr, flush=True)
 

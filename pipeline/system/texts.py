@@ -25,6 +25,14 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if _is_shown(c) else _spell(c) for c in text)
 
 
+def shortened(text: str, most: int = 2000) -> str:
+    """Return a text of at most `most` letters, without its middle if it is longer.
+
+    A stranger's name may have megabytes, and the end of a message says what to do.
+    """
+    return text if len(text) <= most else f"{text[: most - 602]} … {text[-599:]}"
+
+
 def _is_shown(c: str) -> bool:
     return c.isprintable() or c in _JOINERS or unicodedata.category(c) == "Zs"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_vqa.pipeline.system.texts import markdown, printable, to_json
+from frozen_vqa.pipeline.system.texts import markdown, printable, shortened, to_json
 from tests.support.hostile import EVERY, is_harmless
 
 any_text = st.one_of(
@@ -51,6 +51,15 @@ def test_what_is_harmless_stays(text: str) -> None:
 )
 def test_what_is_not_is_spelled_out(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+@given(st.text(max_size=9), st.integers(1, 500), st.integers(602, 2000))
+def test_a_long_text_keeps_its_ends(text: str, times: int, most: int) -> None:
+    text *= times
+    found = shortened(text, most)
+    assert len(found) <= max(most, 0)
+    assert found == text or (len(text) > most and found.endswith(text[-599:]))
+    assert text.startswith(found.partition(" … ")[0]) or found == text
 
 
 @given(values)
