@@ -1,0 +1,46 @@
+"""Where a picture may be that is not at its path."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from frozen_vqa.cache.errors import quoted
+
+MOST_FILES = 200_000
+"""Files that are looked through for a picture that is not where its path says."""
+
+
+def find_cure(root: Path, path: str) -> str:
+    """Return what to do about a picture that is not at its path, if it is elsewhere below `root`.
+
+    It may be in another folder, have another ending, or differ in capital letters.
+    """
+    name = PurePosixPath(path).name
+    ranks = (
+        lambda file: file.name == name,
+        lambda file: file.name.lower() == name.lower(),
+        lambda file: file.stem.lower() == PurePosixPath(name).stem.lower(),
+    )
+    best, found = len(ranks), None
+    for file in _files_below(root):
+        rank = next((i for i, fits in enumerate(ranks) if fits(file)), best)
+        if rank < best:
+            best, found = rank, file
+    if not found:
+        return ""
+    if best == 0:
+        folder = found.parent
+        for part in reversed(PurePosixPath(path).parent.parts):
+            folder = folder.parent if folder.name == part else folder
+        return f"{found} is there: give --images {quoted(folder)}"
+    differs = "its capital letters differ" if best == 1 else "its ending differs"
+    return f"{found} is there, but {differs}: write the name as the file has it"
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    left = MOST_FILES
+    for folder, inside, files in os.walk(root):
+        inside.sort()
+        for name in sorted(files)[:left]:
+            yield Path(folder, name)
+        left -= min(left, len(files))
