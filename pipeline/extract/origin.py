@@ -25,6 +25,7 @@ def describe_origin(
     splits: Mapping[str, Sequence[VqaExample]],
     limit: int | None,
     batch_size: int | None,
+    images: Path | None = None,
 ) -> dict[str, Json]:
     """Return the facts that a cache records about its source, with absolute paths.
 
@@ -40,6 +41,7 @@ def describe_origin(
         "digests": {name: _digest(examples) for name, examples in splits.items()},
         "limit": limit,
         "batch_size": batch_size,
+        **({"images": str(images.resolve())} if images else {}),
     }
 
 
@@ -61,7 +63,7 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     columns, splits = origin.get("columns"), origin.get("splits")
     for field, column in columns.items() if isinstance(columns, dict) else ():
         words += ["--column", f"{field}={column}"]
-    for option in ("limit", "batch_size"):
+    for option in ("images", "limit", "batch_size"):
         if origin.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(origin[option])]
     every = splits if isinstance(splits, list) and splits else ["SPLIT"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.pipeline.config import load_run_config
+from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
@@ -65,9 +65,9 @@ not in this folder.
 
 ## Accuracy
 
-{_accuracies(run, config.val_split, outcome)}
-These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
-{markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
+{_accuracies(run, config.validation, outcome)}
+These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, \
+{_choice(config)}. The ceiling is the score of the best answer for each question\
 {on_training}.
 
 ## Trained on
@@ -99,6 +99,17 @@ or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
 
 The encoders and the data set have their own licences, which may also apply to this head.
 """
+
+
+def _choice(config: TrainConfig) -> str:
+    """Return how the epoch was chosen."""
+    if config.keep == "last":
+        return "the last one, which no score chose"
+    where = f"split {markdown(repr(config.validation))}"
+    if config.val_fraction:
+        share = f"{100 * config.val_fraction:g} % of the pictures of {config.train_split!r}"
+        where = f"{markdown(repr(config.validation))}, {markdown(share)} that were not trained on"
+    return f"the best on {where}; a score there is a little higher than on new questions"
 
 
 def strip_folders(name: str) -> str:
@@ -135,6 +146,8 @@ def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
     where = f"{scores['split']} ({scores['questions']:,} questions)"
     if scores.get("trained_on"):
         where += ", trained on it"
+    if scores.get("chosen_on"):
+        where += ", which chose the weights"
     return (
         _scored_data(scores),
         where,

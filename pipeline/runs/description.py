@@ -32,6 +32,7 @@ class TrainedFrom:
     cache: str
     dataset: str | None = None
     splits: Mapping[str, str] | None = None
+    held_out: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,8 @@ def load_run(path: Path, device: torch.device) -> Run:
         if "\0" in str(cache):
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
-        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
+        about = (where.get(name) for name in ("dataset", "splits", "held_out"))
+        data = TrainingData(cache, dtype, *about)
         model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(

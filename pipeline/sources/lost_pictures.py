@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from frozen_vqa.cache.errors import quoted
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 MOST_FILES = 200_000
 """Files that are looked through for a picture that is not where its path says."""
 
@@ -15,11 +16,11 @@ def find_cure(root: Path, path: str) -> str:
 
     It may be in another folder, have another ending, or differ in capital letters.
     """
-    name = PurePosixPath(path).name
+    name, stem = PurePosixPath(path).name, PurePosixPath(path).stem.lower()
     ranks = (
         lambda file: file.name == name,
         lambda file: file.name.lower() == name.lower(),
-        lambda file: file.stem.lower() == PurePosixPath(name).stem.lower(),
+        lambda file: file.suffix.lower() in ENDINGS and file.stem.lower() == stem,
     )
     best, found = len(ranks), None
     for file in _files_below(root):
