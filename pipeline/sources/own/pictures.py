@@ -5,6 +5,7 @@ A path is that of a file below the folder of the pictures. Windows' backslashes 
 
 import os
 import re
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
@@ -20,6 +21,7 @@ class PictureFolder:
         root: The folder of the data.
         elsewhere: The folder of the pictures, if it is another. Then a path means the file in it
             that has the longest end of the path, so that paths of another machine lead there too.
+            It may lie in a folder of that folder, if in only one.
     """
 
     def __init__(self, root: Path, elsewhere: Path | None = None) -> None:
@@ -70,4 +72,16 @@ class PictureFolder:
             del parts[: parts.index("..") + 1]
         parts = [part for part in parts if part != "/" and not _DRIVE.match(f"{part}/")]
         ends = ["/".join(parts[first:]) for first in range(len(parts))]
-        return next((end for end in ends if (self.root / end).exists()), ends[-1] if ends else "")
+        for end in ends:
+            if (self.root / end).exists():
+                return end
+            inside = [f"{folder}/{end}" for folder in self._folders]
+            inside = [path for path in inside if (self.root / path).exists()]
+            if len(inside) == 1:
+                return inside[0]
+        return ends[-1] if ends else ""
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        """The folders in the one of the pictures, such as train2014 and val2014."""
+        return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())

@@ -70,13 +70,23 @@ def read_table(file: Path, columns: Mapping[str, str]) -> Table:
         raise SourceError(f"{file}: reading failed ({error.strerror}). Check the file.") from error
     if not data.strip():
         raise SourceError(f"{file}: the file has no lines; one line a question is needed.")
-    if _is_list(data):
-        return Table(f"JSON list, {encoding}", "entry", _read_entries(data, file))
-    if delimiter := _delimiter(data, file, columns):
-        return _read_rows(data, file, delimiter, encoding)
-    if data.lstrip()[:1] == b"[" and file.suffix.lower() != ".jsonl":  # damaged; it will say where
+    first, _, rest = data.strip().partition(b"\n")
+    start, value = first[:1], _json_or_none(first)
+    if start not in b"[{" or (value is None and _json_or_none(data) is None):
+        if delimiter := _delimiter(data, file, columns):
+            return _read_rows(data, file, delimiter, encoding)
+        is_list = start == b"[" and file.suffix.lower() != ".jsonl"  # damaged: it will say where
+    elif value is None:
+        is_list = True
+    else:
+        is_list = not rest.strip() and not _is_question(value)
+    if is_list:
         return Table(f"JSON list, {encoding}", "entry", _read_entries(data, file))
     return Table(f"JSONL, {encoding}", "line", _read_lines(data, file))
+
+
+def _is_question(value: Any) -> bool:
+    return isinstance(value, dict) and any(field_of(name) == "question" for name in value)
 
 
 def _decode(data: bytes, file: Path) -> tuple[bytes, str]:
@@ -98,18 +108,6 @@ def _decode(data: bytes, file: Path) -> tuple[bytes, str]:
     return data, "UTF-8"
 
 
-def _is_list(data: bytes) -> bool:
-    """Whether the content is one JSON value that holds all questions, not one value a line."""
-    first, _, rest = data.strip().partition(b"\n")
-    if first[:1] not in b"[{":
-        return False
-    value = _json_or_none(first)
-    if value is None:
-        return _json_or_none(data) is not None
-    is_question = isinstance(value, dict) and any(field_of(name) == "question" for name in value)
-    return not rest.strip() and not is_question
-
-
 def _json_or_none(data: bytes) -> Any:
     try:
         return json.loads(data)
@@ -123,8 +121,6 @@ def _delimiter(data: bytes, file: Path, columns: Mapping[str, str]) -> str | Non
     A file that is named as a table is one whatever its first row has, unless that is JSON.
     """
     first = data.lstrip()[: 1 << 16]
-    if first[:1] in b"[{" and _json_or_none(first.partition(b"\n")[0]) is not None:
-        return None
     rows = {delimiter: _first_row(first, delimiter) for delimiter in DELIMITERS}
     counts = {
         delimiter: sum(bool(field_of(name)) or name in columns.values() for name in names)
