@@ -131,7 +131,7 @@ def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
             console.print(f"  and {len(unusable) - most:,} more; --json lists all")
     for check in checks:
         if check.missing:
-            cure = f". But {check.cure}" if check.cure else ""
+            cure = f". {check.cure}" if check.cure else ""
             console.print(
                 f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
                 f"missing in {check.name!r}, such as {check.where}{cure}"

@@ -35,7 +35,7 @@ class SplitCheck:
         form: How it is written; None if its source does not say.
         examples: Its usable questions, and `left_out` the others.
         images: Its pictures, of which `looked` were looked for and `missing` are not there.
-        where: The place of the first missing picture, and `cure` what to do about it.
+        where: The place of the first missing picture, and `cure` a sentence on what to do.
     """
 
     name: str

@@ -78,7 +78,7 @@ def first_readable(
             reason = reason or f"{source.where(image_id)}: {error}"
     raise SourceError(
         f"none of the {len(image_ids):,} pictures can be read; the first is {reason}. "
-        f"{f'But {cure}' if cure else 'Check the paths of the data set'}."
+        f"{cure or 'Check the paths of the data set.'}"
     )
 
 

@@ -12,9 +12,9 @@ MOST_FILES = 200_000
 
 
 def find_cure(root: Path, path: str) -> str:
-    """Return what to do about a picture that is not at its path, if it is elsewhere below `root`.
+    """Return what to do about a picture that is not at its path, as a sentence.
 
-    It may be in another folder, have another ending, or differ in capital letters.
+    Below `root` it may be in another folder, have another ending, or differ in capital letters.
     """
     name, stem = PurePosixPath(path).name, PurePosixPath(path).stem.lower()
     ranks = (
@@ -28,14 +28,14 @@ def find_cure(root: Path, path: str) -> str:
         if rank < best:
             best, found = rank, file
     if not found:
-        return ""
+        return "If the pictures are elsewhere, give their folder by --images."
     if best == 0:
         folder = found.parent
         for part in reversed(PurePosixPath(path).parent.parts):
             folder = folder.parent if folder.name == part else folder
-        return f"{found} is there: give --images {quoted(folder)}"
+        return f"But {found} is there: give --images {quoted(folder)}."
     differs = "its capital letters differ" if best == 1 else "its ending differs"
-    return f"{found} is there, but {differs}: write the name as the file has it"
+    return f"{found} is there, but {differs}: write the name as the file has it."
 
 
 def _files_below(root: Path) -> Iterator[Path]:

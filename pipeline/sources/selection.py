@@ -127,7 +127,7 @@ class FileSource:
         return str(self.picture(image_id))
 
     def cure(self, image_id: Id) -> str:
-        """Return what to do about a missing picture: where it may be instead; "" if unknown."""
+        """Return what to do about a missing picture, such as where it may be instead."""
         return find_cure(self._image_root, self._pictures[image_id])
 
     def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:

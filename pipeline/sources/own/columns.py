@@ -85,7 +85,7 @@ def _nearly_named(names: Sequence[str], found: Mapping[str, str], known: Collect
 
 
 def _missing(names: Sequence[str], found: Mapping[str, str]) -> str:
-    missing = [f for f in ALIASES if found.get(f) not in names and (f in found or f in NEEDED)]
+    missing = [field for field in NEEDED if found.get(field) not in names]
     there = ", ".join(shown(name) for name in names[:8]) or "nothing"
     verb = "is" if len(missing) == 1 else "are"
     return f"{' and '.join(missing)} {verb} missing; the fields are {there}" if missing else ""

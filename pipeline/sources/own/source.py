@@ -27,6 +27,7 @@ from frozen_vqa.pipeline.sources.selection import (
     did_you_mean,
     split_like,
 )
+from frozen_vqa.pipeline.sources.validation import shown
 
 METADATA = "metadata"
 """The name of a file that stands in the folder of its pictures, as Hugging Face has it."""
@@ -112,11 +113,13 @@ class OwnSource(FileSource):
         if table.columns is None:
             return None
         header = find_columns(tuple(table.columns), self._given)
-        if header.fault:
-            stop = "" if header.fault.endswith("?") else "."
+        lost = [name for _, name in self._given if name and name not in table.columns]
+        fault = f"there is no column {shown(lost[0])}" if lost else header.fault
+        if fault:
+            there = ", ".join(map(shown, table.columns))
             raise SourceError(
-                f"{file}: {header.fault}{stop} Rename the column, or name it by --column, such as "
-                "--column question=NAME."
+                f"{file}: {fault}{'' if fault.endswith('?') else '.'} The columns are {there}. "
+                "Rename one, or name it by --column, such as --column question=NAME."
             )
         return header
 
