@@ -35,7 +35,7 @@ def find_cure(root: Path, path: str) -> str:
             folder = folder.parent if folder.name == part else folder
         return f"But {found} is there: give --images {quoted(folder)}."
     differs = "its capital letters differ" if best == 1 else "its ending differs"
-    return f"{found} is there, but {differs}: write the name as the file has it."
+    return f"But {found} is there; {differs}: write the name as the file has it."
 
 
 def _files_below(root: Path) -> Iterator[Path]:

@@ -97,10 +97,11 @@ def require_validation(cache: FeatureCache, config: TrainConfig) -> None:
 
 def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
     if unanswered := sum(1 for answers in split.answers if not answers):
+        mend = "extract it again, which leaves them out, or " if unanswered < len(split) else ""
         raise CacheError(
             f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
-            f"no answers, so it can be used neither for training nor for validation. Extract it "
-            f"again, which leaves such questions out, or name another split"
+            f"no answers, so it can be used neither for training nor for validation; {mend}name "
+            f"another split"
         )
     if not len(split):
         raise CacheError(f"{cache.directory}: split {name!r} has no questions; name another split")

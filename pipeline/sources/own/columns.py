@@ -79,13 +79,13 @@ def _nearly_named(names: Sequence[str], found: Mapping[str, str], known: Collect
     lacking = {plain(one): one for f, ones in ALIASES.items() if f not in known for one in ones}
     for name in names:
         near = difflib.get_close_matches(plain(name), lacking, n=1, cutoff=NEARLY)
-        if near and name not in found.values():
+        if near and name not in found.values() and not field_of(name):
             return f"the field {shown(name)} is not known; did you mean {lacking[near[0]]!r}?"
     return ""
 
 
 def _missing(names: Sequence[str], found: Mapping[str, str]) -> str:
-    missing = [field for field in NEEDED if found.get(field) not in names]
+    missing = [found.get(field, field) for field in NEEDED if found.get(field) not in names]
     there = ", ".join(shown(name) for name in names[:8]) or "nothing"
     verb = "is" if len(missing) == 1 else "are"
     return f"{' and '.join(missing)} {verb} missing; the fields are {there}" if missing else ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheError, FeatureCache
@@ -25,6 +25,7 @@ IDS = st.lists(st.text(max_size=3), min_size=2, max_size=40, unique=True)
 FRACTIONS = st.floats(0.001, 0.999)
 
 
+@settings(deadline=None)
 @given(ids=IDS, fraction=FRACTIONS, seed=st.integers(0, 2**63 - 1), data=st.data())
 def test_what_is_held_out_depends_on_ids_share_and_seed_alone(
     ids: list[str], fraction: float, seed: int, data: st.DataObject
@@ -40,6 +41,7 @@ def test_what_is_held_out_depends_on_ids_share_and_seed_alone(
     assert larger.holds(part)
 
 
+@settings(deadline=None)
 @given(fraction=FRACTIONS, seed=st.integers(0, 2**63 - 1), split=st.sampled_from(["a", "x@0.5"]))
 def test_the_name_of_a_part_says_what_it_is(fraction: float, seed: int, split: str) -> None:
     config = small(train_split=split, val_fraction=fraction, val_seed=seed)

@@ -59,7 +59,7 @@ def test_a_wrong_spec_says_what_is_needed(spec: str, reason: str) -> None:
 
 
 def test_columns_are_for_hub_only() -> None:
-    with pytest.raises(SourceError, match="--column is for hub"):
+    with pytest.raises(SourceError, match="--column is for hub: and jsonl"):
         open_source("shapes", columns={"question": "query"})
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import SourceError
@@ -215,6 +215,7 @@ def test_a_link_that_the_owner_has_put_into_the_folder_is_followed(tmp_path: Pat
     assert source.picture(example.image_id).read_bytes() == b"pixels"
 
 
+@settings(deadline=None)
 @given(
     question=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
         lambda text: text.strip() and "\0" not in text

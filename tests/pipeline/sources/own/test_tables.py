@@ -83,7 +83,9 @@ def outcome(file: Path) -> tuple[list[VqaExample], list[Id | None], str]:
     return examples, left_out, source.form("train").kind.partition(", UTF")[0]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(rows=ROWS, encoding=st.sampled_from(ENCODINGS), suffix=st.sampled_from(SUFFIXES))
 def test_the_same_rows_in_any_form_are_the_same_examples(
     tmp_path: Path, rows: list[dict[str, Any]], encoding: str, suffix: str
