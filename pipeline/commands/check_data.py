@@ -6,12 +6,12 @@ from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet, is_sheet
-from frozen_vqa.pipeline.commands.extract_features import show_checks
+from frozen_vqa.pipeline.commands.extract_features import show_checks, show_missing
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
 from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures
 from frozen_vqa.pipeline.extract.plan import read_questions
-from frozen_vqa.pipeline.sources.example import DescribedSource, Source, VqaExample
+from frozen_vqa.pipeline.sources.example import DescribedSource, Id, Source, VqaExample
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console
 
@@ -39,6 +39,7 @@ def check_data_command(
     checks, refused = _read_splits(source, splits)
     show_checks(checks, SHOWN)
     require_pictures(source, checks, None)
+    show_missing(checks)
     for check in checks:
         _show_contents(check)
     for reason in refused.values():
@@ -81,12 +82,16 @@ def _show_contents(check: SplitCheck) -> None:
 
 
 def _sample(source: Source, checks: Sequence[SplitCheck]) -> list[Tile]:
-    """Return some questions with their pictures, evenly spread over all."""
-    examples: list[VqaExample] = [example for check in checks for example in check.examples]
+    """Return some questions about different pictures, evenly spread over all splits."""
+    firsts: dict[Id, VqaExample] = {}
+    for check in checks:
+        for example in check.examples:
+            firsts.setdefault(example.image_id, example)
+    examples = list(firsts.values())
     tiles: list[Tile] = []
-    step = max(1, len(examples) // TILES)
-    for example in (*examples[::step], *examples):
-        if len(tiles) == min(TILES, len(examples)):
+    step = max(1, -(-len(examples) // TILES))
+    for example in (example for start in range(step) for example in examples[start::step]):
+        if len(tiles) == TILES:
             break
         try:
             picture = load_rgb(source.picture(example.image_id))

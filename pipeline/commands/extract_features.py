@@ -68,6 +68,7 @@ def extract_command(
         show_checks(checks)
         if not rebuild:
             require_pictures(source, checks, cache)
+            show_missing(checks)
 
         from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
         from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -112,7 +113,7 @@ def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
         if form := check.form:
             place = f", {form.place}" if form.place else ""
             columns = ", ".join(
-                field if field == name else f"{name} as the {field}"
+                field if field == name.casefold() else f"{name} as the {field}"
                 for field, name in form.columns.items()
             )
             ignored = f"; not used: {', '.join(form.ignored)}" if form.ignored else ""
@@ -129,6 +130,10 @@ def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
             console.print(f"  {line}")
         if 1 < most < len(unusable):
             console.print(f"  and {len(unusable) - most:,} more; --json lists all")
+
+
+def show_missing(checks: Sequence[SplitCheck]) -> None:
+    """Print how many pictures are missing, and what to do."""
     for check in checks:
         if check.missing:
             cure = f". {check.cure}" if check.cure else ""

@@ -65,8 +65,9 @@ def two_files(folder: Path) -> Row:
     return outcome(f"jsonl:{folder}", "")
 
 
-def other_name(folder: Path) -> Row:
-    (folder / "questions.csv").write_text(GOOD)
+def other_names(folder: Path) -> Row:
+    for name in ("a", "b"):
+        (folder / f"{name}.csv").write_text(GOOD)
     return outcome(f"jsonl:{folder}", "")
 
 
@@ -142,7 +143,10 @@ TABLES: dict[str, Callable[[Path], Row]] = {
     "no picture anywhere": table(GOOD, pictures=()),
     "folder of --images that is not there": no_folder_of_images,
     "folder with two files of a split": two_files,
-    "folder whose file has another name than the split": other_name,
+    "folder whose files have other names than the split": other_names,
+    "folder with one file of any name": table(
+        GOOD, "questions.csv", sentence="one split of any name"
+    ),
     "folder with metadata.csv": table(
         GOOD.replace("image", "file_name"), "metadata.csv", sentence="one split of any name"
     ),

@@ -3,7 +3,7 @@
     DATA/train.csv, DATA/val.jsonl      a file per split, pictures below DATA
     DATA/metadata.csv                   one file, pictures beside it
     DATA/train/metadata.csv             a folder per split, pictures in it
-    DATA/questions.json                 any one file
+    DATA/questions.json                 any one file, or the only one of a folder
 
 A single file either names a `split` on every line, or on none; then it is one split, under any name
 that you ask for. docs/data.md has the forms of a file and the names of its columns.
@@ -29,6 +29,7 @@ from frozen_vqa.pipeline.sources.selection import (
 )
 from frozen_vqa.pipeline.sources.validation import shown
 
+_USUAL = ("train", "val", "test", "test-dev")
 METADATA = "metadata"
 """The name of a file that stands in the folder of its pictures, as Hugging Face has it."""
 
@@ -70,22 +71,31 @@ class OwnSource(FileSource):
 
     def examples(self, split: str) -> list[VqaExample]:
         name, file = self._file(split)
+        lines, (unit, form) = self._read(file)
+        selection = Selection(unit, self._pictures)
+        for line in self._lines_of(split, name, file, lines):
+            selection.add(line.number, line.where, line.question_id, line.example)
+        self._forms[split] = form
+        return self._finish(split, selection, file)
+
+    def _read(self, file: Path) -> tuple[list[Line], tuple[str, Form]]:
+        """Return the lines of a file, what one is called, and how the file is written."""
         table = read_table(file, dict(self._given))
-        header = self._header(file, table)
         below = "" if file.parent == self._root else file.parent.name
-        reader = Reader(self._given, header, self._folder, below)
-        selection = Selection(table.unit, self._pictures)
+        reader = Reader(self._given, self._header(file, table), self._folder, below)
         lines = [reader.read(record) for record in table.records]
         if not lines:
             raise SourceError(f"{file}: there are no questions below the names of the columns.")
-        for line in self._lines_of(split, name, file, lines):
-            selection.add(line.number, line.where, line.question_id, line.example)
-        self._forms[split] = _form(file, table.kind, tuple(table.columns or reader.names), reader)
-        return self._finish(split, selection, file)
+        names = tuple(table.columns or reader.names)
+        return lines, (table.unit, _form(file, table.kind, names, reader))
 
     def splits(self) -> list[str]:
-        """Return the splits that the names of the files tell; none if it is a single file."""
-        return [name for name in self._files if name]
+        """Return the splits that the files or their lines name; none if they name none."""
+        if [*self._files] != [""]:
+            return [*self._files]
+        ((file,),) = self._files.values()
+        lines, _ = self._read(file)
+        return list(dict.fromkeys(line.split for line in lines if line.split))
 
     def form(self, split: str) -> Form:
         return self._forms[split]
@@ -173,7 +183,8 @@ def _find_files(path: Path) -> dict[str, list[Path]]:
     if lone := found.pop(METADATA, None):
         return found or {"": lone}
     if found:
-        return found
+        (name, files), *others = found.items()
+        return found if others or split_like(name, _USUAL) else {"": files}
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
     tables = {folder.name: _tables_in(folder).get(METADATA, []) for folder in folders}
     return {name: files for name, files in tables.items() if files}

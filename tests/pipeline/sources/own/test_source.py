@@ -80,6 +80,38 @@ def test_a_folder_has_a_file_per_split(tmp_path: Path) -> None:
         source.examples("test")
 
 
+def test_the_only_file_of_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    write(tmp_path / "questions.jsonl", {**LINE, "split": "train"}, {**LINE, "split": "val"})
+    source = OwnSource(tmp_path)
+
+    assert source.splits() == ["train", "val"]
+    assert [len(source.examples(split)) for split in source.splits()] == [1, 1]
+    write(tmp_path / "other.jsonl", LINE)
+    with pytest.raises(SourceError, match=r"no split 'val'.*has: other, questions"):
+        OwnSource(tmp_path).examples("val")
+
+
+def test_a_split_is_found_by_another_usual_name(tmp_path: Path) -> None:
+    write(tmp_path / "validation.jsonl", LINE)
+    source = OwnSource(tmp_path)
+
+    assert len(source.examples("val")) == 1
+    with pytest.raises(SourceError, match="was read as split 'val', so it cannot be 'dev' too"):
+        source.examples("dev")
+
+
+def test_pictures_of_folders_with_metadata_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "metadata.csv").write_text("file_name,question,answer\na.png,q?,a\n")
+    source = OwnSource(tmp_path)
+
+    assert source.splits() == ["train", "val"]
+    found = [source.examples(split)[0].image_id for split in source.splits()]
+    assert found == ["train/a.png", "val/a.png"]
+    assert source.picture("val/a.png") == tmp_path / "val" / "a.png"
+
+
 def test_a_line_in_the_file_of_another_split_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "val.jsonl", LINE, {**LINE, "split": "train"}, {**LINE, "split": "val"})
     source = OwnSource(tmp_path)
