@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
@@ -9,7 +10,12 @@ from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet, is_s
 from frozen_vqa.pipeline.commands.extract_features import show_checks, show_missing
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
-from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures
+from frozen_vqa.pipeline.extract.data_check import (
+    FREQUENT,
+    SplitCheck,
+    check_data,
+    require_pictures,
+)
 from frozen_vqa.pipeline.extract.plan import read_questions
 from frozen_vqa.pipeline.sources.example import DescribedSource, Id, Source, VqaExample
 from frozen_vqa.pipeline.sources.open_source import open_source
@@ -73,7 +79,10 @@ def _read_splits(source: Source, splits: Sequence[str]) -> tuple[list[SplitCheck
 
 def _show_contents(check: SplitCheck) -> None:
     answers = check.answers()
-    frequent = ", ".join(f"{answer} ({n:,})" for answer, n in answers.most_common(5))
+    frequent = ", ".join(
+        f"{shorten(answer, 40, placeholder=' ...')} ({n:,})"
+        for answer, n in answers.most_common(FREQUENT)
+    )
     console.print(
         f"{check.name}: {len(check.examples):,} questions about {len(check.images):,} pictures, "
         f"{check.answered:,} with answers; {len(answers):,} different answers"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 
-SHOWN_FAILURES = 5
+SHOWN_FAILURES, MOST_COLUMNS = 5, 8
 OTHER_BYTES = (
     "not the same bytes as before: another device or library rounds otherwise, and so did a "
     "conversion from float16"
@@ -110,16 +110,15 @@ def extract_command(
 def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
     """Print how each split is written and what is wrong with it; at most `most` left-out lines."""
     for check in checks:
-        if form := check.form:
-            place = f", {form.place}" if form.place else ""
+        if (form := check.form) and form.place:
             columns = ", ".join(
                 field if field == name.casefold() else f"{name} as the {field}"
                 for field, name in form.columns.items()
             )
-            ignored = f"; not used: {', '.join(form.ignored)}" if form.ignored else ""
-            console.print(
-                f"{check.name}: {form.kind}{place}{f': {columns}' * bool(columns)}{ignored}"
-            )
+            others = ", ".join(form.ignored[:MOST_COLUMNS])
+            ignored = f"; not used: {others}" if others else ""
+            used = f": {columns}" if columns else ""
+            console.print(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
         if check.examples and not check.answered:
             console.print(f"split {check.name!r}: no question has an answer")
     unusable = [fault for check in checks for fault in check.left_out]
