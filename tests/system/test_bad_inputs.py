@@ -35,7 +35,10 @@ BAD_LINES: list[tuple[Any, str]] = [
     ({"question_id": 104, "image": "a.png", "question": "nul\0"}, "holds a NUL"),
     ({"question_id": 105, "image": "a.png", "question": "half \ud83d"}, "holds a NUL or half"),
     ({"question_id": 106, "image": "b.png", "image_id": "a.png", "question": "b?"}, "before; one"),
-    ({"question_id": 107, "image": "a.png", "question": "long " * 20_000}, "tokens, and tiny"),
+    (
+        {"question_id": 107, "image": "a.png", "question": "long " * 20_000, "answer": "x"},
+        "tokens, and tiny",
+    ),
     ("{ broken", "Expecting"),
 ]
 GOOD_LINES: list[dict[str, Any]] = [

@@ -136,4 +136,8 @@ def test_without_a_validation_split_the_message_names_ways_that_work(
         load_train_data(scenes.directory, small(val_split="nope"))
     result = run_training(scenes, tmp_path / "run", val_split="train", keep="last", epochs=2)
     assert result.best_epoch == 2
+    last = load_run(tmp_path / "run", CPU)
+    data = evaluate(last, FeatureCache(scenes.directory), "train", write=False).data
+    assert data is not None
+    assert not data.chosen_on
     assert "the last one, which no score chose" in (tmp_path / "run" / "README.md").read_text()
