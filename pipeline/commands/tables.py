@@ -37,7 +37,7 @@ def show_accuracy(
     accuracy: Accuracy, title: str, interval: "Interval | None" = None, note: str = ""
 ) -> None:
     """Print accuracy overall, by answer type and by question type, and a note below."""
-    caption = "\n".join(filter(None, (RULE_NAMES[accuracy.rules], note)))
+    caption = "; ".join(filter(None, (RULE_NAMES[accuracy.rules], note)))
     table = Table("", "accuracy %", title=title, caption=caption, min_width=44)
     table.columns[1].justify = "right"
     between = f" {format_interval(interval)}" if interval else ""

@@ -27,6 +27,7 @@ class PictureFolder:
     def __init__(self, root: Path, elsewhere: Path | None = None) -> None:
         self.root, self._elsewhere = elsewhere or root, elsewhere is not None
         self._written: dict[str, str] = {}  # by the path that was found for it
+        self._found: dict[PurePosixPath, str] = {}  # and the other way round
 
     def find(self, written: str, below: str = "") -> tuple[str, str]:
         """Return the path that stands for a picture in a cache, and that of its file from `root`.
@@ -56,7 +57,7 @@ class PictureFolder:
             )
         if not self._elsewhere:
             return str(pure), str(pure)
-        file = self._longest_end(pure)
+        file = self._found.get(pure) or self._found.setdefault(pure, self._longest_end(pure))
         before = self._written.setdefault(file, written)
         if before != written:
             raise UnusableError(
