@@ -111,8 +111,7 @@ def is_chosen_on(
 
 def _dataset(cache: FeatureCache, split: str) -> str | None:
     splits = cache.manifest.splits
-    found = splits[split_of(split, splits)].origin.get("dataset")
-    return found if isinstance(found, str) else None
+    return splits[split_of(split, splits)].origin.get("dataset")
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:

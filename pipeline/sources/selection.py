@@ -113,7 +113,8 @@ class FileSource:
     def __init__(self, root: Path, images: Path | None = None) -> None:
         if images is not None and not images.is_dir():
             raise SourceError(f"--images {images}: there is no such folder. Check the path.")
-        self._root, self._image_root = root, images or root
+        self._root = root
+        self._image_root = root if images is None else images
         self._pictures: dict[Id, str] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
 

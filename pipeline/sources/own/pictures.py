@@ -42,7 +42,7 @@ class PictureFolder:
                 f"image {shown(written)} is an address; download the picture and write its path"
             )
         path = written
-        if "\\" in written and not (self.root / below / written).exists():
+        if "\\" in written and not self._is_there(f"{below}/{written}" if below else written):
             path = written.replace("\\", "/")
         pure = PurePosixPath(path)
         if pure.is_absolute() and pure.is_relative_to(os.path.abspath(self.root)):
@@ -74,13 +74,16 @@ class PictureFolder:
         parts = [part for part in parts if part != "/" and not _DRIVE.match(f"{part}/")]
         ends = ["/".join(parts[first:]) for first in range(len(parts))]
         for end in ends:
-            if (self.root / end).exists():
+            if self._is_there(end):
                 return end
             inside = [f"{folder}/{end}" for folder in self._folders]
-            inside = [path for path in inside if (self.root / path).exists()]
+            inside = [path for path in inside if self._is_there(path)]
             if len(inside) == 1:
                 return inside[0]
         return ends[-1] if ends else ""
+
+    def _is_there(self, path: str) -> bool:
+        return os.path.exists(self.root / path)
 
     @cached_property
     def _folders(self) -> list[str]:

@@ -149,7 +149,8 @@ def test_a_table_says_that_the_split_chose_the_epoch(capsys: pytest.CaptureFixtu
     data = ScoredData("jsonl:d", "0" * 32, True, False, chosen_on=True)
     head = replace(scored("a", np.ones(QUESTIONS)), data=data)
     show_evaluation(head)
-    assert "chosen on these questions" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "best epoch was chosen on these questions" in said
     assert fill_cells([Row(group(head))])[1][0] == "a, concat, epoch chosen on this split"
     show_evaluation(replace(head, data=replace(data, chosen_on=False)))
     assert "chosen" not in capsys.readouterr().err
