@@ -147,7 +147,7 @@ def test_heads_are_rows_and_types_are_columns(capsys: pytest.CaptureFixture[str]
 
 def test_a_table_says_that_the_split_chose_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     data = ScoredData("jsonl:d", "0" * 32, True, False, chosen_on=True)
-    head = replace(scored("a", np.ones(QUESTIONS)), data=data)
+    head = replace(scored("a", np.ones(QUESTIONS)), data=data, ceiling=100.0)
     show_evaluation(head)
     said = " ".join(capsys.readouterr().err.split())
     assert "best epoch was chosen on these questions" in said
