@@ -149,7 +149,7 @@ class HubSource:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         here = self._path if self._path.is_dir() else self._path.parent
-        file = Path(os.path.abspath(here / path))  # as in `jsonl.py`, a link is followed
+        file = Path(os.path.abspath(here / path))  # as in `own/pictures.py`, a link is followed
         folders = [Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
         if self._is_local:  # `datasets` gets the resolved path, and may return it
             folders += [here.absolute(), here.resolve()]
