@@ -62,6 +62,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of a hub: or jsonl: data set, such as question=query."),
+]
+Images = Annotated[
+    Path | None,
+    _path_option(help="Folder of the pictures of a jsonl: or vqav2: data set, if elsewhere."),
+]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
     typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
@@ -95,9 +103,8 @@ def extract_features(
         Literal["float16", "float32", "int8"],
         typer.Option(help="Number type of stored features; int8 takes half the bytes of float16."),
     ] = "float16",
-    column: Annotated[
-        list[str] | None, typer.Option(help="Column of a hub: data set, such as question=query.")
-    ] = None,
+    column: Column = None,
+    images: Images = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per batch (auto: 32 on a CPU, the fastest on a GPU).")
     ] = "auto",
@@ -127,6 +134,7 @@ def extract_features(
         fit=fit,
         dtype=dtype,
         columns=_pairs(column or []),
+        pictures=images,
         batch_size=_batch_size(batch_size),
         device=device,
         limit=limit,
@@ -135,6 +143,35 @@ def extract_features(
     )
     if result is not None:  # the first rank of torchrun, or the only one
         _finish(result, as_json, left_out=bool(result.get("failures")))
+
+
+@app.command()
+def check_data(
+    dataset: Annotated[
+        str, typer.Argument(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+    ],
+    split: Annotated[
+        list[str] | None, typer.Option(help="Split to check; repeat for several (default: all).")
+    ] = None,
+    column: Column = None,
+    images: Images = None,
+    sheet: Annotated[
+        Path | None, _path_option(help="Also draw some pictures with their questions to this PNG.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a data set has and what would be left out; this needs no model."""
+    from frozen_vqa.pipeline.commands.check_data import check_data_command
+
+    result = check_data_command(
+        dataset=dataset,
+        splits=split or [],
+        columns=_pairs(column or []),
+        pictures=images,
+        sheet=sheet,
+    )
+    some = any(one["left_out"] or one["missing"] for one in result["splits"])
+    _finish(result, as_json, left_out=some or bool(result["refused"]))
 
 
 @app.command()
@@ -190,6 +227,16 @@ def train_head(
     val_split: Annotated[
         str | None, typer.Option(help="Split that chooses the best epoch.")
     ] = None,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Hold out this share of the training pictures to choose it, such as 0.1."
+        ),
+    ] = None,
+    keep: Annotated[
+        Literal["best", "last"] | None,
+        typer.Option(help="Keep the weights of the best epoch or of the last.  [default: best]"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a training that was stopped or killed.")
     ] = False,
@@ -229,6 +276,8 @@ def train_head(
         "answers_file": str(answers) if answers else None,
         "train_split": train_split,
         "val_split": val_split,
+        "val_fraction": val_fraction,
+        "keep": keep,
     }
     result = train_command(
         cache=cache,

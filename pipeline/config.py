@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.config import AT_LEAST_0, AT_LEAST_1, SHARE, HeadSettings, Limit
 from frozen_vqa.pipeline.system.device import Precision
+
+Keep = Literal["best", "last"]
 
 ANSWERS = "answers.json"
 """Where a run keeps its answers."""
@@ -54,12 +56,14 @@ class TrainConfig(HeadSettings):
         **HeadSettings.LIMITS,
         **dict.fromkeys(("epochs", "batch_size", "accumulate", "min_answer_count"), AT_LEAST_1),
         **dict.fromkeys(("top_answers", "patience"), AT_LEAST_0),
-        **dict.fromkeys(SEEDS, (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63")),
+        **dict.fromkeys(
+            (*SEEDS, "val_seed"), (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63")
+        ),
         "lr": (lambda rate: 0 < rate <= 10, "above 0 and at most 10"),
         "clip": (lambda norm: 0 < norm <= 1e9, "above 0 and at most 1e9"),
         "warmup": (lambda share: 0 <= share <= 1, "from 0 to 1"),
         "weight_decay": (lambda decay: 0 <= decay <= 10, "from 0 to 10"),
-        "ema": SHARE,
+        **dict.fromkeys(("ema", "val_fraction"), SHARE),
     }
 
     epochs: int = 15
@@ -92,12 +96,26 @@ class TrainConfig(HeadSettings):
     """Split to train on."""
     val_split: str = "val"
     """Split that validates each epoch and chooses the best weights."""
+    val_fraction: float = 0.0
+    """Share of the training pictures that is held out in place of `val_split`; 0: none."""
+    val_seed: int = 0
+    """Seed of which pictures are held out."""
+    keep: Keep = "best"
+    """Whether a run keeps the weights of the epoch that validates best, or of the last one."""
     min_answer_count: int = 9
     """An answer is a class if it is the majority of at least this many training questions."""
     top_answers: int = 0
     """Keep at most this many classes; 0: all."""
     answers_file: str = ""
     """File of the answers that are classes, in place of both counts; empty: none."""
+
+    @property
+    def validation(self) -> str:
+        """The split that validates, or the name of the part that is held out (`held_out.py`)."""
+        if not self.val_fraction:
+            return self.val_split
+        seed = f"@{self.val_seed}" if self.val_seed else ""
+        return f"{self.train_split}@{self.val_fraction!r}{seed}"
 
     def without_folders(self) -> "TrainConfig":
         """Return the settings as a run keeps them: with its own file of the answers.
@@ -166,10 +184,17 @@ def resolve_paths(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
-    """Raise `ConfigError` if a count is given and a file already names the answers.
+    """Raise `ConfigError` if a setting is given that another one leaves without an effect.
 
-    A TOML file may have both, because that of a run has every setting.
+    They are the counts of answers where a file names the answers, and the validation split where a
+    part of the training split is held out. A TOML file may have both, because that of a run has
+    every setting.
     """
+    if "val_split" in given and config.val_fraction:
+        raise ConfigError(
+            f"val_split is given, and val_fraction is {config.val_fraction:g}, which holds out a "
+            f"part of {config.train_split!r} instead; leave one of the two out"
+        )
     for name in ("min_answer_count", "top_answers"):
         if name in given and config.answers_file:
             raise ConfigError(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
 from tests.support.repository import DATA, ROOT
 
@@ -50,7 +50,7 @@ def test_easy_vqa_becomes_a_jsonl_source(easy_vqa: Path, tmp_path: Path) -> None
         f"Wrote {tmp_path / 'out'} (train: 4 questions about 2 pictures; "
         f"test: 2 questions about 1 pictures). Use it as --dataset jsonl:{tmp_path / 'out'}\n"
     )
-    source = JsonlSource(tmp_path / "out")
+    source = OwnSource(tmp_path / "out")
     train, test = source.examples("train"), source.examples("test")
     assert [[e.question, *e.answers] for e in train] == [entry[:2] for entry in TRAIN]
     assert [e.question_id for e in train + test] == [1, 2, 3, 4, 5, 6]
@@ -67,7 +67,7 @@ def test_easy_vqa_becomes_a_jsonl_source(easy_vqa: Path, tmp_path: Path) -> None
 
 def test_pictures_of_equal_ids_are_kept_apart(easy_vqa: Path, tmp_path: Path) -> None:
     convert(easy_vqa, tmp_path / "out")
-    source = JsonlSource(tmp_path / "out")
+    source = OwnSource(tmp_path / "out")
 
     colors = {
         split: load_rgb(source.picture(source.examples(split)[0].image_id)).getpixel((0, 0))
@@ -133,7 +133,7 @@ def test_a_missing_folder_and_an_out_that_is_source(easy_vqa: Path, tmp_path: Pa
 def test_the_real_easy_vqa(tmp_path: Path) -> None:
     assert convert(DATA / "easy-vqa", tmp_path).returncode == 0
 
-    source = JsonlSource(tmp_path)
+    source = OwnSource(tmp_path)
     for split, questions, pictures in [("train", 38_575, 4_000), ("test", 9_673, 1_000)]:
         assert len((tmp_path / f"{split}.jsonl").read_text().splitlines()) == questions
         assert len(list((tmp_path / "images" / split).glob("*.png"))) == pictures

@@ -55,6 +55,7 @@ class Origin(TypedDict, total=False):
     digests: Mapping[str, str]
     limit: Count | None
     batch_size: Count | None
+    images: str
     without_picture: Sequence[tuple[Id, str]]
 
 

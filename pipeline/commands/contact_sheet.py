@@ -1,4 +1,4 @@
-"""A sheet of pictures: each with its question, the predicted answers, and which are right."""
+"""A sheet of pictures: each with its question and answers, and which predicted ones are right."""
 
 import io
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
@@ -16,6 +17,8 @@ TILE, TEXT, MARGIN = 224, 96, 16
 INK, RIGHT, WRONG, PAPER = "#1f2328", "#1a7f37", "#cf222e", "#ffffff"
 FONT_SIZE = 15
 QUESTION_LINES = 2
+SOFTWARE = "frozen-vqa"
+"""What a sheet names as its writer, which tells ours from somebody's picture of the same name."""
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -30,7 +33,14 @@ class Tile:
     predictions: Sequence[tuple[str, str]]
 
 
-def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> None:
+def is_sheet(data: bytes) -> bool:
+    """Whether the bytes of a file are those of a sheet of ours."""
+    return data.startswith(b"\x89PNG") and f"Software\0{SOFTWARE}".encode() in data[:200]
+
+
+def contact_sheet(
+    tiles: Sequence[Tile], path: Path, *, columns: int = 4, advice: str = "give another --out"
+) -> None:
     """Draw the tiles into a PNG, row by row; raise `PipelineError` if it cannot be written."""
     font = ImageFont.load_default(FONT_SIZE)
     rows = -(-len(tiles) // columns)
@@ -51,8 +61,10 @@ def contact_sheet(tiles: Sequence[Tile], path: Path, *, columns: int = 4) -> Non
         if any(answer != tile.truth for _, answer in tile.predictions):
             draw.text((x, y), _fit(printable(f"right answer: {tile.truth}"), font), INK, font)
     data = io.BytesIO()
-    sheet.save(data, format="PNG")
-    with explain_write_errors(path, PipelineError, "Free some space, or give another --out."):
+    note = PngInfo()
+    note.add_text("Software", SOFTWARE)
+    sheet.save(data, format="PNG", pnginfo=note)
+    with explain_write_errors(path, PipelineError, f"Free some space, or {advice}."):
         write_atomically(path, data.getbuffer())
 
 

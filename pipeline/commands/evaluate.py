@@ -21,6 +21,7 @@ from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.description import open_cache, read_description
+from frozen_vqa.pipeline.runs.held_out import read_split
 from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.device import choose_device
 
@@ -48,8 +49,8 @@ def evaluate_command(
     for path in (*runs, *compare_with, *ensemble_with):
         read_description(path)
     features = open_cache(runs[0], cache)
-    name = split or load_run_config(runs[0]).val_split
-    features.split(name)
+    name = split or load_run_config(runs[0]).validation
+    read_split(features, name)
     if compare_with or shuffle_images or table or len(runs) > 1:
         _require_answers(features, name)
 
@@ -86,7 +87,7 @@ def evaluate_command(
             for group in groups
         ]
     if shuffle_images:
-        images = assign_other_images(features.split(name).image_rows)
+        images = assign_other_images(read_split(features, name).image_rows)
         shuffle = partial(score, variant="shuffled-images", image_rows=images)
         found["shuffled_images"] = _compare(rows, SeedGroup(tuple(map(shuffle, trained))))
     if averaged:
@@ -135,7 +136,7 @@ def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
 
 
 def _require_answers(cache: FeatureCache, split: str) -> None:
-    if not any(cache.split(split).answers):
+    if not any(read_split(cache, split).answers):
         raise MetricError(
             f"{cache.directory}: split {split!r} has no answers, so there is nothing to compare "
             f"or to put in a table. Without --compare, --shuffle-images, --table and a second "

@@ -13,12 +13,11 @@ import numpy as np
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.extract.decoder import count_missing, first_readable
+from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures
+from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
-from frozen_vqa.pipeline.extract.plan import Plan, Read, make_plan, read_questions
-from frozen_vqa.pipeline.sources.example import Source
+from frozen_vqa.pipeline.extract.plan import Plan, make_plan, read_questions
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
@@ -31,7 +30,7 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 
-SHOWN_FAILURES = 5
+SHOWN_FAILURES, MOST_COLUMNS = 5, 8
 OTHER_BYTES = (
     "not the same bytes as before: another device or library rounds otherwise, and so did a "
     "conversion from float16"
@@ -50,6 +49,7 @@ def extract_command(
     fit: "Fit",
     dtype: str,
     columns: Mapping[str, str],
+    pictures: Path | None,
     batch_size: int | None,
     device: str,
     limit: int | None,
@@ -63,11 +63,13 @@ def extract_command(
                 require_model_name(model)
         if ranks.lead:
             require_own_cache(cache)
-        source = open_source(dataset, columns=columns or None)
+        source = open_source(dataset, columns=columns or None, images=pictures)
         read = read_questions(source, splits)
-        show_read(read)
+        checks = check_data(source, read, most=LOOKED_AT, limit=limit)
+        show_checks(checks)
         if not rebuild:
-            look_at_pictures(source, read, cache, limit)
+            require_pictures(source, checks, cache)
+            show_missing(checks)
 
         from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
         from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -99,38 +101,46 @@ def extract_command(
             text=text,
             dtype=dtype,
             batch_size=batch_size,
-            origin=describe_origin(dataset, columns, plan.splits, limit, batch_size),
+            origin=describe_origin(dataset, columns, plan.splits, limit, batch_size, pictures),
             ranks=ranks,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
 
 
-def show_read(read: Read) -> None:
-    """Print how many questions cannot be used, and why; name splits without answers."""
-    for name, (examples, _) in read.items():
-        if examples and not any(example.answers for example in examples):
-            console.print(f"split {name!r}: no question has an answer")
-    unusable = [fault for _, faults in read.values() for fault in faults]
+def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
+    """Print how each split is written and what is wrong with it; at most `most` left-out lines."""
+    for check in checks:
+        if (form := check.form) and form.place:
+            columns = ", ".join(
+                field if field == name.casefold() else f"{name} as the {field}"
+                for field, name in form.columns.items()
+            )
+            others = ", ".join(form.ignored[:MOST_COLUMNS])
+            ignored = f"; not used: {others}" if others else ""
+            used = f": {columns}" if columns else ""
+            console.print(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
+        if check.examples and not check.answered:
+            console.print(f"split {check.name!r}: no question has an answer")
+    unusable = [fault for check in checks for fault in check.left_out]
     if unusable:
-        console.print(
-            f"{len(unusable):,} questions cannot be used; the first is {unusable[0].where}: "
-            f"{unusable[0].reason}"
-        )
+        first, *more = [f"{fault.where}: {fault.reason}" for fault in unusable[:most]]
+        console.print(f"{len(unusable):,} questions cannot be used; the first is {first}")
+        for line in more:
+            console.print(f"  {line}")
+        if 1 < most < len(unusable):
+            console.print(f"  and {len(unusable) - most:,} more; --json lists all")
 
 
-def look_at_pictures(source: Source, read: Read, cache: Path, limit: int | None) -> None:
-    """Print how many pictures are missing; raise `SourceError` if a new cache would get none."""
-    examples = (example for found, _ in read.values() for example in found[:limit])
-    image_ids = list(dict.fromkeys(example.image_id for example in examples))
-    if not (cache / "cache.json").exists():  # what is stored needs no picture any more
-        first_readable(source, image_ids, lambda image_id: load_rgb(source.picture(image_id)))
-    looked, missing, where = count_missing(source, image_ids)
-    if missing:
-        console.print(
-            f"{missing:,} of the {looked:,} pictures that were looked for are missing, such as "
-            f"{where}"
-        )
+def show_missing(checks: Sequence[SplitCheck]) -> None:
+    """Print how many pictures are missing, and what to do."""
+    for check in checks:
+        if check.missing:
+            cure = f". {check.cure}" if check.cure else ""
+            console.print(
+                f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
+                f"missing in {check.name!r}, such as {check.where}{cure}"
+            )
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

@@ -30,9 +30,15 @@ RULE_NAMES = {
 }
 
 
-def show_accuracy(accuracy: Accuracy, title: str, interval: "Interval | None" = None) -> None:
-    """Print accuracy overall, by answer type and by question type."""
-    table = Table("", "accuracy %", title=title, caption=RULE_NAMES[accuracy.rules], min_width=44)
+CHOSEN = "the best epoch was chosen on these questions, so new ones score a little lower"
+
+
+def show_accuracy(
+    accuracy: Accuracy, title: str, interval: "Interval | None" = None, note: str = ""
+) -> None:
+    """Print accuracy overall, by answer type and by question type, and a note below."""
+    caption = "; ".join(filter(None, (RULE_NAMES[accuracy.rules], note)))
+    table = Table("", "accuracy %", title=title, caption=caption, min_width=44)
     table.columns[1].justify = "right"
     between = f" {format_interval(interval)}" if interval else ""
     table.add_row(f"overall ({accuracy.questions:,} questions)", f"{accuracy.overall:.2f}{between}")
@@ -49,8 +55,9 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         console.print(f"{evaluation.split}: no answers to score against; predictions only")
     else:
         variant = f", {evaluation.variant}" if evaluation.variant else ""
+        note = CHOSEN if evaluation.data and evaluation.data.chosen_on else ""
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
-        show_accuracy(evaluation.accuracy, title, evaluation.interval)
+        show_accuracy(evaluation.accuracy, title, evaluation.interval, note)
         console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     _show_left_out(evaluation)
     if evaluation.results:
@@ -189,7 +196,9 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     table = [header]
     for row in rows:
         values = row.group.spreads()
-        line = [f"{row.group.name}, {row.group.first.fusion}"]
+        data = row.group.first.data
+        chosen = ", epoch chosen on this split" if data and data.chosen_on else ""
+        line = [f"{row.group.name}, {row.group.first.fusion}{chosen}"]
         line += [format_spread(*values[name]) for name in first.spreads()]
         if row.overall:
             interval = format_interval(row.overall.interval, sign="+")

@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.runs.description import load_resumed_config
 from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
+from frozen_vqa.pipeline.sources.selection import split_like
 from frozen_vqa.pipeline.system.console import console, duration
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
@@ -64,6 +65,12 @@ def train_command(
             if heads:
                 require_sweep_folder(run)
         data = None if resume else load_train_data(cache, chosen)
+        if ranks.lead and chosen.keep == "best" and split_like(chosen.validation, ["test"]):
+            console.print(
+                f"warning: split {chosen.validation!r} chooses the best epoch, so a score there is "
+                f"too high. Hold out a part of the training data instead by "
+                f"--val-fraction 0.1"
+            )
 
         from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
         from frozen_vqa.pipeline.train.train import train

@@ -18,12 +18,17 @@ def warn_of_training_split(run: Run, cache: FeatureCache, split: str) -> list[st
 def warn_of_training_data(run: Run, other: Run) -> list[str]:
     """Warn if two heads were trained on different questions."""
     mine, theirs = run.config.train_split, other.config.train_split
-    if mine == theirs and _same_questions(run, other):
+    if mine == theirs and _same_questions(run, other) and run.data.held_out == other.data.held_out:
         return []
     return [
-        f"{run.path} was trained on split {mine!r} of {run.cache}, {other.path} on split "
-        f"{theirs!r} of {other.cache}: the different training data explain a part of the difference"
+        f"{run.path} was trained on {_trained_on(run)}, {other.path} on {_trained_on(other)}: the "
+        f"different training data explain a part of the difference"
     ]
+
+
+def _trained_on(run: Run) -> str:
+    without = f" without {run.data.held_out!r}" if run.data.held_out else ""
+    return f"split {run.config.train_split!r} of {run.cache}{without}"
 
 
 def _same_questions(run: Run, other: Run) -> bool:

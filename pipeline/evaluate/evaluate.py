@@ -40,8 +40,14 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
-from frozen_vqa.pipeline.runs.data import ScoredData, describe_score, is_trained_on
+from frozen_vqa.pipeline.runs.data import (
+    ScoredData,
+    describe_score,
+    is_chosen_on,
+    is_trained_on,
+)
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
+from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split
 from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
@@ -133,7 +139,7 @@ def evaluate(
         RunBusyError: if another process trains the run.
     """
     require_same_encoders(run, cache)
-    table = cache.split(split)
+    table = read_split(cache, split)
     if not len(table):
         raise CacheError(
             f"{cache.directory}: split {split!r} has no questions to evaluate on; name another"
@@ -143,6 +149,8 @@ def evaluate(
     data = describe_score(run.data, run.config.train_split, cache, split)
     if any(is_trained_on(one.data, one.config.train_split, cache, split) for one in run.others):
         data = replace(data, trained_on=True)
+    if any(is_chosen_on(one.data, one.config, cache, split) for one in (run, *run.others)):
+        data = replace(data, chosen_on=True)
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = path_in(run.path / "evaluation", f"{name}/{variant}" if variant else name)
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
@@ -159,7 +167,7 @@ def evaluate(
         answers=answers,
         results=folder / "results.json" if write else None,
         data=data,
-        left_out=left_out_of(cache.manifest, split, table.question_ids),
+        left_out=_left_out(cache, split, table),
         seed=run.config.seed,
         variant=variant,
     )
@@ -168,6 +176,13 @@ def evaluate(
     if evaluation.results:
         evaluation = _write_evaluation(run, evaluation, evaluation.results, found)
     return evaluation
+
+
+def _left_out(cache: FeatureCache, split: str, table: SplitTable) -> LeftOutQuestions:
+    """Return what a split lacks; a part that is held out lacks nothing."""
+    if find_held_out(split, cache.manifest.splits):
+        return NONE
+    return left_out_of(cache.manifest, split, table.question_ids)
 
 
 def _write_evaluation(

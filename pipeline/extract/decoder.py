@@ -41,16 +41,18 @@ LOOKED_AT = 256
 """Pictures whose files are looked for before any work; a hundredth missing shows in 92 of 100."""
 
 
-def count_missing(source: Source, image_ids: Sequence[Id]) -> tuple[int, int, str]:
-    """Look for the files of some pictures, evenly spread over all.
+def look_for(
+    source: Source, image_ids: Sequence[Id], most: int | None = None
+) -> tuple[int, list[Id]]:
+    """Look for the files of at most `most` pictures, evenly spread over all.
 
     Returns:
-        How many were looked for, how many are missing, and the place of the first of these.
+        How many were looked for, and those that are missing.
     """
-    step = max(1, len(image_ids) // LOOKED_AT)
-    looked = image_ids[::step][:LOOKED_AT]
-    missing = [image_id for image_id in looked if not _is_there(source, image_id)]
-    return len(looked), len(missing), source.where(missing[0]) if missing else ""
+    most = len(image_ids) if most is None else most
+    step = max(1, len(image_ids) // max(1, most))
+    looked = image_ids[::step][:most]
+    return len(looked), [image_id for image_id in looked if not _is_there(source, image_id)]
 
 
 def _is_there(source: Source, image_id: Id) -> bool:
@@ -61,8 +63,13 @@ def _is_there(source: Source, image_id: Id) -> bool:
     return not isinstance(picture, Path) or os.path.exists(picture)
 
 
-def first_readable(source: Source, image_ids: Sequence[Id], read: Callable[[Id], T]) -> T:
-    """Return what `read` returns for the first picture that it can read, or raise `SourceError`."""
+def first_readable(
+    source: Source, image_ids: Sequence[Id], read: Callable[[Id], T], cure: str = ""
+) -> T:
+    """Return what `read` returns for the first picture that it can read, or raise `SourceError`.
+
+    `cure` says what to do if it can read none.
+    """
     reason = ""
     for image_id in image_ids:
         try:
@@ -70,8 +77,8 @@ def first_readable(source: Source, image_ids: Sequence[Id], read: Callable[[Id],
         except ImageError as error:
             reason = reason or f"{source.where(image_id)}: {error}"
     raise SourceError(
-        f"none of the {len(image_ids):,} pictures can be read; the first is {reason}. Check "
-        f"the paths of the data set."
+        f"none of the {len(image_ids):,} pictures can be read; the first is {reason}. "
+        f"{cure or 'Check the paths of the data set.'}"
     )
 
 

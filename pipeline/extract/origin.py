@@ -26,6 +26,7 @@ def describe_origin(
     splits: Mapping[str, Sequence[VqaExample]],
     limit: int | None,
     batch_size: int | None,
+    images: Path | None = None,
 ) -> dict[str, Json]:
     """Return the facts that a cache records about its source, with absolute paths.
 
@@ -41,6 +42,7 @@ def describe_origin(
         "digests": {name: _digest(examples) for name, examples in splits.items()},
         "limit": limit,
         "batch_size": batch_size,
+        **({"images": str(images.resolve())} if images else {}),
     }
 
 
@@ -61,7 +63,7 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     words = ["frozen-vqa", "extract-features", "--dataset", origin.get("dataset", "DATASET")]
     for field, column in origin.get("columns", {}).items():
         words += ["--column", f"{field}={column}"]
-    for option in ("limit", "batch_size"):
+    for option in ("images", "limit", "batch_size"):
         if origin.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(origin[option])]
     for name in [split] if split else origin.get("splits") or ["SPLIT"]:

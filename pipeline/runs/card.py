@@ -13,7 +13,7 @@ from typing import Annotated, NotRequired, TypedDict
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import Count, Percent
-from frozen_vqa.pipeline.config import load_run_config
+from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import (
     Description,
@@ -46,6 +46,7 @@ class Scores(TypedDict):
     cache_digest: NotRequired[str]
     own_cache: NotRequired[bool]
     trained_on: NotRequired[bool]
+    chosen_on: NotRequired[bool]
 
 
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
@@ -95,9 +96,9 @@ not in this folder.
 
 ## Accuracy
 
-{_accuracies(run, config.val_split, outcome)}
-These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
-{markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
+{_accuracies(run, config.validation, outcome)}
+These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, \
+{_choice(config)}. The ceiling is the score of the best answer for each question\
 {on_training}.
 
 ## Trained on
@@ -129,6 +130,17 @@ or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
 
 The encoders and the data set have their own licences, which may also apply to this head.
 """
+
+
+def _choice(config: TrainConfig) -> str:
+    """Return how the epoch was chosen."""
+    if config.keep == "last":
+        return "the last one, which no score chose"
+    where = f"split {markdown(repr(config.validation))}"
+    if config.val_fraction:
+        share = f"{100 * config.val_fraction:g} % of the pictures of {config.train_split!r}"
+        where = f"{markdown(repr(config.validation))}, {markdown(share)} that were not trained on"
+    return f"the best on {where}; a score there is a little higher than on new questions"
 
 
 def _plain(text: str) -> str:
@@ -180,6 +192,8 @@ def _scored(scores: Scores) -> Sequence[str]:
     where = f"{scores['split']} ({scores['questions']:,} questions)"
     if scores.get("trained_on"):
         where += ", trained on it"
+    if scores.get("chosen_on"):
+        where += ", which chose the weights"
     return (
         _scored_data(scores),
         where,

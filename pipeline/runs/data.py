@@ -13,17 +13,26 @@ from typing import Any
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split, split_of
 from frozen_vqa.pipeline.runs.sealed import digest_json
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Cache folder, type of its features, data set (None if unknown), digests of splits by name."""
+    """What a head was trained on.
+
+    Attributes:
+        cache: Its folder, and `dtype` the type of its features.
+        dataset: As `extract-features --dataset` has it; None if unknown.
+        splits: Digests of the splits by name; None if unknown.
+        held_out: The name of the part of the training split that was held out; None if none was.
+    """
 
     cache: Path
     dtype: str
     dataset: str | None = None
     splits: Mapping[str, str] | None = None
+    held_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,22 +45,25 @@ class ScoredData:
         own_cache: Whether the cache is the one of the training.
         trained_on: Whether the head, or any of an ensemble, was trained on the questions that it is
             scored on.
+        chosen_on: Whether these questions chose the best epoch of the head.
     """
 
     dataset: str | None
     cache_digest: str
     own_cache: bool
     trained_on: bool
+    chosen_on: bool = False
 
 
 def record_data(cache: FeatureCache, config: TrainConfig) -> dict[str, Any]:
     """Return what run.json says about the data of a training."""
-    names = (config.train_split, config.val_split)
+    names = (config.train_split, split_of(config.validation, cache.manifest.splits))
     used = {name: record for name, record in cache.manifest.splits.items() if name in names}
     train = used.get(config.train_split)
     return {
         "dataset": train.origin.get("dataset") if train else None,
         "splits": {name: record.xxh3 for name, record in used.items()},
+        **({"held_out": config.validation} if config.val_fraction else {}),
     }
 
 
@@ -64,7 +76,7 @@ def describe_score(
         own = trained.splits.items() <= theirs.items() and cache.spec.dtype == trained.dtype
     else:
         own = trained.cache.resolve() == cache.directory.resolve()
-    facts = fingerprint_cache(cache, {split: cache.split(split)})
+    facts = fingerprint_cache(cache, {split: read_split(cache, split)})
     return ScoredData(
         dataset=_dataset(cache, split),
         cache_digest=digest_json(facts),
@@ -75,16 +87,31 @@ def describe_score(
 
 def is_trained_on(trained: TrainingData, train_split: str, cache: FeatureCache, split: str) -> bool:
     """Return whether a head was trained on a split of a cache, as far as run.json tells."""
-    mine, theirs = (trained.splits or {}).get(train_split), cache.manifest.splits.get(split)
+    splits = cache.manifest.splits
+    part, whole = find_held_out(split, splits), split_of(split, splits)
+    mine, theirs = (trained.splits or {}).get(train_split), splits.get(whole)
+    own = find_held_out(trained.held_out, ())
     if mine is None or theirs is None:
-        return split == train_split
+        return whole == train_split and not (own and own.holds(part))
     # The same split may have been extracted once more, in another order or with a limit.
-    again = split == train_split and _dataset(cache, split) == trained.dataset is not None
-    return theirs.xxh3 == mine or again
+    again = whole == train_split and _dataset(cache, split) == trained.dataset is not None
+    held_out = theirs.xxh3 == mine and own is not None and own.holds(part)
+    return (theirs.xxh3 == mine or again) and not held_out
+
+
+def is_chosen_on(
+    trained: TrainingData, config: TrainConfig, cache: FeatureCache, split: str
+) -> bool:
+    """Return whether a split of a cache chose the best epoch of a head."""
+    record = cache.manifest.splits.get(split_of(split, cache.manifest.splits))
+    noted = (trained.splits or {}).get(split_of(config.validation, trained.splits or ()))
+    same = record is not None and noted in (None, record.xxh3)
+    return same and split == config.validation and config.keep == "best" and config.epochs > 1
 
 
 def _dataset(cache: FeatureCache, split: str) -> str | None:
-    return cache.manifest.splits[split].origin.get("dataset")
+    splits = cache.manifest.splits
+    return splits[split_of(split, splits)].origin.get("dataset")
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:
@@ -98,7 +125,7 @@ def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> 
     questions = max(int(table.question_rows.max()) for table in tables)
     return {
         **cache.spec.settings(),
-        **{f"split {name}": manifest.splits[name].xxh3 for name in splits},
+        **{f"split {n}": manifest.splits[split_of(n, manifest.splits)].xxh3 for n in splits},
         "shards of pictures": _digest_shards(manifest.images, images),
         "shards of questions": _digest_shards(manifest.questions, questions),
     }

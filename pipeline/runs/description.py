@@ -34,6 +34,7 @@ class TrainedFrom(TypedDict):
     cache: Annotated[str, FILE_PATH]
     dataset: NotRequired[str | None]
     splits: NotRequired[Mapping[str, str] | None]
+    held_out: NotRequired[str | None]
 
 
 class Outcome(TrainedFrom):

@@ -167,7 +167,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     weights = load_weights(path)
     require_meaning(path, weights)
     cache, dtype, encoders = Path(where["cache"]), description.dtype, description.encoders
-    data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
+    splits, held_out = where.get("splits"), where.get("held_out")
+    data = TrainingData(cache, dtype, where.get("dataset"), splits, held_out)
     try:
         model = _load_head(description.model, weights.tensors, device)
     except (ValueError, RuntimeError) as error:

@@ -4,10 +4,10 @@ A source knows where pictures and questions come from. It knows nothing of encod
 training.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -48,6 +48,23 @@ class LeftOut:
     reason: str  # the fault and the need, in a few words that do not repeat the place
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a split is written, for people.
+
+    Attributes:
+        kind: Such as "CSV with semicolons, UTF-8".
+        place: Its file; "" where there is none.
+        columns: The column of each field.
+        ignored: Other columns.
+    """
+
+    kind: str
+    place: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    ignored: Sequence[str] = ()
+
+
 class Source(Protocol):
     """Pictures and questions of one data set."""
 
@@ -70,4 +87,21 @@ class Source(Protocol):
 
     def where(self, image_id: Id) -> str:
         """Return the path or row of a picture, for messages."""
+        ...
+
+
+@runtime_checkable
+class DescribedSource(Source, Protocol):
+    """A source that can say what it has; all of ours can, and one's own may."""
+
+    def splits(self) -> Sequence[str]:
+        """Return the names of the splits; none if any name would do."""
+        ...
+
+    def form(self, split: str) -> Form:
+        """Return how a split is written that `examples` has read before."""
+        ...
+
+    def cure(self, image_id: Id) -> str:
+        """Return what to do about a picture that is missing; "" if nothing is known."""
         ...

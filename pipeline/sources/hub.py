@@ -7,18 +7,20 @@
 Local parquet is read where it lies, one split at a time. So fetch only the split that you need:
 `hf download lmms-lab/VQAv2 --repo-type dataset --include "data/validation*" --local-dir FOLDER`.
 
-Columns are those of `lmms-lab/VQAv2`; `columns` renames them. An empty name means that the set has
-no such column: {"answers": ""} for a test split, {"image_id": ""} to know pictures by content.
+Columns are those of `lmms-lab/VQAv2`, or `answer` for the answers; `columns` renames them. An empty
+name means that the set has no such column: {"answers": ""} for a test split, {"image_id": ""} to
+know pictures by content.
 """
 
 import os.path
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from frozen_vqa.pipeline.errors import ImageError, SourceError, is_out_of_memory
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Form, Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.hub_files import (
     UNREADABLE,
     Layout,
@@ -32,6 +34,8 @@ from frozen_vqa.pipeline.sources.validation import id_or_none, shown
 
 FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type")
 """The fields of a question; each is also its default column name."""
+ANSWER = "answer"
+"""The column of the answers if none is named `answers`."""
 
 _NEEDED = ("image", "question", "answers")
 _HUB_NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)?(?<!\.parquet)")
@@ -81,11 +85,12 @@ class HubSource:
         self._rows: dict[Id, tuple[str, int]] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
         self._layout: Layout | None = None
+        self._found: dict[str, dict[str, str]] = {}  # columns by field, by the name of a split
         self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
     def examples(self, split: str) -> list[VqaExample]:
         name, table = self._load(split)
-        columns = self._find_columns(table)
+        columns = self._found[split] = self._find_columns(table)
         pictures = self._pictures[name] = PictureColumn(table, columns["image"])
         hashes = None if "image_id" in columns else pictures.hashes()
         hint = ". Rows are counted by --column question_id="
@@ -99,7 +104,7 @@ class HubSource:
                 selection.add(row, self._where(name, row), question_id, make)
         except UNREADABLE as error:
             raise SourceError(_explain(self._place, error)) from error
-        selection.require_some(f"{self._place}, {name}")
+        selection.finish(f"{self._place}, {name}")
         self._remember(selection, name)
         self._left_out[split] = selection.left_out
         return selection.examples
@@ -125,6 +130,16 @@ class HubSource:
     def where(self, image_id: Id) -> str:
         return self._where(*self._rows[image_id])
 
+    def splits(self) -> Sequence[str]:
+        """Return the splits of the set; none if it is a single file without a split's name."""
+        return [name for name in self._find_layout().splits if name]
+
+    def form(self, split: str) -> Form:
+        return Form("a Hugging Face data set", self._place, self._found[split])
+
+    def cure(self, image_id: Id) -> str:
+        return ""  # pictures lie in the rows
+
     def _where(self, split: str, row: int) -> str:
         return f"{self._place}, {split} row {row}"
 
@@ -134,7 +149,7 @@ class HubSource:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         here = self._path if self._path.is_dir() else self._path.parent
-        file = Path(os.path.abspath(here / path))  # as in `jsonl.py`, a link is followed
+        file = Path(os.path.abspath(here / path))  # as in `own/pictures.py`, a link is followed
         folders = [Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE)]
         if self._is_local:  # `datasets` gets the resolved path, and may return it
             folders += [here.absolute(), here.resolve()]
@@ -144,13 +159,25 @@ class HubSource:
 
     def _load(self, asked: str) -> tuple[str, Table]:
         """Return the name of the split in this data set, and its rows."""
-        try:
-            if not self._layout:
-                columns = {field: self._columns.get(field, field) for field in FIELDS}
+        layout = self._find_layout()
+        split = self._match_split(asked, layout.splits)
+        with self._explained():
+            return split or asked, Table(layout.open(split))
+
+    def _find_layout(self) -> Layout:
+        if not self._layout:
+            columns = {field: self._columns.get(field, field) for field in FIELDS}
+            columns |= {} if "answers" in self._columns else {ANSWER: ANSWER}
+            with self._explained():
                 path = self._path if self._is_local else None
                 self._layout = find_layout(self._name, path, columns)
-            split = self._match_split(asked, self._layout.splits)
-            return split or asked, Table(self._layout.open(split))
+        return self._layout
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what goes wrong with a data set into a `SourceError`."""
+        try:
+            yield
         except SourceError:
             raise
         except Exception as error:  # datasets, httpx, fsspec and pyarrow each have their own
@@ -194,6 +221,8 @@ class HubSource:
         names, present = rows.schema.names, {}
         for field in FIELDS:
             column = self._columns.get(field, field)
+            if field == "answers" and field not in self._columns and field not in names:
+                column = ANSWER if ANSWER in names else column
             if names.count(column) > 1:
                 raise SourceError(
                     f"{self._place}: {names.count(column)} columns are named {column!r}. Rename "

@@ -13,6 +13,7 @@ from typing import Any
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.lost_pictures import find_cure
 from frozen_vqa.pipeline.sources.validation import UnknownFormError, UnusableError, shown
 
 _SPLIT_NAMES = (
@@ -50,6 +51,7 @@ class Selection:
         self.examples: list[VqaExample] = []
         self.left_out: list[LeftOut] = []
         self.numbers: dict[Id, int] = {}  # of the records of usable questions, by question id
+        self._unanswered: dict[Id, str] = {}  # the places of those without an answer
 
     def add(
         self,
@@ -76,6 +78,8 @@ class Selection:
             require_few_left_out(len(self.left_out), error.where or where, str(error))
         else:
             self.numbers[example.question_id] = number
+            if not example.answers:
+                self._unanswered[example.question_id] = where
             self._pictures[example.image_id] = picture
             self.examples.append(example)
 
@@ -92,8 +96,17 @@ class Selection:
                 "one id must mean one picture in all splits"
             )
 
-    def require_some(self, place: object) -> None:
-        """Raise a `SourceError` with the first fault if no question can be used."""
+    def finish(self, place: object) -> None:
+        """Leave out questions without an answer, unless none of the split has one.
+
+        They could be used neither for training nor for a score. Raise a `SourceError` with the
+        first fault if no question can be used.
+        """
+        if 0 < len(self._unanswered) < len(self.examples):
+            reason = "it has no answer, and other questions of its split have; write one"
+            faults = (LeftOut(one, where, reason) for one, where in self._unanswered.items())
+            self.left_out.extend(faults)
+            self.examples = [example for example in self.examples if example.answers]
         if not self.examples and not self.left_out:
             raise SourceError(f"{place}: there are no questions; at least one is needed.")
         if not self.examples:
@@ -163,10 +176,18 @@ def require_unpacked(files: Iterable[Sequence[Path]], form_of: Callable[[Path], 
 
 
 class FileSource:
-    """The part that sources share whose pictures are files; their paths start from `root`."""
+    """The part that sources share whose pictures are files.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: The folder of the data.
+        images: The folder that the paths of pictures begin from, if it is another.
+    """
+
+    def __init__(self, root: Path, images: Path | None = None) -> None:
+        if images is not None and not images.is_dir():
+            raise SourceError(f"--images {images}: there is no such folder. Check the path.")
         self._root = root
+        self._image_root = root if images is None else images
         self._pictures: dict[Id, str] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
 
@@ -174,14 +195,18 @@ class FileSource:
         return self._left_out[split]
 
     def picture(self, image_id: Id) -> Path:
-        return self._root / self._pictures[image_id]
+        return self._image_root / self._pictures[image_id]
 
     def where(self, image_id: Id) -> str:
         return str(self.picture(image_id))
 
+    def cure(self, image_id: Id) -> str:
+        """Return what to do about a missing picture, such as where it may be instead."""
+        return find_cure(self._image_root, self._pictures[image_id])
+
     def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:
         """Return the questions of a split that has been read, and keep those left out."""
-        selection.require_some(file)
+        selection.finish(file)
         self._left_out[split] = selection.left_out
         return selection.examples
 

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from frozen_vqa.pipeline.errors import ConfigError, SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Form, Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.shapes_questions import (
     COLORS,
     KINDS,
@@ -104,6 +104,15 @@ class ShapesSource:
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
         return ()  # every generated question can be used
+
+    def splits(self) -> Sequence[str]:
+        return SPLITS
+
+    def form(self, split: str) -> Form:
+        return Form("generated scenes")
+
+    def cure(self, image_id: Id) -> str:
+        return ""  # no picture is missing
 
     def picture(self, image_id: Id) -> Image.Image:
         return draw_scene(self.scene(image_id), self.size)

@@ -6,17 +6,11 @@ in a form that is not known: files have one form throughout, and one that is gue
 give other answers, or none, without a word.
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, TypeGuard
 
 from frozen_vqa.pipeline.sources.example import Id
-
-NEARLY = 0.82
-"""How alike a field has to be: "answr" and "Answers" are, "answer_id" and "answerable" are not."""
-
 
 LONGEST = 100_000
 """Characters of a question, an answer, an id or any other text."""
@@ -43,23 +37,6 @@ def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
             f"the fields are {there}"
         )
-
-
-def refuse_nearly_named(record: Mapping[str, object], fields: Sequence[str]) -> None:
-    """Refuse a record with a field that is nearly one of `fields`, which it lacks.
-
-    Other fields are the owner's own. But a question with "answr" would be one without an answer.
-    """
-    lacking = tuple(field for field in fields if field not in record)
-    for name in record:
-        if name not in fields and (near := _near(name, lacking)):
-            raise UnusableError(f"the field {shown(name)} is not known; did you mean {near!r}?")
-
-
-@cache
-def _near(name: str, fields: tuple[str, ...]) -> str | None:
-    found = difflib.get_close_matches(name.strip().lower(), fields, n=1, cutoff=NEARLY)
-    return found[0] if found else None
 
 
 def text_of(value: object, field: str) -> str:

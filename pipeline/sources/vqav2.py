@@ -15,7 +15,7 @@ from typing import Any
 
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Form, Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.selection import FileSource, Selection, did_you_mean
 from frozen_vqa.pipeline.sources.strict_json import entries_in
 from frozen_vqa.pipeline.sources.validation import (
@@ -42,11 +42,11 @@ _GET_IT = "Get it from https://visualqa.org/download.html and unzip it there."
 class Vqav2Source(FileSource):
     """VQAv2 as its authors publish it; `left_out` lists questions first, then annotations."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, images: Path | None = None) -> None:
         """Raise `SourceError` if there is no such folder; no file is read yet."""
         if not root.is_dir():
             raise SourceError(f"vqav2:{root}: there is no such folder. Check the path.")
-        super().__init__(root)
+        super().__init__(root, images)
 
     def examples(self, split: str) -> list[VqaExample]:
         """Return the usable questions of a split; "test" and "test-dev" have no answers."""
@@ -62,6 +62,13 @@ class Vqav2Source(FileSource):
             selection.left_out += annotations.without_question(asked)
         return self._finish(split, selection, file)
 
+    def splits(self) -> list[str]:
+        """Return the splits whose question file is there."""
+        return [split for split in _SPLITS if self._question_file(split).is_file()]
+
+    def form(self, split: str) -> Form:
+        return Form("VQAv2's official files", str(self._question_file(split)))
+
     def _question_file(self, split: str) -> Path:
         return path_in(self._root, f"v2_OpenEnded_mscoco_{_SPLITS[split][0]}_questions.json")
 
@@ -76,7 +83,7 @@ class Vqav2Source(FileSource):
 
     def _split(self, split: str) -> tuple[str, str, bool]:
         """Return the row of the table, once the question file is known to be there."""
-        here = [other for other in _SPLITS if self._question_file(other).is_file()]
+        here = self.splits()
         there = f"Splits in the folder: {', '.join(here) or 'none'}."
         if split not in _SPLITS:
             raise SourceError(

@@ -11,6 +11,7 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary,
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
+from frozen_vqa.pipeline.runs.held_out import read_split, read_training, split_of
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class TrainData:
     """Everything but the features; trainings with the same splits and answers can share it."""
 
     cache: FeatureCache
-    splits: Mapping[str, SplitTable]  # the training and the validation split, by name
+    splits: Mapping[str, SplitTable]  # the questions to train on and to validate with, by name
     vocabulary: Vocabulary
     rules: Rules
 
@@ -55,7 +56,11 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
         ConfigError: if no answer can be a class, or the file of answers is not one.
     """
     cache = FeatureCache(cache_path)
-    splits = {name: cache.split(name) for name in (config.train_split, config.val_split)}
+    require_validation(cache, config)
+    splits = {
+        config.train_split: read_training(cache, config),
+        config.validation: read_split(cache, config.validation),
+    }
     for name, split in splits.items():
         _require_answers(cache, name, split)
     rules = pick_rules((len(a) for split in splits.values() for a in split.answers), None)
@@ -77,12 +82,26 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
     return data
 
 
+def require_validation(cache: FeatureCache, config: TrainConfig) -> None:
+    """Raise `CacheError` with ways out if the cache has no split to validate with."""
+    there = cache.manifest.splits
+    if config.train_split in there and split_of(config.validation, there) not in there:
+        raise CacheError(
+            f"{cache.directory}: there is no split {config.val_split!r} to choose the best epoch "
+            f"with (splits: {', '.join(there)}). If the data set has one, extract it too, or name "
+            f"it by --val-split. If not, hold out a tenth of the training pictures by "
+            f"--val-fraction 0.1, or keep the last epoch by --val-split {config.train_split} "
+            f"--keep last."
+        )
+
+
 def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
     if unanswered := sum(1 for answers in split.answers if not answers):
+        mend = "extract it again, which leaves them out, or " if unanswered < len(split) else ""
         raise CacheError(
             f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
-            f"no answers, so it can be used neither for training nor for validation; name another "
-            f"split"
+            f"no answers, so it can be used neither for training nor for validation; {mend}name "
+            f"another split"
         )
     if not len(split):
         raise CacheError(f"{cache.directory}: split {name!r} has no questions; name another split")

@@ -158,7 +158,7 @@ class TrainingLoop:
                 config = self.trainer.config
                 console.print(
                     f"epoch {self.epochs + 1}/{config.epochs}: loss {loss:.4f}, accuracy "
-                    f"{accuracy:.2f} % on {config.val_split}, "
+                    f"{accuracy:.2f} % on {config.validation}, "
                     f"{duration(self.trainer.counters.epoch_seconds)}"
                 )
                 self.end_epoch(loss, accuracy)
@@ -191,7 +191,8 @@ class TrainingLoop:
         )
         if self.curves:
             self.curves.end_epoch(accuracy)
-        if is_best := accuracy > before.best_accuracy:
+        config = self.trainer.config
+        if is_best := accuracy > before.best_accuracy or config.keep == "last":
             self.progress = replace(self.progress, best_accuracy=accuracy, best_epoch=number)
         state = self.save()  # before the files that it decides about; see above
         if self.ranks.lead:
@@ -250,6 +251,6 @@ class TrainingLoop:
             seconds=round(time.monotonic() - self.started, 3),
             answers=len(data.vocabulary),
             train_ceiling=data.ceilings[config.train_split],
-            val_ceiling=data.ceilings[config.val_split],
+            val_ceiling=data.ceilings[config.validation],
             not_written=tuple(self.curves.lost) if self.curves else (),
         )

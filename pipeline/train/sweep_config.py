@@ -33,6 +33,8 @@ from frozen_vqa.pipeline.errors import ConfigError
 SHARED = (
     "train_split",
     "val_split",
+    "val_fraction",
+    "val_seed",
     "min_answer_count",
     "top_answers",
     "answers_file",

@@ -61,7 +61,7 @@ class SweepTable:
                 console.print(
                     f"{rank}. {name}: epoch {line['epoch']}/{self._config.epochs}, loss "
                     f"{line['loss']:.4f}, accuracy {line['accuracy']:.2f} % on "
-                    f"{self._config.val_split}, best {self._best[name]:.2f} %"
+                    f"{self._config.validation}, best {self._best[name]:.2f} %"
                 )
 
     def render(self) -> Table:

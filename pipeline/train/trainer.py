@@ -55,12 +55,12 @@ class Trainer:
     ) -> None:
         self.config, self.ranks, self.device = config, ranks, features.device
         self.train_split = data.splits[config.train_split]
-        self.val_split = data.splits[config.val_split]
+        self.val_split = data.splits[config.validation]
         model = build_untrained_head(features.cache.spec, len(data.vocabulary), config)
         self.model = model.to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
-        self.val_scores = data.scores[config.val_split]
+        self.val_scores = data.scores[config.validation]
         scores = data.scores[config.train_split]
         self.train_reader = BatchReader(features, self.train_split, scores=scores)
         self.val_reader = BatchReader(features, self.val_split)

@@ -261,7 +261,7 @@ COLUMNS: dict[str, Callable[[Path], Row]] = {
         "2015-01-01", "dog", sentence="the text", seen=("2015-01-01",)
     ),
     "JSON: number beside a text": json_lines(7, "dog"),
-    "JSON: null beside a text": json_lines(None, "dog", sentence="unanswered", seen=()),
+    "JSON: null before a text": json_lines(None, "dog", sentence="the text alone", seen=("dog",)),
     "JSON: the text null beside a list": json_lines("null", ["dog"]),
     "JSON: text beside a list": json_lines("cat", ["dog"], sentence="the text", seen=("cat",)),
     "JSON: objects of different keys": json_lines(

@@ -31,6 +31,7 @@ from tests.support.bad_runs import CACHES_AND_RUNS
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
+from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
@@ -43,6 +44,7 @@ SECTIONS = {
     "Kinds of TIFF": TIFFS,
     "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
+    "Own tables and pictures": TABLES,
     "Forms of answers": ANSWERS,
     "Typed columns": COLUMNS,
     "Files and splits": FILES,

@@ -136,7 +136,7 @@ OPTIONS: dict[str, Callable[[Path], Row]] = {
     "`--dataset` without a path": option(EXTRACT, "--dataset=jsonl:"),
     "`shapes:` 0": option(EXTRACT, "--dataset=shapes:0"),
     "`shapes:` of more than a million": option(EXTRACT, "--dataset=shapes:1000001"),
-    "`--column` for another form": option(EXTRACT, "--column=question=q"),
+    "`--column` for another form": option(EXTRACT, "--dataset=shapes:2", "--column=question=q"),
     "`--column` of no field": option(EXTRACT, "--dataset=hub:DATA", "--column=queston=q"),
     "`--column` without =": option(EXTRACT, "--column=question"),
     "`--batch-size` 0": option(EXTRACT, "--batch-size=0"),

@@ -126,8 +126,8 @@ QUESTIONS: dict[str, Callable[[Path], Row]] = {
     "`vqav2:` annotation without question": official(PAIR[:1], [given(1), given(2)]),
     "`vqav2:` second annotation of a question": official(PAIR[:1], [given(1), given(1)]),
     "`vqav2:` annotation without answers": official(PAIR, [given(1), {"question_id": 2}]),
-    "`vqav2:` answers are null or none": official(
-        PAIR, [given(1), given(2, None)], sentence="unanswered", answers=()
+    "`vqav2:` answers are null or none, and others' are not": official(
+        PAIR, [given(1), given(2, None)]
     ),
     "`vqav2:` question without image": official(
         [asked(1), {"question_id": 2, "question": "What?"}], [given(1), given(2)]

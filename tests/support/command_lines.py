@@ -50,6 +50,7 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
             *("--dataset", f"jsonl:{data}", "--split", "train", "--cache", out / "new", *TINY),
             "--dry-run",
         ),
+        "check-data": (f"jsonl:{data}", "--sheet", out / "sheet.png"),
         "train-head": (
             *("--cache", place / "cache", "--run", out / "run", "--width", 8),
             *("--min-answer-count", 1, "--epochs", 1),

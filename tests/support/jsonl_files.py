@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 
 LINE = {"image": "images/a.png", "question": "What?", "answer": "dog"}
 
@@ -17,10 +17,10 @@ def write(file: Path, *records: dict[str, Any] | str) -> Path:
 
 
 def read(path: Path, *records: dict[str, Any] | str, split: str = "train") -> list[VqaExample]:
-    return JsonlSource(write(path / "d.jsonl", *records)).examples(split)
+    return OwnSource(write(path / "d.jsonl", *records)).examples(split)
 
 
 def left_out(path: Path, *records: dict[str, Any] | str) -> tuple[list[object], list[LeftOut]]:
     """Return the ids of the questions that are used, and what is left out; the file is d.jsonl."""
-    source = JsonlSource(write(path / "d.jsonl", *records))
+    source = OwnSource(write(path / "d.jsonl", *records))
     return [e.question_id for e in source.examples("train")], list(source.left_out("train"))

@@ -35,15 +35,18 @@ BAD_LINES: list[tuple[Any, str]] = [
     ({"question_id": 104, "image": "a.png", "question": "nul\0"}, "holds a NUL"),
     ({"question_id": 105, "image": "a.png", "question": "half \ud83d"}, "holds a NUL or half"),
     ({"question_id": 106, "image": "b.png", "image_id": "a.png", "question": "b?"}, "before; one"),
-    ({"question_id": 107, "image": "a.png", "question": "long " * 20_000}, "tokens, and tiny"),
+    (
+        {"question_id": 107, "image": "a.png", "question": "long " * 20_000, "answer": "x"},
+        "tokens, and tiny",
+    ),
     ("{ broken", "Expecting"),
 ]
 GOOD_LINES: list[dict[str, Any]] = [
     {"question_id": 1, "image": "a.png", "question": "what is it?", "answer": "a box"},
     {"question_id": 2, "image": "a.png", "question": "how many?", "answers": ["1", "2"]},
-    {"question_id": "2", "image": "b.png", "question": "any?", "answers": []},
+    {"question_id": "2", "image": "b.png", "question": "any?", "answers": ["no"]},
     {"question_id": 4, "image": "b.png", "question": "is it?", "answers": ["yes"] * 11},
-    {"question_id": 5, "image": "late.png", "question": "which?", "answer": None},
+    {"question_id": 5, "image": "late.png", "question": "which?", "answer": "b"},
 ]
 
 
@@ -95,7 +98,7 @@ def test_every_good_row_is_stored_and_every_bad_one_listed(data: Path) -> None:
     assert found.code == 3, found.err
     table = FeatureCache(data.parent / "cache").split("train")
     assert table.question_ids == [1, 2, "2", 4, 5]
-    assert table.answers == [("a box",), ("1", "2"), (), ("yes",) * 11, ()]
+    assert table.answers == [("a box",), ("1", "2"), ("no",), ("yes",) * 11, ("b",)]
     ids = FeatureCache(data.parent / "cache").image_ids()
     assert [ids[row] for row in table.image_rows] == ["a.png"] * 2 + ["b.png"] * 2 + ["late.png"]
 

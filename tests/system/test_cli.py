@@ -14,6 +14,7 @@ from tests.support.tiny_commands import _home  # noqa: F401  (a fixture)
 
 COMMANDS = (
     "extract-features",
+    "check-data",
     "train-head",
     "evaluate",
     "score",

@@ -163,7 +163,8 @@ def test_a_fault_of_the_data_is_said_before_torch_and_in_a_dry_run_too(data: Pat
         assert really == dry, name
         assert really[0] == code, (name, really)
         assert sentence in really[1], (name, really)
-    assert found[-1] == (TELLS, "")  # nothing is said of sound data
+    sound = "train: JSONL, UTF-8, DATA/train.jsonl: image, question, answer\n"
+    assert found[-1] == (TELLS, sound)
     assert not (data / "new").exists()
 
 

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.metrics.official_files import score_files
 from frozen_vqa.pipeline.runs.run import Run, load_run
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from tests.support.caches import Made
 from tests.support.frozen import BAD, Images, Text, picture
 from tests.support.heads import make_run
@@ -51,7 +51,7 @@ def extracted(folder: Path, train: Sequence[str], val: Sequence[str]) -> Made:
     (folder / "bad.png").write_bytes(BAD)
     write_split(folder, "train", train)
     write_split(folder, "val", val)
-    source, text = JsonlSource(folder), Text()
+    source, text = OwnSource(folder), Text()
     plan = make_plan(source, splits=["train", "val"], text=text)
     extract(source, plan, cache=folder / "cache", images=Images(), text=text, batch_size=2)  # type: ignore[arg-type]
     return Made(folder / "cache", None, (), {})  # type: ignore[arg-type]

@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from frozen_vqa.cache import Failure
 from frozen_vqa.cache.left_out import LeftOutQuestions
 from frozen_vqa.pipeline.commands.tables import (
+    Row,
+    fill_cells,
     format_interval,
     format_probability,
     show_accuracy,
@@ -18,6 +21,7 @@ from frozen_vqa.pipeline.commands.tables import (
 from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.statistics import Interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, accuracy
+from frozen_vqa.pipeline.runs.data import ScoredData
 from tests.support.evaluations import (
     ANSWER_TYPES,
     QUESTION_TYPES,
@@ -25,6 +29,7 @@ from tests.support.evaluations import (
     group,
     make_evaluation,
     make_heads,
+    scored,
 )
 
 
@@ -138,3 +143,14 @@ def test_heads_are_rows_and_types_are_columns(capsys: pytest.CaptureFixture[str]
     assert ["a", "title"] in lines
     assert ["concat", "43.33", "0.00", "30.00", "100.00"] in lines
     assert ["image-only", "10.00", "0.00", "30.00", "0.00"] in lines
+
+
+def test_a_table_says_that_the_split_chose_the_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    data = ScoredData("jsonl:d", "0" * 32, True, False, chosen_on=True)
+    head = replace(scored("a", np.ones(QUESTIONS)), data=data, ceiling=100.0)
+    show_evaluation(head)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "best epoch was chosen on these questions" in said
+    assert fill_cells([Row(group(head))])[1][0] == "a, concat, epoch chosen on this split"
+    show_evaluation(replace(head, data=replace(data, chosen_on=False)))
+    assert "chosen" not in capsys.readouterr().err

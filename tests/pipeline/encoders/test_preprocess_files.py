@@ -64,7 +64,7 @@ def test_a_file_that_is_not_there_or_not_a_file_is_named(tmp_path: Path) -> None
 
 
 def test_a_link_is_followed_to_its_picture(tmp_path: Path) -> None:
-    """Links are the folder owner's; `jsonl.py` refuses paths that leave the folder."""
+    """Links are the folder owner's; `own/pictures.py` refuses paths that leave the folder."""
     (tmp_path / "a.png").write_bytes(encoded(noise(6, 4)))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "link.png").symlink_to("../a.png")

@@ -109,7 +109,7 @@ def test_a_score_on_another_cache_never_takes_the_place_of_the_own(
     assert own.results == trained / "evaluation/val/results.json"
     before = files(trained / "evaluation/val")
     whole = card_rows(trained)
-    assert whole[1][:2] == ["jsonl:mine", "val (2 questions)"]
+    assert whole[1][:2] == ["jsonl:mine", "val (2 questions), which chose the weights"]
     digests = {own.data.cache_digest}
     for name, made in others.items():
         found = score(trained, made)

@@ -45,6 +45,12 @@ def test_the_origin_of_a_cache_is_found_from_anywhere(
         }
 
 
+def test_another_folder_of_pictures_is_noted_only_if_there_is_one(tmp_path: Path) -> None:
+    found = describe_origin("jsonl:data", {}, {"val": [ASKED]}, None, None, tmp_path / "a" / "..")
+    assert found["images"] == str(tmp_path)
+    assert of_split(found, "val")["images"] == str(tmp_path)
+
+
 def digest(*examples: VqaExample) -> str:
     return describe_origin("shapes", {}, {"train": examples}, None, None)["digests"]["train"]
 

@@ -156,7 +156,7 @@ def test_the_card_holds_the_figures_of_its_run(scenes: Made, tmp_path: Path) -> 
     scored = evaluate(load_run(run, CPU), cache, "val").to_json()
     assert rows(run)[3] == [
         "unknown",
-        f"val ({scored['questions']} questions)",
+        f"val ({scored['questions']} questions), which chose the weights",
         f"{scored['accuracy']['overall']:.2f}",
         f"none: {scored['no_interval']}",
         f"{scored['ceiling']:.2f}",

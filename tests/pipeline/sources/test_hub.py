@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
@@ -212,3 +214,21 @@ def test_a_path_that_datasets_would_take_for_a_chain(tmp_path: Path) -> None:
     (tmp_path / "a::b").mkdir()
     with pytest.raises(SourceError, match=r"its path holds '::', which .* Rename the folder"):
         HubSource(str(tmp_path / "a::b"))
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_answers_may_stand_in_a_column_answer(tmp_path: Path, form: str) -> None:
+    """As in `jsonl:`; a CSV file keeps its texts, and `answers` comes first."""
+    for names, seen in {("answer",): "007", ("answer", "answers"): "008"}.items():
+        (folder := tmp_path / str(len(names))).mkdir()
+        columns = {"question": ["q?"], "image": ["a.png"], "image_id": [1]}
+        columns |= {name: ["007" if name == "answer" else "008"] for name in names}
+        table = pa.table(columns)
+        if form == "csv":
+            table.to_pandas().to_csv(folder / "train.csv", index=False)
+        else:
+            pq.write_table(table, folder / "train.parquet")
+        source = HubSource(str(folder))
+
+        assert source.examples("train")[0].answers == (seen,)
+        assert source.form("train").columns["answers"] == names[-1]

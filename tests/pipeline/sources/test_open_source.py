@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
 from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 
@@ -18,7 +18,7 @@ def test_the_forms_of_a_spec(tmp_path: Path) -> None:
     file.write_text('{"image": "a.png", "question": "q?", "answer": "a"}\n')
 
     assert isinstance(open_source(f"vqav2:{tmp_path}"), Vqav2Source)
-    assert isinstance(open_source(f"jsonl:{file}"), JsonlSource)
+    assert isinstance(open_source(f"jsonl:{file}"), OwnSource)
     assert isinstance(open_source("shapes"), ShapesSource)
     assert isinstance(open_source("shapes:5"), ShapesSource)
     assert len({e.image_id for e in open_source("shapes:5").examples("train")}) == 5
@@ -59,7 +59,7 @@ def test_a_wrong_spec_says_what_is_needed(spec: str, reason: str) -> None:
 
 
 def test_columns_are_for_hub_only() -> None:
-    with pytest.raises(SourceError, match="--column is for hub"):
+    with pytest.raises(SourceError, match="--column is for hub: and jsonl"):
         open_source("shapes", columns={"question": "query"})
 
 

@@ -64,17 +64,17 @@ def test_a_question_that_is_left_out_claims_no_picture() -> None:
 def test_a_split_needs_one_question() -> None:
     selection = Selection("line", {})
     with pytest.raises(SourceError, match=r"^train: there are no questions; at least one is need"):
-        selection.require_some("train")
+        selection.finish("train")
     for n in range(1200):
         selection.add(n, f"line {n}", n, fault(f"reason {n}"))
     with pytest.raises(SourceError) as caught:
-        selection.require_some("train")
+        selection.finish("train")
     assert str(caught.value) == (
         "train: none of its 1,200 questions can be used; the first is line 0: reason 0. "
         "Mend them, or check that this is the right data set."
     )
     selection.add(1200, "line 1200", 1200, question(1200))
-    selection.require_some("train")
+    selection.finish("train")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from tests.support.jsonl_files import LINE, left_out, read
 
 
@@ -94,17 +94,17 @@ def test_bytes_that_are_not_utf8_are_refused_and_a_bom_is_not(tmp_path: Path) ->
     text = json.dumps({**LINE, "question": "Où?"}, ensure_ascii=False) + "\n"
     file = tmp_path / "d.jsonl"
     file.write_bytes(text.encode("utf-8-sig").replace(b"\n", b"\r\n"))
-    assert JsonlSource(file).examples("train")[0].question == "Où?"
+    assert OwnSource(file).examples("train")[0].question == "Où?"
 
     file.write_bytes(json.dumps(LINE).encode() + b"\n" + text.encode("latin-1"))
     with pytest.raises(SourceError, match=r"d\.jsonl:2: byte \d+ of the line is not UTF-8"):
-        JsonlSource(file).examples("train")
+        OwnSource(file).examples("train")
 
 
 def test_a_file_cut_short_within_a_letter_costs_its_last_line(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_bytes(json.dumps(LINE).encode() + b"\n" + '{"image": "é'.encode()[:-1])
-    source = JsonlSource(file)
+    source = OwnSource(file)
 
     assert len(source.examples("train")) == 1
     reason = "the line is cut short within a letter"
@@ -112,8 +112,8 @@ def test_a_file_cut_short_within_a_letter_costs_its_last_line(tmp_path: Path) ->
 
 
 def test_an_empty_file_or_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no \.jsonl file"):
-        JsonlSource(tmp_path)
+    with pytest.raises(SourceError, match=r"holds no file of questions"):
+        OwnSource(tmp_path)
     with pytest.raises(SourceError, match=r"d\.jsonl: the file has no lines; one line a question"):
         read(tmp_path, "")
 
@@ -133,7 +133,7 @@ def test_a_fifo_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "d.jsonl")
     for name, found in {"d.jsonl": "neither a file nor a folder", "no.jsonl": "no such"}.items():
         with pytest.raises(SourceError, match=found):
-            JsonlSource(tmp_path / name)
+            OwnSource(tmp_path / name)
 
 
 def test_an_unknown_form_of_answers_stops_its_own_split_alone(tmp_path: Path) -> None:

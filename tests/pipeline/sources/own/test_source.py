@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from tests.support.jsonl_files import LINE, left_out, read, write
 
 
@@ -61,7 +61,7 @@ def test_answers_as_list_or_one_or_none(
 
 
 def test_pictures_are_relative_to_the_file(tmp_path: Path) -> None:
-    source = JsonlSource(write(tmp_path / "d.jsonl", LINE))
+    source = OwnSource(write(tmp_path / "d.jsonl", LINE))
     source.examples("train")
 
     assert source.picture("images/a.png") == tmp_path / "images" / "a.png"
@@ -71,7 +71,7 @@ def test_pictures_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_a_folder_has_a_file_per_split(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", LINE)
     write(tmp_path / "val.jsonl", {**LINE, "image": "images/b.png", "split": "val"})
-    source = JsonlSource(tmp_path)
+    source = OwnSource(tmp_path)
 
     assert [e.image_id for e in source.examples("train")] == ["images/a.png"]
     assert [e.image_id for e in source.examples("val")] == ["images/b.png"]
@@ -80,9 +80,41 @@ def test_a_folder_has_a_file_per_split(tmp_path: Path) -> None:
         source.examples("test")
 
 
+def test_the_only_file_of_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    write(tmp_path / "questions.jsonl", {**LINE, "split": "train"}, {**LINE, "split": "val"})
+    source = OwnSource(tmp_path)
+
+    assert source.splits() == ["train", "val"]
+    assert [len(source.examples(split)) for split in source.splits()] == [1, 1]
+    write(tmp_path / "other.jsonl", LINE)
+    with pytest.raises(SourceError, match=r"no split 'val'.*has: other, questions"):
+        OwnSource(tmp_path).examples("val")
+
+
+def test_a_split_is_found_by_another_usual_name(tmp_path: Path) -> None:
+    write(tmp_path / "validation.jsonl", LINE)
+    source = OwnSource(tmp_path)
+
+    assert len(source.examples("val")) == 1
+    with pytest.raises(SourceError, match="was read as split 'val', so it cannot be 'dev' too"):
+        source.examples("dev")
+
+
+def test_pictures_of_folders_with_metadata_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "metadata.csv").write_text("file_name,question,answer\na.png,q?,a\n")
+    source = OwnSource(tmp_path)
+
+    assert source.splits() == ["train", "val"]
+    found = [source.examples(split)[0].image_id for split in source.splits()]
+    assert found == ["train/a.png", "val/a.png"]
+    assert source.picture("val/a.png") == tmp_path / "val" / "a.png"
+
+
 def test_a_line_in_the_file_of_another_split_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "val.jsonl", LINE, {**LINE, "split": "train"}, {**LINE, "split": "val"})
-    source = JsonlSource(tmp_path)
+    source = OwnSource(tmp_path)
 
     assert [e.question_id for e in source.examples("val")] == [1, 3]
     reason = "split is 'train' in the file of 'val'; move it"
@@ -96,7 +128,7 @@ def test_one_file_may_hold_several_splits(tmp_path: Path) -> None:
         {**LINE, "split": "val"},
         {**LINE, "split": "train"},
     )
-    source = JsonlSource(file)
+    source = OwnSource(file)
 
     assert [e.question_id for e in source.examples("train")] == [1, 3]
     assert [e.question_id for e in source.examples("val")] == [2]
@@ -105,7 +137,7 @@ def test_one_file_may_hold_several_splits(tmp_path: Path) -> None:
 
 
 def test_one_file_without_splits_is_one_split_of_any_name(tmp_path: Path) -> None:
-    source = JsonlSource(write(tmp_path / "d.jsonl", LINE))
+    source = OwnSource(write(tmp_path / "d.jsonl", LINE))
 
     assert source.examples("holdout") == source.examples("holdout")
     with pytest.raises(SourceError, match=r"read as split 'holdout'.*cannot be 'val' too"):
@@ -139,7 +171,7 @@ def test_a_line_that_cannot_be_read_is_left_out_of_every_split(tmp_path: Path) -
     """But one whose split can be read, of its own alone."""
     train, val = {**LINE, "split": "train"}, {**LINE, "split": "val"}
     file = write(tmp_path / "all.jsonl", train, val, "{", {**val, "question": ""})
-    source = JsonlSource(file)
+    source = OwnSource(file)
 
     assert len(source.examples("train")) == len(source.examples("val")) == 1
     assert [fault.where for fault in source.left_out("train")] == [f"{file}:3"]
@@ -150,7 +182,7 @@ def test_one_id_is_one_picture_in_all_splits(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", {**LINE, "image_id": 1}, {**LINE, "image_id": 1})
     other = {**LINE, "image": "other.png", "image_id": 1}
     write(tmp_path / "val.jsonl", other, {**LINE, "image_id": 1})
-    source = JsonlSource(tmp_path)
+    source = OwnSource(tmp_path)
 
     assert len(source.examples("train")) == 2
     assert [e.question_id for e in source.examples("val")] == [2]
@@ -195,7 +227,10 @@ def test_a_picture_outside_the_folder_is_left_out(tmp_path: Path, image: str) ->
     used, left = left_out(tmp_path, LINE, {**LINE, "image": image}, LINE)
 
     assert used == [1, 3]
-    reason = f"image {image!r} is not a path inside the data folder; copy or link it there"
+    reason = (
+        f"image {image!r} is not a path inside the data folder; copy or link it there, or give the "
+        "folder of the pictures by --images"
+    )
     assert left == [LeftOut(2, f"{tmp_path / 'd.jsonl'}:2", reason)]
 
 
@@ -205,13 +240,14 @@ def test_a_link_that_the_owner_has_put_into_the_folder_is_followed(tmp_path: Pat
     data.mkdir()
     (pictures / "a.png").write_bytes(b"pixels")
     (data / "images").symlink_to(pictures)
-    source = JsonlSource(write(data / "d.jsonl", LINE))
+    source = OwnSource(write(data / "d.jsonl", LINE))
 
     (example,) = source.examples("train")
 
     assert source.picture(example.image_id).read_bytes() == b"pixels"
 
 
+@settings(deadline=None)
 @given(
     question=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
         lambda text: text.strip() and "\0" not in text

@@ -1,0 +1,111 @@
+"""The `check-data` command: what a data set has, what would be left out, and a sheet of samples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from frozen_vqa.cache.disk.folders import require_own_file
+from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet, is_sheet
+from frozen_vqa.pipeline.commands.extract_features import show_checks, show_missing
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
+from frozen_vqa.pipeline.extract.data_check import (
+    FREQUENT,
+    SplitCheck,
+    check_data,
+    require_pictures,
+)
+from frozen_vqa.pipeline.extract.plan import read_questions
+from frozen_vqa.pipeline.sources.example import DescribedSource, Id, Source, VqaExample
+from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.system.console import console
+
+SHOWN = 20
+"""Left-out questions that are listed."""
+
+TILES = 12
+
+
+def check_data_command(
+    *,
+    dataset: str,
+    splits: Sequence[str],
+    columns: Mapping[str, str],
+    pictures: Path | None,
+    sheet: Path | None,
+) -> dict[str, Any]:
+    """Read a data set, look for all its pictures, and show what was found.
+
+    Raises `SourceError` if no split can be read, or no picture of one is there.
+    """
+    if sheet:
+        require_own_file(sheet, is_sheet, PipelineError, "--sheet")
+    source = open_source(dataset, columns=columns or None, images=pictures)
+    checks, refused = _read_splits(source, splits)
+    show_checks(checks, SHOWN)
+    require_pictures(source, checks, None)
+    show_missing(checks)
+    for check in checks:
+        _show_contents(check)
+    for reason in refused.values():
+        console.print(reason)
+    if sheet:
+        contact_sheet(_sample(source, checks), sheet, advice="give another --sheet")
+        console.print(f"sheet of samples: {sheet}")
+    return {
+        "dataset": dataset,
+        "splits": [check.to_json() for check in checks],
+        "refused": refused,
+        "sheet": str(sheet) if sheet else None,
+    }
+
+
+def _read_splits(source: Source, splits: Sequence[str]) -> tuple[list[SplitCheck], dict[str, str]]:
+    """Return what is in the splits; without names, in all of them, and why some cannot be read."""
+    if splits:
+        return check_data(source, read_questions(source, splits)), {}
+    found: list[SplitCheck] = []
+    refused: dict[str, str] = {}
+    for name in (source.splits() if isinstance(source, DescribedSource) else ()) or ("train",):
+        try:
+            found += check_data(source, read_questions(source, [name]))
+        except SourceError as error:
+            refused[name] = str(error)
+    if not found:
+        raise SourceError(next(iter(refused.values())))
+    return found, refused
+
+
+def _show_contents(check: SplitCheck) -> None:
+    answers = check.answers()
+    frequent = ", ".join(
+        f"{shorten(answer, 40, placeholder=' ...')} ({n:,})"
+        for answer, n in answers.most_common(FREQUENT)
+    )
+    console.print(
+        f"{check.name}: {len(check.examples):,} questions about {len(check.images):,} pictures, "
+        f"{check.answered:,} with answers; {len(answers):,} different answers"
+        f"{f', most often {frequent}' if frequent else ''}"
+    )
+
+
+def _sample(source: Source, checks: Sequence[SplitCheck]) -> list[Tile]:
+    """Return some questions about different pictures, evenly spread over all splits."""
+    firsts: dict[Id, VqaExample] = {}
+    for check in checks:
+        for example in check.examples:
+            firsts.setdefault(example.image_id, example)
+    examples = list(firsts.values())
+    tiles: list[Tile] = []
+    step = max(1, -(-len(examples) // TILES))
+    for example in (example for start in range(step) for example in examples[start::step]):
+        if len(tiles) == TILES:
+            break
+        try:
+            picture = load_rgb(source.picture(example.image_id))
+        except ImageError:
+            continue
+        answer = example.answers[0] if example.answers else ""
+        tiles.append(Tile(picture, example.question, answer, (("answer", answer),)))
+    return tiles

@@ -1,0 +1,127 @@
+"""What a data set has, and what of it will be left out, before any encoder is loaded.
+
+`check-data` shows it, and so does every extraction and `--dry-run` at their head.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frozen_vqa.cache import load_manifest
+from frozen_vqa.cache.disk.integrity import read_names
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
+from frozen_vqa.pipeline.extract.plan import Read
+from frozen_vqa.pipeline.sources.example import (
+    DescribedSource,
+    Form,
+    Id,
+    LeftOut,
+    Source,
+    VqaExample,
+)
+
+FREQUENT = 5
+"""Answers that are shown with their numbers."""
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """One split of a data set.
+
+    Attributes:
+        form: How it is written; None if its source does not say.
+        examples: Its usable questions, and `left_out` the others.
+        images: Its pictures, of which `looked` were looked for and `missing` are not there.
+        where: The place of the first missing picture, and `cure` a sentence on what to do.
+    """
+
+    name: str
+    form: Form | None
+    examples: Sequence[VqaExample]
+    left_out: Sequence[LeftOut]
+    images: Sequence[Id]
+    looked: int
+    missing: int
+    where: str = ""
+    cure: str = ""
+
+    @property
+    def answered(self) -> int:
+        return sum(bool(example.answers) for example in self.examples)
+
+    def answers(self) -> Counter[str]:
+        """Return how often each answer is given."""
+        return Counter(answer for example in self.examples for answer in example.answers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        answers = self.answers()
+        return {
+            "split": self.name,
+            "form": self.form.kind if self.form else None,
+            "place": self.form.place if self.form else None,
+            "columns": dict(self.form.columns) if self.form else {},
+            "ignored": list(self.form.ignored) if self.form else [],
+            "questions": len(self.examples),
+            "answered": self.answered,
+            "distinct_answers": len(answers),
+            "frequent_answers": [list(pair) for pair in answers.most_common(FREQUENT)],
+            "pictures": len(self.images),
+            "looked_for": self.looked,
+            "missing": self.missing,
+            "missing_such_as": self.where,
+            "cure": self.cure,
+            "left_out": [
+                {"id": one.question_id, "where": one.where, "reason": one.reason}
+                for one in self.left_out
+            ],
+        }
+
+
+def check_data(
+    source: Source, read: Read, *, most: int | None = None, limit: int | None = None
+) -> list[SplitCheck]:
+    """Look for the pictures of the splits that were read.
+
+    Args:
+        most: How many pictures of a split to look for, evenly spread; None for all.
+        limit: As in `make_plan`.
+    """
+    return [
+        _check_split(source, name, examples[:limit], left_out, most)
+        for name, (examples, left_out) in read.items()
+    ]
+
+
+def _check_split(
+    source: Source,
+    name: str,
+    examples: Sequence[VqaExample],
+    left_out: Sequence[LeftOut],
+    most: int | None,
+) -> SplitCheck:
+    images = list(dict.fromkeys(example.image_id for example in examples))
+    looked, missing = look_for(source, images, most)
+    where, form, cure = source.where(missing[0]) if missing else "", None, ""
+    if isinstance(source, DescribedSource):
+        form, cure = source.form(name), source.cure(missing[0]) if missing else ""
+    return SplitCheck(name, form, examples, left_out, images, looked, len(missing), where, cure)
+
+
+def require_pictures(source: Source, checks: Sequence[SplitCheck], cache: Path | None) -> None:
+    """Raise `SourceError` if no picture of a split can be read, and the cache has none of them."""
+    stored: Collection[str] | None = None
+    new = cache is None or not (cache / "cache.json").exists()
+    for check in checks:
+        if not new and cache and check.missing == check.looked:
+            stored = stored or set(read_names(cache, load_manifest(cache), "images"))
+            if any(str(image_id) in stored for image_id in check.images):
+                continue  # what is stored needs no picture any more
+        elif not new:
+            continue
+        first_readable(
+            source, check.images, lambda image_id: load_rgb(source.picture(image_id)), check.cure
+        )

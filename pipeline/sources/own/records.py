@@ -1,0 +1,111 @@
+"""A record of a file as a question, whatever form the file has."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from frozen_vqa.pipeline.sources.example import Id, VqaExample
+from frozen_vqa.pipeline.sources.own.columns import NEEDED, Columns, find_columns
+from frozen_vqa.pipeline.sources.own.pictures import PictureFolder
+from frozen_vqa.pipeline.sources.own.tables import Record
+from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
+from frozen_vqa.pipeline.sources.validation import (
+    UnusableError,
+    answers_of,
+    id_of,
+    id_or_none,
+    question_of,
+    require_fields,
+    shown,
+    text_of,
+    type_of,
+)
+
+
+@dataclass(slots=True)
+class Line:
+    """A record with its split, and the question in it or why it cannot be used."""
+
+    number: int
+    where: str
+    question_id: Id | None  # None if it cannot be read
+    split: str | None  # "" if the record names none, None if it cannot be read
+    found: tuple[VqaExample, str] | UnusableError  # the question and the path of its picture
+
+    def example(self) -> tuple[VqaExample, str]:
+        if isinstance(self.found, UnusableError):
+            raise self.found
+        return self.found
+
+    def refuse(self, reason: str) -> None:
+        """Make the line unusable; if it is unusable already, it keeps its reason."""
+        if not isinstance(self.found, UnusableError):
+            self.found = UnusableError(reason)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the records of a file are read.
+
+    Attributes:
+        given: Columns that were named by hand: pairs of field and name.
+        header: The columns of a table, whose values are all texts; None for JSON.
+        pictures: The folder that paths begin from, and `below` what stands before them.
+    """
+
+    given: tuple[tuple[str, str], ...]
+    header: Columns | None
+    pictures: PictureFolder
+    below: str = ""
+    names: dict[str, None] = field(default_factory=dict)  # of all records so far, in their order
+
+    def read(self, record: Record) -> Line:
+        """Return the line of a record; it says why if it cannot be used."""
+        split, question_id, number = None, None, record.number
+        try:
+            if isinstance(record.found, UnusableError):
+                raise record.found
+            self.names.update(dict.fromkeys(record.found))
+            columns = self.header or find_columns(tuple(record.found), self.given)
+            named = columns.found.items()
+            fields = {one: record.found[name] for one, name in named if name in record.found}
+            if self.header:
+                fields = {one: _value(one, cell) for one, cell in fields.items()}
+            question_id = id_or_none(fields.get("question_id", number))
+            split = type_of(fields.get("split"), "split")
+            if columns.fault:
+                raise UnusableError(columns.fault)
+            found = self._example(fields, number)
+            return Line(number, record.where, question_id, split, found)
+        except UnusableError as error:
+            return Line(number, record.where, question_id, split, error)
+
+    def _example(self, fields: Mapping[str, Any], number: int) -> tuple[VqaExample, str]:
+        require_fields(fields, NEEDED)
+        image, file = self.pictures.find(text_of(fields["image"], "image"), self.below)
+        example = VqaExample(
+            question_id=id_of(fields.get("question_id", number), "question_id"),
+            image_id=id_of(fields.get("image_id", image), "image_id"),
+            question=question_of(fields["question"]),
+            answers=answers_of(fields.get("answers")) or answers_of(fields.get("answer")),
+            question_type=type_of(fields.get("question_type"), "question_type"),
+            answer_type=type_of(fields.get("answer_type"), "answer_type"),
+        )
+        return example, file
+
+
+def _value(name: str, cell: str) -> Any:
+    """Return what a cell of a field means, as JSON would have it."""
+    if name in ("question_id", "image_id"):
+        # A whole number in its only spelling is one, so that no two ids fall together.
+        is_number = re.fullmatch(r"0|-?[1-9][0-9]{0,18}", cell)
+        return int(cell) if is_number else cell
+    if name != "answers" or not cell.startswith("["):
+        return cell
+    try:
+        return parse_json(cell)
+    except NotJsonError:
+        raise UnusableError(
+            f'answers is {shown(cell)}; several answers in a cell are a JSON list: ["a", "b"]'
+        ) from None
