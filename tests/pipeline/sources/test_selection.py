@@ -8,7 +8,7 @@ import pytest
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources import selection
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.jsonl import JsonlSource
+from frozen_vqa.pipeline.sources.own.source import OwnSource
 from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import UnusableError
 
@@ -105,4 +105,4 @@ def test_too_many_unusable_questions_are_a_fault_of_the_whole(
     monkeypatch.setattr(selection, "MOST_LEFT_OUT", 3)
     (tmp_path / "train.jsonl").write_text("1\n" * 1000)
     with pytest.raises(SourceError, match=r"more than 3 questions .* at .*:4: found 1; one JSON"):
-        JsonlSource(tmp_path).examples("train")
+        OwnSource(tmp_path).examples("train")
