@@ -398,7 +398,7 @@ def demo(
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
-        from frozen_vqa.pipeline.commands.endings import print_result
+        from frozen_vqa.pipeline.system.endings import print_result
         from frozen_vqa.pipeline.system.texts import to_json
 
         print_result(to_json(result))
@@ -431,7 +431,7 @@ def _batch_size(text: str) -> int | None:
 
 def main() -> None:
     """Run the command of this process's command line."""
-    from frozen_vqa.pipeline.commands.endings import run_to_the_end
+    from frozen_vqa.pipeline.system.endings import run_to_the_end
 
     run_to_the_end(app)
 

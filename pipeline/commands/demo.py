@@ -15,7 +15,6 @@ from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.writer import remove_cache
-from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
@@ -24,6 +23,7 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
+from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
