@@ -117,7 +117,7 @@ def _choose_rows(table: SplitTable) -> list[int]:
 
 
 def _show_next_steps(sheet: Path, seconds: float) -> None:
-    console.print(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
+    console.show(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
     # Name the program as the reader has to type it: a fresh .venv is not on the PATH.
     typed = Path(sys.argv[0])
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"

@@ -98,7 +98,7 @@ def evaluate_command(
     if table:
         with beside_the_work(lost):
             write_table(table, rows)
-            console.print(f"table: {table}")
+            console.show(f"table: {table}")
     found |= {"warnings": warnings} if warnings else {}
     return found | ({"not_written": lost} if lost else {})
 
@@ -119,7 +119,7 @@ def _warn(
     for other in (*trained[1:], *others):
         warnings += warn_of_training_data(trained[0], other)
     for warning in warnings:
-        console.print(f"warning: {warning}")
+        console.warn(warning)
     return warnings
 
 
