@@ -44,7 +44,7 @@ GROUPS = {
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
     "Running": "resume overwrite rebuild dry_run residency device",
     "Comparisons": "compare ensemble shuffle_images",
-    "Output": "save_logits table tensorboard metric per_question top",
+    "Output": "save_logits table tensorboard metric per_question top csv",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"
@@ -509,20 +509,52 @@ def score(
     _finish(result, as_json)
 
 
-@command(HEADS, 'ask runs/a --image cat.jpg --question "what color is the cat?"', unnamed="run")
+@command(
+    HEADS,
+    'ask runs/a --image cat.jpg --question "what color is the cat?"',
+    'ask runs/a --image pictures --question "is there a cat?" --question "is it day?"',
+    "ask runs/a --questions questions.jsonl --csv answers.csv",
+    unnamed="run",
+)
 def ask(
     run: RunPath,
-    image: Annotated[Path, _path_option(help="Picture file.")],
-    question: Annotated[str, typer.Option(help="Question about the picture.")],
+    image: Annotated[
+        Path | None, _path_option(help="Picture file, or a folder of pictures.")
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option(help="Question about the picture; repeat for several.")
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        _path_option(help="File of questions with their pictures, as --dataset jsonl:FILE reads."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    csv: Annotated[
+        Path | None, _path_option(help="Also write the answers to this CSV file.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer one question about one picture with a trained head."""
+    """Answer questions about pictures with a trained head."""
     from frozen_vqa.pipeline.commands.ask import ask_command
 
-    _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
+    if questions and (image or question):
+        raise typer.BadParameter(
+            "--questions names pictures and questions; leave --image and --question out"
+        )
+    if not questions and not (image and question):
+        raise typer.BadParameter("give --image and --question, or --questions")
+    result = ask_command(
+        run=run,
+        image=image,
+        questions=question or [],
+        file=questions,
+        top=top,
+        table=csv,
+        device=device,
+    )
+    _finish(result, as_json, left_out=bool(result.get("left_out")))
 
 
 @command(FEATURES, "inspect-cache features", unnamed="cache")
