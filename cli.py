@@ -37,13 +37,13 @@ if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout
 FEATURES, HEADS, START = "Features", "Heads", "Getting started"
 """Groups of commands in the help."""
 GROUPS = {
-    "Data and runs": "dataset split column source predictions annotations questions limit"
+    "Data and runs": "dataset split column folder source predictions annotations questions limit"
     " cache run image question train_split val_split",
     "Encoders": "vision_model text_model text_layer image_size fit",
     "Head": "preset config sweep fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
     "Running": "resume overwrite rebuild dry_run residency device",
-    "Comparisons": "compare ensemble shuffle_images",
+    "Comparisons": "compare ensemble shuffle_images cluster_by",
     "Output": "save_logits table tensorboard metric per_question top csv",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
@@ -451,6 +451,10 @@ def evaluate(
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
     ] = False,
+    cluster_by: Annotated[
+        Literal["image", "folder", "question"],
+        typer.Option(help="What intervals and tests take as drawn at random, with its questions."),
+    ] = "image",
     save_logits: Annotated[
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
@@ -477,6 +481,7 @@ def evaluate(
         save_logits=save_logits,
         table=table,
         rules=metric,
+        cluster_by=cluster_by,
         device=device,
     )
     _finish(result, as_json)
@@ -555,6 +560,18 @@ def ask(
         device=device,
     )
     _finish(result, as_json, left_out=bool(result.get("left_out")))
+
+
+@command(HEADS, "runs runs", unnamed="folder")
+def runs(
+    folder: Annotated[Path, _path_option(help="Folder that holds runs, at any depth to 4.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the heads in a folder with their scores, the best first."""
+    from frozen_vqa.pipeline.commands.list_runs import list_command
+
+    _finish(list_command(folder), as_json)
 
 
 @command(FEATURES, "inspect-cache features", unnamed="cache")

@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.device import choose_device
 
 if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.evaluate.clusters import By
     from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
     from frozen_vqa.pipeline.runs.run import Run
 
@@ -40,6 +41,7 @@ def evaluate_command(
     save_logits: bool,
     table: Path | None,
     rules: Rules | None,
+    cluster_by: "By",
     device: str,
 ) -> dict[str, Any]:
     """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
@@ -68,7 +70,7 @@ def evaluate_command(
         require_same_encoders(run, features)
     warnings = _warn(trained, members, others, features, name)
 
-    score = partial(evaluate, cache=features, split=name, rules=rules)
+    score = partial(evaluate, cache=features, split=name, rules=rules, cluster_by=cluster_by)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
     lost: list[str] = []
     for head in ours.heads:

@@ -12,7 +12,7 @@ from typing import Any
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
+from frozen_vqa.pipeline.runs.description import caveats_of, read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
 
@@ -66,6 +66,7 @@ not in this folder.
 ## Accuracy
 
 {_accuracies(run, config.val_split, outcome)}
+{_caveats(description)}\
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
 {markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
 {on_training}.
@@ -125,6 +126,11 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
+
+
+def _caveats(description: Mapping[str, Any]) -> str:
+    found = caveats_of(description["encoders"])
+    return "".join(f"**{caveat[0].upper()}{caveat[1:]}.**\n\n" for caveat in found)
 
 
 def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
