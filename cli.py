@@ -161,6 +161,8 @@ def frozen_vqa(
 
 LEFT_OUT = 3
 
+VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
+
 
 def _path(text: str | Path) -> Path:
     """Return the path that an option names; an empty one would mean the working folder.
@@ -213,10 +215,10 @@ def extract_features(
     cache: Cache,
     vision_model: Annotated[
         str, typer.Option(help="DINOv2 model: a Hub name, a folder, or tiny (untrained).")
-    ] = "facebook/dinov2-base",
+    ] = VISION_MODEL,
     text_model: Annotated[
         str, typer.Option(help="Llama 3 model: a Hub name, a folder, or tiny (untrained).")
-    ] = "meta-llama/Llama-3.2-1B",
+    ] = TEXT_MODEL,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
@@ -618,6 +620,17 @@ def convert_cache(
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
     _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
+
+
+@command(START, "doctor")
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Check this machine: PyTorch, GPU, memory, disk, and access to the default models."""
+    from frozen_vqa.pipeline.commands.doctor import doctor_command
+
+    result = doctor_command((VISION_MODEL, TEXT_MODEL))
+    _finish(result, as_json)
+    if not result["ready"]:
+        raise typer.Exit(1)
 
 
 @command(START, "demo --out demo")

@@ -21,6 +21,8 @@ COMMANDS = (
     "inspect-cache",
     "verify-cache",
     "convert-cache",
+    "runs",
+    "doctor",
     "demo",
 )
 HEAVY = ("torch", "numpy", "h5py", "transformers", "datasets", "PIL")
