@@ -58,10 +58,50 @@ def _path_option(*names: str, help: str) -> Any:
     return typer.Option(*names, parser=_path, metavar="PATH", help=help)
 
 
+def _fusion(text: str) -> str:
+    """Return the name of a fusion, and import one of the user's own."""
+    from frozen_vqa.pipeline.model.config import FUSIONS
+
+    if text not in FUSIONS and ":" not in text:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(FUSIONS)}, or MODULE:NAME")
+    return text if text in FUSIONS else _own_code(text)
+
+
+def _model(text: str) -> str:
+    """Return the name of a model, and import one of the user's own."""
+    from frozen_vqa.pipeline.encoders.own_model import is_own_model
+
+    return _own_code(text) if is_own_model(text) else text
+
+
+def _own_code(text: str) -> str:
+    """Import code of the user's own, which runs and settings may name from then on."""
+    from frozen_vqa.pipeline.plugins import trust
+
+    return trust(text)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
+OwnFusion = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fusion",
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Fusion of your own that a run was trained with; repeat for several.",
+    ),
+]
+OwnEncoder = Annotated[
+    list[str] | None,
+    typer.Option(
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Encoder of your own that a run was trained with; repeat for both.",
+    ),
+]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
     typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
@@ -71,15 +111,28 @@ Metric = Annotated[
 @app.command()
 def extract_features(
     dataset: Annotated[
-        str, typer.Option(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str,
+        typer.Option(
+            help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
+        ),
     ],
     split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
     vision_model: Annotated[
-        str, typer.Option(help="DINOv2 model: a Hub name, a folder, or tiny (untrained).")
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
     ] = "facebook/dinov2-base",
     text_model: Annotated[
-        str, typer.Option(help="Llama 3 model: a Hub name, a folder, or tiny (untrained).")
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
     ] = "meta-llama/Llama-3.2-1B",
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
@@ -157,8 +210,13 @@ def train_head(
         ),
     ] = None,
     fusion: Annotated[
-        Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
-        typer.Option(help="How the head combines picture and question.  [default: co-attention]"),
+        str | None,
+        typer.Option(
+            parser=_fusion,
+            metavar="[co-attention|text-to-image|concat|question-only|image-only|MODULE:NAME]",
+            help="How the head combines picture and question; MODULE:NAME is code of your own.  "
+            "[default: co-attention]",
+        ),
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Number of cross-attention layers.")] = None,
     width: Annotated[int | None, typer.Option(help="Size of the head's vectors.")] = None,
@@ -275,6 +333,7 @@ def evaluate(
         Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
     metric: Metric = None,
+    fusion: OwnFusion = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -330,6 +389,8 @@ def ask(
     image: Annotated[Path, _path_option(help="Picture file.")],
     question: Annotated[str, typer.Option(help="Question about the picture.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    fusion: OwnFusion = None,
+    encoder: OwnEncoder = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.plan import length_fault
+from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.description import read_description
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
@@ -74,6 +76,7 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
 
     Raises:
         ModelError: if one cannot be loaded.
+        PluginError: if the run names code that the user has not named.
         RunError: if it is no longer the same checkpoint.
     """
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -82,10 +85,13 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
     vision, text = run.encoders["vision"], run.encoders["text"]
     compute = encoder_dtype(device)
     strange = not _cache_knows(run)
+    own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
+    for name in own:
+        trusted(name, where=run.path, option="--encoder")
     asked = [
         part["model"]
         for part in (vision, text)
-        if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
+        if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
     ]
     if asked:
         console.print(f"asking the Hub for {' and '.join(asked)}")

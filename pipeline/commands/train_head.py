@@ -11,6 +11,7 @@ from rich.table import Table
 
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.plugins import is_own, trusted
 from frozen_vqa.pipeline.runs.description import load_resumed_config
 from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
 from frozen_vqa.pipeline.system.console import console, duration
@@ -56,6 +57,9 @@ def train_command(
             chosen = load_resumed_config(run, config, settings)
         else:
             chosen = load_config(config, settings)
+        for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
+            if is_own(name):
+                trusted(name, where=sweep or config or run, option="--fusion")
         if not resume and ranks.lead:
             for folder in [run / name for name in heads] or [run]:
                 require_place(folder, overwrite=overwrite)

@@ -5,6 +5,7 @@ downloaded head loads, answers and is checked as any run is.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.folder import claim_published
 from frozen_vqa.pipeline.runs.run import load_run, publish_run
@@ -35,6 +37,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         local_files_only: bool = False,
         revision: str | None = None,
         map_location: str = "cpu",
+        fusion: str | Callable[[ModelConfig], Any] | None = None,
     ) -> Self:
         """Return the head of a run, in eval mode, with the weights that `load_run` loads.
 
@@ -42,9 +45,11 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
             pretrained_model_name_or_path: A run folder, or the name of a repository on the Hub.
             force_download, token, cache_dir, local_files_only, revision: As in `huggingface_hub`.
             map_location: The device to load it to.
+            fusion: The fusion of your own that the head was trained with, as in `load_run`.
 
         Raises:
             RunError: if the folder is no run, or a file is not the one that was saved.
+            PluginError: if the run names a fusion that the user has not named.
             huggingface_hub.errors.HfHubHTTPError: if there is no such repository.
         """
         folder = str(pretrained_model_name_or_path)
@@ -57,10 +62,11 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
                 local_files_only=local_files_only,
                 revision=revision,
             )
-        loaded = load_run(Path(folder), torch.device(map_location)).model
-        with torch.device("meta"):  # the loaded tensors become its own
+        loaded = load_run(Path(folder), map_location, fusion=fusion).model
+        with torch.device("meta"):  # the loaded layers become its own
             head = cls(loaded.config)
-        head.load_state_dict(loaded.state_dict(), assign=True)
+        for name, layer in loaded.named_children():
+            setattr(head, name, layer)
         head.folder = Path(folder)
         return head.eval()
 
