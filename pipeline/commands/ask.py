@@ -134,21 +134,29 @@ def _cache_knows(run: "Run") -> bool:
 
 
 def ask(
-    run: "Run", picture: "Image.Image", question: str, *, top: int, device: "torch.device"
+    run: "Run",
+    picture: "Image.Image",
+    question: str,
+    *,
+    top: int,
+    device: "torch.device",
+    encoders: "tuple[ImageEncoder, TextEncoder] | None" = None,
 ) -> list[tuple[str, float]]:
     """Return the most likely answers to a question about an RGB picture.
 
-    Each has its probability, judged by itself (sigmoid).
+    Each has its probability, judged by itself (sigmoid). `encoders` are those of the run, if they
+    are loaded already.
 
     Raises:
-        RunError: if the question is longer than the text encoder reads.
+        RunError: if the question is empty, or longer than the text encoder reads.
         NotFiniteError: if a number of the answer is not finite.
     """
     import torch
 
     from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 
-    images, words = run_encoders(run, device)
+    _require_question(question)
+    images, words = encoders or run_encoders(run, device)
     tokens = words.tokens([question])
     if fault := length_fault(tokens[0], words):
         raise RunError(fault)

@@ -6,25 +6,32 @@ downloaded head loads, answers and is checked as any run is.
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 
+from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.model.config import HeadSettings, ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.folder import claim_published
-from frozen_vqa.pipeline.runs.run import load_run, publish_run
+from frozen_vqa.pipeline.runs.run import Run, load_run, publish_run
 from frozen_vqa.pipeline.runs.weights import load_weights
 
 
 class VqaHead(PyTorchModelHubMixin, VqaModel):
     """A head that the Hub's library can load, save and push."""
 
-    folder: Path | None = None
+    run: Run | None = None
     """The run that it was loaded from; None for a new head."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the run that it was loaded from."""
+        return self.run.path if self.run else None
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # a run's own config.json says all the rest
@@ -62,13 +69,30 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
                 local_files_only=local_files_only,
                 revision=revision,
             )
-        loaded = load_run(Path(folder), map_location, fusion=fusion).model
+        run = load_run(Path(folder), map_location, fusion=fusion)
         with torch.device("meta"):  # the loaded layers become its own
-            head = cls(loaded.config)
-        for name, layer in loaded.named_children():
+            head = cls(run.model.config)
+        for name, layer in run.model.named_children():
             setattr(head, name, layer)
-        head.folder = Path(folder)
+        head.run = replace(run, model=head)
         return head.eval()
+
+    @classmethod
+    def untrained(cls, spec: CacheSpec, answers: int, config: HeadSettings | None = None) -> Self:
+        """Return a head with first weights, for a training loop of your own.
+
+        Args:
+            spec: That of the cache that it will read, `FeatureCache.spec`.
+            answers: Number of classes.
+            config: Its settings; the defaults without it. `TrainConfig` is one.
+
+        Raises:
+            ConfigError: if the settings do not fit together.
+        """
+        shapes = (config or HeadSettings()).with_shapes(
+            vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
+        )
+        return cls(shapes)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Copy the run that the head was loaded from to a folder, as `publish_run` does.
