@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache, SplitTable
-
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader

@@ -48,7 +48,9 @@ class Deletion:
         """
         difference = self.random[:, None] - self.most
         zero = np.zeros((*difference.shape[:2], 1))
-        return np.trapezoid(np.concatenate([zero, difference], 2), (0, *SHARES), axis=2) / SHARES[-1]
+        return (
+            np.trapezoid(np.concatenate([zero, difference], 2), (0, *SHARES), axis=2) / SHARES[-1]
+        )
 
 
 def area_interval(areas: np.ndarray, pictures: np.ndarray) -> tuple[float, Interval]:

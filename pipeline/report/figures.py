@@ -60,7 +60,10 @@ def group_scores(
     table = sides[0].first.table
     every = np.ones(len(table), dtype=bool)
     masks = [("overall", "overall", every)]
-    for kind, types in (("answer type", table.answer_types), ("question type", table.question_types)):
+    for kind, types in (
+        ("answer type", table.answer_types),
+        ("question type", table.question_types),
+    ):
         names = np.array(types)
         counts = Counter(name for name in types if name)
         masks += [(name, kind, names == name) for name, _ in counts.most_common()]

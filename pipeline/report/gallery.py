@@ -89,7 +89,7 @@ def describe_cards(
 def _summarise(answers: Iterable[str]) -> str:
     """Return the given answers of a question in a line: 'red ×7, dark red ×3'."""
     counts = Counter(answers).most_common()
-    return ", ".join(text if n == 1 else f"{text} ×{n}" for text, n in counts)
+    return ", ".join(text if n == 1 else f"{text} \u00d7{n}" for text, n in counts)
 
 
 def describe_maps(

@@ -28,7 +28,7 @@ from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.report import plots
 from frozen_vqa.pipeline.report.attention import Seen, see_split
-from frozen_vqa.pipeline.report.deletion import SHARES, Deletion, delete_patches
+from frozen_vqa.pipeline.report.deletion import SHARES, delete_patches
 from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
 from frozen_vqa.pipeline.report.gallery import describe_cards, describe_maps
 from frozen_vqa.pipeline.report.pictures import read_pictures
@@ -38,7 +38,7 @@ from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.texts import printable, to_json
 
 MAPS = 1_000
-"""Questions whose maps are tested and shown; a test takes 1/20 s of a core with the tiny encoders."""
+"""Questions whose maps are tested and shown; with the tiny encoders each takes 1/20 s of a core."""
 
 BRIEF_MAPS = 250
 """The same where nobody asked for the report."""
@@ -130,9 +130,7 @@ def render(
     return _fill(values)
 
 
-def _describe(
-    run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen
-) -> dict[str, Any]:
+def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) -> dict[str, Any]:
     """Return the texts, numbers and plots of everything above the gallery."""
     first, table = sides[0].group.first, sides[0].group.first.table
     origin = cache.manifest.splits[first.split].origin.get("dataset")
@@ -152,7 +150,9 @@ def _describe(
         "layers": model.layers,
         "attention_heads": model.heads,
         "trained_on": bool(first.data and first.data.trained_on),
-        "curves": plots.curve_plots([(s.group.name, read_curve(s.group.first.run)) for s in _own(sides)]),
+        "curves": plots.curve_plots(
+            [(s.group.name, read_curve(s.group.first.run)) for s in _own(sides)]
+        ),
     }
     if first.accuracy is None or first.scores is None:
         return values

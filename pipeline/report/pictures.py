@@ -43,7 +43,7 @@ CROP = 8 / 7
 
 @dataclass(frozen=True)
 class Pictures:
-    """Data URIs by the row of the picture, and why some or all pictures are missing ("" if none)."""
+    """Data URIs by the row of the picture, and why pictures are missing ("" if none is)."""
 
     uris: Mapping[int, str]
     missing: str = ""

@@ -64,9 +64,9 @@ def chart(
         return round(LEFT + across * inner, 1), round(TOP + (1 - up) * tall, 1)
 
     parts = [
-        Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            width, height, printable(title)
-        )
+        Markup(
+            '<svg class="plot" width="{0}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
+        ).format(width, height, printable(title))
     ]
     for tick in y.ticks():
         _, at = place((x.low, tick))
@@ -79,8 +79,9 @@ def chart(
     parts.append(_line(LEFT, base, width - RIGHT, base, "axis"))
     parts.append(_text(LEFT + inner / 2, height - 6, x.label, "middle", "label"))
     parts.append(
-        Markup('<text class="label" text-anchor="middle" transform="translate(11 {}) rotate(-90)">')
-        .format(round(TOP + tall / 2, 1))
+        Markup(
+            '<text class="label" text-anchor="middle" transform="translate(11 {}) rotate(-90)">'
+        ).format(round(TOP + tall / 2, 1))
         + Markup("{}</text>").format(y.label)
     )
     for line in lines:
@@ -99,7 +100,7 @@ def chart(
 def forest(groups: Sequence[Group], sides: int) -> Markup:
     """Draw the accuracy of each side on each group, with interval, floor and ceiling."""
     row = 26 + 11 * (sides - 1)
-    left, right, width = 190, 70, 720
+    left, right, width = 190, 80, 860
     height = row * len(groups) + 46
     inner = width - left - right
 
@@ -108,9 +109,9 @@ def forest(groups: Sequence[Group], sides: int) -> Markup:
 
     title = "Accuracy by type of answer and question, in percent, with 95 % intervals"
     parts = [
-        Markup('<svg class="plot wide" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            width, height, title
-        )
+        Markup(
+            '<svg class="plot wide" width="{0}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
+        ).format(width, height, title)
     ]
     bottom = row * len(groups) + 4
     for tick in (0, 25, 50, 75, 100):
@@ -124,12 +125,15 @@ def forest(groups: Sequence[Group], sides: int) -> Markup:
         if i and group.kind != groups[i - 1].kind:
             parts.append(_line(0, middle - row / 2, width, middle - row / 2, "axis"))
         parts.append(
-            Markup('<g><title>{}: {:,} questions. Floor {:.2f} % ("{}"), ceiling {:.2f} %</title>')
-            .format(name, group.questions, group.floor, printable(group.usual), group.ceiling)
+            Markup(
+                '<g><title>{}: {:,} questions. Floor {:.2f} % ("{}"), ceiling {:.2f} %</title>'
+            ).format(name, group.questions, group.floor, printable(group.usual), group.ceiling)
         )
         parts.append(_text(left - 12, middle + 4, short, "end", "name"))
         for value, style in ((group.floor, "floor"), (group.ceiling, "ceiling")):
-            parts.append(_line(at(value), middle - row / 2 + 4, at(value), middle + row / 2 - 4, style))
+            parts.append(
+                _line(at(value), middle - row / 2 + 4, at(value), middle + row / 2 - 4, style)
+            )
         for j, score in enumerate(group.scores):
             y = round(middle + 11 * (j - (sides - 1) / 2), 1)
             if score.interval.bounds:
@@ -221,7 +225,9 @@ def curve_plots(curves: Sequence[tuple[str, Curve | None]]) -> list[Markup]:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(style, x1, y1, x2, y2)
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
+        style, x1, y1, x2, y2
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "tick") -> Markup:

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.errors import ModelError
 START = "⟨start⟩"
 """What the page calls BOS, the token before every question."""
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]+")
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def join_pieces(question: str, spans: Sequence[Span]) -> Words:
     A token belongs to the word of its first character that is no space, or to the word before.
     """
     owner = np.zeros(len(question) + 1, dtype=int)
-    for number, word in enumerate(_WORD.finditer(question), start=1):
-        owner[word.start() : word.end()] = number
+    for number, match in enumerate(_WORD.finditer(question), start=1):
+        owner[match.start() : match.end()] = number
     groups: list[list[Span]] = []
     last = -1
     for start, end in spans:

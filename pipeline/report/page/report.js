@@ -3,8 +3,8 @@
 (() => {
   const PAGE = 12;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const later = (id) => { let value; return () => (value ??= read(id)); };
-  const data = read("data"), pictures = later("pictures"), maps = later("maps");
+  const once = (compute) => { let value; return () => (value ??= compute()); };
+  const data = read("data"), pictures = once(() => read("pictures")), maps = once(() => read("maps"));
   const [rows, columns] = data.grid, patches = rows * columns, cards = data.cards;
   const scored = cards.scores[0].length > 0 && cards.scores[0][0] !== null;
   const byId = (id) => document.getElementById(id);
@@ -44,7 +44,7 @@
     return mean(words.map(of), words.map((w) => pieces[w]));
   }
 
-  const STOPS = [[14, 8, 40, 205], [87, 21, 110, 185], [188, 55, 84, 160], [249, 142, 9, 125], [252, 244, 160, 70]];
+  const STOPS = [[16, 12, 50, 150], [95, 25, 120, 140], [190, 55, 90, 125], [250, 145, 20, 110], [255, 240, 120, 95]];
   function colour(t, solid) {
     const at = Math.min(0.9999, Math.max(0, t)) * (STOPS.length - 1), i = Math.floor(at), f = at - i;
     const mixed = STOPS[i].map((value, k) => Math.round(value + f * (STOPS[i + 1][k] - value)));
@@ -224,9 +224,8 @@
     ...(data.runs.length > 1 ? [["differ", "runs disagree"]] : []),
     ...(scored && data.runs.length > 1 ? [["better", "only this run is right"], ["worse", "only another run is right"]] : [])]);
 
-  const haystack = later2(() => cards.id.map((id, i) => [
+  const haystack = once(() => cards.id.map((id, i) => [
     data.texts[cards.text[i]], data.truths[cards.true[i]], data.answers[cards.said[0][i]], cards.image[i], id].join("\n").toLowerCase()));
-  function later2(compute) { let value; return () => (value ??= compute()); }
 
   let matching = [], page = 0;
   function results(i) {
