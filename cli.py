@@ -259,6 +259,9 @@ def train_head(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also score the head and write a report.")
+    ] = True,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -298,6 +301,7 @@ def train_head(
         resume=resume,
         residency=residency,
         tensorboard=tensorboard,
+        report=report,
         device=device,
     )
     if result:  # None from all ranks of torchrun but the first
@@ -332,6 +336,10 @@ def evaluate(
     table: Annotated[
         Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write report.html: plots, and where the head looks."),
+    ] = False,
     metric: Metric = None,
     fusion: OwnFusion = None,
     device: Device = "auto",
@@ -351,6 +359,7 @@ def evaluate(
         shuffle_images=shuffle_images,
         save_logits=save_logits,
         table=table,
+        report=report,
         rules=metric,
         device=device,
     )
@@ -449,12 +458,15 @@ def demo(
     out: Annotated[Path, _path_option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
     ),
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also write a report of the best head.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline on generated scenes: minutes on a CPU, no download."""
     from frozen_vqa.pipeline.commands.demo import run_demo
 
-    _finish(run_demo(out), as_json)
+    _finish(run_demo(out, report=report), as_json)
 
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
