@@ -3,16 +3,18 @@
 It stands above the commands, because `ask` does what the command of that name does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from frozen_vqa.pipeline.commands.ask import ask, run_encoders
+from frozen_vqa.pipeline.commands.ask import look_at, ranked, run_encoders
+from frozen_vqa.pipeline.encoders.pieces import token_spans
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.errors import ModelError, RunError
+from frozen_vqa.pipeline.report.words import words_of
 from frozen_vqa.pipeline.runs import pretrained
 
 if TYPE_CHECKING:
@@ -30,9 +32,16 @@ class Answers:
     Attributes:
         ranked: The most likely answers, the first one most, each with its probability from 0 to 1.
             A head judges each answer by itself, so they need not add up to 1.
+        words: The words of the question, after a start that stands for the token before it; ()
+            without attention.
+        attention: (words, heads, rows, columns) which patches of the picture, as the encoder sees
+            it, each word attends to in the last layer; a map adds up to 1. None unless it was asked
+            for, or if the head has no such attention.
     """
 
     ranked: tuple[tuple[str, float], ...]
+    words: tuple[str, ...] = ()
+    attention: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def best(self) -> str:
@@ -50,7 +59,9 @@ class VqaHead(pretrained.VqaHead):
 
     _encoders: "tuple[ImageEncoder, TextEncoder] | None" = None
 
-    def ask(self, image: TakenPicture, question: str, *, top: int = 5) -> Answers:
+    def ask(
+        self, image: TakenPicture, question: str, *, top: int = 5, attention: bool = False
+    ) -> Answers:
         """Answer a question about a picture.
 
         The first call loads the encoders whose features the head was trained on, which may take
@@ -71,8 +82,19 @@ class VqaHead(pretrained.VqaHead):
         picture = load_rgb(_pick(image))
         if self._encoders is None or self._encoders[0].device != device:
             self._encoders = run_encoders(self.run, device)
-        found = ask(self.run, picture, question, top=top, device=device, encoders=self._encoders)
-        return Answers(tuple(found))
+        images, words = self._encoders
+        found = look_at(self.run, picture, question, images=images, words=words)
+        answers = Answers(tuple(ranked(self.run, found.logits, top)))
+        if not attention or found.to_patches is None:
+            return answers
+        weights = found.to_patches[0].cpu().numpy()  # (tokens, heads, patches)
+        try:
+            (spans,) = token_spans(self.run.encoders["text"], [question])
+        except ModelError:  # tokens are numbered
+            spans = []
+        known = words_of(question, spans, len(weights))
+        maps = known.mean(weights).reshape(len(known.texts), weights.shape[1], *self.config.grid)
+        return replace(answers, words=known.texts, attention=maps)
 
 
 def _pick(image: TakenPicture) -> Path | bytes | Image.Image:

@@ -1,6 +1,5 @@
 """The Python blocks of the manual run, each page as one program, and so does the notebook."""
 
-import json
 import re
 import sys
 import types

@@ -39,7 +39,7 @@ BESIDE_THE_ROOMS = {
     "config": {"errors", "model", "presets", "system"},
     "presets": set(),
     "plugins": {"errors"},
-    "head": {"errors", "commands", "encoders", "runs"},
+    "head": {"errors", "commands", "encoders", "report", "runs"},
     "predict": {"errors", "batches", "model", "system"},
 }
 """What the modules that lie in no room of `pipeline/` may import."""

@@ -186,9 +186,11 @@ class BatchOrder(Sampler[list[int]]):
         """The epoch of the next pass, counted from 0."""
 
     def __iter__(self) -> Iterator[list[int]]:
+        # As a generator, because a DataLoader with workers begins each pass twice and uses one.
         plan = self._plan()
         self.epoch += 1
-        return (np.concatenate(plan[i]).tolist() for i in range(len(plan)))
+        for i in range(len(plan)):
+            yield np.concatenate(plan[i]).tolist()
 
     def __len__(self) -> int:
         return len(self._plan())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # these import torch
 
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.report.attention import Look
     from frozen_vqa.pipeline.runs.run import Run
 
 
@@ -142,10 +143,31 @@ def ask(
     device: "torch.device",
     encoders: "tuple[ImageEncoder, TextEncoder] | None" = None,
 ) -> list[tuple[str, float]]:
-    """Return the most likely answers to a question about an RGB picture.
+    """Return the most likely answers to a question about an RGB picture, as `look_at` has them."""
+    images, words = encoders or run_encoders(run, device)
+    found = look_at(run, picture, question, images=images, words=words)
+    return ranked(run, found.logits, top)
 
-    Each has its probability, judged by itself (sigmoid). `encoders` are those of the run, if they
-    are loaded already.
+
+def ranked(run: "Run", logits: "torch.Tensor", top: int) -> list[tuple[str, float]]:
+    """Return the most likely answers of (1, answers) logits, each with its probability.
+
+    A head judges each answer by itself, so it is a sigmoid.
+    """
+    values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
+    pairs = zip(classes.tolist(), values.tolist(), strict=True)
+    return [(run.vocabulary.answers[i], float(value)) for i, value in pairs]
+
+
+def look_at(
+    run: "Run",
+    picture: "Image.Image",
+    question: str,
+    *,
+    images: "ImageEncoder",
+    words: "TextEncoder",
+) -> "Look":
+    """Answer a question about an RGB picture with a head and its encoders.
 
     Raises:
         RunError: if the question is empty, or longer than the text encoder reads.
@@ -153,32 +175,36 @@ def ask(
     """
     import torch
 
+    from frozen_vqa.pipeline.batches.batch import FeatureBatch
     from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+    from frozen_vqa.pipeline.report.attention import look
 
     _require_question(question)
-    images, words = encoders or run_encoders(run, device)
+    device = words.device
     tokens = words.tokens([question])
     if fault := length_fault(tokens[0], words):
         raise RunError(fault)
-    with torch.inference_mode():
-        patches, _ = images.encode(images.pixels(picture)[np.newaxis])
-        states = words.encode(tokens)
-        mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
-        # Rounded between, as in the cache that the head was trained from.
-        numbers, scales = patches_to_numpy(patches, run.dtype)
-        logits: Any = run.model(
-            torch.from_numpy(numbers).to(device),
-            states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
-            mask,
-            None if scales is None else torch.from_numpy(scales).to(device),
-        )
-    if not torch.isfinite(logits).all():
+    # Rounded between, as in the cache that the head was trained from.
+    numbers, scales = patches_to_numpy(
+        images.encode(images.pixels(picture)[np.newaxis])[0], run.dtype
+    )
+    stored = torch.float32 if run.dtype == "float32" else torch.float16
+    length = len(tokens[0])
+    batch = FeatureBatch(
+        image_rows=torch.zeros(1, dtype=torch.long, device=device),
+        patch_embeddings=torch.from_numpy(numbers).to(device),
+        patch_scales=None if scales is None else torch.from_numpy(scales).to(device),
+        hidden_states=words.encode(tokens)[0].to(stored),
+        picture_prefixes=torch.arange(length, device=device)[None],
+        token_prefixes=None,
+        attention_mask=torch.ones(1, 1, length, dtype=torch.bool, device=device),
+        question_slots=torch.zeros(1, dtype=torch.long, device=device),
+        questions=np.zeros(1, dtype=np.int64),
+    )
+    found = look(run.model, batch)
+    if not torch.isfinite(found.logits).all():
         raise NotFiniteError(
             f"{run.path}: the head's answer is not finite; its weights, or those of an encoder, "
             f"are too large. Take an earlier head, or train again with a lower --lr or --clip."
         )
-    values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
-    return [
-        (run.vocabulary.answers[i], float(value))
-        for i, value in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    return found

@@ -59,9 +59,13 @@ def read_words(cache: FeatureCache, rows: Sequence[int]) -> tuple[dict[int, Word
         amiss = f"Tokens are numbered instead of named, because {error}."
     found = {}
     for row, spans in zip(rows, every, strict=True):
-        fits = len(spans) == lengths[row] - 1
-        found[row] = join_pieces(texts[row], spans) if fits else _numbered(int(lengths[row]))
+        found[row] = words_of(texts[row], spans, int(lengths[row]))
     return found, amiss
+
+
+def words_of(question: str, spans: Sequence[Span], tokens: int) -> Words:
+    """Return the words of a question of `tokens` tokens, numbered if the `spans` do not fit them."""
+    return join_pieces(question, spans) if len(spans) == tokens - 1 else _numbered(tokens)
 
 
 def join_pieces(question: str, spans: Sequence[Span]) -> Words:
