@@ -85,10 +85,11 @@ def delete_patches(
         every = np.concatenate([heads.mean(0, keepdims=True), heads])
         gone = choose_patches(every, rng)
         found.append(_probabilities(model, cache, table, int(row), gone, int(answer)))
-    count = 1 + len(maps[0]) if maps else 0
-    both = np.array(found).reshape(len(found), -1)
-    shares = len(SHARES)
-    ends = both[:, 1 + shares :].reshape(len(found), 2, count, shares)
+    if not found:
+        none, shares = np.zeros((0, 0, len(SHARES))), np.zeros((0, len(SHARES)))
+        return Deletion(np.zeros(0), none, none, shares)
+    both, shares = np.array(found), len(SHARES)
+    ends = both[:, 1 + shares :].reshape(len(found), 2, -1, shares)
     return Deletion(both[:, 0], ends[:, 0], ends[:, 1], both[:, 1 : 1 + shares])
 
 

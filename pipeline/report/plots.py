@@ -21,8 +21,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 14, 10, 40
 MOST_GROUPS = 30
 """Rows of the plot of scores; the table below it has all."""
 
-LABEL = 30
-"""Letters of a label beside a plot; the rest stands in its title."""
+TICKS = (0, 25, 50, 75, 100)
 
 
 @dataclass(frozen=True)
@@ -98,56 +97,69 @@ def chart(
 
 
 def forest(groups: Sequence[Group], sides: int) -> Markup:
-    """Draw the accuracy of each side on each group, with interval, floor and ceiling."""
-    row = 26 + 11 * (sides - 1)
-    left, right, width = 190, 80, 860
-    height = row * len(groups) + 46
-    inner = width - left - right
+    """Draw the accuracy of each side on each group, with interval, floor and ceiling.
 
-    def at(percent: float) -> float:
-        return round(left + inner * percent / 100, 1)
-
-    title = "Accuracy by type of answer and question, in percent, with 95 % intervals"
-    parts = [
-        Markup(
-            '<svg class="plot wide" width="{0}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
-        ).format(width, height, title)
-    ]
-    bottom = row * len(groups) + 4
-    for tick in (0, 25, 50, 75, 100):
-        parts.append(_line(at(tick), 4, at(tick), bottom, "grid"))
-        parts.append(_text(at(tick), bottom + 16, str(tick), "middle"))
-    parts.append(_text(left + inner / 2, bottom + 34, "accuracy, %", "middle", "label"))
+    Places are in percent of the width, so that the plot fits any screen.
+    """
+    height = 26 + 11 * (sides - 1)
+    parts = [Markup('<div class="forest" role="group" aria-label="Accuracy by type, in percent">')]
     for i, group in enumerate(groups):
-        middle = 4 + row * i + row / 2
-        name = printable(group.name)
-        short = name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
-        if i and group.kind != groups[i - 1].kind:
-            parts.append(_line(0, middle - row / 2, width, middle - row / 2, "axis"))
-        parts.append(
-            Markup(
-                '<g><title>{}: {:,} questions. Floor {:.2f} % ("{}"), ceiling {:.2f} %</title>'
-            ).format(name, group.questions, group.floor, printable(group.usual), group.ceiling)
+        first = bool(i) and group.kind != groups[i - 1].kind
+        name, score = printable(group.name), f"{group.scores[0].accuracy:.2f}"
+        told = (  # no Markup: it has to be escaped
+            f"{name}: {group.questions:,} questions, accuracy {score} %, floor {group.floor:.2f} % "
+            f'(always "{printable(group.usual)}"), ceiling {group.ceiling:.2f} %'
         )
-        parts.append(_text(left - 12, middle + 4, short, "end", "name"))
-        for value, style in ((group.floor, "floor"), (group.ceiling, "ceiling")):
-            parts.append(
-                _line(at(value), middle - row / 2 + 4, at(value), middle + row / 2 - 4, style)
-            )
-        for j, score in enumerate(group.scores):
-            y = round(middle + 11 * (j - (sides - 1) / 2), 1)
-            if score.interval.bounds:
-                low, high = score.interval.bounds
-                parts.append(_line(at(low), y, at(high), y, f"whisker s{j}"))
+        parts += [
+            Markup('<span class="name{}"><bdi>{}</bdi></span>').format(" first" * first, name),
+            Markup('<svg class="strip{}" height="{}" role="img" aria-label="{}">').format(
+                " first" * first, height, told
+            ),
+            Markup("<title>{}</title>").format(told),
+        ]
+        parts += [_upright(tick, 0, height, "grid") for tick in TICKS]
+        parts += [
+            _upright(value, 4, height - 4, style)
+            for value, style in ((group.floor, "floor"), (group.ceiling, "ceiling"))
+        ]
+        for j, one in enumerate(group.scores):
+            y = round(height / 2 + 11 * (j - (sides - 1) / 2), 1)
+            if one.interval.bounds:
+                ends = (_share(bound) for bound in one.interval.bounds)
+                parts.append(
+                    Markup(
+                        '<line class="whisker s{2}" x1="{0}" x2="{1}" y1="{3}" y2="{3}"/>'
+                    ).format(*ends, j, y)
+                )
             parts.append(
                 Markup('<circle class="dot s{}" cx="{}" cy="{}" r="4.5"/>').format(
-                    j, at(score.accuracy), y
+                    j, _share(one.accuracy), y
                 )
             )
-            if j == 0:
-                parts.append(_text(width - 6, middle + 4, f"{score.accuracy:.2f}", "end", "value"))
-        parts.append(Markup("</g>"))
-    return Markup("").join([*parts, Markup("</svg>")])
+        parts.append(
+            Markup('</svg><span class="value{}">{}</span>').format(" first" * first, score)
+        )
+    parts.append(Markup('<span></span><svg class="strip" height="40" aria-hidden="true">'))
+    parts += [
+        Markup('<text x="{}" y="16" text-anchor="middle">{}</text>').format(_share(tick), tick)
+        for tick in TICKS
+    ]
+    parts.append(
+        Markup('<text class="label" x="{}" y="35" text-anchor="middle">').format(_share(50))
+    )
+    parts.append(Markup("accuracy, %</text></svg><span></span></div>"))
+    return Markup("").join(parts)
+
+
+def _share(percent: float) -> str:
+    """Return a place across a strip, which has room for a dot at both ends."""
+    return f"{2 + 0.96 * percent:.2f}%"
+
+
+def _upright(percent: float, top: float, bottom: float, style: str) -> Markup:
+    return Markup('<line class="{0}" x1="{1}" x2="{1}" y1="{2}" y2="{3}"/>').format(
+        style, _share(percent), top, bottom
+    )
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,16 @@
       type: "button", class: i ? "word" : "word start", "aria-pressed": "false", tabindex: i === 1 || words === 1 ? "0" : "-1",
       title: i ? null : "the token before every question",
     }, isolated(text)));
-    question.replaceChildren(...entry.words.flatMap((_, i) => [i && (entry.spaced[i] || i === 1) ? " " : "", buttons[i]]));
+    // A mark stays on the line of the word before it.
+    const groups = [];
+    buttons.forEach((button, i) => {
+      if (i < 2 || entry.spaced[i]) groups.push([]);
+      groups[groups.length - 1].push(button);
+    });
+    question.replaceChildren(...groups.flatMap((group, i) => {
+      const short = group.reduce((sum, button) => sum + button.textContent.length, 0) < 24;
+      return [i ? " " : "", make("span", { class: short ? "together" : null }, ...group)];
+    }));
 
     const names = Array.from({ length: heads }, (_, i) => `${i + 1}`);
     const minis = ["all", ...names].map((name, i) => make("button", {

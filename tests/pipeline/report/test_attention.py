@@ -1,4 +1,4 @@
-"""The weights that a report shows are those of the forward pass, which `nn.MultiheadAttention` has."""
+"""The weights of a report are those of the forward pass, as `nn.MultiheadAttention` has them."""
 
 from dataclasses import replace
 from pathlib import Path

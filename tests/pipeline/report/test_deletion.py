@@ -1,6 +1,7 @@
 """The deletion test tells a head that rests on what it attends to from one that does not."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_what_goes_is_what_is_attended_most_or_least(patches: int, ties: bool) -
     assert [int(one.sum()) for one in gone] == counts * 7  # random, then three maps at both ends
     random, most, least = gone[:4], gone[4:16], gone[16:]
     for order in (random, most[:4], least[-4:]):
-        assert all((few <= more).all() for few, more in zip(order, order[1:], strict=False))
+        assert all((few <= more).all() for few, more in pairwise(order))
     for i, weights in enumerate(maps):
         for j in range(4):
             kept, lost = most[4 * i + j], least[4 * i + j]
