@@ -50,6 +50,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from frozen_vqa.cache import CacheError, FeatureCache
+    from frozen_vqa.pipeline.ask.head import Answers, VqaHead
     from frozen_vqa.pipeline.batches.dataset import FeatureDataset
     from frozen_vqa.pipeline.config import TrainConfig
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from frozen_vqa.pipeline.evaluate.evaluate import evaluate
     from frozen_vqa.pipeline.extract.extract import extract
     from frozen_vqa.pipeline.extract.plan import make_plan
-    from frozen_vqa.pipeline.head import Answers, VqaHead
     from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy, question_score
     from frozen_vqa.pipeline.model.own_fusion import FusionModule, check_fusion
     from frozen_vqa.pipeline.plugins import trust
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from frozen_vqa.pipeline.train.train import train
 else:  # hidden from type checkers, which would take any misspelt name to exist
     _HOMES = {
-        "Answers": "pipeline.head",
+        "Answers": "pipeline.ask.head",
         "CacheError": "cache",
         "FeatureCache": "cache",
         "FeatureDataset": "pipeline.batches.dataset",
@@ -82,7 +82,7 @@ else:  # hidden from type checkers, which would take any misspelt name to exist
         "TextEncoder": "pipeline.encoders.text_encoder",
         "TrainConfig": "pipeline.config",
         "VqaExample": "pipeline.sources.example",
-        "VqaHead": "pipeline.head",
+        "VqaHead": "pipeline.ask.head",
         "accuracy": "pipeline.metrics.vqa_accuracy",
         "check_fusion": "pipeline.model.own_fusion",
         "evaluate": "pipeline.evaluate.evaluate",

@@ -39,7 +39,6 @@ BESIDE_THE_ROOMS = {
     "config": {"errors", "model", "presets", "system"},
     "presets": set(),
     "plugins": {"errors"},
-    "head": {"errors", "commands", "encoders", "report", "runs"},
     "predict": {"errors", "batches", "model", "system"},
 }
 """What the modules that lie in no room of `pipeline/` may import."""
@@ -74,7 +73,7 @@ def allowed_rooms(sources: Mapping[str, str]) -> dict[str, set[str]]:
         said = re.search(r"May import (.+)\.\Z", docstring, re.DOTALL)
         assert said, f"pipeline/{name}/__init__.py does not end with what the room may import"
         if said[1] == "everything else in `pipeline`":
-            allowed[name] = rooms - {name, "head"}  # which stands above the commands
+            allowed[name] = rooms - {name}
         else:
             allowed[name] = {*re.split(r",\s+", said[1]), "errors"}
     return allowed

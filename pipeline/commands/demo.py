@@ -15,7 +15,6 @@ from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.writer import remove_cache
-from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
 from frozen_vqa.pipeline.commands.tables import Row, show_comparison, show_heads
@@ -25,6 +24,7 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
+from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
@@ -128,7 +128,7 @@ def _choose_rows(table: SplitTable) -> list[int]:
 
 
 def _show_next_steps(sheet: Path, seconds: float) -> None:
-    console.print(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
+    console.show(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
     # Name the program as the reader has to type it: a fresh .venv is not on the PATH.
     typed = Path(sys.argv[0])
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"

@@ -99,7 +99,7 @@ def evaluate_command(
     if table:
         with beside_the_work(lost):
             write_table(table, rows)
-            console.print(f"table: {table}")
+            console.show(f"table: {table}")
     if report:
         found |= write_report_beside(trained[0], features, rows, lost)
     found |= {"warnings": warnings} if warnings else {}
@@ -122,7 +122,7 @@ def _warn(
     for other in (*trained[1:], *others):
         warnings += warn_of_training_data(trained[0], other)
     for warning in warnings:
-        console.print(f"warning: {warning}")
+        console.warn(warning)
     return warnings
 
 

@@ -110,10 +110,10 @@ def show_read(read: Read) -> None:
     """Print how many questions cannot be used, and why; name splits without answers."""
     for name, (examples, _) in read.items():
         if examples and not any(example.answers for example in examples):
-            console.print(f"split {name!r}: no question has an answer")
+            console.show(f"split {name!r}: no question has an answer")
     unusable = [fault for _, faults in read.values() for fault in faults]
     if unusable:
-        console.print(
+        console.show(
             f"{len(unusable):,} questions cannot be used; the first is {unusable[0].where}: "
             f"{unusable[0].reason}"
         )
@@ -127,7 +127,7 @@ def look_at_pictures(source: Source, read: Read, cache: Path, limit: int | None)
         first_readable(source, image_ids, lambda image_id: load_rgb(source.picture(image_id)))
     looked, missing, where = count_missing(source, image_ids)
     if missing:
-        console.print(
+        console.show(
             f"{missing:,} of the {looked:,} pictures that were looked for are missing, such as "
             f"{where}"
         )
@@ -153,19 +153,19 @@ def show_report(report: "Report", cache: Path) -> None:
         pictures, questions = report.images["skipped"], report.questions["skipped"]
         unusable = [f"{pictures:,} pictures cannot be read"] if pictures else []
         unusable += [f"{questions:,} questions cannot be used"] if questions else []
-        console.print(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
+        console.show(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
         for failure in report.failures[:SHOWN_FAILURES]:
-            console.print(f"  {failure.where}: {failure.reason}")
+            console.show(f"  {failure.where}: {failure.reason}")
         if len(report.failures) > SHOWN_FAILURES:
-            console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
-        console.print(f"all are listed in {cache / 'failures.jsonl'}")
+            console.show(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
+        console.show(f"all are listed in {cache / 'failures.jsonl'}")
     if encoded:
         done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
     else:
         done = "nothing to encode: every readable picture is in the cache"
-    console.print(f"{done}; {cache} has {size(report.bytes)}")
+    console.show(f"{done}; {cache} has {size(report.bytes)}")
     if report.extraction:
-        console.print(str(report.extraction))
+        console.show(str(report.extraction))
 
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
     seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)
     seconds += _time(lambda: text.encode(tokens).cpu()) / len(tokens) * len(questions)
-    console.print(
+    console.show(
         f"dry run: {size(need)} of features ({size(free)} are free on that disk), about "
         f"{duration(seconds)} of encoding; nothing was written"
     )
@@ -205,5 +205,5 @@ def _time(work: Callable[[], object]) -> float:
 def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.print(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
+        console.show(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
     return {"cache": str(cache), "rebuilt": list(rebuilt)}

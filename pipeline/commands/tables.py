@@ -40,38 +40,38 @@ def show_accuracy(accuracy: Accuracy, title: str, interval: "Interval | None" = 
         table.add_section()
         for name, value in sorted(types.items()):
             table.add_row(name, f"{value:.2f}")
-    console.print(table)
+    console.show(table)
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:
     """Print the score of one head, or that there are only predictions."""
     if evaluation.accuracy is None:
-        console.print(f"{evaluation.split}: no answers to score against; predictions only")
+        console.show(f"{evaluation.split}: no answers to score against; predictions only")
     else:
         variant = f", {evaluation.variant}" if evaluation.variant else ""
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
-        console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+        console.show(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
     _show_left_out(evaluation)
     if evaluation.results:
-        console.print(f"results in the official form: {evaluation.results}")
+        console.show(f"results in the official form: {evaluation.results}")
     if evaluation.logits:
-        console.print(f"logits: {evaluation.logits}")
+        console.show(f"logits: {evaluation.logits}")
 
 
 def _show_left_out(evaluation: "Evaluation") -> None:
     """Print why questions are left out, and what this means for the file of results."""
     left_out = evaluation.left_out
     for sentence in left_out.describe():
-        console.print(sentence)
+        console.show(sentence)
     if empty := len(left_out.ids):
         score = ""
         if evaluation.accuracy and evaluation.scores is not None:
             share = len(evaluation.scores) / (len(evaluation.scores) + empty)
             score = f"; with them the accuracy is {evaluation.accuracy.overall * share:.2f} %"
-        console.print(f"the results answer {empty:,} of these questions with an empty text{score}")
+        console.show(f"the results answer {empty:,} of these questions with an empty text{score}")
     if left_out.unknown:
-        console.print(
+        console.show(
             f"the results lack {left_out.unknown:,} of these questions, because the cache has not "
             f"noted their ids; the same extract-features command again notes those that can be read"
         )
@@ -83,7 +83,7 @@ def show_seeds(group: "SeedGroup") -> None:
     table = Table("", Column("mean ± sd %", justify="right"), title=title, min_width=44)
     for name, (mean, sd) in group.spreads().items():
         table.add_row(name, format_spread(mean, sd))
-    console.print(table)
+    console.show(table)
 
 
 def show_comparison(
@@ -111,7 +111,7 @@ def show_comparison(
             format_interval(row.interval, sign="+"),
             format_probability(row.test.p),
         )
-    console.print(table)
+    console.show(table)
 
 
 def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
@@ -122,7 +122,7 @@ def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
     for head, found in accuracies.items():
         values = (found.overall, *(found.by_answer_type[name] for name in types))
         table.add_row(head, *(f"{value:.2f}" for value in values))
-    console.print(table)
+    console.show(table)
 
 
 def format_spread(mean: float, sd: float | None) -> str:

@@ -112,7 +112,7 @@ def _write_report(
 
 
 def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
-    console.print(
+    console.show(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
         f"questions/s, {100 * result.data_wait_fraction:.1f} % of the time waiting for data, "
@@ -136,8 +136,8 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
         )
     for name in result.failed:
         table.add_row("", name, "failed", "", "")
-    console.print(table)
-    console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+    console.show(table)
+    console.show(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
     lost = [line for head in result.heads.values() for line in head.not_written]
     return {
         **({"not_written": lost} if lost else {}),

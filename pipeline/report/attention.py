@@ -48,7 +48,7 @@ class Look:
 def look(model: VqaModel, batch: FeatureBatch) -> Look:
     """Answer a batch and keep the weights of the last layer, in the order of `batch.questions`."""
     count = len(batch.questions)
-    with _watched(model) as seen:
+    with watched(model) as seen:
         logits = batch_logits(model, batch)
     slots = batch.question_slots[:count]
 
@@ -60,7 +60,7 @@ def look(model: VqaModel, batch: FeatureBatch) -> Look:
 
 
 @contextmanager
-def _watched(model: VqaModel) -> Iterator[dict[str, Tensor]]:
+def watched(model: VqaModel) -> Iterator[dict[str, Tensor]]:
     """Yield what fills with the weights of the last layer when the model is called."""
     seen: dict[str, Tensor] = {}
     last = model.layers[-1] if len(model.layers) else None

@@ -64,7 +64,7 @@ def read_words(cache: FeatureCache, rows: Sequence[int]) -> tuple[dict[int, Word
 
 
 def words_of(question: str, spans: Sequence[Span], tokens: int) -> Words:
-    """Return the words of a question of `tokens` tokens, numbered if the `spans` do not fit them."""
+    """Return the words of a question; its `tokens` are numbered if the `spans` do not fit them."""
     return join_pieces(question, spans) if len(spans) == tokens - 1 else _numbered(tokens)
 
 

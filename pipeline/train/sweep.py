@@ -275,4 +275,4 @@ class _Pass:
         except NotFiniteError as error:
             head.error = str(error)
             self.table.fail(head.name)
-            console.print(f"{head.name}: {error}")
+            console.show(f"{head.name}: {error}")

@@ -11,8 +11,8 @@ import pytest
 from frozen_vqa.cache import CacheWriter, Failure, FeatureCache, load_manifest
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.commands import ask
-from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.tables import show_comparison, to_latex
+from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.system.texts import markdown, printable, valid
 from tests.support.caches import Row, make_cache

@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.pipeline.answers.targets import class_scores
+from frozen_vqa.pipeline.ask.head import VqaHead
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.dataset import FeatureDataset
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
-from frozen_vqa.pipeline.head import VqaHead
 from frozen_vqa.pipeline.model.config import HeadSettings
 from tests.support.caches import Made, Row, make_cache, make_spec
 from tests.support.resuming import CPU

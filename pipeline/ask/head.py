@@ -1,25 +1,19 @@
-"""A trained head that answers questions about pictures: from a run or the Hub, with its encoders.
-
-It stands above the commands, because `ask` does what the command of that name does.
-"""
+"""A trained head from a run or the Hub that answers questions about pictures."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from frozen_vqa.pipeline.commands.ask import look_at, ranked, run_encoders
+from frozen_vqa.pipeline.ask.asked import require_question
+from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.encoders.pieces import token_spans
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ModelError, RunError
+from frozen_vqa.pipeline.report.attention import watched
 from frozen_vqa.pipeline.report.words import words_of
 from frozen_vqa.pipeline.runs import pretrained
-
-if TYPE_CHECKING:
-    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 
 TakenPicture = str | Path | bytes | Image.Image | np.ndarray
 """A file, the bytes of one, pixels, or an array: (height, width, 3) or (height, width) uint8."""
@@ -57,7 +51,7 @@ class Answers:
 class VqaHead(pretrained.VqaHead):
     """A head that the Hub's library can load, save and push, and that answers questions."""
 
-    _encoders: "tuple[ImageEncoder, TextEncoder] | None" = None
+    _asker: Asker | None = None
 
     def ask(
         self, image: TakenPicture, question: str, *, top: int = 5, attention: bool = False
@@ -78,16 +72,16 @@ class VqaHead(pretrained.VqaHead):
                 "this head is not that of a run, so nothing says what its answers mean; load one "
                 "with VqaHead.from_pretrained(RUN)"
             )
-        device = self.head.weight.device
-        picture = load_rgb(_pick(image))
-        if self._encoders is None or self._encoders[0].device != device:
-            self._encoders = run_encoders(self.run, device)
-        images, words = self._encoders
-        found = look_at(self.run, picture, question, images=images, words=words)
-        answers = Answers(tuple(ranked(self.run, found.logits, top)))
-        if not attention or found.to_patches is None:
+        require_question(question)
+        picture, device = load_rgb(_pick(image)), self.head.weight.device
+        if self._asker is None or self._asker.device != device:
+            self._asker = Asker(self.run, device)
+        with watched(self) as seen:
+            logits = self._asker.logits(picture, [question])
+        answers = Answers(tuple(self._asker.rank(logits[0], top)))
+        if not attention or "patches" not in seen:
             return answers
-        weights = found.to_patches[0].cpu().numpy()  # (tokens, heads, patches)
+        weights = seen["patches"][0, 0].cpu().numpy()  # (tokens, heads, patches)
         try:
             (spans,) = token_spans(self.run.encoders["text"], [question])
         except ModelError:  # tokens are numbered
