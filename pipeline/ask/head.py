@@ -10,7 +10,7 @@ from frozen_vqa.pipeline.ask.asked import require_question
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.encoders.pieces import token_spans
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.errors import ModelError, RunError
+from frozen_vqa.pipeline.errors import ImageError, ModelError, RunError
 from frozen_vqa.pipeline.report.attention import watched
 from frozen_vqa.pipeline.report.words import words_of
 from frozen_vqa.pipeline.runs import pretrained
@@ -93,5 +93,10 @@ class VqaHead(pretrained.VqaHead):
 
 def _pick(image: TakenPicture) -> Path | bytes | Image.Image:
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or not image.size:
+            raise ImageError(
+                f"found an array of {image.dtype} {image.shape}; uint8 of (height, width, 3) or "
+                f"(height, width) is needed"
+            )
         return Image.fromarray(image)
     return Path(image) if isinstance(image, str) else image

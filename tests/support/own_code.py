@@ -3,15 +3,26 @@
 Tests name it `tests.support.own_code:NAME`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from frozen_vqa import Source, VqaExample
+from frozen_vqa.pipeline import plugins
 
 HOME = __name__
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named() -> Iterator[None]:
+    """Each test begins as a new process does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "_trusted", {})
+        yield
 
 
 class Attends(nn.Module):

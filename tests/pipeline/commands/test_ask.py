@@ -18,7 +18,6 @@ from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.model.patch_features import Patches
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from tests.support.command import Finished, run_command
@@ -122,10 +121,10 @@ def test_probabilities_are_those_of_the_cached_features(
 def test_a_head_of_an_int8_cache_gets_what_such_a_cache_stores(
     asked: list[Asked], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Any] = []
+    given: list[torch.Tensor] = []
 
-    def forward(patches: Patches, states: torch.Tensor, mask: torch.Tensor, **_: Any):  # type: ignore[no-untyped-def]
-        given.extend([patches._embeddings, states, patches._scales])
+    def forward(patches: torch.Tensor, states: torch.Tensor, mask: torch.Tensor, scales: Any):  # type: ignore[no-untyped-def]
+        given.extend([patches, states, scales])
         return torch.zeros(1, len(run.vocabulary))
 
     monkeypatch.setattr(run.model, "forward", forward)
