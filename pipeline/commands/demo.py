@@ -22,6 +22,7 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
@@ -69,7 +70,9 @@ def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
     text = TextEncoder(TINY, device=device, compute_dtype=compute)
     plan = make_plan(source, splits=SPLITS, text=text)
     show_plan(plan, images, text)
-    show_report(extract(source, plan, cache=out / "cache", images=images, text=text), out / "cache")
+    origin = describe_origin(f"shapes:{IMAGES}", {}, plan.splits, None, None)
+    extracted = extract(source, plan, cache=out / "cache", images=images, text=text, origin=origin)
+    show_report(extracted, out / "cache")
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: train the {kind} head")

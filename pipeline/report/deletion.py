@@ -84,7 +84,7 @@ def delete_patches(
     for row, heads, answer in zip(rows, maps, answers, strict=True):
         every = np.concatenate([heads.mean(0, keepdims=True), heads])
         gone = choose_patches(every, rng)
-        found.append(_probabilities(model, cache, table, int(row), gone, int(answer)))
+        found.append(probabilities_without(model, cache, table, int(row), gone, int(answer)))
     if not found:
         none, shares = np.zeros((0, 0, len(SHARES))), np.zeros((0, len(SHARES)))
         return Deletion(np.zeros(0), none, none, shares)
@@ -114,7 +114,7 @@ def choose_patches(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _probabilities(
+def probabilities_without(
     model: VqaModel,
     cache: FeatureCache,
     table: SplitTable,
@@ -122,7 +122,11 @@ def _probabilities(
     gone: np.ndarray,
     answer: int,
 ) -> np.ndarray:
-    """Return the probability of an answer for each variant of a picture: (variants,)."""
+    """Return the probability of an answer without some patches of the picture: (variants,).
+
+    The patches that go in each variant, `gone` (variants, patches) bool, are replaced by the mean
+    of all patches of the picture.
+    """
     device = model.head.weight.device
     picture = read_patches(cache, int(table.image_rows[row])).to(device)
     mask = torch.from_numpy(gone).to(device)[..., None]
