@@ -44,7 +44,7 @@ GROUPS = {
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
     "Running": "resume overwrite rebuild dry_run residency device",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "save_logits table tensorboard metric per_question top csv",
+    "Output": "save_logits table report tensorboard metric per_question top csv",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"
@@ -179,6 +179,29 @@ def _path_option(*names: str, help: str) -> Any:
     return typer.Option(*names, parser=_path, metavar="PATH", help=help)
 
 
+def _fusion(text: str) -> str:
+    """Return the name of a fusion, and import one of the user's own."""
+    from frozen_vqa.pipeline.model.config import FUSIONS
+
+    if text not in FUSIONS and ":" not in text:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(FUSIONS)}, or MODULE:NAME")
+    return text if text in FUSIONS else _own_code(text)
+
+
+def _model(text: str) -> str:
+    """Return the name of a model, and import one of the user's own."""
+    from frozen_vqa.pipeline.encoders.own_model import is_own_model
+
+    return _own_code(text) if is_own_model(text) else text
+
+
+def _own_code(text: str) -> str:
+    """Import code of the user's own, which runs and settings may name from then on."""
+    from frozen_vqa.pipeline.plugins import trust
+
+    return trust(text)
+
+
 def _be_quiet(quiet: bool) -> bool:
     from frozen_vqa.pipeline.system.console import console
 
@@ -196,6 +219,23 @@ Quiet = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
+OwnFusion = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fusion",
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Fusion of your own that a run was trained with; repeat for several.",
+    ),
+]
+OwnEncoder = Annotated[
+    list[str] | None,
+    typer.Option(
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Encoder of your own that a run was trained with; repeat for both.",
+    ),
+]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
     typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
@@ -209,15 +249,28 @@ Metric = Annotated[
 )
 def extract_features(
     dataset: Annotated[
-        str, typer.Option(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str,
+        typer.Option(
+            help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
+        ),
     ],
     split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
     vision_model: Annotated[
-        str, typer.Option(help="DINOv2 model: a Hub name, a folder, or tiny (untrained).")
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
     ] = VISION_MODEL,
     text_model: Annotated[
-        str, typer.Option(help="Llama 3 model: a Hub name, a folder, or tiny (untrained).")
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
     ] = TEXT_MODEL,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
@@ -304,8 +357,13 @@ def train_head(
         ),
     ] = None,
     fusion: Annotated[
-        Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
-        typer.Option(help="How the head combines picture and question.  [default: co-attention]"),
+        str | None,
+        typer.Option(
+            parser=_fusion,
+            metavar="[co-attention|text-to-image|concat|question-only|image-only|MODULE:NAME]",
+            help="How the head combines picture and question; MODULE:NAME is code of your own.  "
+            "[default: co-attention]",
+        ),
     ] = None,
     layers: Annotated[
         int | None, typer.Option(help="Number of cross-attention layers.  [default: 1]")
@@ -379,6 +437,9 @@ def train_head(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also score the head and write a report.")
+    ] = True,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -419,6 +480,7 @@ def train_head(
         resume=resume,
         residency=residency,
         tensorboard=tensorboard,
+        report=report,
         device=device,
     )
     if result:  # None from all ranks of torchrun but the first
@@ -463,7 +525,12 @@ def evaluate(
     table: Annotated[
         Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write report.html: plots, and where the head looks."),
+    ] = False,
     metric: Metric = None,
+    fusion: OwnFusion = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -482,6 +549,7 @@ def evaluate(
         shuffle_images=shuffle_images,
         save_logits=save_logits,
         table=table,
+        report=report,
         rules=metric,
         cluster_by=cluster_by,
         device=device,
@@ -536,6 +604,8 @@ def ask(
         _path_option(help="File of questions with their pictures, as --dataset jsonl:FILE reads."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    fusion: OwnFusion = None,
+    encoder: OwnEncoder = None,
     csv: Annotated[
         Path | None, _path_option(help="Also write the answers to this CSV file.")
     ] = None,
@@ -638,13 +708,16 @@ def demo(
     out: Annotated[Path, _path_option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
     ),
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also write a report of the best head.")
+    ] = True,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the whole pipeline on generated scenes: minutes on a CPU, no download."""
     from frozen_vqa.pipeline.commands.demo import run_demo
 
-    _finish(run_demo(out), as_json)
+    _finish(run_demo(out, report=report), as_json)
 
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:

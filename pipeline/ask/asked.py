@@ -37,7 +37,7 @@ def ask_about(image: Path, questions: Sequence[str]) -> list[Asked]:
     Raises `RunError` if a question cannot be one, or the folder holds no picture.
     """
     for question in questions:
-        _require_question(question)
+        require_question(question)
     if not image.is_dir():
         return [Asked(str(image), partial(load_file, image), questions)]
     found = sorted(path for path in image.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -87,7 +87,8 @@ def _load_from(source: Source, image_id: Id) -> Image.Image:
         raise ImageError(f"{source.where(image_id)}: {error}") from error
 
 
-def _require_question(question: str) -> None:
+def require_question(question: str) -> None:
+    """Raise `RunError` unless a question can be asked."""
     if not question.strip():
         raise RunError("the question is empty; ask something about the picture")
     try:

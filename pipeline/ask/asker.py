@@ -14,11 +14,13 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.extract.plan import length_fault
+from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.run import Run, encoder_settings
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
@@ -31,6 +33,7 @@ class Asker:
 
     Raises:
         ModelError: if an encoder cannot be loaded.
+        PluginError: if the run names code that the user has not named.
         RunError: if it is no longer the same checkpoint.
     """
 
@@ -99,10 +102,13 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
     vision, text = run.encoders["vision"], run.encoders["text"]
     compute = encoder_dtype(device)
     strange = not _cache_knows(run)
+    own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
+    for name in own:
+        trusted(name, where=run.path, option="--encoder")
     asked = [
         part["model"]
         for part in (vision, text)
-        if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
+        if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
     ]
     if asked:
         console.print(f"asking the Hub for {' and '.join(asked)}")

@@ -15,12 +15,14 @@ from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.writer import remove_cache
+from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
-from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
+from frozen_vqa.pipeline.commands.tables import Row, show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
@@ -39,8 +41,11 @@ KINDS: dict[Fusion, int] = {"question-only": 3, "image-only": 3, "concat": 16, "
 SHEET_TILES = 12
 
 
-def run_demo(out: Path) -> dict[str, Any]:
-    """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo."""
+def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
+    """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo.
+
+    The report is of the co-attention head, beside the other heads.
+    """
     started = time.monotonic()
     own = OwnFolder(out, "the demo", PipelineError, "--out")
     with explain_write_errors(out, PipelineError, "Give another --out."):
@@ -65,7 +70,9 @@ def run_demo(out: Path) -> dict[str, Any]:
     text = TextEncoder(TINY, device=device, compute_dtype=compute)
     plan = make_plan(source, splits=SPLITS, text=text)
     show_plan(plan, images, text)
-    show_report(extract(source, plan, cache=out / "cache", images=images, text=text), out / "cache")
+    origin = describe_origin(f"shapes:{IMAGES}", {}, plan.splits, None, None)
+    extracted = extract(source, plan, cache=out / "cache", images=images, text=text, origin=origin)
+    show_report(extracted, out / "cache")
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: train the {kind} head")
@@ -83,12 +90,19 @@ def run_demo(out: Path) -> dict[str, Any]:
     lost: list[str] = []
     with beside_the_work(lost):
         contact_sheet(_make_tiles(source, attention.first, concat.first), sheet)
+    drawn = not lost
     seconds = time.monotonic() - started
     _show_next_steps(sheet, seconds)
+    found: dict[str, str] = {}
+    if report:  # last, so that its path is the last line
+        best, cache = load_run(out / "runs" / "co-attention", device), FeatureCache(out / "cache")
+        rows = [Row(attention), Row(concat, differences)]
+        found = write_report_beside(best, cache, rows, lost, brief=True)
     return {
+        **found,
         "heads": {kind: head.to_json() for kind, head in heads.items()},
         "co-attention against concat": [row.to_json() for row in differences],
-        "contact_sheet": None if lost else str(sheet),
+        "contact_sheet": str(sheet) if drawn else None,
         "seconds": round(seconds, 1),
         **({"not_written": lost} if lost else {}),
     }

@@ -40,6 +40,7 @@ def evaluate_command(
     shuffle_images: bool,
     save_logits: bool,
     table: Path | None,
+    report: bool,
     rules: Rules | None,
     cluster_by: "By",
     device: str,
@@ -101,6 +102,8 @@ def evaluate_command(
         with beside_the_work(lost):
             write_table(table, rows)
             console.show(f"table: {table}")
+    if report:
+        found |= write_report_beside(trained[0], features, rows, lost)
     found |= {"warnings": warnings} if warnings else {}
     return found | ({"not_written": lost} if lost else {})
 
@@ -125,6 +128,23 @@ def _warn(
     return warnings
 
 
+def write_report_beside(
+    run: "Run", cache: FeatureCache, rows: Sequence[Row], lost: list[str], *, brief: bool = False
+) -> dict[str, str]:
+    """Write the report of the first row, print its path and return it; `lost` says why if not.
+
+    A brief report tests fewer maps.
+    """
+    from frozen_vqa.pipeline.report.page import BRIEF_MAPS, MAPS, Side, write_report
+
+    sides = [Side(row.group, row.differences) for row in rows]
+    with beside_the_work(lost):
+        path = write_report(run, cache, sides, maps=BRIEF_MAPS if brief else MAPS)
+        console.show(f"report: {path}")
+        return {"report": str(path)}
+    return {}
+
+
 def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
     """Compare a group with the first row, show the result, add it to the rows and return it."""
     from frozen_vqa.pipeline.evaluate.compare import compare
@@ -132,7 +152,7 @@ def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
     ours = rows[0].group
     differences = compare(ours, theirs)
     show_comparison(ours, theirs, differences)
-    rows.append(Row(theirs, differences[0]))
+    rows.append(Row(theirs, differences))
     return {**theirs.to_json(), "rows": [row.to_json() for row in differences]}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.extract.decoder import count_missing, first_readable
@@ -58,7 +59,7 @@ def extract_command(
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     with torchrun_ranks() as ranks:
         for model in (vision_model, text_model):
-            if model != TINY:
+            if model != TINY and not is_own_model(model):
                 require_model_name(model)
         if ranks.lead:
             require_own_cache(cache)

@@ -150,10 +150,10 @@ def format_probability(p: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a paper's table; `overall` compares it with the first row, over all questions."""
+    """A row of a paper's table, and how it differs from the first row: overall, then by type."""
 
     group: "SeedGroup"
-    overall: "Difference | None" = None
+    differences: "Sequence[Difference]" = ()
 
 
 def require_own_table(path: Path) -> None:
@@ -196,10 +196,9 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
         untrained = ", untrained encoders" if row.group.first.caveats else ""
         line = [f"{row.group.name}, {row.group.first.fusion}{untrained}"]
         line += [format_spread(*values[name]) for name in first.spreads()]
-        if row.overall:
-            interval = format_interval(row.overall.interval, sign="+")
-            difference = f"{row.overall.difference:+.2f} {interval}"
-            line += [difference, format_probability(row.overall.test.p)]
+        for overall in row.differences[:1]:
+            interval = format_interval(overall.interval, sign="+")
+            line += [f"{overall.difference:+.2f} {interval}", format_probability(overall.test.p)]
         table.append(line + [""] * (len(header) - len(line)))
     return table
 

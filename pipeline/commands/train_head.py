@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.commands.evaluate import write_report_beside
+from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.plugins import is_own, trusted
 from frozen_vqa.pipeline.runs.description import (
     caveats_of,
     load_resumed_config,
     read_description,
 )
 from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
-from frozen_vqa.pipeline.system.console import console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
 
 if TYPE_CHECKING:  # these import torch
+    import torch
+
     from frozen_vqa.pipeline.batches.residency import Residency
     from frozen_vqa.pipeline.train.loop import TrainResult
     from frozen_vqa.pipeline.train.sweep import SweepResult
@@ -40,6 +46,7 @@ def train_command(
     resume: bool,
     residency: "Residency",
     tensorboard: bool,
+    report: bool,
     device: str,
 ) -> dict[str, Any] | None:
     """Run stage two, or resume it; None from all ranks of `torchrun` but the first.
@@ -60,6 +67,9 @@ def train_command(
             chosen = load_resumed_config(run, config, settings)
         else:
             chosen = load_config(config, settings)
+        for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
+            if is_own(name):
+                trusted(name, where=sweep or config or run, option="--fusion")
         if not resume and ranks.lead:
             for folder in [run / name for name in heads] or [run]:
                 require_place(folder, overwrite=overwrite)
@@ -81,7 +91,28 @@ def train_command(
         if heads:
             return _report_sweep(run, train_sweep(cache, run, heads=heads, **how))
         result = train(cache, run, config=chosen, ranks=ranks, **how)
-        return _report_head(run, result) if ranks.lead else None
+    if not ranks.lead:
+        return None
+    found = _report_head(run, result)
+    return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _write_report(
+    run: Path, cache: Path, found: Mapping[str, Any], device: "torch.device"
+) -> dict[str, Any]:
+    """Evaluate a finished head on its validation split and write a brief report of it."""
+    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.runs.run import load_run
+
+    lost: list[str] = list(found.get("not_written", ()))
+    written: dict[str, Any] = {}
+    with beside_the_work(lost):
+        head, features = load_run(run, device), FeatureCache(cache)
+        scored = evaluate(head, features, head.config.val_split)
+        row = Row(SeedGroup((scored,)))
+        written = dict(write_report_beside(head, features, [row], lost, brief=True))
+    return written | ({"not_written": lost} if lost else {})
 
 
 def _warn_of_encoders(run: Path) -> dict[str, list[str]]:

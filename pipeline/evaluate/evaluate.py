@@ -41,12 +41,12 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import ScoredData, describe_score, is_trained_on
-from frozen_vqa.pipeline.runs.description import caveats_of
+from frozen_vqa.pipeline.runs.description import caveats_of, open_cache
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
-from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
+from frozen_vqa.pipeline.runs.run import Run, load_run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
-from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.device import choose_device, use_cores
 from frozen_vqa.pipeline.system.texts import to_json, valid
 
 
@@ -122,9 +122,9 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run,
-    cache: FeatureCache,
-    split: str,
+    run: Run | Path | str,
+    cache: FeatureCache | Path | str | None = None,
+    split: str | None = None,
     *,
     rules: Rules | None = None,
     variant: str = "",
@@ -135,7 +135,12 @@ def evaluate(
 ) -> Evaluation:
     """Let a head answer a split, write the results, and score them if there are answers.
 
+        evaluate("runs/concat").accuracy.overall  # percent of the validation split
+
     Args:
+        run: The head, or its run folder.
+        cache: The features, or their folder; without it those that the head was trained from.
+        split: Without it the validation split of the training.
         rules: As in `pick_rules`.
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
@@ -148,6 +153,11 @@ def evaluate(
         RunError: if the results cannot be written, or the run was trained anew in the meantime.
         RunBusyError: if another process trains the run.
     """
+    if not isinstance(run, Run):
+        run = load_run(run, choose_device("auto"))
+    if not isinstance(cache, FeatureCache):
+        cache = open_cache(run.path, None if cache is None else Path(cache))
+    split = split or run.config.val_split
     require_same_encoders(run, cache)
     table = cache.split(split)
     if not len(table):

@@ -12,6 +12,7 @@ from typing import Any
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.description import caveats_of, read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table
@@ -51,6 +52,8 @@ def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
     on_training = (
         f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
     )
+    own = config.fusion if is_own(config.fusion) else ""  # every command has to name it again
+    option, argument = (f" --fusion {own}", f', fusion="{own}"') if own else ("", "")
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering
@@ -77,7 +80,7 @@ These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, t
 This command trains it again from a cache of these features (`frozen-vqa extract-features`):
 
 ```
-frozen-vqa train-head --cache CACHE --run RUN --config config.toml
+frozen-vqa train-head --cache CACHE --run RUN --config config.toml{option}
 ```
 
 `config.toml` holds every setting; `environment.json` holds versions, device and digests of the
@@ -91,10 +94,10 @@ cache.
 ```python
 from frozen_vqa import VqaHead
 
-head = VqaHead.from_pretrained("FOLDER OR REPOSITORY")
+head = VqaHead.from_pretrained("FOLDER OR REPOSITORY"{argument})
 ```
 
-or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
+or `frozen-vqa ask --run FOLDER --image FILE --question TEXT{option}`.
 
 ## Licences
 

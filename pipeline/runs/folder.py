@@ -30,6 +30,7 @@ LARGEST_TEXT = 16 << 20
 """Bytes that are read of any other file of a run; ours have some thousand."""
 TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
+REPORT = "report.html"
 
 
 def explain_run_write_errors(run: Path, *, replaces: bool = False) -> AbstractContextManager[None]:
@@ -160,7 +161,7 @@ def _known_files(own: OwnFolder) -> list[str]:
     except (OSError, ValueError, RecursionError):
         return []
     paths = [own.path / name for name in training_files(own.path)]
-    for name in EVALUATED:
+    for name in (*EVALUATED, REPORT):
         paths += own.path.glob(f"evaluation/**/{name}")
     # Only a killed process leaves a coming version, and a copy of its folder has a mark.
     coming = {files(own.path).coming for files in (weight_files, state_files)}

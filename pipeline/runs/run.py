@@ -16,7 +16,7 @@ files that say what they mean (`pipeline/runs/weights.py`); run.json, written la
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.plugins import is_own, trust, trusted
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_record
@@ -172,8 +173,25 @@ def publish_run(path: Path, target: Path) -> None:
         own.unmark()  # from here on run.json shows whose the folder is
 
 
-def load_run(path: Path, device: torch.device) -> Run:
-    """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
+def load_run(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    fusion: str | Callable[[ModelConfig], Any] | None = None,
+) -> Run:
+    """Load a trained head.
+
+    Args:
+        path: The run folder.
+        fusion: The fusion of your own that the head was trained with, which `trust` imports.
+
+    Raises:
+        RunError: if there is no run, or a file was changed since.
+        PluginError: if the run names a fusion that the user has not named.
+    """
+    if fusion is not None:
+        trust(fusion)
+    path, device = Path(path), torch.device(device)
     description = read_description(path)
     where = read_record(path)
     stamp = stamp_weights(path)
@@ -185,7 +203,10 @@ def load_run(path: Path, device: torch.device) -> Run:
             raise TypeError("the path of its cache holds a NUL")
         dtype = description["dtype"]
         data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
-        model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
+        shapes = ModelConfig(**description["model"])
+        if is_own(shapes.fusion):
+            trusted(shapes.fusion, where=path, option="--fusion")
+        model = _load_head(shapes, weights.tensors, device)
     except (KeyError, TypeError, ConfigError) as error:
         raise RunError(
             f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
@@ -216,12 +237,18 @@ def _load_head(
     A run may come from elsewhere, so its config allocates no memory until it fits the weights;
     otherwise this raises `ConfigError`, `TypeError`, `ValueError` or `RuntimeError`.
     """
-    if config.layers > len(tensors):
+    own = is_own(config.fusion)
+    if config.layers > len(tensors) and not own:
         raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
     require_fit(tensors, model.state_dict())
-    model.to_empty(device=device)  # its own memory, aligned as that of any tensor
+    if own:  # it may keep tensors of its own that are not among the weights
+        with torch.random.fork_rng(devices=[]):
+            model = VqaModel(config)
+        model.to(device)
+    else:
+        model.to_empty(device=device)  # its own memory, aligned as that of any tensor
     model.load_state_dict(tensors, strict=True)
     return model
 

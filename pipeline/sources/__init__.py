@@ -1,1 +1,1 @@
-"""Data sets as examples: one module per kind, and the checks they share. May import errors."""
+"""Data sets as examples: one module per kind, and the checks they share. May import plugins."""

@@ -49,7 +49,10 @@ class LeftOut:
 
 
 class Source(Protocol):
-    """Pictures and questions of one data set."""
+    """Pictures and questions of one data set.
+
+    A source of your own may inherit from it, and then needs only `examples` and `picture`.
+    """
 
     def examples(self, split: str) -> list[VqaExample]:
         """Return the usable questions of `split` in the order of the data set.
@@ -62,7 +65,7 @@ class Source(Protocol):
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
         """Return the questions that `examples(split)`, called before, could not use."""
-        ...
+        return ()
 
     def picture(self, image_id: Id) -> Picture:
         """Return the picture of an example that `examples` has returned."""
@@ -70,4 +73,4 @@ class Source(Protocol):
 
     def where(self, image_id: Id) -> str:
         """Return the path or row of a picture, for messages."""
-        ...
+        return f"picture {image_id!r}"

@@ -38,7 +38,7 @@ from frozen_vqa.pipeline.train.train import (
     find_result,
     hold_begun,
     recover_own_state,
-    require_memory,
+    require_possible,
     require_same_data,
 )
 from frozen_vqa.pipeline.train.trainer import Trainer
@@ -132,7 +132,7 @@ def sweep(
         if left:
             use_cores()
             data = data or load_train_data(cache_path, next(iter(left.values())))
-            require_memory(left, data, device)
+            require_possible(left, data, device)
             for name, state in states.items():
                 require_same_data(run / name, state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
