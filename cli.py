@@ -44,7 +44,7 @@ GROUPS = {
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
     "Running": "resume overwrite rebuild dry_run residency device",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "save_logits table report tensorboard metric per_question top csv",
+    "Output": "save_logits table report tensorboard metric per_question top csv save_attention",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"
@@ -609,6 +609,10 @@ def ask(
     csv: Annotated[
         Path | None, _path_option(help="Also write the answers to this CSV file.")
     ] = None,
+    save_attention: Annotated[
+        Path | None,
+        _path_option(help="Also draw where each word looks in the picture, to this PNG file."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -629,6 +633,7 @@ def ask(
         file=questions,
         top=top,
         table=csv,
+        strip=save_attention,
         device=device,
     )
     _finish(result, as_json, left_out=bool(result.get("left_out")))
