@@ -27,7 +27,7 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
 from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
-from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 
 if TYPE_CHECKING:  # it imports torch
@@ -52,16 +52,17 @@ def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
         own.claim()
         own.note("contact_sheet.png")
 
-    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-    from frozen_vqa.pipeline.evaluate.compare import compare
-    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-    from frozen_vqa.pipeline.extract.extract import extract
-    from frozen_vqa.pipeline.runs.run import load_run
-    from frozen_vqa.pipeline.train.train import train
+    with loading():
+        from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+        from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+        from frozen_vqa.pipeline.evaluate.compare import compare
+        from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+        from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+        from frozen_vqa.pipeline.extract.extract import extract
+        from frozen_vqa.pipeline.runs.run import load_run
+        from frozen_vqa.pipeline.train.train import train
 
-    device = choose_device("auto")
+        device = choose_device("auto")
     remove_cache(out / "cache")
     source = ShapesSource(images=IMAGES)
     console.rule("stage one: run the frozen encoders once")

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.description import open_cache, read_description
-from frozen_vqa.pipeline.system.console import beside_the_work, console
+from frozen_vqa.pipeline.system.console import beside_the_work, console, loading
 from frozen_vqa.pipeline.system.device import choose_device
 
 if TYPE_CHECKING:  # these import torch
@@ -56,12 +56,17 @@ def evaluate_command(
     if compare_with or shuffle_images or table or len(runs) > 1:
         _require_answers(features, name)
 
-    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
-    from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
-    from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
+    with loading():
+        from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+        from frozen_vqa.pipeline.evaluate.seed_groups import (
+            SeedGroup,
+            group_runs,
+            require_one_group,
+        )
+        from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
+        from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
 
-    used = choose_device(device)
+        used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
     others = [load_run(path, used) for path in compare_with]
     require_one_group(trained)

@@ -20,7 +20,7 @@ from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, Read, make_plan, read_questions
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.sources.open_source import open_source
-from frozen_vqa.pipeline.system.console import console, duration, size
+from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
@@ -69,13 +69,14 @@ def extract_command(
         if not rebuild:
             look_at_pictures(source, read, cache, limit)
 
-        from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-        from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-        from frozen_vqa.pipeline.extract.extract import extract
-        from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-        from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+        with loading():
+            from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+            from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+            from frozen_vqa.pipeline.extract.extract import extract
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
 
-        place = choose_device(device)
+            place = choose_device(device)
         compute = encoder_dtype(place)
         images = ImageEncoder(
             vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute

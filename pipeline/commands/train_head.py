@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.runs.description import (
     read_description,
 )
 from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
-from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
@@ -77,8 +77,9 @@ def train_command(
                 require_sweep_folder(run)
         data = None if resume else load_train_data(cache, chosen)
 
-        from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
-        from frozen_vqa.pipeline.train.train import train
+        with loading():
+            from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
+            from frozen_vqa.pipeline.train.train import train
 
         how: dict[str, Any] = {
             "device": choose_device(device),

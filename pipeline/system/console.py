@@ -4,13 +4,12 @@ stdout is for results alone, so that `--json` prints one object there and nothin
 """
 
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, Any, cast
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import Progress, ProgressColumn, Task
 from rich.segment import Segment
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from frozen_vqa.cache.errors import CacheError
 from frozen_vqa.pipeline.errors import PipelineError
-from frozen_vqa.pipeline.system.texts import printable
+from frozen_vqa.pipeline.system.texts import break_lines, printable
 
 NARROWEST = 40
 """Columns that a table gets at least: rich fails in a terminal that is as wide as one letter."""
@@ -69,7 +68,10 @@ class _Console(Console):
         """Print a result as Rich does. A terminal breaks lines at words, a log breaks none."""
         how.setdefault("soft_wrap", all(isinstance(one, str) for one in objects))
         if self.is_terminal:
-            objects = tuple(self._wrap(one) if isinstance(one, str) else one for one in objects)
+            objects = tuple(
+                Text(break_lines(one, self.width)) if isinstance(one, str) else one
+                for one in objects
+            )
         super().print(*objects, **how)
 
     def warn(self, text: str) -> None:
@@ -80,13 +82,6 @@ class _Console(Console):
     def is_live(self) -> bool:
         """Whether lines that change are wanted: on a terminal, unless only results are."""
         return self.is_terminal and not self.results_only
-
-    def _wrap(self, text: str) -> Text:
-        """Break a text at its words; a longer one, such as a path, stays whole."""
-        lines = textwrap.wrap(
-            printable(text), self.width, break_long_words=False, break_on_hyphens=False
-        )
-        return Text("\n".join(lines))
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Return a text of one line, whose characters are shown and not obeyed."""
@@ -160,7 +155,7 @@ class _Line(ProgressColumn):
 def fit_line(title: str, count: str, rate: str, left: str, note: str, percent: float) -> Text:
     """Return a line as wide as the terminal, without the parts that have no room.
 
-    First goes the bar, then the note, then the count, then the end of the title.
+    First goes the count, then the note, then the end of the title. The bar takes what is left over.
     """
     room = console.width - 1
     kept = [part for part in (rate, left) if part]
@@ -168,9 +163,9 @@ def fit_line(title: str, count: str, rate: str, left: str, note: str, percent: f
     def width(*parts: str) -> int:
         return sum(cell_len(part) + 2 for part in (title, *kept, *parts) if part) - 2
 
-    count = count if width(count) <= room else ""
-    note = note if width(count, note) <= room else ""
-    title = title[: max(0, len(title) - max(0, width(count, note) - room))]
+    note = note if width(note) <= room else ""
+    count = count if width(count, note) <= room else ""
+    title = set_cell_size(title, cell_len(title) - max(0, width(count, note) - room))
     columns = min(LONGEST_BAR, room - width(count, note) - 2)
     line = Text(title)
     if columns >= LONGEST_BAR // 3:

@@ -6,6 +6,7 @@ could do harm is spelled out, as in '\\x1b'; all else stays, in whatever script 
 
 import json
 import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,12 @@ def printable(text: str) -> str:
     direction of writing, invisible ones, and bytes of a path that are not UTF-8.
     """
     return text if text.isprintable() else "".join(c if _is_shown(c) else _spell(c) for c in text)
+
+
+def break_lines(text: str, columns: int) -> str:
+    """Return a printable text in lines that end between words; a longer word stays whole."""
+    lines = textwrap.wrap(printable(text), columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _is_shown(c: str) -> bool:
