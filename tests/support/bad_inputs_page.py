@@ -12,6 +12,7 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_files import FILES
@@ -49,6 +50,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
+    "What is asked, and lists of runs": ASKED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }

@@ -12,9 +12,9 @@ from typer.models import ArgumentInfo
 import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
-from frozen_vqa.pipeline.commands import endings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.folder import EVALUATED
+from frozen_vqa.pipeline.system import endings
 from tests.support import tiny_commands
 from tests.support.caches import Made
 from tests.support.command import Finished, error_of, run_command
