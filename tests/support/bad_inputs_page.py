@@ -23,6 +23,7 @@ from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
+from tests.support.bad_plugins import CODE
 from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
@@ -49,6 +50,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
+    "Code of your own": CODE,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }
