@@ -134,7 +134,7 @@ def test_every_wrong_fusion_is_tried() -> None:
 def test_a_run_of_an_own_fusion_needs_its_name_in_every_command(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And ends in the weights of one that was resumed; each refusal is one sentence."""
+    """Each refusal is one sentence."""
     train = ("train-head", "--cache", scenes.directory, "--run", tmp_path / "run", *SMALL)
     assert run_command(*train, "--fusion", MINE).code == 0
     named = ("--fusion", MINE)
