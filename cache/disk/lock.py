@@ -33,6 +33,7 @@ from filelock import Timeout, UnixFileLock
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import CacheBusyError
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import make_dataclass
 
 LEASE_RENEW = 10.0
@@ -148,14 +149,14 @@ def _busy(lock: Path, what: str, hint: str = "") -> CacheBusyError:
 def _leases(directory: Path) -> list[Path]:
     """Return all leases; the last one holds."""
     names = fnmatch.filter(os.listdir(directory), ".lock.lease-" + "[0-9]" * 6)
-    return [directory / name for name in sorted(names)]
+    return [path_in(directory, name) for name in sorted(names)]
 
 
 def _make_lease(directory: Path, stack: ExitStack, what: str) -> WriterLock:
     """Make the lease that follows those that are over, and keep it alive until the stack ends."""
     over = _require_over(directory, what)
     number = int(over[-1].name[-6:]) + 1 if over else 0
-    path = directory / f".lock.lease-{number:06d}"
+    path = path_in(directory, f".lock.lease-{number:06d}")
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:

@@ -29,6 +29,7 @@ from frozen_vqa.cache.format.manifest import (
 )
 from frozen_vqa.cache.format.shards import Shard, names_digest
 from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import finite_json, make_dataclass
 
 STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
@@ -63,8 +64,8 @@ def chunk_key(spec: CacheSpec, origin: Mapping[str, Json], content: Json) -> str
 
 def staged_paths(directory: Path, kind: ShardKind, key: str) -> tuple[Path, Path]:
     """Return the files that hold the bytes and the record of a chunk."""
-    folder = directory / kind
-    return folder / f"staged-{key}.shard", folder / f"staged-{key}.json"
+    folder = path_in(directory, kind)
+    return path_in(folder, f"staged-{key}.shard"), path_in(folder, f"staged-{key}.json")
 
 
 def stage_shard(
@@ -102,7 +103,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         names = body["names"]
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             return None
-        if record and not _describes(record, names, read_file(path)):
+        if record and not _describes(record, names, read_file(path, most=record.bytes)):
             return None
         return StagedShard(record, names, failures)
     except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
@@ -122,7 +123,7 @@ def _describes(record: ShardRecord, names: Sequence[str], data: bytes) -> bool:
 def forget_failures(directory: Path) -> None:
     """Forget staged chunks that are not whole, or have failures, which may be fixed by now."""
     for kind in KINDS:
-        for path in (directory / kind).glob("staged-*.json"):
+        for path in path_in(directory, kind).glob("staged-*.json"):
             staged = read_staged(directory, kind, path.stem.removeprefix("staged-"))
             if STAGED.fullmatch(path.name) and (staged is None or staged.failures):
                 with explain_errors(path):
@@ -132,6 +133,6 @@ def forget_failures(directory: Path) -> None:
 def remove_staged(directory: Path) -> None:
     """Remove all staged chunks, whole or not; only their names tell that they are ours."""
     for kind in KINDS:
-        for path in (directory / kind).glob("staged-*"):
+        for path in path_in(directory, kind).glob("staged-*"):
             if STAGED.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
                 path.unlink()

@@ -93,7 +93,7 @@ def load_vocabulary(path: Path) -> Vocabulary:
         RunError: if the file is missing or is no list of texts.
     """
     try:
-        answers = json.loads(path.read_text(encoding="utf-8"))
+        answers = json.loads(read_file(path, most=2 * MOST_BYTES).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):

@@ -62,7 +62,8 @@ class TextEncoder:
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
-        self.tokenizer = self.checkpoint.part(AutoTokenizer)
+        # Or its configuration could name these files anywhere on this disk.
+        self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(

@@ -120,7 +120,7 @@ def append_throughput(cache: Path, throughput: Throughput) -> None:
     with suppress(OSError, CacheError):
         own_cache(cache).note(LOG)
         try:
-            before = read_file(cache / LOG, most=LARGEST_LOG)
+            before = read_file(cache / LOG, most=LARGEST_LOG, follow=False)
         except FileNotFoundError:
             before = b""
         cut = before and not before.endswith(b"\n")

@@ -5,17 +5,19 @@ of this machine and no time, so that the same training leaves the same card.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
-from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
-from frozen_vqa.pipeline.system.texts import markdown, markdown_table
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors, own_run
+from frozen_vqa.pipeline.system.texts import markdown, markdown_table, printable
 
 CARD = "README.md"
 UNKNOWN = "unknown"
@@ -86,7 +88,7 @@ frozen-vqa train-head --cache CACHE --run RUN --config config.toml{option}
 cache.
 
 ```toml
-{config.to_toml()}```
+{_plain(config.to_toml())}```
 
 ## Use
 
@@ -104,6 +106,11 @@ The encoders and the data set have their own licences, which may also apply to t
 """
 
 
+def _plain(text: str) -> str:
+    """Return the lines of a text in a block of code, without characters that a terminal obeys."""
+    return "".join(f"{printable(line)}\n" for line in text.split("\n")[:-1])
+
+
 def strip_folders(name: str) -> str:
     """Return the name of a model or data set, or only the last part of it if it is a path."""
     kind, colon, rest = name.rpartition(":")
@@ -117,7 +124,7 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
         (dataset, where, in_training, "", ceiling, "", outcome["metric"]),
     ]
     elsewhere: list[Sequence[str]] = []
-    for path in sorted((run / "evaluation").glob("*/scores.json")):
+    for path in _score_files(run):
         try:
             scores = read_sealed_json(path)
             row = _scored(scores)
@@ -128,6 +135,17 @@ def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
+
+
+def _score_files(run: Path) -> list[Path]:
+    """Return the scores that we wrote into a run, none of them by way of a link."""
+    try:
+        noted = own_run(run).names()
+    except OSError:  # no mark that can be read
+        return []
+    scores = (name for name in noted if re.fullmatch("evaluation/[^/]+/scores.json", name))
+    paths = sorted(path_in(run, name) for name in scores)
+    return [path for path in paths if not path.is_symlink()]
 
 
 def _scored(scores: Mapping[str, Any]) -> Sequence[str]:

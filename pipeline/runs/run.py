@@ -28,20 +28,20 @@ from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.spec import DTYPES
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import ConfigError, RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.plugins import is_own, trust, trusted
-from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.card import remove_card
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_record
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
-    ENVIRONMENT,
+    LARGEST_TEXT,
     Stamp,
-    claim_published,
     claim_run,
     explain_run_write_errors,
     require_free,
@@ -115,10 +115,10 @@ def read_digests(path: Path) -> dict[str, str]:
     found = {}
     for name in MEANING:
         try:
-            found[name] = digest(read_file(path / name))
+            found[name] = digest(read_file(path_in(path, name), most=LARGEST_TEXT))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). {RESTORE}"
+                f"{path_in(path, name)}: cannot be read ({error.strerror}). {RESTORE}"
             ) from error
     return found
 
@@ -154,25 +154,6 @@ def read_outcome(path: Path) -> dict[str, Any] | None:
     return found if "best_accuracy" in found else None
 
 
-def publish_run(path: Path, target: Path) -> None:
-    """Copy a run without states and evaluations, and without names of folders of this machine.
-
-    The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-    Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
-    """
-    own = claim_published(target)
-    where = read_record(path)
-    for name in {"cache", "run", "dataset"} & where.keys():
-        where[name] = strip_folders(where[name] or "")
-    with explain_run_write_errors(target):
-        for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
-            if (path / name).exists() and (name != CARD or owns_card(target)):
-                write_atomically(target / name, read_file(path / name))
-        write_atomically(target / "run.json", seal_json(where))
-        own.remove_partials()
-        own.unmark()  # from here on run.json shows whose the folder is
-
-
 def load_run(
     path: Path | str,
     device: torch.device | str = "cpu",
@@ -196,7 +177,7 @@ def load_run(
     where = read_record(path)
     stamp = stamp_weights(path)
     weights = load_weights(path)
-    _require_meaning(path, weights)
+    require_meaning(path, weights)
     try:
         cache, settings = Path(where["cache"]), description["encoders"]
         if "\0" in str(cache):
@@ -253,13 +234,13 @@ def _load_head(
     return model
 
 
-def _require_meaning(path: Path, weights: Weights) -> None:
+def require_meaning(path: Path, weights: Weights) -> None:
     """Raise unless the files beside the weights are those with which they were saved."""
     for name, found in read_digests(path).items():
         if found != weights.files.get(name):
             raise RunError(
-                f"{path / name}: not the file that the weights were saved with; it was changed or "
-                f"damaged. {RESTORE}"
+                f"{path_in(path, name)}: not the file that the weights were saved with; it was "
+                f"changed or damaged. {RESTORE}"
             )
 
 

@@ -28,6 +28,7 @@ from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
@@ -46,6 +47,7 @@ SECTIONS = {
     "Files and splits": FILES,
     "Folders": FOLDERS,
     "Forged runs and caches": FORGED,
+    "Special files, links and names": SPECIAL,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Predictions": RESULTS,

@@ -186,7 +186,7 @@ def test_a_failing_disk_is_said_of_its_file(run: Path, monkeypatch: pytest.Monke
     """The system names no file then: the file was opened, and its reading failed."""
     read = frozen_vqa.pipeline.runs.run.read_file
 
-    def fail(path: Path) -> bytes:
+    def fail(path: Path, *, most: int) -> bytes:
         if path.name == "config.json":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(path)
