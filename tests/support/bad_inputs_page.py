@@ -26,6 +26,7 @@ from tests.support.bad_pictures import PICTURES
 from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tiffs import TIFFS
@@ -47,6 +48,7 @@ SECTIONS = {
     "Forged runs and caches": FORGED,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Reports": REPORTS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
     "The system": SYSTEM,
