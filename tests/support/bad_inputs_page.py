@@ -27,6 +27,7 @@ from tests.support.bad_plugins import CODE
 from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
@@ -50,6 +51,7 @@ SECTIONS = {
     "Special files, links and names": SPECIAL,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Reports": REPORTS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
     "Code of your own": CODE,
