@@ -37,14 +37,14 @@ if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout
 FEATURES, HEADS, START = "Features", "Heads", "Getting started"
 """Groups of commands in the help."""
 GROUPS = {
-    "Data and runs": "dataset split column source predictions annotations questions limit"
+    "Data and runs": "dataset split column folder source predictions annotations questions limit"
     " cache run image question train_split val_split",
     "Encoders": "vision_model text_model text_layer image_size fit",
     "Head": "preset config sweep fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
     "Running": "resume overwrite rebuild dry_run residency device",
-    "Comparisons": "compare ensemble shuffle_images",
-    "Output": "save_logits table tensorboard metric per_question top csv",
+    "Comparisons": "compare ensemble shuffle_images cluster_by",
+    "Output": "save_logits table report tensorboard metric per_question top csv save_attention",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"
@@ -161,6 +161,8 @@ def frozen_vqa(
 
 LEFT_OUT = 3
 
+VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
+
 
 def _path(text: str | Path) -> Path:
     """Return the path that an option names; an empty one would mean the working folder.
@@ -261,7 +263,7 @@ def extract_features(
             metavar="TEXT",
             help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
         ),
-    ] = "facebook/dinov2-base",
+    ] = VISION_MODEL,
     text_model: Annotated[
         str,
         typer.Option(
@@ -269,7 +271,7 @@ def extract_features(
             metavar="TEXT",
             help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
         ),
-    ] = "meta-llama/Llama-3.2-1B",
+    ] = TEXT_MODEL,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
@@ -513,6 +515,10 @@ def evaluate(
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
     ] = False,
+    cluster_by: Annotated[
+        Literal["image", "folder", "question"],
+        typer.Option(help="What intervals and tests take as drawn at random, with its questions."),
+    ] = "image",
     save_logits: Annotated[
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
@@ -545,6 +551,7 @@ def evaluate(
         table=table,
         report=report,
         rules=metric,
+        cluster_by=cluster_by,
         device=device,
     )
     _finish(result, as_json)
@@ -602,6 +609,10 @@ def ask(
     csv: Annotated[
         Path | None, _path_option(help="Also write the answers to this CSV file.")
     ] = None,
+    save_attention: Annotated[
+        Path | None,
+        _path_option(help="Also draw where each word looks in the picture, to this PNG file."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -622,9 +633,22 @@ def ask(
         file=questions,
         top=top,
         table=csv,
+        strip=save_attention,
         device=device,
     )
     _finish(result, as_json, left_out=bool(result.get("left_out")))
+
+
+@command(HEADS, "runs runs", unnamed="folder")
+def runs(
+    folder: Annotated[Path, _path_option(help="Folder that holds runs, at any depth to 4.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the heads in a folder with their scores, the best first."""
+    from frozen_vqa.pipeline.commands.list_runs import list_command
+
+    _finish(list_command(folder), as_json)
 
 
 @command(FEATURES, "inspect-cache features", unnamed="cache")
@@ -671,6 +695,17 @@ def convert_cache(
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
     _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
+
+
+@command(START, "doctor")
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Check this machine: PyTorch, GPU, memory, disk, and access to the default models."""
+    from frozen_vqa.pipeline.commands.doctor import doctor_command
+
+    result = doctor_command((VISION_MODEL, TEXT_MODEL))
+    _finish(result, as_json)
+    if not result["ready"]:
+        raise typer.Exit(1)
 
 
 @command(START, "demo --out demo")

@@ -8,11 +8,10 @@ from PIL import Image
 
 from frozen_vqa.pipeline.ask.asked import load_file, require_question
 from frozen_vqa.pipeline.ask.asker import Asker
-from frozen_vqa.pipeline.encoders.pieces import token_spans
+from frozen_vqa.pipeline.ask.look import map_words
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.errors import ImageError, ModelError, RunError
+from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.report.attention import watched
-from frozen_vqa.pipeline.report.words import words_of
 from frozen_vqa.pipeline.runs import pretrained
 
 TakenPicture = str | Path | bytes | Image.Image | np.ndarray
@@ -81,14 +80,8 @@ class VqaHead(pretrained.VqaHead):
         answers = Answers(tuple(self._asker.rank(logits[0], top)))
         if not attention or "patches" not in seen:
             return answers
-        weights = seen["patches"][0, 0].cpu().numpy()  # (tokens, heads, patches)
-        try:
-            (spans,) = token_spans(self.run.encoders["text"], [question])
-        except ModelError:  # tokens are numbered
-            spans = []
-        known = words_of(question, spans, len(weights))
-        maps = known.mean(weights).reshape(len(known.texts), weights.shape[1], *self.config.grid)
-        return replace(answers, words=known.texts, attention=maps)
+        known = map_words(self.run, question, seen["patches"][0, 0].cpu().numpy())
+        return replace(answers, words=known.words, attention=known.maps)
 
 
 def _load(image: TakenPicture) -> Image.Image:

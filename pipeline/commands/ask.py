@@ -14,6 +14,11 @@ from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.ask.asked import Asked, ask_about, ask_from
 from frozen_vqa.pipeline.errors import ConfigError, ImageError, RunError
+from frozen_vqa.pipeline.pictures.attention_strip import (
+    Strip,
+    attention_strip,
+    require_own_strip,
+)
 from frozen_vqa.pipeline.runs.description import read_description
 from frozen_vqa.pipeline.system.console import (
     Advance,
@@ -25,6 +30,8 @@ from frozen_vqa.pipeline.system.console import (
 from frozen_vqa.pipeline.system.device import choose_device
 
 if TYPE_CHECKING:  # it imports torch
+    from PIL import Image
+
     from frozen_vqa.pipeline.ask.asker import Asker
 
 LOW = 0.5
@@ -41,6 +48,7 @@ def ask_command(
     file: Path | None,
     top: int,
     table: Path | None,
+    strip: Path | None,
     device: str,
 ) -> dict[str, Any]:
     """Answer `questions` about a picture or a folder of pictures, or those of a file."""
@@ -48,6 +56,9 @@ def ask_command(
     if table:
         mark = ",".join(COLUMNS).encode()
         require_own_file(table, lambda found: found.startswith(mark), ConfigError, "--csv")
+    if strip:
+        require_own_strip(strip)
+        _require_one_picture(image, file)
     left_out: list[str] = []
     if file:
         asked, left_out = ask_from(file)
@@ -55,7 +66,7 @@ def ask_command(
         assert image is not None
         asked = ask_about(image, questions)
     single = len(asked) == 1 and len(asked[0].questions) == 1 and not file
-    pictures = [one.load() for one in asked if single]  # before torch, if it is a single one
+    pictures = [one.load() for one in asked if single or strip]  # before torch, if it is one
 
     with loading():
         from frozen_vqa.pipeline.ask.asker import Asker
@@ -82,6 +93,10 @@ def ask_command(
             with explain_write_errors(table, RunError, "Make room or give another --csv."):
                 write_atomically(table, _to_csv(results).encode())
             console.show(f"table: {table}")
+    if strip:
+        with beside_the_work(lost):
+            _draw(asker, pictures[0], results, strip)
+            console.show(f"attention: {strip}")
     found = results[0] if single else {"results": results}
     found |= {"left_out": left_out} if left_out else {}
     return found | ({"not_written": lost} if lost else {})
@@ -118,6 +133,35 @@ def _answer(asker: "Asker", asked: Asked, picture: Any, top: int) -> list[dict[s
         ids = {"question_id": asked.ids[i]} if asked.ids else {}
         results.append({"question": question, "image": asked.name, **ids, "answers": answers})
     return results
+
+
+def _require_one_picture(image: Path | None, file: Path | None) -> None:
+    if file or (image and image.is_dir()):
+        raise ConfigError(
+            f"{file or image}: --save-attention draws one picture; name a picture with --image"
+        )
+
+
+def _draw(
+    asker: "Asker", picture: "Image.Image", results: Sequence[dict[str, Any]], path: Path
+) -> None:
+    """Draw where each word of each question looked, the mean over the heads."""
+    from PIL import Image
+
+    from frozen_vqa.pipeline.ask.look import look
+
+    questions = [result["question"] for result in results]
+    _, seen = look(asker, picture, questions)
+    strips = []
+    for result, words in zip(results, seen, strict=True):
+        best = result["answers"][0]
+        title = f"{result['question']}  {best['answer']}, {100 * best['probability']:.1f} %"
+        # Without the start, which is no word.
+        strips.append(Strip(title, words.words[1:], words.maps[1:].mean(1)))
+    attention_strip(Image.fromarray(asker.images.pixels(picture)), strips, path)
+    console.print(
+        "Attention is no proof of what an answer is read from; evaluate --report puts it to a test."
+    )
 
 
 def _show(result: dict[str, Any]) -> None:

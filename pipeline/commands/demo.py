@@ -87,7 +87,7 @@ def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
     differences = compare(attention, concat)
     show_comparison(attention, concat, differences)
     accuracies = {str(kind): head.accuracy for kind, head in heads.items() if head.accuracy}
-    show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes")
+    show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes, untrained encoders")
     sheet = out / "contact_sheet.png"
     lost: list[str] = []
     with beside_the_work(lost):

@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.device import choose_device
 
 if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.evaluate.clusters import By
     from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
     from frozen_vqa.pipeline.runs.run import Run
 
@@ -41,6 +42,7 @@ def evaluate_command(
     table: Path | None,
     report: bool,
     rules: Rules | None,
+    cluster_by: "By",
     device: str,
 ) -> dict[str, Any]:
     """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
@@ -69,7 +71,7 @@ def evaluate_command(
         require_same_encoders(run, features)
     warnings = _warn(trained, members, others, features, name)
 
-    score = partial(evaluate, cache=features, split=name, rules=rules)
+    score = partial(evaluate, cache=features, split=name, rules=rules, cluster_by=cluster_by)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
     lost: list[str] = []
     for head in ours.heads:
@@ -138,7 +140,7 @@ def write_report_beside(
     sides = [Side(row.group, row.differences) for row in rows]
     with beside_the_work(lost):
         path = write_report(run, cache, sides, maps=BRIEF_MAPS if brief else MAPS)
-        console.print(f"report: {path}")
+        console.show(f"report: {path}")
         return {"report": str(path)}
     return {}
 

@@ -13,6 +13,7 @@ from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.texts import markdown_table, printable
@@ -52,6 +53,8 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval)
         console.show(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+        for caveat in evaluation.caveats:
+            console.warn(caveat)
     _show_left_out(evaluation)
     if evaluation.results:
         console.show(f"results in the official form: {evaluation.results}")
@@ -90,10 +93,11 @@ def show_comparison(
     ours: "SeedGroup", theirs: "SeedGroup", differences: "Sequence[Difference]"
 ) -> None:
     """Print the paired difference of two sides."""
+    unit = UNITS[ours.first.cluster_by]
     paths = [str(side.first.run.parent / side.name) for side in (ours, theirs)]
     table = Table(
         title=f"{' against '.join(paths)} on {ours.first.split}",
-        caption="p: sign-flip test over pictures",
+        caption="; ".join([f"p: sign-flip test over {unit}", *ours.first.caveats]),
     )
     for name in ("", "questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right" if name else "left")
@@ -189,7 +193,8 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
     table = [header]
     for row in rows:
         values = row.group.spreads()
-        line = [f"{row.group.name}, {row.group.first.fusion}"]
+        untrained = ", untrained encoders" if row.group.first.caveats else ""
+        line = [f"{row.group.name}, {row.group.first.fusion}{untrained}"]
         line += [format_spread(*values[name]) for name in first.spreads()]
         for overall in row.differences[:1]:
             interval = format_interval(overall.interval, sign="+")

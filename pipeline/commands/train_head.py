@@ -16,7 +16,11 @@ from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.plugins import is_own, trusted
-from frozen_vqa.pipeline.runs.description import load_resumed_config
+from frozen_vqa.pipeline.runs.description import (
+    caveats_of,
+    load_resumed_config,
+    read_description,
+)
 from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device
@@ -113,6 +117,14 @@ def _write_report(
     return written | ({"not_written": lost} if lost else {})
 
 
+def _warn_of_encoders(run: Path) -> dict[str, list[str]]:
+    """Print and return what the scores of a run need beside them."""
+    caveats = caveats_of(read_description(run)["encoders"])
+    for caveat in caveats:
+        console.warn(caveat)
+    return {"caveats": caveats} if caveats else {}
+
+
 def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
     console.show(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
@@ -120,7 +132,7 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
         f"questions/s, {100 * result.data_wait_fraction:.1f} % of the time waiting for data, "
         f"{duration(result.seconds)}"
     )
-    return result.to_json()
+    return result.to_json() | _warn_of_encoders(run)
 
 
 def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
@@ -146,5 +158,6 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
         "run": str(run),
         "heads": [{"name": name, **head.to_json()} for name, head in result.heads.items()],
         "failed": dict(result.failed),
+        **_warn_of_encoders(run / next(iter(result.heads))),
         "seconds": result.seconds,
     }

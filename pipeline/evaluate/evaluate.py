@@ -28,6 +28,7 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS, By, cluster_questions
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE, save_logits, split_logits
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
@@ -41,7 +42,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import ScoredData, describe_score, is_trained_on
-from frozen_vqa.pipeline.runs.description import open_cache
+from frozen_vqa.pipeline.runs.description import caveats_of, open_cache
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
 from frozen_vqa.pipeline.runs.run import Run, load_run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
@@ -63,6 +64,9 @@ class Evaluation:
         data: What it is a score on.
         left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
+        clusters: (questions,) equal for the questions that are drawn together; None: those of a
+            picture. See `clusters.py`.
+        caveats: What the scores need beside them, such as that the encoders are untrained.
         not_written: Why an extra file is missing; the results are there all the same.
     """
 
@@ -81,6 +85,9 @@ class Evaluation:
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
+    cluster_by: By = "image"
+    clusters: np.ndarray | None = None
+    caveats: tuple[str, ...] = ()
     not_written: tuple[str, ...] = ()
 
     @property
@@ -88,6 +95,11 @@ class Evaluation:
         """Name of the run folder, with the variant if there is one."""
         name = self.run.absolute().name  # "." alone has none
         return f"{name} ({self.variant})" if self.variant else name
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """What intervals and tests take as drawn at random: (questions,), as `clusters`."""
+        return self.table.image_rows if self.clusters is None else self.clusters
 
     def to_json(self) -> dict[str, Any]:
         found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}
@@ -102,6 +114,8 @@ class Evaluation:
             "left_out": len(self.left_out),
             "left_out_because": self.left_out.to_json(),
             "seed": self.seed,
+            **({"cluster_by": self.cluster_by} if self.cluster_by != "image" else {}),
+            **({"caveats": list(self.caveats)} if self.caveats else {}),
             **({"results": str(self.results)} if self.results else {}),
             **({"logits": str(self.logits)} if self.logits else {}),
             **({"not_written": list(self.not_written)} if self.not_written else {}),
@@ -118,6 +132,7 @@ def evaluate(
     image_rows: np.ndarray | None = None,
     keep_logits: bool = False,
     write: bool = True,
+    cluster_by: By = "image",
 ) -> Evaluation:
     """Let a head answer a split, write the results, and score them if there are answers.
 
@@ -131,6 +146,7 @@ def evaluate(
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
         image_rows: (questions,) picture to show in place of each question's own.
+        cluster_by: What the interval takes as drawn at random; see `clusters.py`.
         write: False leaves the run's folder as it is, because it is only compared with.
 
     Raises:
@@ -173,6 +189,9 @@ def evaluate(
         left_out=left_out_of(cache.manifest, split, table.question_ids),
         seed=run.config.seed,
         variant=variant,
+        cluster_by=cluster_by,
+        clusters=cluster_questions(cache, table, cluster_by),
+        caveats=tuple(caveats_of(run.encoders)),
     )
     if any(table.answers):
         evaluation = _score(evaluation, run.vocabulary, rules)
@@ -259,7 +278,13 @@ def _score(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) 
         scores=np.array(scores),
         accuracy=accuracy(scores, table.answer_types, table.question_types, chosen),
         ceiling=percent(float(best.mean()), chosen),
-        interval=mean_interval(100 * np.array(scores), table.image_rows, least=0, largest=100),
+        interval=mean_interval(
+            100 * np.array(scores),
+            evaluation.drawn,
+            least=0,
+            largest=100,
+            unit=UNITS[evaluation.cluster_by],
+        ),
     )
 
 

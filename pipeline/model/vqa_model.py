@@ -71,8 +71,11 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.randn(grid[0], width) * 0.5)
-        self.columns = nn.Parameter(torch.randn(grid[1], width) * 0.5)
+        self.rows = nn.Parameter(torch.empty(grid[0], width))
+        self.columns = nn.Parameter(torch.empty(grid[1], width))
+        for vectors in (self.rows, self.columns):
+            if not vectors.is_meta:  # there it would only load PyTorch's compiler, for seconds
+                nn.init.normal_(vectors, std=0.5)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(images, patches, width) -> the same, patches in row-major order."""

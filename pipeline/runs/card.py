@@ -15,7 +15,7 @@ from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
-from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
+from frozen_vqa.pipeline.runs.description import caveats_of, read_description, read_sealed_json
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors, own_run
 from frozen_vqa.pipeline.system.texts import markdown, markdown_table, printable
 
@@ -71,6 +71,7 @@ not in this folder.
 ## Accuracy
 
 {_accuracies(run, config.val_split, outcome)}
+{_caveats(description)}\
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, the best on split \
 {markdown(repr(config.val_split))}. The ceiling is the score of the best answer for each question\
 {on_training}.
@@ -146,6 +147,11 @@ def _score_files(run: Path) -> list[Path]:
     scores = (name for name in noted if re.fullmatch("evaluation/[^/]+/scores.json", name))
     paths = sorted(path_in(run, name) for name in scores)
     return [path for path in paths if not path.is_symlink()]
+
+
+def _caveats(description: Mapping[str, Any]) -> str:
+    found = caveats_of(description["encoders"])
+    return "".join(f"**{caveat[0].upper()}{caveat[1:]}.**\n\n" for caveat in found)
 
 
 def _scored(scores: Mapping[str, Any]) -> Sequence[str]:

@@ -21,6 +21,9 @@ FORMAT = 6
 RESTORE = "Restore it from a copy, or train the head again."
 
 
+UNTRAINED = "tiny"
+"""The encoders of the demo, as `pipeline/encoders/tiny.py` names them."""
+
 PERCENT, COUNT = (0.0, 100.0), (0, 1 << 62)
 """Limits of figures."""
 
@@ -67,6 +70,21 @@ def read_description(path: Path) -> dict[str, Any]:
             f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
         )
     return description
+
+
+def untrained_parts(encoders: object) -> list[str]:
+    """Return which encoders of a run are untrained: "vision", "text"; none if nothing says so."""
+    parts = encoders.items() if isinstance(encoders, Mapping) else ()
+    return [n for n, one in parts if isinstance(one, Mapping) and one.get("model") == UNTRAINED]
+
+
+def caveats_of(encoders: object) -> list[str]:
+    """Return what every score of a head on these encoders needs beside it."""
+    parts = untrained_parts(encoders)
+    if not parts:
+        return []
+    what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"
+    return [f"{what} untrained ({UNTRAINED}); no score says how good DINOv2 or Llama 3 would be"]
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def sweep(
                 require_same_data(path_in(run, name), state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
             console.print(data.describe(), features.describe(), sep="\n")
+            for line in data.advise(next(iter(left.values()))):
+                console.show(line)
             claim_sweep_folder(run)
             begun = [Head(name, device) for name in left]
             for head in begun:

@@ -121,6 +121,8 @@ def train(
             ranks=ranks,
         )
         console.print(data.describe(), features.describe(), sep="\n")
+        for line in data.advise(config):
+            console.show(line)
         with Stop() as stop:
             loop.run_to_end(stop)
             return loop.finish(data)

@@ -61,6 +61,8 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
         "inspect-cache": ("--cache", place / "cache"),
         "verify-cache": ("--cache", place / "cache"),
         "convert-cache": ("--source", place / "cache", "--cache", out / "converted"),
+        "runs": ("--folder", place),
+        "doctor": (),
         "demo": ("--out", out / "demo"),
     }
     assert set(lines) == set(COMMANDS)

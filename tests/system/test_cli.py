@@ -21,6 +21,8 @@ COMMANDS = (
     "inspect-cache",
     "verify-cache",
     "convert-cache",
+    "runs",
+    "doctor",
     "demo",
 )
 HEAVY = ("torch", "numpy", "h5py", "transformers", "datasets", "PIL")
@@ -110,7 +112,7 @@ TRAIN = ("train-head", "--cache", "c", "--run", "r")
         (("extract",), r"No such command 'extract'"),
         (("--verbose",), r"No such option: --verbose"),
         ((*TRAIN, "--epoch", "3"), r"No such option: --epoch.*--epochs"),
-        ((*TRAIN, "--fusion", "sum"), r"'sum' is not one of 'co-attention', .*'image-only'"),
+        ((*TRAIN, "--fusion", "sum"), r"'sum' is not one of co-attention, .*MODULE:NAME"),
         ((*TRAIN, "--epochs", "many"), r"'--epochs'.*integer"),
         ((*TRAIN, "--lr", "fast"), r"'--lr'.*number"),
         (("train-head", "--cache", "c"), r"Missing option '--run'"),

@@ -93,7 +93,7 @@ def test_every_default_is_shown() -> None:
             default = option.default
             if command == "train-head" and default is None and option.name in settings:
                 default = settings[option.name]
-                default = "group-by-image" if default is True else default
+            default = option.opts[0].removeprefix("--") if default is True else default
             if default not in ABSENT:
                 assert f"[default: {default}" in shown, (command, option.name, default)
 

@@ -48,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(params=HEADS)
 def evaluated(place: Path, request: pytest.FixtureRequest) -> Evaluated:
     run = place / request.param
-    training = ("--epochs", 1, "--width", 16, "--min-answer-count", 1, "--lr", 0.01)
+    training = ("--epochs", 1, "--width", 16, "--min-answer-count", 1, "--lr", 0.01, "--no-report")
     words = ("--run", run, *training, *HEADS[request.param])
     assert run_command("train-head", place / "cache", *words).code == 0
     assert run_command("evaluate", run, "--save-logits").code == 0

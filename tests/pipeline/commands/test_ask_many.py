@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from frozen_vqa.pipeline.ask.asker import Asker
+from frozen_vqa.pipeline.ask.look import look
 from frozen_vqa.pipeline.commands.ask import COLUMNS
+from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.pictures.attention_strip import TILE
+from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from tests.support.command import Finished, error_of, run_command
 from tests.support.tiny_commands import at_home, extract, train
@@ -32,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with at_home(tmp_path_factory):
         folder = tmp_path_factory.mktemp("many")
         assert extract(folder, "--split", "train", "--split", "val").code == 0
-        assert train(folder).code == 0
+        assert train(folder, "--no-report").code == 0
         source, pictures = ShapesSource(images=8), folder / "pictures"
         pictures.mkdir()
         for i, example in enumerate(source.examples("train")[::20][:2]):
@@ -129,10 +137,6 @@ def test_what_is_shown_of_several(place: Place) -> None:
 def test_a_low_probability_is_called_low(
     place: Place, bias: float, low: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
-    from frozen_vqa.pipeline.ask.asker import Asker
-
     monkeypatch.setattr(
         Asker, "logits", lambda self, picture, questions: torch.full((len(questions), 3), bias)
     )
@@ -154,6 +158,35 @@ def test_wrong_usage(words: tuple[str, ...], said: str, place: Place) -> None:
     found = ask(place, *words)
     assert found.code == 2
     assert said in found.err
+
+
+def test_a_strip_has_a_map_of_each_word(place: Place, tmp_path: Path) -> None:
+    strip = tmp_path / "strip.png"
+    words = ("--image", place.images[0], *about(*QUESTIONS[:2]))
+    found = ask(place, *words, "--save-attention", strip)
+    assert found.code == 0, found.err
+    assert f"attention: {strip}" in found.err
+    assert "no proof" in found.err
+    with Image.open(strip) as sheet:
+        assert sheet.size[0] > 6 * TILE  # six words and the picture
+    said = error_of(ask(place, "--image", place.pictures, *words[2:], "--save-attention", strip))
+    assert said.startswith(f"{place.pictures}: --save-attention draws one picture; name a picture")
+
+
+def test_the_maps_are_those_of_the_forward_pass(place: Place) -> None:
+    """They add up to 1, and a question's map does not depend on the others in the batch."""
+    asker = Asker(load_run(place.run, torch.device("cpu")), torch.device("cpu"))
+    picture = load_rgb(place.images[0])
+    logits, seen = look(asker, picture, QUESTIONS)
+    torch.testing.assert_close(logits, asker.logits(picture, QUESTIONS))
+    for question, one in zip(QUESTIONS, seen, strict=True):
+        _, (alone,) = look(asker, picture, [question])
+        assert one.words == alone.words
+        assert "".join(one.words[1:]) == question.replace(" ", "")
+        np.testing.assert_allclose(one.maps, alone.maps, atol=1e-6)
+        np.testing.assert_allclose(one.maps.sum((2, 3)), 1, atol=1e-5)
+        assert one.maps.shape[2:] == asker.images.grid
+    assert np.abs(seen[0].maps[1] - seen[1].maps[1]).max() > 1e-4
 
 
 def test_a_folder_without_pictures_and_a_table_of_somebody_else(
