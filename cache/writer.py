@@ -39,9 +39,10 @@ from frozen_vqa.cache.format.manifest import (
     small_files,
 )
 from frozen_vqa.cache.format.shards import Shard
-from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import Json
 
 
 class CacheWriter:

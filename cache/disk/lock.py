@@ -28,13 +28,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from filelock import Timeout, UnixFileLock
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import CacheBusyError
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import decode
 
 LEASE_RENEW = 10.0
 """Seconds between two signs of life."""
@@ -55,7 +56,7 @@ class Holder:
 
     host: str
     boot: str
-    pid: int
+    pid: Annotated[int, (1, 2**31 - 1)]
     started: str
     since: str
 
@@ -237,10 +238,9 @@ def read_holder(path: Path) -> Holder | None:
 def parse_holder(said: bytes) -> Holder | None:
     """Return the process that the content of a lock names; None if it names none."""
     try:
-        holder = make_dataclass(Holder, json.loads(said))
+        return decode(Holder, json.loads(said))
     except (ValueError, TypeError, RecursionError):
         return None
-    return holder if 0 < holder.pid < 2**31 else None
 
 
 def _boot() -> str:

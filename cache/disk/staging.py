@@ -25,12 +25,11 @@ from frozen_vqa.cache.format.manifest import (
     Failure,
     ShardKind,
     ShardRecord,
-    require_counts,
 )
 from frozen_vqa.cache.format.shards import Shard, names_digest
-from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.typed_json import Json, decode, finite_json
 
 STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
 
@@ -97,15 +96,11 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         sealed = json.loads(read_file(record_path, most=LARGEST_RECORD))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
-        body = finite_json(sealed["staged"])
-        record = body["record"] and make_dataclass(ShardRecord, body["record"])
-        failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
-        names = body["names"]
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            return None
+        staged = decode(StagedShard, finite_json(sealed["staged"]))
+        record, names = staged.record, staged.names
         if record and not _describes(record, names, read_file(path, most=record.bytes)):
             return None
-        return StagedShard(record, names, failures)
+        return staged
     except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or not whole: it is encoded again
     except CacheDamagedError:
@@ -114,7 +109,6 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
 
 def _describes(record: ShardRecord, names: Sequence[str], data: bytes) -> bool:
     """Whether a record is that of these bytes and names, so that a manifest may take it."""
-    require_counts(record)
     read_extents(record.datasets, len(data), record.file)
     found = (digest(data), len(data), len(names), names_digest(names))
     return found == (record.xxh3, record.bytes, record.rows, record.names)

@@ -119,7 +119,7 @@ def _write_report(
 
 def _warn_of_encoders(run: Path) -> dict[str, list[str]]:
     """Print and return what the scores of a run need beside them."""
-    caveats = caveats_of(read_description(run)["encoders"])
+    caveats = caveats_of(read_description(run).encoders)
     for caveat in caveats:
         console.warn(caveat)
     return {"caveats": caveats} if caveats else {}

@@ -16,7 +16,8 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
+from frozen_vqa.pipeline.encoders.shape import require_shape
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 from frozen_vqa.pipeline.system.library_files import require_library_files
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Checkpoint:
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
         from huggingface_hub import try_to_load_from_cache
-        from transformers import AutoConfig
+        from transformers import AutoConfig, PretrainedConfig
         from transformers.utils import cached_file, extract_commit_hash
 
         if os.path.isdir(self.place):
@@ -63,6 +64,8 @@ class Checkpoint:
                     f"that only a run names. If you trust it: `hf download {self.place}`, then try "
                     f"again"
                 )
+        with loading(self.place):
+            require_shape(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -248,6 +251,21 @@ def loading(name: str) -> Iterator[None]:
             ) from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error
+
+
+@contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Turn any error of a tokenizer or a forward pass into a `ModelError` of one sentence.
+
+    A configuration has values that only these read.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"{name}: cannot compute with what its configuration says ({reason_of(error)}); take "
+            f"another copy of the model"
+        ) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

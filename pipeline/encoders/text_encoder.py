@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
     is_own_model,
@@ -103,9 +103,10 @@ class TextEncoder:
         """
         if not questions:
             return []
-        ids = self.tokenizer(
-            list(questions), add_special_tokens=False, split_special_tokens=True
-        ).input_ids
+        with computing(self.name):
+            ids = self.tokenizer(
+                list(questions), add_special_tokens=False, split_special_tokens=True
+            ).input_ids
         return [[self.bos, *question] for question in ids]
 
     @torch.inference_mode()
@@ -116,7 +117,9 @@ class TextEncoder:
         questions of the batch.
         """
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        output = self.weights(input_ids=ids, use_cache=False, output_hidden_states=self.layer != -1)
+        weights, every = self.weights, self.layer != -1
+        with computing(self.name):
+            output = weights(input_ids=ids, use_cache=False, output_hidden_states=every)
         if self.layer == -1:
             return output.last_hidden_state
         return output.hidden_states[self.layer]

@@ -19,7 +19,7 @@ import torch
 
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.typed_json import Json, decode, finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
 
@@ -41,15 +41,12 @@ class Environment:
     cuda: str | None
     threads: int
     git: str | None
-    cache: Mapping[str, Any]
+    cache: Mapping[str, Json]
 
 
 def parse_environments(data: bytes) -> list[Environment]:
     """Return what environment.json holds; raise `ValueError` or `TypeError` if it is no such."""
-    noted = finite_json(data)
-    if not isinstance(noted, list):
-        raise TypeError("a list is needed")
-    return [make_dataclass(Environment, one) for one in noted]
+    return decode(list[Environment], finite_json(data))
 
 
 def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:

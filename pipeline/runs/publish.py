@@ -4,12 +4,12 @@ A run may come from anybody, and a link in it may lead to a file that is for nob
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.typed_json import decode, finite_json
 from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, render_card, strip_folders
 from frozen_vqa.pipeline.runs.description import Outcome, read_record
@@ -74,9 +74,9 @@ def read_published(path: Path) -> dict[str, bytes]:
             ) from None
     found = read_record(path)
     if "best_accuracy" in found:
-        files[CARD] = render_card(path, found).encode()
-    known = {one.name for one in fields(Outcome)} - LOCAL
-    told = {name: value for name, value in found.items() if name in known}
+        files[CARD] = render_card(path, cast(Outcome, found)).encode()
+    known = set(Outcome.__annotations__) - LOCAL  # with those of its base
+    told: dict[str, Any] = {name: value for name, value in found.items() if name in known}
     for name in {"cache", "run", "dataset"} & told.keys():
         told[name] = strip_folders(told[name] or "")
     del files["run.json"]
@@ -84,7 +84,7 @@ def read_published(path: Path) -> dict[str, bytes]:
 
 
 def _parse_line(line: bytes) -> EpochLine:
-    return make_dataclass(EpochLine, finite_json(line))
+    return decode(EpochLine, finite_json(line))
 
 
 def _require_no_link(run: Path, file: Path) -> None:

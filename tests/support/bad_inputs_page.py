@@ -14,6 +14,7 @@ import pytest
 from tests.support.bad_answers import ANSWERS
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
+from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
@@ -49,6 +50,7 @@ SECTIONS = {
     "Folders": FOLDERS,
     "Forged runs and caches": FORGED,
     "Special files, links and names": SPECIAL,
+    "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,
