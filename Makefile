@@ -38,8 +38,8 @@ test-browser: $(STAMP)  ## Open the report in Chromium (Debian's package chromiu
 
 docs: $(STAMP)  ## Build the docs site into build/site; a warning is an error
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
-	@# Its authors print an advertisement for their next program otherwise.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@# Not --quiet, which leaves no warning to be strict about. The variable keeps an advertisement out.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 torture: $(STAMP)  ## Kill processes, fill disks and flip bits of the cache: about 20 minutes
 	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000

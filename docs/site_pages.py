@@ -15,6 +15,7 @@ import frozen_vqa
 from frozen_vqa import cli
 
 OUTSIDE = re.compile(r"\]\(\.\./([^)\s]+)\)")
+EXAMPLES = re.compile(r"^Examples:\n((?:  .*\n?)+)", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -32,8 +33,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def commands_page() -> str:
     """Return the reference of the command line, from typer's own objects."""
     command = typer.main.get_command(cli.app)
+    assert isinstance(command, typer.core.TyperGroup)
+    for one in command.commands.values():
+        one.short_help = (one.help or "").partition("\n")[0]  # or typer cuts it off
     context = typer.Context(command, info_name="frozen-vqa")
-    return get_docs_for_click(obj=command, ctx=context, name="frozen-vqa", title="Commands")
+    page = get_docs_for_click(obj=command, ctx=context, name="frozen-vqa", title="Commands")
+    return EXAMPLES.sub(r"Examples:\n\n```\n\1```\n", page)
 
 
 def names_page() -> str:

@@ -84,7 +84,7 @@ def test_the_import_loads_nothing_heavy() -> None:
         ("FeatureCache", {"torch", "transformers", "datasets"}),
         ("question_score", {"torch", "numpy", "h5py", "transformers"}),
         ("open_source", {"torch", "transformers", "datasets"}),
-        ("load_run", {"datasets", "typer"}),
+        ("VqaHead", {"datasets", "typer", "transformers"}),
     ],
 )
 def test_a_name_loads_only_what_it_needs(name: str, not_loaded: set[str]) -> None:

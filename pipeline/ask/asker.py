@@ -6,6 +6,7 @@ The features are rounded as in the cache that the head was trained from, so the 
 
 import os
 from collections.abc import Sequence
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -24,6 +26,27 @@ from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.run import Run, encoder_settings
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
+
+Name = Annotated[str, FILE_PATH]
+Size = Annotated[int, (1, 2**16)]
+
+
+_Vision = TypedDict(
+    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
+)
+
+
+class _Text(TypedDict):
+    model: Name
+    revision: str
+    layer: Annotated[int, (-1000, 1000)]
+
+
+class _Encoders(TypedDict):
+    """What has to be known of the encoders to load them."""
+
+    vision: _Vision
+    text: _Text
 
 
 class Asker:
@@ -99,19 +122,26 @@ class Asker:
 
 def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders whose features the head was trained on."""
-    vision, text = run.encoders["vision"], run.encoders["text"]
+    try:
+        asked = decode(_Encoders, run.encoders)
+    except UnfitValueError as error:
+        raise RunError(
+            f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
+            f"ask. Train the head from a cache that extract-features made."
+        ) from None
+    vision, text = asked["vision"], asked["text"]
     compute = encoder_dtype(device)
     strange = not _cache_knows(run)
     own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
     for name in own:
         trusted(name, where=run.path, option="--encoder")
-    asked = [
+    strangers = [
         part["model"]
         for part in (vision, text)
         if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
     ]
-    if asked:
-        console.print(f"asking the Hub for {' and '.join(asked)}")
+    if strangers:
+        console.print(f"asking the Hub for {' and '.join(strangers)}")
     images = ImageEncoder(
         vision["model"],
         image_size=vision["image size"],

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from frozen_vqa.pipeline.ask.asked import require_question
+from frozen_vqa.pipeline.ask.asked import load_file, require_question
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.ask.look import map_words
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
@@ -72,7 +72,7 @@ class VqaHead(pretrained.VqaHead):
                 "with VqaHead.from_pretrained(RUN)"
             )
         require_question(question)
-        picture, device = load_rgb(_pick(image)), self.head.weight.device
+        picture, device = _load(image), self.head.weight.device
         if self._asker is None or self._asker.device != device:
             self._asker = Asker(self.run, device)
         with watched(self) as seen:
@@ -84,12 +84,15 @@ class VqaHead(pretrained.VqaHead):
         return replace(answers, words=known.words, attention=known.maps)
 
 
-def _pick(image: TakenPicture) -> Path | bytes | Image.Image:
+def _load(image: TakenPicture) -> Image.Image:
+    """Return a picture in RGB, or raise `ImageError`."""
+    if isinstance(image, str | Path):
+        return load_file(Path(image))
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or not image.size:
             raise ImageError(
                 f"found an array of {image.dtype} {image.shape}; uint8 of (height, width, 3) or "
                 f"(height, width) is needed"
             )
-        return Image.fromarray(image)
-    return Path(image) if isinstance(image, str) else image
+        image = Image.fromarray(image)
+    return load_rgb(image)

@@ -89,7 +89,7 @@ class Question:
 class FeatureDataset(Dataset[Question]):
     """The questions of one split, in its order.
 
-    It can be sent to the workers of a `DataLoader`, forked or spawned, and each opens the cache for
+    It can be sent to the workers of a `DataLoader`, however they begin. Each opens the cache for
     itself; the features stay in their files.
 
     Args:

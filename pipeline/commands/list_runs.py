@@ -66,7 +66,7 @@ def _describe(path: Path) -> dict[str, Any]:
             "accuracy": record.get("best_accuracy"),
             "best_epoch": record.get("best_epoch"),
             "parameters": record.get("trainable_parameters"),
-            "caveats": caveats_of(read_description(path).get("encoders")),
+            "caveats": caveats_of(read_description(path).encoders),
         }
     found["evaluations"] = []
     for one in sorted(path.glob("evaluation/*/scores.json")):
@@ -87,7 +87,7 @@ def _noting(path: Path, faults: list[str]) -> Iterator[None]:
 
 
 def _score(path: Path) -> dict[str, Any]:
-    scores = read_sealed_json(path)
+    scores = read_sealed_json(path, dict)
     accuracy = scores.get("accuracy") or {}
     overall = accuracy.get("overall")
     return {

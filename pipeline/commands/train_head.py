@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import load_config
@@ -20,7 +21,7 @@ from frozen_vqa.pipeline.runs.description import (
     load_resumed_config,
     read_description,
 )
-from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
+from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
@@ -70,8 +71,9 @@ def train_command(
         for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
             if is_own(name):
                 trusted(name, where=sweep or config or run, option="--fusion")
+        require_real_heads(run, heads)
         if not resume and ranks.lead:
-            for folder in [run / name for name in heads] or [run]:
+            for folder in [path_in(run, name) for name in heads] or [run]:
                 require_place(folder, overwrite=overwrite)
             if heads:
                 require_sweep_folder(run)
@@ -118,7 +120,7 @@ def _write_report(
 
 def _warn_of_encoders(run: Path) -> dict[str, list[str]]:
     """Print and return what the scores of a run need beside them."""
-    caveats = caveats_of(read_description(run)["encoders"])
+    caveats = caveats_of(read_description(run).encoders)
     for caveat in caveats:
         console.warn(caveat)
     return {"caveats": caveats} if caveats else {}

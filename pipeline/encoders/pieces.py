@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.checkpoint import weights_digest
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint

@@ -85,11 +85,10 @@ def delete_patches(
         every = np.concatenate([heads.mean(0, keepdims=True), heads])
         gone = choose_patches(every, rng)
         found.append(probabilities_without(model, cache, table, int(row), gone, int(answer)))
-    if not found:
-        none, shares = np.zeros((0, 0, len(SHARES))), np.zeros((0, len(SHARES)))
-        return Deletion(np.zeros(0), none, none, shares)
-    both, shares = np.array(found), len(SHARES)
-    ends = both[:, 1 + shares :].reshape(len(found), 2, -1, shares)
+    shares = len(SHARES)
+    both = np.array(found).reshape(len(found), -1) if found else np.zeros((0, 1 + shares))
+    maps_of_each = (both.shape[1] - 1 - shares) // (2 * shares)
+    ends = both[:, 1 + shares :].reshape(len(found), 2, maps_of_each, shares)
     return Deletion(both[:, 0], ends[:, 0], ends[:, 1], both[:, 1 : 1 + shares])
 
 

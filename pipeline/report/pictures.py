@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (
@@ -61,8 +61,8 @@ def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictu
     try:
         source = open_source(dataset, columns=columns if isinstance(columns, dict) else None)
         ids = {str(example.image_id): example.image_id for example in source.examples(split)}
-    except PipelineError as error:
-        return Pictures({}, f"The data set of the cache cannot be read: {error}")
+    except PipelineError:  # the message may quote a file that a stranger's cache names
+        return Pictures({}, f"The pictures of {dataset} cannot be read here any more.")
     return _shrink(cache, source, ids, rows)
 
 
@@ -76,14 +76,17 @@ def _shrink(
     reasons: list[str] = []
 
     def shrink(row: int, stored: np.ndarray) -> str:
+        image_id = ids.get(names[row])
+        if image_id is None:
+            reasons.append(f"{names[row]!r}, which the data set does not name any more")
+            return ""
         try:
-            if (image_id := ids.get(names[row])) is None:
-                raise PipelineError(f"picture {names[row]!r} is not in the data set any more")
             small = _fitted(load_rgb(source.picture(image_id)), cache.spec.vision, stored, side)
-            if small is None:
-                raise PipelineError(f"{source.where(image_id)}: not the picture that was encoded")
-        except (PipelineError, OSError) as error:
-            reasons.append(str(error))
+        except PipelineError as error:
+            reasons.append(f"{source.where(image_id)}: {error}")
+            return ""
+        if small is None:
+            reasons.append(f"{source.where(image_id)}: not the picture that was encoded")
             return ""
         return _uri(small)
 
@@ -99,9 +102,10 @@ def _shrink(
         lost += bool(uri) and total > MOST_BYTES
     missing = []
     if reasons:
-        missing.append(f"{len(reasons):,} pictures cannot be shown, such as: {reasons[0]}.")
+        first = min(reasons)  # threads end in any order
+        missing.append(f"Pictures that cannot be shown: {len(reasons):,}. One is {first}.")
     if lost:
-        missing.append(f"{lost:,} pictures are left out, so that this file stays small.")
+        missing.append(f"Pictures left out, so that this file stays small: {lost:,}.")
     return Pictures(uris, " ".join(missing))
 
 

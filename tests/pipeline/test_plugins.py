@@ -134,7 +134,7 @@ def test_every_wrong_fusion_is_tried() -> None:
 def test_a_run_of_an_own_fusion_needs_its_name_in_every_command(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And ends in the weights of one that was resumed; each refusal is one sentence."""
+    """Each refusal is one sentence."""
     train = ("train-head", "--cache", scenes.directory, "--run", tmp_path / "run", *SMALL)
     assert run_command(*train, "--fusion", MINE).code == 0
     named = ("--fusion", MINE)
@@ -190,7 +190,7 @@ def test_python_trains_an_own_fusion_by_its_class(scenes: Made, tmp_path: Path) 
 def test_a_stranger_s_run_imports_nothing(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the module lies: beside the run, in it, or in the working folder."""
+    """Wherever the module lies: beside the run, in it, in the working folder, or installed."""
     run = tmp_path / "run"
     frozen_vqa.train(
         scenes.directory,
@@ -209,6 +209,7 @@ def test_a_stranger_s_run_imports_nothing(
         (run / name).write_text(text.replace(MINE, "evil_fusion:Attends"))
     seal(run)
     monkeypatch.chdir(run)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(plugins, "_trusted", {})
     for words in (
         ("evaluate", "--run", run),

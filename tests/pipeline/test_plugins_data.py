@@ -21,7 +21,8 @@ SMALL = ("--epochs", 1, "--width", 8, "--min-answer-count", 1)
 
 def test_a_source_of_the_user(tmp_path: Path) -> None:
     source = open_source(f"{HOME}:Colours")
-    assert [one.question_id for one in source.examples("train")] == [0, 1]
+    found = [(one.question_id, one.answers) for one in source.examples("train")]
+    assert found == [(0, ("red",)), (1, ("blue",))]
     assert [one.reason for one in source.left_out("train")] == [
         "question_id 1 was used before, in example 2; the first is kept",
         "question is blank; text is needed",

@@ -127,7 +127,7 @@ class Colours(Source):
 
     def examples(self, split: str) -> list[VqaExample]:
         asked = [
-            VqaExample(i, colour, "what colour is it?", (colour,))
+            VqaExample(i, colour, "what colour is it?", [colour])  # type: ignore[arg-type]
             for i, colour in enumerate(["red", "blue"])
         ]
         return [*asked, VqaExample(1, "red", "again?", ("x",)), VqaExample(9, "red", " ", ("x",))]

@@ -136,7 +136,7 @@ def test_the_users_files_in_a_run_outlive_its_successor(scenes: Made, tmp_path: 
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("mine")
     assert "did not write this file" in run_command("evaluate", "--run", run, "--save-logits").err
-    done = train("--overwrite")(run, scenes, tmp_path)
+    done = train("--overwrite", "--no-report")(run, scenes, tmp_path)
     assert done.code == 0, done.err
     mine = {name for name, (data, _) in contents(run).items() if data == b"mine"}
     assert len(mine) == 4

@@ -84,17 +84,17 @@ def test_another_picture_of_the_same_name_is_not_shown(place: Path) -> None:
     (place / "data/0.png").unlink()
     rest = found(place)
     assert list(rest.uris) == [1]
-    assert rest.missing.startswith("2 pictures cannot be shown, such as: ")
+    assert rest.missing.startswith("Pictures that cannot be shown: 2. One is ")
 
 
 def test_without_the_data_set_it_says_why(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MOST_BYTES", 1)
-    assert found(place).missing == "3 pictures are left out, so that this file stays small."
+    assert found(place).missing == "Pictures left out, so that this file stays small: 3."
     shutil.rmtree(place / "data")
     gone = found(place)
     (place / "data").mkdir()
     assert not gone.uris
-    assert gone.missing.startswith("The data set of the cache cannot be read: jsonl:")
+    assert gone.missing == f"The pictures of jsonl:{place / 'data'} cannot be read here any more."
 
 
 def test_the_hub_is_not_asked(place: Path) -> None:
