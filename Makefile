@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-data torture fuzz mutants bench lint format clean
+.PHONY: help install demo test docs test-browser test-data torture fuzz mutants bench lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,15 @@ test: $(STAMP) lint  ## Check style and types, and run the default test suite
 
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA
 	$(BIN)/python -m pytest -m 'slow or data'
+
+test-browser: $(STAMP)  ## Open the report in Chromium (Debian's package chromium, or CHROMIUM=/path)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]'
+	$(BIN)/python -m pytest -m browser
+
+docs: $(STAMP)  ## Build the docs site into build/site; a warning is an error
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@# Not --quiet, which leaves no warning to be strict about. The variable keeps an advertisement out.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 torture: $(STAMP)  ## Kill processes, fill disks and flip bits of caches and runs: about an hour
 	$(BIN)/python -m benchmarks.torture --kills 200 --full-disk --flips 2000 \

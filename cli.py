@@ -16,10 +16,13 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import importlib.util
 import os
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout, installed or not
     _root = Path(__file__).resolve().parent
@@ -31,16 +34,134 @@ if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout
     sys.modules["frozen_vqa"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["frozen_vqa"])
 
+FEATURES, HEADS, START = "Features", "Heads", "Getting started"
+"""Groups of commands in the help."""
+GROUPS = {
+    "Data and runs": "dataset split column folder source predictions annotations questions limit"
+    " cache run image question train_split val_split",
+    "Encoders": "vision_model text_model text_layer image_size fit",
+    "Head": "preset config sweep fusion layers width min_answer_count answers",
+    "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
+    "Running": "resume overwrite rebuild dry_run residency device",
+    "Comparisons": "compare ensemble shuffle_images cluster_by",
+    "Output": "save_logits table report tensorboard metric per_question top csv save_attention",
+}
+"""Groups of options in the help, by the names of the options; all others stand in the last one."""
+OTHERS = "Options"
+GROUP_OF = {name: title for title, names in GROUPS.items() for name in names.split()}
+
+
+def _write_groups(formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
+    """Write lists of names and what they do, in the order of `GROUPS`, `OTHERS` at the end."""
+    order = [FEATURES, HEADS, START, *GROUPS, OTHERS]
+    for title in sorted(groups, key=order.index):
+        with formatter.section(title):
+            formatter.write_dl(groups[title])
+
+
+class Command(TyperCommand):
+    """A command whose help has groups, and of which one option needs no name.
+
+    Typer's own groups are tables, which leave 20 of 80 columns to what an option does.
+    """
+
+    unnamed: str | None = None
+    """Option that takes the words without a name: `evaluate RUN` is `evaluate --run RUN`."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_unnamed(args: list[str]) -> Any:
+            found, words, order = parse(args)
+            option = next((one for one in self.params if one.name == self.unnamed), None)
+            if option is None or not words or ctx.resilient_parsing:
+                return found, words, order
+            if getattr(option, "multiple", False):
+                found[option.name] = [*words, *found.get(option.name, ())]
+                return found, [], order
+            if option.name in found:
+                ctx.fail(f"{words[0]!r} and {option.opts[0]} name two; give only one")
+            found[option.name] = words[0]
+            return found, words[1:], order
+
+        parser.parse_args = parse_unnamed  # type: ignore[method-assign]
+        return parser
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces = super().collect_usage_pieces(ctx)
+        for one in self.params:
+            if one.name == self.unnamed:
+                name = str(one.name).upper().removesuffix("S")
+                pieces.append(f"{name}..." if getattr(one, "multiple", False) else name)
+        return pieces
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups = defaultdict(list)
+        for option in self.get_params(ctx):
+            if record := option.get_help_record(ctx):
+                groups[GROUP_OF.get(str(option.name), OTHERS)].append(record)
+        _write_groups(formatter, groups)
+
+
+class Group(TyperGroup):
+    """The program: its help has groups of commands."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups = defaultdict(list)
+        for name, command in self.commands.items():
+            title = getattr(command, "rich_help_panel", None) or OTHERS
+            groups[title].append((name, command.get_short_help_str(1000)))
+        for option in self.get_params(ctx):
+            if record := option.get_help_record(ctx):
+                groups[OTHERS].append(record)
+        _write_groups(formatter, groups)
+
+
 app = typer.Typer(
     name="frozen-vqa",
+    cls=Group,
     help="Train Visual Question Answering heads on cached features of frozen DINOv2 and Llama 3.",
+    epilog="`frozen-vqa COMMAND --help` shows the options of a command, with examples.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={
+        "help_option_names": ["--help", "-h"],
+        "max_content_width": 10_000,  # what the terminal has
+    },
 )
 
+
+def command(group: str, *examples: str, unnamed: str | None = None) -> Callable[..., Any]:
+    """Register a function as a command; `unnamed` is as in `Command`."""
+    kind = type("Command", (Command,), {"unnamed": unnamed})
+    lines = "\n".join(f"  frozen-vqa {example}" for example in examples)
+    return app.command(cls=kind, rich_help_panel=group, epilog=f"\b\nExamples:\n{lines}")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from frozen_vqa import __version__
+
+        typer.echo(f"frozen-vqa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def frozen_vqa(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
 LEFT_OUT = 3
+
+VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
 
 
 def _path(text: str | Path) -> Path:
@@ -58,7 +179,43 @@ def _path_option(*names: str, help: str) -> Any:
     return typer.Option(*names, parser=_path, metavar="PATH", help=help)
 
 
+def _fusion(text: str) -> str:
+    """Return the name of a fusion, and import one of the user's own."""
+    from frozen_vqa.pipeline.model.config import FUSIONS
+
+    if text not in FUSIONS and ":" not in text:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(FUSIONS)}, or MODULE:NAME")
+    return text if text in FUSIONS else _own_code(text)
+
+
+def _model(text: str) -> str:
+    """Return the name of a model, and import one of the user's own."""
+    from frozen_vqa.pipeline.encoders.own_model import is_own_model
+
+    return _own_code(text) if is_own_model(text) else text
+
+
+def _own_code(text: str) -> str:
+    """Import code of the user's own, which runs and settings may name from then on."""
+    from frozen_vqa.pipeline.plugins import trust
+
+    return trust(text)
+
+
+def _be_quiet(quiet: bool) -> bool:
+    from frozen_vqa.pipeline.system.console import console
+
+    console.results_only = quiet
+    return quiet
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", callback=_be_quiet, help="Print only results, warnings and errors."
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
@@ -70,25 +227,59 @@ Images = Annotated[
     Path | None,
     _path_option(help="Folder of the pictures of a jsonl: or vqav2: data set, if elsewhere."),
 ]
+OwnFusion = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fusion",
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Fusion of your own that a run was trained with; repeat for several.",
+    ),
+]
+OwnEncoder = Annotated[
+    list[str] | None,
+    typer.Option(
+        parser=_own_code,
+        metavar="MODULE:NAME",
+        help="Encoder of your own that a run was trained with; repeat for both.",
+    ),
+]
 Metric = Annotated[
     Literal["2021", "2017"] | None,
     typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
 ]
 
 
-@app.command()
+@command(
+    FEATURES,
+    "extract-features --dataset jsonl:DATA --split train --split val --cache features",
+    "extract-features --dataset vqav2:VQA --split val --cache features --dry-run",
+)
 def extract_features(
     dataset: Annotated[
-        str, typer.Option(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str,
+        typer.Option(
+            help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
+        ),
     ],
     split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
     vision_model: Annotated[
-        str, typer.Option(help="DINOv2 model: a Hub name, a folder, or tiny (untrained).")
-    ] = "facebook/dinov2-base",
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
+    ] = VISION_MODEL,
     text_model: Annotated[
-        str, typer.Option(help="Llama 3 model: a Hub name, a folder, or tiny (untrained).")
-    ] = "meta-llama/Llama-3.2-1B",
+        str,
+        typer.Option(
+            parser=_model,
+            metavar="TEXT",
+            help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+        ),
+    ] = TEXT_MODEL,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
@@ -111,7 +302,9 @@ def extract_features(
     device: Device = "auto",
     limit: Annotated[
         int | None,
-        typer.Option(min=1, max=2**31, help="Take at most this many questions of each split."),
+        typer.Option(
+            min=1, max=2**31, help="Take at most this many questions of each split (default: all)."
+        ),
     ] = None,
     rebuild: Annotated[
         list[str] | None,
@@ -119,6 +312,7 @@ def extract_features(
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
@@ -145,7 +339,11 @@ def extract_features(
         _finish(result, as_json, left_out=bool(result.get("failures")))
 
 
-@app.command()
+@command(
+    FEATURES,
+    "check-data jsonl:photos",
+    "check-data jsonl:photos/train.csv --sheet sample.png",
+)
 def check_data(
     dataset: Annotated[
         str, typer.Argument(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
@@ -174,7 +372,13 @@ def check_data(
     _finish(result, as_json, left_out=some or bool(result["refused"]))
 
 
-@app.command()
+@command(
+    HEADS,
+    "train-head features --run runs/a",
+    "train-head features --run runs/b --fusion concat --lr 5e-4 --epochs 20",
+    "train-head features --run runs/b --resume",
+    unnamed="cache",
+)
 def train_head(
     cache: Cache,
     run: RunPath,
@@ -194,38 +398,74 @@ def train_head(
         ),
     ] = None,
     fusion: Annotated[
-        Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"] | None,
-        typer.Option(help="How the head combines picture and question.  [default: co-attention]"),
+        str | None,
+        typer.Option(
+            parser=_fusion,
+            metavar="[co-attention|text-to-image|concat|question-only|image-only|MODULE:NAME]",
+            help="How the head combines picture and question; MODULE:NAME is code of your own.  "
+            "[default: co-attention]",
+        ),
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Number of cross-attention layers.")] = None,
-    width: Annotated[int | None, typer.Option(help="Size of the head's vectors.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Number of cross-attention layers.  [default: 1]")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Size of the head's vectors.  [default: 256]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training split.  [default: 15]")
+    ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after this many epochs without improvement (0: never).")
+        int | None,
+        typer.Option(
+            help="Stop after this many epochs without improvement (0: never).  [default: 0]"
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Questions per batch.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches per training step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Questions per batch.  [default: 256]")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches per training step.  [default: 1]")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option("--lr", "--learning-rate", help="Peak learning rate.  [default: 0.001]"),
+    ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of averaged weights, such as 0.999 (0: no average).")
+        float | None,
+        typer.Option(
+            help="Decay of averaged weights, such as 0.999 (0: no average).  [default: 0.0]"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the weights and of dropout.")] = None,
-    order_seed: Annotated[int | None, typer.Option(help="Seed of the batch order.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the weights and of dropout.  [default: 0]")
+    ] = None,
+    order_seed: Annotated[
+        int | None, typer.Option(help="Seed of the batch order.  [default: 0]")
+    ] = None,
     group_by_image: Annotated[
         bool | None,
-        typer.Option("--group-by-image/--plain-order", help="Keep a picture's questions together."),
+        typer.Option(
+            "--group-by-image/--plain-order",
+            help="Keep a picture's questions together.  [default: group-by-image]",
+        ),
     ] = None,
     min_answer_count: Annotated[
         int | None,
-        typer.Option(help="Make an answer a class if it is the majority in this many questions."),
+        typer.Option(
+            help="Make an answer a class if it is the majority in this many questions.  "
+            "[default: 9]"
+        ),
     ] = None,
     answers: Annotated[
         Path | None,
         _path_option(help="File of the answers to predict: one per line, or a run's answers.json."),
     ] = None,
-    train_split: Annotated[str | None, typer.Option(help="Split to train on.")] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Split to train on.  [default: train]")
+    ] = None,
     val_split: Annotated[
-        str | None, typer.Option(help="Split that chooses the best epoch.")
+        str | None, typer.Option(help="Split that chooses the best epoch.  [default: val]")
     ] = None,
     val_fraction: Annotated[
         float | None,
@@ -248,8 +488,12 @@ def train_head(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also score the head and write a report.")
+    ] = True,
     device: Device = "auto",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.train_head import train_command
@@ -289,13 +533,20 @@ def train_head(
         resume=resume,
         residency=residency,
         tensorboard=tensorboard,
+        report=report,
         device=device,
     )
     if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 
 
-@app.command()
+@command(
+    HEADS,
+    "evaluate runs/a",
+    "evaluate runs/a --compare runs/b --shuffle-images",
+    "evaluate runs/seed0 runs/seed1 --table table.md",
+    unnamed="run",
+)
 def evaluate(
     run: Annotated[
         list[Path],
@@ -317,15 +568,25 @@ def evaluate(
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
     ] = False,
+    cluster_by: Annotated[
+        Literal["image", "folder", "question"],
+        typer.Option(help="What intervals and tests take as drawn at random, with its questions."),
+    ] = "image",
     save_logits: Annotated[
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
     table: Annotated[
         Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write report.html: plots, and where the head looks."),
+    ] = False,
     metric: Metric = None,
+    fusion: OwnFusion = None,
     device: Device = "auto",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a trained head, write its answers, and compare it with other heads."""
     from frozen_vqa.pipeline.commands.evaluate import evaluate_command
@@ -341,13 +602,15 @@ def evaluate(
         shuffle_images=shuffle_images,
         save_logits=save_logits,
         table=table,
+        report=report,
         rules=metric,
+        cluster_by=cluster_by,
         device=device,
     )
     _finish(result, as_json)
 
 
-@app.command()
+@command(HEADS, "score --predictions results.json --annotations v2_mscoco_val2014_annotations.json")
 def score(
     predictions: Annotated[Path, _path_option(help="Results file in the official format.")],
     annotations: Annotated[Path, _path_option(help="Official annotation file.")],
@@ -359,6 +622,7 @@ def score(
         Path | None, _path_option(help="Also write the score of each question to this JSON file.")
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a results file with the official VQA accuracy; this needs no run."""
     from frozen_vqa.pipeline.commands.score import score_command
@@ -373,25 +637,78 @@ def score(
     _finish(result, as_json)
 
 
-@app.command()
+@command(
+    HEADS,
+    'ask runs/a --image cat.jpg --question "what color is the cat?"',
+    'ask runs/a --image pictures --question "is there a cat?" --question "is it day?"',
+    "ask runs/a --questions questions.jsonl --csv answers.csv",
+    unnamed="run",
+)
 def ask(
     run: RunPath,
-    image: Annotated[Path, _path_option(help="Picture file.")],
-    question: Annotated[str, typer.Option(help="Question about the picture.")],
+    image: Annotated[
+        Path | None, _path_option(help="Picture file, or a folder of pictures.")
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option(help="Question about the picture; repeat for several.")
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        _path_option(help="File of questions with their pictures, as --dataset jsonl:FILE reads."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
+    fusion: OwnFusion = None,
+    encoder: OwnEncoder = None,
+    csv: Annotated[
+        Path | None, _path_option(help="Also write the answers to this CSV file.")
+    ] = None,
+    save_attention: Annotated[
+        Path | None,
+        _path_option(help="Also draw where each word looks in the picture, to this PNG file."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Answer one question about one picture with a trained head."""
+    """Answer questions about pictures with a trained head."""
     from frozen_vqa.pipeline.commands.ask import ask_command
 
-    _finish(ask_command(run=run, image=image, question=question, top=top, device=device), as_json)
+    if questions and (image or question):
+        raise typer.BadParameter(
+            "--questions names pictures and questions; leave --image and --question out"
+        )
+    if not questions and not (image and question):
+        raise typer.BadParameter("give --image and --question, or --questions")
+    result = ask_command(
+        run=run,
+        image=image,
+        questions=question or [],
+        file=questions,
+        top=top,
+        table=csv,
+        strip=save_attention,
+        device=device,
+    )
+    _finish(result, as_json, left_out=bool(result.get("left_out")))
 
 
-@app.command()
-def inspect_cache(
-    cache: Annotated[Path, typer.Argument(parser=_path, help="Folder of a feature cache.")],
+@command(HEADS, "runs runs", unnamed="folder")
+def runs(
+    folder: Annotated[Path, _path_option(help="Folder that holds runs, at any depth to 4.")],
     as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the heads in a folder with their scores, the best first."""
+    from frozen_vqa.pipeline.commands.list_runs import list_command
+
+    _finish(list_command(folder), as_json)
+
+
+@command(FEATURES, "inspect-cache features", unnamed="cache")
+def inspect_cache(
+    cache: Cache,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show the settings and the contents of a cache."""
     from frozen_vqa.pipeline.commands.inspect_cache import inspect_command
@@ -399,10 +716,11 @@ def inspect_cache(
     _finish(inspect_command(cache), as_json)
 
 
-@app.command()
+@command(FEATURES, "verify-cache features", unnamed="cache")
 def verify_cache(
-    cache: Annotated[Path, typer.Argument(parser=_path, help="Folder of a feature cache.")],
+    cache: Cache,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Read every byte of a cache and compare it with its digest."""
     from frozen_vqa.pipeline.commands.inspect_cache import verify_command
@@ -413,11 +731,10 @@ def verify_cache(
         raise typer.Exit(1)
 
 
-@app.command()
+@command(FEATURES, "convert-cache features --cache features-int8", unnamed="source")
 def convert_cache(
     source: Annotated[
-        Path,
-        typer.Argument(parser=_path, help="Folder of a feature cache; it does not change."),
+        Path, _path_option(help="Folder of the cache to convert; it does not change.")
     ],
     cache: Annotated[Path, _path_option(help="Folder of the new feature cache.")],
     dtype: Annotated[
@@ -425,6 +742,7 @@ def convert_cache(
         typer.Option(help="Number type of the new cache, smaller than that of the old one."),
     ] = "int8",
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Store the features of a cache in fewer bytes, without any encoder. Resumes by itself."""
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
@@ -432,22 +750,37 @@ def convert_cache(
     _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
 
 
-@app.command()
+@command(START, "doctor")
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Check this machine: PyTorch, GPU, memory, disk, and access to the default models."""
+    from frozen_vqa.pipeline.commands.doctor import doctor_command
+
+    result = doctor_command((VISION_MODEL, TEXT_MODEL))
+    _finish(result, as_json)
+    if not result["ready"]:
+        raise typer.Exit(1)
+
+
+@command(START, "demo --out demo")
 def demo(
     out: Annotated[Path, _path_option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
     ),
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also write a report of the best head.")
+    ] = True,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the whole pipeline on generated scenes: minutes on a CPU, no download."""
     from frozen_vqa.pipeline.commands.demo import run_demo
 
-    _finish(run_demo(out), as_json)
+    _finish(run_demo(out, report=report), as_json)
 
 
 def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) -> None:
     if as_json:
-        from frozen_vqa.pipeline.commands.endings import print_result
+        from frozen_vqa.pipeline.system.endings import print_result
         from frozen_vqa.pipeline.system.texts import to_json
 
         print_result(to_json(result))
@@ -480,7 +813,7 @@ def _batch_size(text: str) -> int | None:
 
 def main() -> None:
     """Run the command of this process's command line."""
-    from frozen_vqa.pipeline.commands.endings import run_to_the_end
+    from frozen_vqa.pipeline.system.endings import run_to_the_end
 
     run_to_the_end(app)
 

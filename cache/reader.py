@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,10 +117,22 @@ class FeatureCache:
         CacheDamagedError: from every method, if bytes are not those that were written.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.manifest = load_manifest(directory)
-        require_sizes(directory, self.manifest.files)
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory)
+        self.manifest = load_manifest(self.directory)
+        require_sizes(self.directory, self.manifest.files)
+        self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process opens the same cache by; features stay in their files."""
+        return {"directory": self.directory, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open it by the same manifest, so that a file that was replaced since is refused."""
+        self.__dict__ |= state
+        self._begin()
+
+    def _begin(self) -> None:
         self.spec = self.manifest.spec
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
         self._shards: dict[int, _OpenShard] = {}

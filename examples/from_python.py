@@ -8,16 +8,11 @@ Uses the tiny untrained encoders, so that it needs no download and takes seconds
 import sys
 from pathlib import Path
 
-import torch
-
 from frozen_vqa import (
-    FeatureCache,
     ImageEncoder,
     TextEncoder,
-    TrainConfig,
     evaluate,
     extract,
-    load_run,
     make_plan,
     open_source,
     train,
@@ -26,17 +21,13 @@ from frozen_vqa import (
 
 def main(out: Path) -> None:
     """Write OUT/cache and OUT/run, and print the accuracy on scenes that the head has not seen."""
-    device = torch.device("cpu")
     source = open_source("shapes:100")
-    images, text = ImageEncoder("tiny", device=device), TextEncoder("tiny", device=device)
+    images, text = ImageEncoder("tiny"), TextEncoder("tiny")
     plan = make_plan(source, splits=["train", "val"], text=text)
     extract(source, plan, cache=out / "cache", images=images, text=text)
 
-    config = TrainConfig(fusion="co-attention", width=64, epochs=3, min_answer_count=1)
-    train(out / "cache", out / "run", config=config, device=device)
-
-    head = load_run(out / "run", device)
-    evaluation = evaluate(head, FeatureCache(out / "cache"), "val")
+    train(out / "cache", out / "run", fusion="co-attention", width=64, epochs=3, min_answer_count=1)
+    evaluation = evaluate(out / "run")
     assert evaluation.accuracy is not None  # because the val split has answers
     print(f"{evaluation.accuracy.overall:.2f} % of {len(evaluation.answers)} questions")
 

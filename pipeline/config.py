@@ -3,15 +3,25 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.model.config import AT_LEAST_0, AT_LEAST_1, SHARE, HeadSettings, Limit
+from frozen_vqa.pipeline.model.config import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    SHARE,
+    AnswerHead,
+    HeadSettings,
+    Limit,
+    Merge,
+    ModelConfig,
+    PoolingKind,
+)
 from frozen_vqa.pipeline.system.device import Precision
 
 Keep = Literal["best", "last"]
@@ -131,6 +141,42 @@ class TrainConfig(HeadSettings):
         return "".join(f"{name} = {spell(value)}\n" for name, value in asdict(self).items())
 
 
+class TrainSettings(TypedDict, total=False):
+    """The settings of `TrainConfig` as arguments, of which any may be given, and a `preset`."""
+
+    preset: str
+    fusion: str | Callable[[ModelConfig], Any]
+    layers: int
+    width: int
+    heads: int
+    dropout: float
+    feature_dropout: float
+    position_embedding: bool
+    text_self_attention: bool
+    merge: Merge
+    pooling: PoolingKind
+    post_norm: bool
+    answer_head: AnswerHead
+    epochs: int
+    patience: int
+    batch_size: int
+    accumulate: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    clip: float
+    ema: float
+    group_by_image: bool
+    precision: Precision
+    seed: int
+    order_seed: int
+    train_split: str
+    val_split: str
+    min_answer_count: int
+    top_answers: int
+    answers_file: str
+
+
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a TOML file (or the defaults) with some replaced.
 
@@ -203,22 +249,25 @@ def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
             )
 
 
-def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) -> None:
+def require_known(path: Path | None, names: Iterable[str], also: Sequence[str] = ()) -> None:
     """Raise `ConfigError` unless each name is a setting or in `also`."""
     known = [*(field.name for field in fields(TrainConfig)), "preset", *also]
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {name!r:.60}; {hint}")
+            raise ConfigError(
+                f"{f'{path}: unknown key' if path else 'unknown setting'} {name!r:.60}; {hint}"
+            )
 
 
 def make_config(settings: Mapping[str, Any]) -> TrainConfig:
     """Return the given settings, which win over those of a `preset` and over the defaults.
 
     Raises:
-        ConfigError: if a value is not allowed.
+        ConfigError: if a name is not known, or a value is not allowed.
     """
+    require_known(None, settings)
     given = {name: value for name, value in settings.items() if name != "preset"}
     return TrainConfig(**preset_settings(settings.get("preset")) | given)
 

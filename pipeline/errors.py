@@ -54,6 +54,10 @@ class ConfigError(PipelineError):
     """A setting is unknown or out of range."""
 
 
+class PluginError(PipelineError):
+    """Code of the user's own cannot be used, or a file names code that the user has not named."""
+
+
 class OutputError(PipelineError):
     """The result of a command cannot be printed; its work is done."""
 

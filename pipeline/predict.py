@@ -27,15 +27,7 @@ def batch_logits(
     """
     device = batch.attention_mask.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        logits = model(
-            batch.patches,
-            batch.hidden_states,
-            batch.attention_mask,
-            picture_prefixes=batch.picture_prefixes,
-            token_prefixes=batch.token_prefixes,
-            question_slots=batch.question_slots,
-        )
-    return logits[: len(batch.questions)]
+        return batch.logits(model)
 
 
 def require_finite_logits(logits: Tensor, questions: np.ndarray, reader: BatchReader) -> None:

@@ -39,6 +39,7 @@ BESIDE_THE_ROOMS = {
     "errors": set(),
     "config": {"errors", "model", "presets", "system"},
     "presets": set(),
+    "plugins": {"errors"},
     "predict": {"errors", "batches", "model", "system"},
 }
 """What the modules that lie in no room of `pipeline/` may import."""

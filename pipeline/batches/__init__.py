@@ -1,4 +1,4 @@
 """Batches of cached features: their order, their reading, and where the features are kept.
 
-May import answers, model, system.
+May import answers, metrics, model, system.
 """

@@ -2,11 +2,14 @@
 distinct prefix once for all questions that begin with it, so each is read and projected once.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.patch_features import Patches
 
@@ -54,6 +57,30 @@ class FeatureBatch:
         assert self.target_values is not None
         zeros = self.target_values.new_zeros(len(self.questions), answers)
         return zeros.index_put_(tuple(self.target_indices), self.target_values)
+
+    def logits(self, head: nn.Module) -> Tensor:
+        """Return a head's (questions, answers) logits in the order of `questions`."""
+        logits: Tensor = head(
+            self.patches,
+            self.hidden_states,
+            self.attention_mask,
+            picture_prefixes=self.picture_prefixes,
+            token_prefixes=self.token_prefixes,
+            question_slots=self.question_slots,
+        )
+        return logits[: len(self.questions)]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FeatureBatch":
+        """Return the batch with its tensors on a device."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "FeatureBatch":
+        """Return the batch in pinned memory, as `DataLoader(pin_memory=True)` asks for it."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "FeatureBatch":
+        moved: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **moved)
 
     def tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}

@@ -32,7 +32,7 @@ class BatchReader:
     def __init__(
         self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
     ) -> None:
-        self._features, self._split, self._scores = features, split, scores
+        self._features, self._split, self.scores = features, split, scores
         self._lengths = features.questions.lengths()
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
@@ -48,6 +48,14 @@ class BatchReader:
                 yield from (batch for batch, _ in on_host)
             else:
                 yield from self._upload_ahead(on_host)
+
+    def read(self, grid: Grid) -> FeatureBatch:
+        """Return one batch in memory of its own, on the CPU.
+
+        Raises:
+            CacheDamagedError: if a row differs from its digest.
+        """
+        return self._read(grid, self._features.buffers.make(_round_up(len(grid), IMAGES)))
 
     def require_usable(self, questions: np.ndarray) -> None:
         """Raise `CacheDamagedError` if a feature of these rows of the split is not finite."""
@@ -122,8 +130,8 @@ class BatchReader:
         patches, scales = self._read_patches(image_rows, len(grid), buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
         targets = {}
-        if self._scores is not None:
-            of, classes, values = self._scores.sparse(questions)
+        if self.scores is not None:
+            of, classes, values = self.scores.sparse(questions)
             targets["target_indices"] = self._tensor(np.stack([of, classes]))
             targets["target_values"] = self._tensor(values)
         return FeatureBatch(

@@ -93,13 +93,14 @@ class BufferPool:
         buffers, self._free = self._free, []
         if not buffers or len(buffers[0].patches) < images:
             buffers.clear()  # before there are larger ones
-            buffers = [self._make(images) for _ in range(count)]
+            buffers = [self.make(images) for _ in range(count)]
         try:
             yield buffers
         finally:
             self._free = buffers
 
-    def _make(self, images: int) -> Buffer:
+    def make(self, images: int) -> Buffer:
+        """Return room for a batch of pictures that nobody else will use."""
         spec = self._spec
         shape = (images if self._holds_patches else 0, spec.patches, spec.vision_dim)
         patches = self._allocate(shape, spec.image_dtype)

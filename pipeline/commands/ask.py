@@ -1,199 +1,200 @@
-"""The `ask` command: one picture and one question through the encoders and a trained head.
+"""The `ask` command: pictures and questions through the encoders and a trained head.
 
-What is wrong with either, or with the run folder, is said before torch is loaded.
+What is wrong with the run folder, the questions or a single picture is said before torch is loaded.
 """
 
-import os
+import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from frozen_vqa.cache import CacheError, load_manifest
-from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
-from frozen_vqa.pipeline.extract.plan import length_fault
+from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.folders import require_own_file
+from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.pipeline.ask.asked import Asked, ask_about, ask_from
+from frozen_vqa.pipeline.errors import ConfigError, ImageError, RunError
+from frozen_vqa.pipeline.pictures.attention_strip import (
+    Strip,
+    attention_strip,
+    require_own_strip,
+)
 from frozen_vqa.pipeline.runs.description import read_description
-from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+from frozen_vqa.pipeline.system.console import (
+    Advance,
+    beside_the_work,
+    console,
+    loading,
+    progress,
+)
+from frozen_vqa.pipeline.system.device import choose_device
 
-if TYPE_CHECKING:  # these import torch
-    import torch
+if TYPE_CHECKING:  # it imports torch
     from PIL import Image
 
-    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-    from frozen_vqa.pipeline.runs.run import Run
+    from frozen_vqa.pipeline.ask.asker import Asker
 
-Name = Annotated[str, FILE_PATH]
-Size = Annotated[int, (1, 2**16)]
+LOW = 0.5
+"""Below this the head holds even its best answer for more likely wrong than right."""
 
-
-_Vision = TypedDict(
-    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
-)
+COLUMNS = ("image", "question", "rank", "answer", "probability")
 
 
-class _Text(TypedDict):
-    model: Name
-    revision: str
-    layer: Annotated[int, (-1000, 1000)]
-
-
-class _Encoders(TypedDict):
-    """What has to be known of the encoders to load them."""
-
-    vision: _Vision
-    text: _Text
-
-
-def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
-    """Answer one question about one picture."""
+def ask_command(
+    *,
+    run: Path,
+    image: Path | None,
+    questions: Sequence[str],
+    file: Path | None,
+    top: int,
+    table: Path | None,
+    strip: Path | None,
+    device: str,
+) -> dict[str, Any]:
+    """Answer `questions` about a picture or a folder of pictures, or those of a file."""
     read_description(run)
-    _require_question(question)
-    picture = _read_picture(image)
+    if table:
+        mark = ",".join(COLUMNS).encode()
+        require_own_file(table, lambda found: found.startswith(mark), ConfigError, "--csv")
+    if strip:
+        require_own_strip(strip)
+        _require_one_picture(image, file)
+    left_out: list[str] = []
+    if file:
+        asked, left_out = ask_from(file)
+    else:
+        assert image is not None
+        asked = ask_about(image, questions)
+    single = len(asked) == 1 and len(asked[0].questions) == 1 and not file
+    pictures = [one.load() for one in asked if single or strip]  # before torch, if it is one
 
-    from frozen_vqa.pipeline.runs.run import load_run
+    with loading():
+        from frozen_vqa.pipeline.ask.asker import Asker
+        from frozen_vqa.pipeline.runs.run import load_run
 
-    chosen = choose_device(device)
-    answers = ask(load_run(run, chosen), picture, question, top=top, device=chosen)
-    for answer, probability in answers:
-        console.print(f"{100 * probability:5.1f} %  {answer}")
-    return {
-        "question": question,
-        "image": str(image),
-        "answers": [{"answer": a, "probability": round(p, 6)} for a, p in answers],
-    }
+        chosen = choose_device(device)
+        asker = Asker(load_run(run, chosen), chosen)
+    results: list[dict[str, Any]] = []
+    if single:
+        results += _answer(asker, asked[0], pictures[0], top)
+        _show(results[0])
+    else:
+        with progress("pictures", len(asked)) as advance:
+            results = _answer_all(asker, asked, top, left_out, advance)
+        for result in results:
+            console.show(f"{result['image']}: {result['question']}")
+            _show(result)
+    _explain(results)
+    for reason in left_out:
+        console.warn(f"left out: {reason}")
+    lost: list[str] = []
+    if table:
+        with beside_the_work(lost):
+            with explain_write_errors(table, RunError, "Make room or give another --csv."):
+                write_atomically(table, _to_csv(results).encode())
+            console.show(f"table: {table}")
+    if strip:
+        with beside_the_work(lost):
+            _draw(asker, pictures[0], results, strip)
+            console.show(f"attention: {strip}")
+    found = results[0] if single else {"results": results}
+    found |= {"left_out": left_out} if left_out else {}
+    return found | ({"not_written": lost} if lost else {})
 
 
-def _require_question(question: str) -> None:
-    if not question.strip():
-        raise RunError("the question is empty; ask something about the picture")
-    try:
-        question.encode()
-    except UnicodeEncodeError as error:  # a byte that Python could not decode, or half of a pair
-        raise RunError(
-            f"the question {question!a:.60} is not UTF-8 at character {error.start + 1}; "
-            f"write it in UTF-8"
-        ) from None
-    if "\0" in question:
-        raise RunError("the question holds a NUL; remove that character")
+def _answer_all(
+    asker: "Asker", asked: Sequence[Asked], top: int, left_out: list[str], advance: Advance
+) -> list[dict[str, Any]]:
+    """Answer all questions; add to `left_out` why some have no answer.
 
-
-def _read_picture(image: Path) -> "Image.Image":
-    try:
-        return load_rgb(image)
-    except ImageError as error:
-        raise ImageError(f"{image}: {error}") from error
-
-
-def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, TextEncoder]":
-    """Return the encoders whose features the head was trained on.
-
-    The Hub is asked only for models of the run's cache, and stderr says so before.
-
-    Raises:
-        ModelError: if one cannot be loaded.
-        RunError: if it is no longer the same checkpoint.
+    Raises `RunError` if there is none at all.
     """
-    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-
-    try:
-        asked = decode(_Encoders, run.encoders)
-    except UnfitValueError as error:
-        raise RunError(
-            f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
-            f"ask. Train the head from a cache that extract-features made."
-        ) from None
-    vision, text = asked["vision"], asked["text"]
-    compute = encoder_dtype(device)
-    strange = not _cache_knows(run)
-    strangers = [
-        part["model"]
-        for part in (vision, text)
-        if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
-    ]
-    if strangers:
-        console.print(f"asking the Hub for {' and '.join(strangers)}")
-    images = ImageEncoder(
-        vision["model"],
-        image_size=vision["image size"],
-        fit=vision["fit"],
-        device=device,
-        compute_dtype=compute,
-        local_only=strange,
-    )
-    words = TextEncoder(
-        text["model"],
-        layer=text["layer"],
-        device=device,
-        compute_dtype=compute,
-        local_only=strange,
-    )
-    for trained, found in ((vision, images.settings), (text, words.settings)):
-        if trained["revision"] != found["revision"]:
-            raise RunError(
-                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
-                f"but that model is now at {found['revision']}; train the head again"
-            )
-    return images, words
+    results: list[dict[str, Any]] = []
+    for one in asked:
+        try:
+            results += _answer(asker, one, one.load(), top)
+        except ImageError as error:
+            left_out.append(str(error))
+        advance()
+    if not results:
+        raise RunError(f"no question has an answer; the first reason is {left_out[0]}")
+    return results
 
 
-def _cache_knows(run: "Run") -> bool:
-    """Whether the cache of a run is here and holds features of the models that the run names.
+def _answer(asker: "Asker", asked: Asked, picture: Any, top: int) -> list[dict[str, Any]]:
+    """Return the results of all questions about a picture."""
+    logits = asker.logits(picture, asked.questions)
+    results: list[dict[str, Any]] = []
+    for i, question in enumerate(asked.questions):
+        answers = [
+            {"answer": answer, "probability": round(probability, 6)}
+            for answer, probability in asker.rank(logits[i], top)
+        ]
+        ids = {"question_id": asked.ids[i]} if asked.ids else {}
+        results.append({"question": question, "image": asked.name, **ids, "answers": answers})
+    return results
 
-    A run may come from anywhere, and could let this machine ask the Hub for any repository.
-    """
-    from frozen_vqa.pipeline.runs.run import encoder_settings
 
-    try:
-        spec = load_manifest(run.cache).spec
-    except CacheError:  # another machine's
-        return False
-    return encoder_settings(spec) == run.encoders
-
-
-def ask(
-    run: "Run", picture: "Image.Image", question: str, *, top: int, device: "torch.device"
-) -> list[tuple[str, float]]:
-    """Return the most likely answers to a question about an RGB picture.
-
-    Each has its probability, judged by itself (sigmoid).
-
-    Raises:
-        RunError: if the question is longer than the text encoder reads.
-        NotFiniteError: if a number of the answer is not finite.
-    """
-    import torch
-
-    from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
-
-    images, words = run_encoders(run, device)
-    tokens = words.tokens([question])
-    if fault := length_fault(tokens[0], words):
-        raise RunError(fault)
-    with torch.inference_mode():
-        patches, _ = images.encode(images.pixels(picture)[np.newaxis])
-        states = words.encode(tokens)
-        mask = torch.ones(1, *states.shape[:2], dtype=torch.bool, device=device)
-        # Rounded between, as in the cache that the head was trained from.
-        numbers, scales = patches_to_numpy(patches, run.dtype)
-        logits: Any = run.model(
-            torch.from_numpy(numbers).to(device),
-            states.to(torch.float32 if run.dtype == "float32" else torch.float16).unsqueeze(0),
-            mask,
-            None if scales is None else torch.from_numpy(scales).to(device),
+def _require_one_picture(image: Path | None, file: Path | None) -> None:
+    if file or (image and image.is_dir()):
+        raise ConfigError(
+            f"{file or image}: --save-attention draws one picture; name a picture with --image"
         )
-    if not torch.isfinite(logits).all():
-        raise NotFiniteError(
-            f"{run.path}: the head's answer is not finite; its weights, or those of an encoder, "
-            f"are too large. Take an earlier head, or train again with a lower --lr or --clip."
+
+
+def _draw(
+    asker: "Asker", picture: "Image.Image", results: Sequence[dict[str, Any]], path: Path
+) -> None:
+    """Draw where each word of each question looked, the mean over the heads."""
+    from PIL import Image
+
+    from frozen_vqa.pipeline.ask.look import look
+
+    questions = [result["question"] for result in results]
+    _, seen = look(asker, picture, questions)
+    strips = []
+    for result, words in zip(results, seen, strict=True):
+        best = result["answers"][0]
+        title = f"{result['question']}  {best['answer']}, {100 * best['probability']:.1f} %"
+        # Without the start, which is no word.
+        strips.append(Strip(title, words.words[1:], words.maps[1:].mean(1)))
+    attention_strip(Image.fromarray(asker.images.pixels(picture)), strips, path)
+    console.print(
+        "Attention is no proof of what an answer is read from; evaluate --report puts it to a test."
+    )
+
+
+def _show(result: dict[str, Any]) -> None:
+    for entry in result["answers"]:
+        console.show(f"{100 * entry['probability']:5.1f} %  {entry['answer']}")
+
+
+def _explain(results: Sequence[dict[str, Any]]) -> None:
+    """Say what the percentages mean, and how many best answers have low ones."""
+    console.print(
+        "The head judges each answer by itself, so the percentages need not add up to 100."
+    )
+    best = [result["answers"][0]["probability"] for result in results]
+    low = [value for value in best if value < LOW]
+    if low and len(best) == 1:
+        console.print(
+            f"{100 * low[0]:.1f} % is low: the head itself holds its best answer for more likely "
+            f"wrong than right."
         )
-    values, classes = logits[0].sigmoid().topk(min(top, logits.shape[-1]))
-    return [
-        (run.vocabulary.answers[i], float(value))
-        for i, value in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    elif low:
+        console.print(
+            f"{len(low):,} of {len(best):,} best answers are below {100 * LOW:.0f} %, which is "
+            f"low: the head itself holds them for more likely wrong than right."
+        )
+
+
+def _to_csv(results: Sequence[dict[str, Any]]) -> str:
+    """Return one row an answer, the most likely of each question first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for result in results:
+        for rank, entry in enumerate(result["answers"], start=1):
+            place = (result["image"], result["question"], rank)
+            writer.writerow((*place, entry["answer"], entry["probability"]))
+    return text.getvalue()

@@ -6,7 +6,6 @@ from textwrap import shorten
 from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
-from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet, is_sheet
 from frozen_vqa.pipeline.commands.extract_features import show_checks, show_missing
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
@@ -17,6 +16,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     require_pictures,
 )
 from frozen_vqa.pipeline.extract.plan import read_questions
+from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet, is_sheet
 from frozen_vqa.pipeline.sources.example import DescribedSource, Id, Source, VqaExample
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console

@@ -36,7 +36,7 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     seconds = time.monotonic() - started
     done = f"{len(left):,} shards of {source} converted from {features.spec.dtype} to {dtype}"
     done = f"{done} in {duration(seconds)}" if left else f"nothing to convert: {cache} holds it all"
-    console.print(
+    console.show(
         f"{done}; {cache} has {size(manifest.bytes)} ({source}: {size(features.manifest.bytes)})"
     )
     return {

@@ -16,17 +16,19 @@ from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import remove_cache
-from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
+from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.extract_features import show_plan, show_report
-from frozen_vqa.pipeline.commands.tables import show_comparison, show_heads
+from frozen_vqa.pipeline.commands.tables import Row, show_comparison, show_heads
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.model.config import Fusion
+from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
-from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 
 if TYPE_CHECKING:  # it imports torch
@@ -40,8 +42,11 @@ KINDS: dict[Fusion, int] = {"question-only": 3, "image-only": 3, "concat": 16, "
 SHEET_TILES = 12
 
 
-def run_demo(out: Path) -> dict[str, Any]:
-    """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo."""
+def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
+    """Run everything; cache, runs and a contact sheet in `out` replace those of an earlier demo.
+
+    The report is of the co-attention head, beside the other heads.
+    """
     started = time.monotonic()
     own = OwnFolder(out, "the demo", PipelineError, "--out")
     with explain_write_errors(out, PipelineError, "Give another --out."):
@@ -49,16 +54,17 @@ def run_demo(out: Path) -> dict[str, Any]:
         own.require_real("cache", "runs", *(f"runs/{kind}" for kind in KINDS))
         own.note("contact_sheet.png")
 
-    from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-    from frozen_vqa.pipeline.evaluate.compare import compare
-    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-    from frozen_vqa.pipeline.extract.extract import extract
-    from frozen_vqa.pipeline.runs.run import load_run
-    from frozen_vqa.pipeline.train.train import train
+    with loading():
+        from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+        from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+        from frozen_vqa.pipeline.evaluate.compare import compare
+        from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+        from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+        from frozen_vqa.pipeline.extract.extract import extract
+        from frozen_vqa.pipeline.runs.run import load_run
+        from frozen_vqa.pipeline.train.train import train
 
-    device = choose_device("auto")
+        device = choose_device("auto")
     remove_cache(out / "cache")
     source = ShapesSource(images=IMAGES)
     console.rule("stage one: run the frozen encoders once")
@@ -67,7 +73,9 @@ def run_demo(out: Path) -> dict[str, Any]:
     text = TextEncoder(TINY, device=device, compute_dtype=compute)
     plan = make_plan(source, splits=SPLITS, text=text)
     show_plan(plan, images, text)
-    show_report(extract(source, plan, cache=out / "cache", images=images, text=text), out / "cache")
+    origin = describe_origin(f"shapes:{IMAGES}", {}, plan.splits, None, None)
+    extracted = extract(source, plan, cache=out / "cache", images=images, text=text, origin=origin)
+    show_report(extracted, out / "cache")
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: train the {kind} head")
@@ -80,17 +88,24 @@ def run_demo(out: Path) -> dict[str, Any]:
     differences = compare(attention, concat)
     show_comparison(attention, concat, differences)
     accuracies = {str(kind): head.accuracy for kind, head in heads.items() if head.accuracy}
-    show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes")
+    show_heads(accuracies, "Official VQA accuracy in %, unseen test scenes, untrained encoders")
     sheet = out / "contact_sheet.png"
     lost: list[str] = []
     with beside_the_work(lost):
         contact_sheet(_make_tiles(source, attention.first, concat.first), sheet)
+    drawn = not lost
     seconds = time.monotonic() - started
     _show_next_steps(sheet, seconds)
+    found: dict[str, str] = {}
+    if report:  # last, so that its path is the last line
+        best, cache = load_run(out / "runs" / "co-attention", device), FeatureCache(out / "cache")
+        rows = [Row(attention), Row(concat, differences)]
+        found = write_report_beside(best, cache, rows, lost, brief=True)
     return {
+        **found,
         "heads": {kind: head.to_json() for kind, head in heads.items()},
         "co-attention against concat": [row.to_json() for row in differences],
-        "contact_sheet": None if lost else str(sheet),
+        "contact_sheet": str(sheet) if drawn else None,
         "seconds": round(seconds, 1),
         **({"not_written": lost} if lost else {}),
     }
@@ -119,7 +134,7 @@ def _choose_rows(table: SplitTable) -> list[int]:
 
 
 def _show_next_steps(sheet: Path, seconds: float) -> None:
-    console.print(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
+    console.show(f"done in {duration(seconds)}; look at the pictures and answers in {sheet}")
     # Name the program as the reader has to type it: a fresh .venv is not on the PATH.
     typed = Path(sys.argv[0])
     program = str(typed) if typed.name == "frozen-vqa" else "python cli.py"

@@ -22,10 +22,11 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.description import open_cache, read_description
 from frozen_vqa.pipeline.runs.held_out import read_split
-from frozen_vqa.pipeline.system.console import beside_the_work, console
+from frozen_vqa.pipeline.system.console import beside_the_work, console, loading
 from frozen_vqa.pipeline.system.device import choose_device
 
 if TYPE_CHECKING:  # these import torch
+    from frozen_vqa.pipeline.evaluate.clusters import By
     from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
     from frozen_vqa.pipeline.runs.run import Run
 
@@ -40,7 +41,9 @@ def evaluate_command(
     shuffle_images: bool,
     save_logits: bool,
     table: Path | None,
+    report: bool,
     rules: Rules | None,
+    cluster_by: "By",
     device: str,
 ) -> dict[str, Any]:
     """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
@@ -54,12 +57,17 @@ def evaluate_command(
     if compare_with or shuffle_images or table or len(runs) > 1:
         _require_answers(features, name)
 
-    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
-    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, group_runs, require_one_group
-    from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
-    from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
+    with loading():
+        from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+        from frozen_vqa.pipeline.evaluate.seed_groups import (
+            SeedGroup,
+            group_runs,
+            require_one_group,
+        )
+        from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
+        from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
 
-    used = choose_device(device)
+        used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
     others = [load_run(path, used) for path in compare_with]
     require_one_group(trained)
@@ -69,7 +77,7 @@ def evaluate_command(
         require_same_encoders(run, features)
     warnings = _warn(trained, members, others, features, name)
 
-    score = partial(evaluate, cache=features, split=name, rules=rules)
+    score = partial(evaluate, cache=features, split=name, rules=rules, cluster_by=cluster_by)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
     lost: list[str] = []
     for head in ours.heads:
@@ -99,7 +107,9 @@ def evaluate_command(
     if table:
         with beside_the_work(lost):
             write_table(table, rows)
-            console.print(f"table: {table}")
+            console.show(f"table: {table}")
+    if report:
+        found |= write_report_beside(trained[0], features, rows, lost)
     found |= {"warnings": warnings} if warnings else {}
     return found | ({"not_written": lost} if lost else {})
 
@@ -120,8 +130,25 @@ def _warn(
     for other in (*trained[1:], *others):
         warnings += warn_of_training_data(trained[0], other)
     for warning in warnings:
-        console.print(f"warning: {warning}")
+        console.warn(warning)
     return warnings
+
+
+def write_report_beside(
+    run: "Run", cache: FeatureCache, rows: Sequence[Row], lost: list[str], *, brief: bool = False
+) -> dict[str, str]:
+    """Write the report of the first row, print its path and return it; `lost` says why if not.
+
+    A brief report tests fewer maps.
+    """
+    from frozen_vqa.pipeline.report.page import BRIEF_MAPS, MAPS, Side, write_report
+
+    sides = [Side(row.group, row.differences) for row in rows]
+    with beside_the_work(lost):
+        path = write_report(run, cache, sides, maps=BRIEF_MAPS if brief else MAPS)
+        console.show(f"report: {path}")
+        return {"report": str(path)}
+    return {}
 
 
 def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
@@ -131,7 +158,7 @@ def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
     ours = rows[0].group
     differences = compare(ours, theirs)
     show_comparison(ours, theirs, differences)
-    rows.append(Row(theirs, differences[0]))
+    rows.append(Row(theirs, differences))
     return {**theirs.to_json(), "rows": [row.to_json() for row in differences]}
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, read_questions
 from frozen_vqa.pipeline.sources.open_source import open_source
-from frozen_vqa.pipeline.system.console import console, duration, size
+from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
@@ -59,7 +60,7 @@ def extract_command(
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     with torchrun_ranks() as ranks:
         for model in (vision_model, text_model):
-            if model != TINY:
+            if model != TINY and not is_own_model(model):
                 require_model_name(model)
         if ranks.lead:
             require_own_cache(cache)
@@ -71,13 +72,14 @@ def extract_command(
             require_pictures(source, checks, cache)
             show_missing(checks)
 
-        from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-        from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-        from frozen_vqa.pipeline.extract.extract import extract
-        from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-        from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+        with loading():
+            from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+            from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+            from frozen_vqa.pipeline.extract.extract import extract
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
 
-        place = choose_device(device)
+            place = choose_device(device)
         compute = encoder_dtype(place)
         images = ImageEncoder(
             vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute
@@ -119,17 +121,17 @@ def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
             others = ", ".join(form.ignored[:MOST_COLUMNS])
             ignored = f"; not used: {others}" if others else ""
             used = f": {columns}" if columns else ""
-            console.print(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
+            console.show(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
         if check.examples and not check.answered:
-            console.print(f"split {check.name!r}: no question has an answer")
+            console.show(f"split {check.name!r}: no question has an answer")
     unusable = [fault for check in checks for fault in check.left_out]
     if unusable:
         first, *more = [f"{fault.where}: {fault.reason}" for fault in unusable[:most]]
-        console.print(f"{len(unusable):,} questions cannot be used; the first is {first}")
+        console.show(f"{len(unusable):,} questions cannot be used; the first is {first}")
         for line in more:
-            console.print(f"  {line}")
+            console.show(f"  {line}")
         if 1 < most < len(unusable):
-            console.print(f"  and {len(unusable) - most:,} more; --json lists all")
+            console.show(f"  and {len(unusable) - most:,} more; --json lists all")
 
 
 def show_missing(checks: Sequence[SplitCheck]) -> None:
@@ -137,7 +139,7 @@ def show_missing(checks: Sequence[SplitCheck]) -> None:
     for check in checks:
         if check.missing:
             cure = f". {check.cure}" if check.cure else ""
-            console.print(
+            console.show(
                 f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
                 f"missing in {check.name!r}, such as {check.where}{cure}"
             )
@@ -163,19 +165,19 @@ def show_report(report: "Report", cache: Path) -> None:
         pictures, questions = report.images["skipped"], report.questions["skipped"]
         unusable = [f"{pictures:,} pictures cannot be read"] if pictures else []
         unusable += [f"{questions:,} questions cannot be used"] if questions else []
-        console.print(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
+        console.show(f"{' and '.join(unusable)}; {report.left_out:,} questions are left out:")
         for failure in report.failures[:SHOWN_FAILURES]:
-            console.print(f"  {failure.where}: {failure.reason}")
+            console.show(f"  {failure.where}: {failure.reason}")
         if len(report.failures) > SHOWN_FAILURES:
-            console.print(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
-        console.print(f"all are listed in {cache / 'failures.jsonl'}")
+            console.show(f"  and {len(report.failures) - SHOWN_FAILURES:,} more")
+        console.show(f"all are listed in {cache / 'failures.jsonl'}")
     if encoded:
         done = f"{encoded:,} of {total:,} pictures encoded in {duration(report.seconds)}"
     else:
         done = "nothing to encode: every readable picture is in the cache"
-    console.print(f"{done}; {cache} has {size(report.bytes)}")
+    console.show(f"{done}; {cache} has {size(report.bytes)}")
     if report.extraction:
-        console.print(str(report.extraction))
+        console.show(str(report.extraction))
 
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
     seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)
     seconds += _time(lambda: text.encode(tokens).cpu()) / len(tokens) * len(questions)
-    console.print(
+    console.show(
         f"dry run: {size(need)} of features ({size(free)} are free on that disk), about "
         f"{duration(seconds)} of encoding; nothing was written"
     )
@@ -215,5 +217,5 @@ def _time(work: Callable[[], object]) -> float:
 def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.print(f"{path_in(cache, shard['file'])}: {shard['rows']:,} rows made again, {same}")
+        console.show(f"{path_in(cache, shard['file'])}: {shard['rows']:,} rows made again, {same}")
     return {"cache": str(cache), "rebuilt": list(rebuilt)}

@@ -66,12 +66,12 @@ def inspect_command(path: Path) -> dict[str, Any]:
     runs = read_throughputs(path, SHOWN)
     for run in runs[-1:]:
         add(f"last extraction, {run.started}", run)
-    console.print(table)
+    console.show(table)
     for failure in manifest.failures[:SHOWN]:
-        console.print(f"  {failure.where}: {failure.reason}")
+        console.show(f"  {failure.where}: {failure.reason}")
     if len(manifest.failures) > SHOWN:
         more = len(manifest.failures) - SHOWN
-        console.print(f"  and {more:,} more in {path / 'failures.jsonl'}")
+        console.show(f"  and {more:,} more in {path / 'failures.jsonl'}")
     return _inspected(path, manifest, naive) | {"extractions": [run.to_json() for run in runs]}
 
 
@@ -118,7 +118,7 @@ def verify_command(path: Path) -> dict[str, Any]:
     for one in found:
         _show(path, one)
     if not found:
-        console.print(f"{path}: {len(files)} files, {size(manifest.bytes)}, all sound")
+        console.show(f"{path}: {len(files)} files, {size(manifest.bytes)}, all sound")
     return {"cache": str(path), "files": len(files), "bytes": manifest.bytes, "damaged": found}
 
 
@@ -132,11 +132,11 @@ def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, lis
 
 
 def _show(path: Path, found: dict[str, Any]) -> None:
-    console.print(f"{path_in(path, found['file'])}: {found['reason']}")
+    console.show(f"{path_in(path, found['file'])}: {found['reason']}")
     for what in ("rows", "names"):
         if found.get(what):
             shown = ", ".join(map(str, found[what][:SHOWN]))
             more = f", and {len(found[what]) - SHOWN:,} more" if len(found[what]) > SHOWN else ""
-            console.print(f"  {what}: {shown}{more}")
+            console.show(f"  {what}: {shown}{more}")
     if "rebuild" in found:
-        console.print(f"  to make it again: {found['rebuild']}")
+        console.show(f"  to make it again: {found['rebuild']}")

@@ -40,7 +40,7 @@ def score_command(
         with beside_the_work(lost):
             with explain_write_errors(per_question, MetricError, advice):
                 write_atomically(per_question, to_json(each).encode())
-            console.print(f"percent of each question: {per_question}")
+            console.show(f"percent of each question: {per_question}")
     return accuracy.to_json() | ({"not_written": lost} if lost else {})
 
 

@@ -13,6 +13,7 @@ from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.texts import markdown_table, printable
@@ -46,39 +47,41 @@ def show_accuracy(
         table.add_section()
         for name, value in sorted(types.items()):
             table.add_row(name, f"{value:.2f}")
-    console.print(table)
+    console.show(table)
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:
     """Print the score of one head, or that there are only predictions."""
     if evaluation.accuracy is None:
-        console.print(f"{evaluation.split}: no answers to score against; predictions only")
+        console.show(f"{evaluation.split}: no answers to score against; predictions only")
     else:
         variant = f", {evaluation.variant}" if evaluation.variant else ""
         note = CHOSEN if evaluation.data and evaluation.data.chosen_on else ""
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval, note)
-        console.print(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+        console.show(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+        for caveat in evaluation.caveats:
+            console.warn(caveat)
     _show_left_out(evaluation)
     if evaluation.results:
-        console.print(f"results in the official form: {evaluation.results}")
+        console.show(f"results in the official form: {evaluation.results}")
     if evaluation.logits:
-        console.print(f"logits: {evaluation.logits}")
+        console.show(f"logits: {evaluation.logits}")
 
 
 def _show_left_out(evaluation: "Evaluation") -> None:
     """Print why questions are left out, and what this means for the file of results."""
     left_out = evaluation.left_out
     for sentence in left_out.describe():
-        console.print(sentence)
+        console.show(sentence)
     if empty := len(left_out.ids):
         score = ""
         if evaluation.accuracy and evaluation.scores is not None:
             share = len(evaluation.scores) / (len(evaluation.scores) + empty)
             score = f"; with them the accuracy is {evaluation.accuracy.overall * share:.2f} %"
-        console.print(f"the results answer {empty:,} of these questions with an empty text{score}")
+        console.show(f"the results answer {empty:,} of these questions with an empty text{score}")
     if left_out.unknown:
-        console.print(
+        console.show(
             f"the results lack {left_out.unknown:,} of these questions, because the cache has not "
             f"noted their ids; the same extract-features command again notes those that can be read"
         )
@@ -90,17 +93,18 @@ def show_seeds(group: "SeedGroup") -> None:
     table = Table("", Column("mean ± sd %", justify="right"), title=title, min_width=44)
     for name, (mean, sd) in group.spreads().items():
         table.add_row(name, format_spread(mean, sd))
-    console.print(table)
+    console.show(table)
 
 
 def show_comparison(
     ours: "SeedGroup", theirs: "SeedGroup", differences: "Sequence[Difference]"
 ) -> None:
     """Print the paired difference of two sides."""
+    unit = UNITS[ours.first.cluster_by]
     paths = [str(side.first.run.parent / side.name) for side in (ours, theirs)]
     table = Table(
         title=f"{' against '.join(paths)} on {ours.first.split}",
-        caption="p: sign-flip test over pictures",
+        caption="; ".join([f"p: sign-flip test over {unit}", *ours.first.caveats]),
     )
     for name in ("", "questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right" if name else "left")
@@ -118,7 +122,7 @@ def show_comparison(
             format_interval(row.interval, sign="+"),
             format_probability(row.test.p),
         )
-    console.print(table)
+    console.show(table)
 
 
 def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
@@ -129,7 +133,7 @@ def show_heads(accuracies: Mapping[str, Accuracy], title: str) -> None:
     for head, found in accuracies.items():
         values = (found.overall, *(found.by_answer_type[name] for name in types))
         table.add_row(head, *(f"{value:.2f}" for value in values))
-    console.print(table)
+    console.show(table)
 
 
 def format_spread(mean: float, sd: float | None) -> str:
@@ -153,10 +157,10 @@ def format_probability(p: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a paper's table; `overall` compares it with the first row, over all questions."""
+    """A row of a paper's table, and how it differs from the first row: overall, then by type."""
 
     group: "SeedGroup"
-    overall: "Difference | None" = None
+    differences: "Sequence[Difference]" = ()
 
 
 def require_own_table(path: Path) -> None:
@@ -198,12 +202,12 @@ def fill_cells(rows: Sequence[Row]) -> list[list[str]]:
         values = row.group.spreads()
         data = row.group.first.data
         chosen = ", epoch chosen on this split" if data and data.chosen_on else ""
-        line = [f"{row.group.name}, {row.group.first.fusion}{chosen}"]
+        untrained = ", untrained encoders" if row.group.first.caveats else ""
+        line = [f"{row.group.name}, {row.group.first.fusion}{chosen}{untrained}"]
         line += [format_spread(*values[name]) for name in first.spreads()]
-        if row.overall:
-            interval = format_interval(row.overall.interval, sign="+")
-            difference = f"{row.overall.difference:+.2f} {interval}"
-            line += [difference, format_probability(row.overall.test.p)]
+        for overall in row.differences[:1]:
+            interval = format_interval(overall.interval, sign="+")
+            line += [f"{overall.difference:+.2f} {interval}", format_probability(overall.test.p)]
         table.append(line + [""] * (len(header) - len(line)))
     return table
 

@@ -9,19 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.pipeline.commands.evaluate import write_report_beside
+from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.runs.description import load_resumed_config
+from frozen_vqa.pipeline.plugins import is_own, trusted
+from frozen_vqa.pipeline.runs.description import (
+    caveats_of,
+    load_resumed_config,
+    read_description,
+)
 from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
 from frozen_vqa.pipeline.sources.selection import split_like
-from frozen_vqa.pipeline.system.console import console, duration
+from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
 
 if TYPE_CHECKING:  # these import torch
+    import torch
+
     from frozen_vqa.pipeline.batches.residency import Residency
     from frozen_vqa.pipeline.train.loop import TrainResult
     from frozen_vqa.pipeline.train.sweep import SweepResult
@@ -38,6 +48,7 @@ def train_command(
     resume: bool,
     residency: "Residency",
     tensorboard: bool,
+    report: bool,
     device: str,
 ) -> dict[str, Any] | None:
     """Run stage two, or resume it; None from all ranks of `torchrun` but the first.
@@ -58,6 +69,9 @@ def train_command(
             chosen = load_resumed_config(run, config, settings)
         else:
             chosen = load_config(config, settings)
+        for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
+            if is_own(name):
+                trusted(name, where=sweep or config or run, option="--fusion")
         require_real_heads(run, heads)
         if not resume and ranks.lead:
             for folder in [path_in(run, name) for name in heads] or [run]:
@@ -72,8 +86,9 @@ def train_command(
                 f"--val-fraction 0.1"
             )
 
-        from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
-        from frozen_vqa.pipeline.train.train import train
+        with loading():
+            from frozen_vqa.pipeline.train.sweep import sweep as train_sweep
+            from frozen_vqa.pipeline.train.train import train
 
         how: dict[str, Any] = {
             "device": choose_device(device),
@@ -86,17 +101,46 @@ def train_command(
         if heads:
             return _report_sweep(run, train_sweep(cache, run, heads=heads, **how))
         result = train(cache, run, config=chosen, ranks=ranks, **how)
-        return _report_head(run, result) if ranks.lead else None
+    if not ranks.lead:
+        return None
+    found = _report_head(run, result)
+    return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _write_report(
+    run: Path, cache: Path, found: Mapping[str, Any], device: "torch.device"
+) -> dict[str, Any]:
+    """Evaluate a finished head on its validation split and write a brief report of it."""
+    from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+    from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+    from frozen_vqa.pipeline.runs.run import load_run
+
+    lost: list[str] = list(found.get("not_written", ()))
+    written: dict[str, Any] = {}
+    with beside_the_work(lost):
+        head, features = load_run(run, device), FeatureCache(cache)
+        scored = evaluate(head, features, head.config.val_split)
+        row = Row(SeedGroup((scored,)))
+        written = dict(write_report_beside(head, features, [row], lost, brief=True))
+    return written | ({"not_written": lost} if lost else {})
+
+
+def _warn_of_encoders(run: Path) -> dict[str, list[str]]:
+    """Print and return what the scores of a run need beside them."""
+    caveats = caveats_of(read_description(run).encoders)
+    for caveat in caveats:
+        console.warn(caveat)
+    return {"caveats": caveats} if caveats else {}
 
 
 def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
-    console.print(
+    console.show(
         f"{run}: best accuracy {result.best_accuracy:.2f} % after epoch {result.best_epoch}, "
         f"{result.trainable_parameters:,} parameters, {result.questions_per_second:,.0f} "
         f"questions/s, {100 * result.data_wait_fraction:.1f} % of the time waiting for data, "
         f"{duration(result.seconds)}"
     )
-    return result.to_json()
+    return result.to_json() | _warn_of_encoders(run)
 
 
 def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
@@ -114,13 +158,14 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
         )
     for name in result.failed:
         table.add_row("", name, "failed", "", "")
-    console.print(table)
-    console.print(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+    console.show(table)
+    console.show(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
     lost = [line for head in result.heads.values() for line in head.not_written]
     return {
         **({"not_written": lost} if lost else {}),
         "run": str(run),
         "heads": [{"name": name, **head.to_json()} for name, head in result.heads.items()],
         "failed": dict(result.failed),
+        **_warn_of_encoders(run / next(iter(result.heads))),
         "seconds": result.seconds,
     }

@@ -1,1 +1,4 @@
-"""The frozen encoders: loads them, prepares their inputs, runs them. May import sources, system."""
+"""The frozen encoders: loads them, prepares their inputs, runs them.
+
+May import plugins, sources, system.
+"""

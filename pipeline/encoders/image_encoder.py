@@ -14,11 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
+from frozen_vqa.pipeline.encoders.own_model import (
+    PictureModel,
+    is_own_model,
+    make_own_model,
+    require_shape,
+)
 from frozen_vqa.pipeline.encoders.preprocess import fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.plugins import running
 
 Fit = Literal["whole", "crop"]
 MOST_PATCHES = 128
@@ -28,17 +35,22 @@ MODEL_TYPES = ("dinov2", "dinov2_with_registers")
 
 
 class ImageEncoder:
-    """A frozen DINOv2.
+    """A frozen DINOv2, or a `PictureModel` of the user's own.
 
     Args:
-        model: A name on the Hub, a local folder, or "tiny".
+        model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or the size does not fit.
+        PluginError: if code of the user's own cannot be used, or the user has not named it.
     """
+
+    def __new__(cls, model: str, **_: Any) -> "ImageEncoder":
+        """Return one of the class that the name means."""
+        return super().__new__(OwnImageEncoder if is_own_model(model) else cls)
 
     def __init__(
         self,
@@ -126,3 +138,53 @@ class ImageEncoder:
             for values in (self.processor.mean, self.processor.std)
         )
         return (x * self.processor.factor - mean) / std
+
+
+class OwnImageEncoder(ImageEncoder):
+    """A `PictureModel` of the user's own; `ImageEncoder("module:Name")` makes it."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        image_size: int | None = None,
+        fit: Fit = "whole",
+        device: torch.device | str = "cpu",
+        compute_dtype: torch.dtype = torch.float32,
+        local_only: bool = False,
+    ) -> None:
+        self.name, self.fit, self.device = model, fit, torch.device(device)
+        self.compute_dtype = compute_dtype
+        self._own: PictureModel = make_own_model(
+            model, "--vision-model", self.device, compute_dtype, ("image_size", "grid", "dim")
+        )
+        self.image_size, self.grid = self._own.image_size, self._own.grid
+        self.dim = self._own.dim
+        if image_size not in (None, self.image_size) or fit != "whole":
+            raise ModelError(
+                f"{model} takes whole pictures of {self.image_size} pixels; leave out --image-size "
+                f"and --fit"
+            )
+        self.encode(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))  # or raise now
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "model": self.name,
+            "revision": self._own.revision,
+            "image size": self.image_size,
+            "fit": self.fit,
+            "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+        }
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return fit_whole(image, self.image_size, resample=Image.Resampling.BICUBIC)
+
+    @torch.inference_mode()
+    def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Encode pixels as `ImageEncoder` does; the mean of the patches stands for CLS."""
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2) / 255
+        with running(self.name, "its encode"):
+            patches = self._own.encode(x.to(self.compute_dtype))
+        require_shape(self.name, patches, (len(pixels), self.grid[0] * self.grid[1], self.dim))
+        return patches, patches.mean(1)

@@ -11,27 +11,39 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
+from frozen_vqa.pipeline.encoders.own_model import (
+    QuestionModel,
+    is_own_model,
+    make_own_model,
+    require_shape,
+)
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.plugins import running
 
 MODEL_TYPES = ("llama",)
 
 
 class TextEncoder:
-    """A frozen Llama.
+    """A frozen Llama, or a `QuestionModel` of the user's own.
 
     `max_tokens` is the number of positions that the model was made for, BOS included.
 
     Args:
-        model: A name on the Hub, a local folder, or "tiny".
+        model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or has no such layer.
+        PluginError: if code of the user's own cannot be used, or the user has not named it.
     """
+
+    def __new__(cls, model: str, **_: Any) -> "TextEncoder":
+        """Return one of the class that the name means."""
+        return super().__new__(OwnTextEncoder if is_own_model(model) else cls)
 
     def __init__(
         self,
@@ -113,3 +125,69 @@ class TextEncoder:
         if self.layer == -1:
             return output.last_hidden_state
         return output.hidden_states[self.layer]
+
+
+class OwnTextEncoder(TextEncoder):
+    """A `QuestionModel` of the user's own; `TextEncoder("module:Name")` makes it."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        layer: int = -1,
+        device: torch.device | str = "cpu",
+        compute_dtype: torch.dtype = torch.float32,
+        local_only: bool = False,
+    ) -> None:
+        self.name, self.layer, self.device = model, layer, torch.device(device)
+        self.compute_dtype = compute_dtype
+        self._own: QuestionModel = make_own_model(
+            model, "--text-model", self.device, compute_dtype, ("dim", "max_tokens", "tokens")
+        )
+        self.dim, self.max_tokens = self._own.dim, self._own.max_tokens
+        if layer != -1:
+            raise ModelError(f"{model} gives the states of one layer; leave out --text-layer")
+        self._require_causal("what is in the picture?")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "model": self.name,
+            "revision": self._own.revision,
+            "layer": self.layer,
+            "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+        }
+
+    def tokens(self, questions: Sequence[str]) -> list[list[int]]:
+        if not questions:
+            return []
+        with running(self.name, "its tokens"):
+            found = [list(map(int, one)) for one in self._own.tokens(list(questions))]
+        if len(found) != len(questions) or not all(found):
+            raise ModelError(f"{self.name}: its tokens must give each question at least one token")
+        return found
+
+    @torch.inference_mode()
+    def encode(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
+        with running(self.name, "its encode"):
+            states = self._own.encode(ids)
+        require_shape(self.name, states, (*ids.shape, self.dim))
+        return states
+
+    def _require_causal(self, question: str) -> None:
+        """Raise `ModelError` if a state depends on later tokens.
+
+        It is stored once for all questions that begin alike.
+        """
+        (tokens,) = self.tokens([question])
+        whole, states = (
+            self.encode([tokens]),
+            [self.encode([tokens[: i + 1]]) for i in range(len(tokens))],
+        )
+        ends = torch.cat([one[:, -1] for one in states])
+        if (ends - whole[0]).abs().max() > 1e-2 * max(1.0, float(whole.abs().max())):
+            raise ModelError(
+                f"{self.name}: the states of its tokens depend on later tokens; only a causal "
+                f"model can be used, because questions that begin alike share their states"
+            )

@@ -1,4 +1,4 @@
 """Scores of trained heads, their comparison, and the statistics behind both.
 
-May import predict, batches, runs, answers, metrics, config, model, system.
+May import predict, batches, runs, answers, metrics, config, model, plugins, system.
 """

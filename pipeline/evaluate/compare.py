@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup, deviation
 from frozen_vqa.pipeline.evaluate.statistics import Interval, SignFlip, mean_interval, sign_flip
 
@@ -65,9 +66,10 @@ def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
     by_kind = {"answer type": table.answer_types, "question type": table.question_types}
     for kind, types in by_kind.items():
         groups += [(kind, name, np.array(types) == name) for name in _by_frequency(types)]
+    clusters, unit = ours.first.drawn, UNITS[ours.first.cluster_by]
     mine, other_scores = ours.percents(), theirs.percents()
     return [
-        _difference(name, kind, table.image_rows[mask], mine[:, mask], other_scores[:, mask])
+        _difference(name, kind, clusters[mask], unit, mine[:, mask], other_scores[:, mask])
         for kind, name, mask in groups
     ]
 
@@ -79,19 +81,24 @@ def _by_frequency(types: Sequence[str]) -> list[str]:
 
 
 def _difference(
-    group: str, kind: str, pictures: np.ndarray, ours: np.ndarray, theirs: np.ndarray
+    group: str,
+    kind: str,
+    clusters: np.ndarray,
+    unit: str,
+    ours: np.ndarray,
+    theirs: np.ndarray,
 ) -> Difference:
     """Compare (heads, questions) percents of two sides on the questions of one group."""
     mine, other = ours.mean(0), theirs.mean(0)  # over seeds
     return Difference(
         group=group,
         kind=kind,
-        questions=len(pictures),
+        questions=len(clusters),
         ours=float(mine.mean()),
         theirs=float(other.mean()),
         difference=float((mine - other).mean()),
-        interval=mean_interval(mine - other, pictures, least=-100, largest=100),
-        test=sign_flip(mine, other, pictures),
+        interval=mean_interval(mine - other, clusters, least=-100, largest=100, unit=unit),
+        test=sign_flip(mine, other, clusters),
         ours_sd=deviation(ours.mean(1)),
         theirs_sd=deviation(theirs.mean(1)),
     )

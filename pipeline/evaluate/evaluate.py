@@ -28,6 +28,7 @@ from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS, By, cluster_questions
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE, save_logits, split_logits
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
@@ -46,12 +47,13 @@ from frozen_vqa.pipeline.runs.data import (
     is_chosen_on,
     is_trained_on,
 )
+from frozen_vqa.pipeline.runs.description import caveats_of, open_cache
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
 from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split
-from frozen_vqa.pipeline.runs.run import Run, read_outcome, require_same_encoders
+from frozen_vqa.pipeline.runs.run import Run, load_run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
-from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.device import choose_device, use_cores
 from frozen_vqa.pipeline.system.texts import to_json, valid
 
 
@@ -68,6 +70,9 @@ class Evaluation:
         data: What it is a score on.
         left_out: Questions that the cache lacks, and why; the results answer them with "".
         variant: "" for the head itself; see `evaluate`.
+        clusters: (questions,) equal for the questions that are drawn together; None: those of a
+            picture. See `clusters.py`.
+        caveats: What the scores need beside them, such as that the encoders are untrained.
         not_written: Why an extra file is missing; the results are there all the same.
     """
 
@@ -86,6 +91,9 @@ class Evaluation:
     seed: int = 0
     variant: str = ""
     logits: Path | None = None
+    cluster_by: By = "image"
+    clusters: np.ndarray | None = None
+    caveats: tuple[str, ...] = ()
     not_written: tuple[str, ...] = ()
 
     @property
@@ -93,6 +101,11 @@ class Evaluation:
         """Name of the run folder, with the variant if there is one."""
         name = self.run.absolute().name  # "." alone has none
         return f"{name} ({self.variant})" if self.variant else name
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """What intervals and tests take as drawn at random: (questions,), as `clusters`."""
+        return self.table.image_rows if self.clusters is None else self.clusters
 
     def to_json(self) -> dict[str, Any]:
         found = self.accuracy.to_json() if self.accuracy else {"questions": len(self.answers)}
@@ -107,6 +120,8 @@ class Evaluation:
             "left_out": len(self.left_out),
             "left_out_because": self.left_out.to_json(),
             "seed": self.seed,
+            **({"cluster_by": self.cluster_by} if self.cluster_by != "image" else {}),
+            **({"caveats": list(self.caveats)} if self.caveats else {}),
             **({"results": str(self.results)} if self.results else {}),
             **({"logits": str(self.logits)} if self.logits else {}),
             **({"not_written": list(self.not_written)} if self.not_written else {}),
@@ -114,23 +129,30 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run,
-    cache: FeatureCache,
-    split: str,
+    run: Run | Path | str,
+    cache: FeatureCache | Path | str | None = None,
+    split: str | None = None,
     *,
     rules: Rules | None = None,
     variant: str = "",
     image_rows: np.ndarray | None = None,
     keep_logits: bool = False,
     write: bool = True,
+    cluster_by: By = "image",
 ) -> Evaluation:
     """Let a head answer a split, write the results, and score them if there are answers.
 
+        evaluate("runs/concat").accuracy.overall  # percent of the validation split
+
     Args:
+        run: The head, or its run folder.
+        cache: The features, or their folder; without it those that the head was trained from.
+        split: Without it the validation split of the training.
         rules: As in `pick_rules`.
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
         image_rows: (questions,) picture to show in place of each question's own.
+        cluster_by: What the interval takes as drawn at random; see `clusters.py`.
         write: False leaves the run's folder as it is, because it is only compared with.
 
     Raises:
@@ -138,6 +160,11 @@ def evaluate(
         RunError: if the results cannot be written, or the run was trained anew in the meantime.
         RunBusyError: if another process trains the run.
     """
+    if not isinstance(run, Run):
+        run = load_run(run, choose_device("auto"))
+    if not isinstance(cache, FeatureCache):
+        cache = open_cache(run.path, None if cache is None else Path(cache))
+    split = split or run.config.validation
     require_same_encoders(run, cache)
     table = read_split(cache, split)
     if not len(table):
@@ -170,6 +197,9 @@ def evaluate(
         left_out=_left_out(cache, split, table),
         seed=run.config.seed,
         variant=variant,
+        cluster_by=cluster_by,
+        clusters=cluster_questions(cache, table, cluster_by),
+        caveats=tuple(caveats_of(run.encoders)),
     )
     if any(table.answers):
         evaluation = _score(evaluation, run.vocabulary, rules)
@@ -263,7 +293,13 @@ def _score(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) 
         scores=np.array(scores),
         accuracy=accuracy(scores, table.answer_types, table.question_types, chosen),
         ceiling=percent(float(best.mean()), chosen),
-        interval=mean_interval(100 * np.array(scores), table.image_rows, least=0, largest=100),
+        interval=mean_interval(
+            100 * np.array(scores),
+            evaluation.drawn,
+            least=0,
+            largest=100,
+            unit=UNITS[evaluation.cluster_by],
+        ),
     )
 
 

@@ -64,22 +64,24 @@ def mean_interval(
     least: float,
     largest: float,
     enough: float = ENOUGH,
+    unit: str = "pictures",
 ) -> Interval:
     """Return the 95 % interval of the mean of (questions,) `values`, each in [least, largest].
 
     `pictures` are (questions,) any values that are equal for questions about one picture. `enough`
-    is what the pictures have to be worth; only the benchmark that found it gives another.
+    is what the pictures have to be worth; only the benchmark that found it gives another. `unit` is
+    what the reasons call them.
     """
     sums, counts = _by_picture(values, pictures)
     total = counts.sum()
     worth = total**2 / (counts**2).sum()
     if worth < enough - EQUAL:
-        return Interval(None, f"worth {math.floor(worth + EQUAL)} pictures, {enough} needed")
+        return Interval(None, f"worth {math.floor(worth + EQUAL)} {unit}, {enough} needed")
     mean = sums.sum() / total
     share = counts / total
     error = math.sqrt(((sums - mean * counts) ** 2 / (1 - share)).sum()) / total
     if error <= EQUAL:
-        return Interval(None, "no two pictures differ")
+        return Interval(None, f"no two {unit} differ")
     place = (mean - least) / (largest - least)
     middle = math.log(place / (1 - place))
     half = _t(worth - 1) * error / ((largest - least) * place * (1 - place))

@@ -82,6 +82,30 @@ def first_readable(
     )
 
 
+def grey_thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """Return what tells one picture from another: (side, side, 3) uint8 -> (THUMBNAIL,)."""
+    grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
+    return np.asarray(grey).reshape(THUMBNAIL)
+
+
+def stored_thumbnails(cache: Path, manifest: Manifest, rows: Sequence[int]) -> np.ndarray:
+    """Return the thumbnails of stored pictures: (rows, THUMBNAIL)."""
+    first_rows = np.cumsum([0, *(record.rows for record in manifest.images)])
+    shards = np.searchsorted(first_rows, rows, side="right") - 1
+    found = np.zeros((len(rows), THUMBNAIL), np.uint8)
+    for index in np.unique(shards).tolist():
+        shard = open_shard(cache, "images", manifest.images[index])
+        thumbnails = shard.column("thumbnail", np.uint8).reshape(-1, THUMBNAIL)
+        inside = shards == index
+        found[inside] = thumbnails[np.asarray(rows)[inside] - first_rows[index]]
+    return found
+
+
+def is_same_picture(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two thumbnails may be of one picture."""
+    return bool(np.abs(one.astype(int) - other).max() <= DIFFERENT)
+
+
 @dataclass(frozen=True)
 class DecodedPicture:
     """A picture as the encoder takes it.
@@ -105,8 +129,7 @@ class PictureDecoder:
     def decode(self, image_id: Id) -> DecodedPicture:
         """Read one picture, or raise `ImageError`."""
         pixels = fit_rgb(self._source.picture(image_id), self._encoder.pixels)
-        grey = Image.fromarray(pixels).convert("L").resize((8, 8), Image.Resampling.BOX)
-        return DecodedPicture(str(image_id), pixels, np.asarray(grey).reshape(THUMBNAIL))
+        return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels))
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:
         """Return the pixels of the first picture that can be read, or raise `SourceError`."""
@@ -158,19 +181,15 @@ class PictureDecoder:
             CacheMismatchError: if one is another picture.
         """
         known = [image_id for image_id in image_ids if str(image_id) in rows]
-        first_rows = np.cumsum([0, *(record.rows for record in manifest.images)])
         count = min(SPOT_CHECKS, len(known))
-        for image_id in (known[i * len(known) // count] for i in range(count)):
-            row = rows[str(image_id)]
-            index = int(np.searchsorted(first_rows, row, side="right")) - 1
-            shard = open_shard(cache, "images", manifest.images[index])
-            thumbnails = shard.column("thumbnail", np.uint8).reshape(-1, THUMBNAIL)
-            stored = thumbnails[row - first_rows[index]]
+        chosen = [known[i * len(known) // count] for i in range(count)]
+        every = stored_thumbnails(cache, manifest, [rows[str(image_id)] for image_id in chosen])
+        for image_id, stored in zip(chosen, every, strict=True):
             try:
                 now = self.decode(image_id).thumbnail
             except ImageError:  # the file is gone by now, and its features are still good
                 continue
-            if np.abs(stored.astype(int) - now).max() > DIFFERENT:
+            if not is_same_picture(stored, now):
                 raise CacheMismatchError(
                     f"{self._source.where(image_id)}: the cache {cache} holds another picture as "
                     f"image {str(image_id)!r}. A cache knows pictures by their ids: give this data "

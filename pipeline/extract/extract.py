@@ -80,7 +80,7 @@ def extract(
     source: Source,
     plan: Plan,
     *,
-    cache: Path,
+    cache: Path | str,
     images: ImageEncoder,
     text: TextEncoder,
     dtype: str = "float16",
@@ -112,6 +112,7 @@ def extract(
         require_split_name(name)
     keep_freed_memory()
     use_cores()
+    cache = Path(cache)
     encoder = FeatureEncoder(source, plan, images, text, dtype)
     with CacheWriter(cache, encoder.spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers

@@ -1,4 +1,4 @@
 """The head: its settings, its layers, and the plain formulas that every fast path equals.
 
-May import system.
+May import plugins, system.
 """

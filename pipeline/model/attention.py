@@ -14,6 +14,7 @@ those of a prefix once for all questions that begin with it, and the linear map 
 folded into the output projection.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -36,6 +37,9 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
+        self.watch: Callable[[Tensor], object] | None = None
+        """Called with the weights that text and patches give each other in a forward pass, if set:
+        (images, slots, tokens, heads, patches), anything finite where there is padding."""
 
     def split(self, x: Tensor) -> Tensor:
         """Split the last axis: (..., width) -> (..., heads, head_dim)."""
@@ -60,7 +64,8 @@ class Attention(nn.Module):
                 self.value(patches),
             )
         )
-        attended = _attend(q, k, v).transpose(1, 2).reshape(queries.x.shape)
+        attended = _attend(q, k, v) if self.watch is None else self._show(q, k, queries) @ v
+        attended = attended.transpose(1, 2).reshape(queries.x.shape)
         weight, bias = self._fold(next_linear)
         return replace(queries, x=F.linear(attended, weight, bias))
 
@@ -97,11 +102,21 @@ class Attention(nn.Module):
         # A softmax over an axis with a long one behind it runs three times faster on a CPU than
         # one over a short last axis.
         weights = _softmax(scores, 2)
+        if self.watch is not None:
+            self.watch(weights.unflatten(-1, (self.heads, -1)))
         weights = weights.reshape(*scores.shape[:2], -1, patches.shape[2])  # .., tokens * heads, ..
         folded, bias = self._fold(next_linear)
         values = text.map(partial(self._fold_values, folded=folded)).per_token().x
         plus = bias.expand(1, 1, 1, -1) if plus is None else plus + bias
         return PatchAttention(weights, values.reshape(*weights.shape[:3], -1), plus)
+
+    def _show(self, q: Tensor, k: Tensor, queries: Text) -> Tensor:
+        """Return the weights of text on patches, as `_attend` has them, and show them."""
+        assert self.watch is not None
+        weights = _weigh(q, k)  # (images * groups, heads, length, patches)
+        rows = weights.transpose(1, 2).reshape(*queries.x.shape[:-1], -1)
+        self.watch(replace(queries, x=rows).per_token().x.unflatten(-1, (self.heads, -1)))
+        return weights
 
     def _score(self, patches: Tensor, text: Text) -> Tensor:
         """Return each patch's scores of each token: (images, slots, tokens, heads * patches).
@@ -139,10 +154,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
         return F.scaled_dot_product_attention(q, k, v, bias)
     # On a CPU the fused kernel is no faster in float32, and its backward pass in bfloat16 takes
     # five times as long as this.
+    return _weigh(q, k, mask) @ v
+
+
+def _weigh(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(head_dim)): (..., length of q, length of k)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = hide(scores, mask)
-    return _softmax(scores, -1) @ v
+    return _softmax(scores, -1)
 
 
 def _softmax(scores: Tensor, dim: int) -> Tensor:

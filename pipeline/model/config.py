@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from frozen_vqa.cache.typed_json import NAMES
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.plugins import FORM, is_own
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -35,11 +36,15 @@ class HeadSettings:
         "width": (lambda width: 0 <= width <= 10**6, "at least 0 and at most 1,000,000"),
         "layers": (lambda layers: 1 <= layers <= 10**6, "at least 1 and at most 1,000,000"),
         "heads": AT_LEAST_1,
+        "fusion": (
+            lambda name: name in FUSIONS or is_own(name),
+            f"one of {', '.join(FUSIONS)}, or {FORM} of your own",
+        ),
         **dict.fromkeys(("dropout", "feature_dropout"), SHARE),
     }
 
-    fusion: Fusion = "co-attention"
-    """How pictures and questions meet."""
+    fusion: str = "co-attention"
+    """How pictures and questions meet: one of `FUSIONS`, or "module:Name" of the user's own."""
     layers: int = 1
     """Cross-attention layers; the kinds without attention ignore it."""
     width: int = 256

@@ -10,6 +10,7 @@ where features come from. Axis names are those of `pipeline/model/attention.py`.
 
 import math
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from frozen_vqa.pipeline.model.attention import cast_for_autocast
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
+from frozen_vqa.pipeline.model.own_fusion import FusionModule, build_fusion, fuse
 from frozen_vqa.pipeline.model.patch_features import Patches, normalise
 from frozen_vqa.pipeline.model.pooling import Pooling
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
+from frozen_vqa.pipeline.plugins import is_own
 
 
 class Projection(nn.Module):
@@ -68,8 +71,11 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.randn(grid[0], width) * 0.5)
-        self.columns = nn.Parameter(torch.randn(grid[1], width) * 0.5)
+        self.rows = nn.Parameter(torch.empty(grid[0], width))
+        self.columns = nn.Parameter(torch.empty(grid[1], width))
+        for vectors in (self.rows, self.columns):
+            if not vectors.is_meta:  # there it would only load PyTorch's compiler, for seconds
+                nn.init.normal_(vectors, std=0.5)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(images, patches, width) -> the same, patches in row-major order."""
@@ -85,19 +91,24 @@ class VqaModel(nn.Module):
         width, fusion = config.width, config.fusion
         sees, reads = fusion != "question-only", fusion != "image-only"
         attends = fusion in ("co-attention", "text-to-image")
+        self.own_fusion = build_fusion(config) if is_own(fusion) else None
+        own = self.own_fusion is not None
         project = partial(Projection, width=width, dropout=config.feature_dropout)
         self.vision_projection = project(config.vision_dim) if sees else None
         self.text_projection = project(config.text_dim) if reads else None
-        embeds = attends and config.position_embedding
+        embeds = (attends or own) and config.position_embedding
         self.position_embedding = PositionEmbedding(config.grid, width) if embeds else None
         layers = config.layers if attends else 0
         self.layers = nn.ModuleList(
             CoAttentionLayer(config, last=i == layers - 1) for i in range(layers)
         )
-        # Where there are layers, the last one pools.
-        self.text_pooling = Pooling(config.pooling, width) if reads and not attends else None
-        self.patches_pooling = Pooling(config.pooling, width) if sees and not attends else None
+        # Where there are layers, the last one pools; a fusion of the user's own does all of it.
+        pools = not (attends or own)
+        self.text_pooling = Pooling(config.pooling, width) if reads and pools else None
+        self.patches_pooling = Pooling(config.pooling, width) if sees and pools else None
         pooled = (sees + reads) * width
+        if self.own_fusion is not None:
+            pooled = cast(FusionModule, self.own_fusion).out_features
         self.fusion = nn.Sequential(nn.LayerNorm(pooled))
         if config.answer_head == "mlp":
             dropout = nn.Dropout(config.dropout)
@@ -115,8 +126,9 @@ class VqaModel(nn.Module):
         with the default and 75 % with Xavier's (one seed). The head starts at the share of one
         answer among all, because most answers are wrong for most questions.
         """
+        own = set(self.own_fusion.modules() if self.own_fusion else ())
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module not in own:
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -157,6 +169,9 @@ class VqaModel(nn.Module):
         index = PrefixIndex(attention_mask, picture_prefixes, token_prefixes)
         text, patches = self._project_text(hidden_states, index), self._project(patch_embeddings)
         pooled: list[Tensor] = []  # (images, slots, width) each
+        if self.own_fusion is not None:
+            fused = self._fuse_by_own(self.own_fusion, text, patches, question_slots)
+            return self._answer(fused)
         if self.layers:
             *layers, last = self.layers
             for layer in layers:
@@ -169,6 +184,21 @@ class VqaModel(nn.Module):
             pooled.append(patches.expand(-1, slots, -1))
         # (questions, 1 or 2 widths)
         fused = torch.cat(pooled, dim=-1).flatten(0, 1).index_select(0, question_slots)
+        return self._answer(fused)
+
+    def _fuse_by_own(
+        self, fusion: nn.Module, text: Text | None, patches: Tensor | None, slots: Tensor
+    ) -> Tensor:
+        """Return (questions, out_features) of the user's own fusion."""
+        assert text is not None
+        assert patches is not None
+        mask = text.index.attention_mask
+        tokens = text.per_token().x.masked_fill(~mask[..., None], 0).flatten(0, 1)[slots]
+        patches = patches.squeeze(1)[slots // mask.shape[1]]
+        return fuse(self.config.fusion, fusion, patches, tokens, mask.flatten(0, 1)[slots])
+
+    def _answer(self, fused: Tensor) -> Tensor:
+        """Return logits: (questions, features) -> (questions, answers)."""
         fused = self.fusion(fused)
         # In bfloat16 logits that are near each other would become the same number.
         with torch.autocast(fused.device.type, enabled=False):

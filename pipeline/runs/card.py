@@ -15,9 +15,11 @@ from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import Count, Percent
 from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.description import (
     Description,
     Outcome,
+    caveats_of,
     read_description,
     read_sealed_json,
 )
@@ -82,6 +84,8 @@ def render_card(run: Path, outcome: Outcome) -> str:
     on_training = (
         f"; on {markdown(repr(config.train_split))} that is {ceiling} %" if ceiling else ""
     )
+    own = config.fusion if is_own(config.fusion) else ""  # every command has to name it again
+    option, argument = (f" --fusion {own}", f', fusion="{own}"') if own else ("", "")
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering
@@ -97,6 +101,7 @@ not in this folder.
 ## Accuracy
 
 {_accuracies(run, config.validation, outcome)}
+{_caveats(description)}\
 These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, \
 {_choice(config)}. The ceiling is the score of the best answer for each question\
 {on_training}.
@@ -107,7 +112,7 @@ These are the weights of epoch {outcome["best_epoch"]} of {outcome["epochs"]}, \
 This command trains it again from a cache of these features (`frozen-vqa extract-features`):
 
 ```
-frozen-vqa train-head --cache CACHE --run RUN --config config.toml
+frozen-vqa train-head --cache CACHE --run RUN --config config.toml{option}
 ```
 
 `config.toml` holds every setting; `environment.json` holds versions, device and digests of the
@@ -121,10 +126,10 @@ cache.
 ```python
 from frozen_vqa import VqaHead
 
-head = VqaHead.from_pretrained("FOLDER OR REPOSITORY")
+head = VqaHead.from_pretrained("FOLDER OR REPOSITORY"{argument})
 ```
 
-or `frozen-vqa ask --run FOLDER --image FILE --question TEXT`.
+or `frozen-vqa ask --run FOLDER --image FILE --question TEXT{option}`.
 
 ## Licences
 
@@ -181,6 +186,11 @@ def _score_files(run: Path) -> list[Path]:
     scores = (name for name in noted if re.fullmatch("evaluation/[^/]+/scores.json", name))
     paths = sorted(path_in(run, name) for name in scores)
     return [path for path in paths if not path.is_symlink()]
+
+
+def _caveats(description: Description) -> str:
+    found = caveats_of(description.encoders)
+    return "".join(f"**{caveat[0].upper()}{caveat[1:]}.**\n\n" for caveat in found)
 
 
 def _scored(scores: Scores) -> Sequence[str]:

@@ -25,6 +25,9 @@ RESTORE = "Restore it from a copy, or train the head again."
 
 T = TypeVar("T")
 
+UNTRAINED = "tiny"
+"""The encoders of the demo, as `pipeline/encoders/tiny.py` names them."""
+
 Rate = Annotated[float, (0, LARGEST)]
 
 
@@ -90,6 +93,21 @@ def read_description(path: Path) -> Description:
         return decode(Description, body)
     except (TypeError, ConfigError) as error:
         raise RunError(f"{file}: not the config of a run ({error}). {RESTORE}") from None
+
+
+def untrained_parts(encoders: object) -> list[str]:
+    """Return which encoders of a run are untrained: "vision", "text"; none if nothing says so."""
+    parts = encoders.items() if isinstance(encoders, Mapping) else ()
+    return [n for n, one in parts if isinstance(one, Mapping) and one.get("model") == UNTRAINED]
+
+
+def caveats_of(encoders: object) -> list[str]:
+    """Return what every score of a head on these encoders needs beside it."""
+    parts = untrained_parts(encoders)
+    if not parts:
+        return []
+    what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"
+    return [f"{what} untrained ({UNTRAINED}); no score says how good DINOv2 or Llama 3 would be"]
 
 
 def read_sealed_json(path: Path, kind: type[T]) -> T:

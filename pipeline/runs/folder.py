@@ -33,6 +33,7 @@ TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", E
 FOLDERS = ("state", "evaluation", "tensorboard")
 """The folders of a run. None is a link, or a command would write and delete elsewhere."""
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
+REPORT = "report.html"
 
 
 def explain_run_write_errors(run: Path, *, replaces: bool = False) -> AbstractContextManager[None]:
@@ -164,7 +165,7 @@ def _known_files(own: OwnFolder) -> list[str]:
     except (OSError, ValueError, RecursionError):
         return []
     paths = [path_in(own.path, name) for name in training_files(own.path)]
-    for name in EVALUATED:
+    for name in (*EVALUATED, REPORT):
         paths += own.path.glob(f"evaluation/**/{name}")
     # Only a killed process leaves a coming version, and a copy of its folder has a mark.
     coming = {files(own.path).coming for files in (weight_files, state_files)}

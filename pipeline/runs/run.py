@@ -16,7 +16,7 @@ files that say what they mean (`pipeline/runs/weights.py`); run.json, written la
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.plugins import is_own, trust, trusted
 from frozen_vqa.pipeline.runs.card import remove_card
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
 from frozen_vqa.pipeline.runs.description import (
@@ -159,8 +160,25 @@ def read_outcome(path: Path) -> Outcome | None:
     return cast(Outcome, found) if "best_accuracy" in found else None
 
 
-def load_run(path: Path, device: torch.device) -> Run:
-    """Load a trained head; raise `RunError` if there is none, or a file was changed since."""
+def load_run(
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    fusion: str | Callable[[ModelConfig], Any] | None = None,
+) -> Run:
+    """Load a trained head.
+
+    Args:
+        path: The run folder.
+        fusion: The fusion of your own that the head was trained with, which `trust` imports.
+
+    Raises:
+        RunError: if there is no run, or a file was changed since.
+        PluginError: if the run names a fusion that the user has not named.
+    """
+    if fusion is not None:
+        trust(fusion)
+    path, device = Path(path), torch.device(device)
     description = read_description(path)
     where = read_record(path)
     stamp = stamp_weights(path)
@@ -170,6 +188,8 @@ def load_run(path: Path, device: torch.device) -> Run:
     splits, held_out = where.get("splits"), where.get("held_out")
     data = TrainingData(cache, dtype, where.get("dataset"), splits, held_out)
     try:
+        if is_own(description.model.fusion):
+            trusted(description.model.fusion, where=path, option="--fusion")
         model = _load_head(description.model, weights.tensors, device)
     except (ValueError, RuntimeError) as error:
         reason = reason_of(error)
@@ -192,12 +212,18 @@ def _load_head(
     A run may come from elsewhere, so its config allocates no memory until it fits the weights;
     otherwise this raises `ValueError` or `RuntimeError`.
     """
-    if config.layers > len(tensors):
+    own = is_own(config.fusion)
+    if config.layers > len(tensors) and not own:
         raise ValueError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
     require_fit(tensors, model.state_dict())
-    model.to_empty(device=device)  # its own memory, aligned as that of any tensor
+    if own:  # it may keep tensors of its own that are not among the weights
+        with torch.random.fork_rng(devices=[]):
+            model = VqaModel(config)
+        model.to(device)
+    else:
+        model.to_empty(device=device)  # its own memory, aligned as that of any tensor
     model.load_state_dict(tensors, strict=True)
     return model
 

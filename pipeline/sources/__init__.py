@@ -1,1 +1,1 @@
-"""Data sets as examples: a module per kind, and checks they share. May import errors, system."""
+"""Data sets as examples: a module per kind, and checks they share. May import plugins, system."""

@@ -66,7 +66,10 @@ class Form:
 
 
 class Source(Protocol):
-    """Pictures and questions of one data set."""
+    """Pictures and questions of one data set.
+
+    A source of your own may inherit from it, and then needs only `examples` and `picture`.
+    """
 
     def examples(self, split: str) -> list[VqaExample]:
         """Return the usable questions of `split` in the order of the data set.
@@ -79,7 +82,7 @@ class Source(Protocol):
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
         """Return the questions that `examples(split)`, called before, could not use."""
-        ...
+        return ()
 
     def picture(self, image_id: Id) -> Picture:
         """Return the picture of an example that `examples` has returned."""
@@ -87,7 +90,7 @@ class Source(Protocol):
 
     def where(self, image_id: Id) -> str:
         """Return the path or row of a picture, for messages."""
-        ...
+        return f"picture {image_id!r}"
 
 
 @runtime_checkable

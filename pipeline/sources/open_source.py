@@ -4,17 +4,32 @@
     jsonl:PATH          your own JSONL, JSON, CSV or TSV: a file, or one per split   own/source.py
     hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
     shapes[:N]          generated scenes, N of them                                  shapes.py
+    MODULE:NAME         code of the user's own, called without arguments             CodeSource
 
 `validation.py` and `selection.py` have the rules for questions. Nothing here opens a file.
 """
 
 import difflib
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Source
+from PIL import Image
+
+from frozen_vqa.pipeline.errors import ImageError, PluginError, SourceError
+from frozen_vqa.pipeline.plugins import is_own, running, trust, trusted
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, Source, VqaExample
+from frozen_vqa.pipeline.sources.selection import Selection
+from frozen_vqa.pipeline.sources.validation import (
+    UnusableError,
+    answers_of,
+    id_of,
+    id_or_none,
+    question_of,
+    type_of,
+)
 
 FORMS = {
     "vqav2": "vqav2:PATH",
@@ -22,6 +37,7 @@ FORMS = {
     "hub": "hub:NAME_OR_PATH",
     "shapes": "shapes[:N]",
 }
+OWN = "MODULE:NAME (code of your own)"
 
 
 def open_source(
@@ -36,8 +52,11 @@ def open_source(
 
     Raises:
         SourceError: if `spec` has none of the forms, or its data set does not exist.
+        PluginError: if code of the user's own, "module:name", cannot be used.
     """
     kind, colon, rest = spec.partition(":")
+    if kind not in FORMS and is_own(spec) and not columns and _is_installed(kind):
+        return CodeSource(spec)
     if kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest):
         raise SourceError(_bad_spec(spec, kind))
     if columns and kind not in ("hub", "jsonl"):
@@ -68,8 +87,13 @@ def open_source(
     return ShapesSource(images=int(rest))
 
 
+def _is_installed(module: str) -> bool:
+    """Whether Python finds the top package of a module, which is not imported for that."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
 def _bad_spec(spec: str, kind: str) -> str:
-    forms = ", ".join(FORMS.values())
+    forms = ", ".join([*FORMS.values(), OWN])
     if kind in FORMS:
         return f"dataset {spec!r}: nothing follows {kind!r}; write {FORMS[kind]}."
     from frozen_vqa.pipeline.sources.own.tables import SUFFIXES
@@ -79,6 +103,79 @@ def _bad_spec(spec: str, kind: str) -> str:
         hint = f" Did you mean {spec.replace(kind, close[0], 1)!r}?"
     elif Path(spec).suffix.lower() in SUFFIXES or Path(spec).is_dir():
         hint = f" Did you mean {'jsonl:' + spec!r}?"
+    elif is_own(spec):
+        hint = f" There is no module {kind!r}: install it, or name its folder in PYTHONPATH."
     else:
         hint = ""
     return f"dataset {spec!r} has none of the forms {forms}.{hint}"
+
+
+class CodeSource(Source):
+    """What the user's own code returns: its questions pass the same checks as any others.
+
+    Raises:
+        PluginError: if it cannot be imported or called, or lacks a method.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = trust(name)
+        with running(name, "the call"):
+            self._source: Source = trusted(name, option="--dataset")()
+        lacking = [m for m in ("examples", "picture") if not hasattr(self._source, m)]
+        if lacking:
+            raise PluginError(
+                f"{name}: found {type(self._source).__name__} without {' and '.join(lacking)}; a "
+                f"frozen_vqa.Source is needed"
+            )
+        self._pictures: dict[Id, str] = {}
+        self._left_out: dict[str, list[LeftOut]] = {}
+
+    def examples(self, split: str) -> list[VqaExample]:
+        with running(self._name, f"examples({split!r})"):
+            given = list(self._source.examples(split))
+            unusable = list(getattr(self._source, "left_out", lambda _: ())(split))
+        selection = Selection("example", self._pictures)
+        for number, one in enumerate(given, start=1):
+            where = f"{self._name}, split {split!r}, example {number}"
+            if not isinstance(one, VqaExample):
+                raise SourceError(f"{where}: found {type(one).__name__}; a VqaExample is needed.")
+            selection.add(number, where, id_or_none(one.question_id), partial(_checked, one))
+        selection.left_out += unusable
+        selection.finish(f"{self._name}, split {split!r}")
+        self._left_out[split] = selection.left_out
+        return selection.examples
+
+    def left_out(self, split: str) -> Sequence[LeftOut]:
+        return self._left_out[split]
+
+    def picture(self, image_id: Id) -> Picture:
+        try:
+            with running(self._name, f"picture({image_id!r:.40})"):
+                found = self._source.picture(image_id)
+        except PluginError as error:  # of one picture, which is left out
+            raise ImageError(str(error)) from error
+        if isinstance(found, str):
+            return Path(found)
+        if not isinstance(found, Path | bytes | Image.Image):
+            raise ImageError(
+                f"found {type(found).__name__}; a path, bytes or a PIL image is needed"
+            )
+        return found
+
+    def where(self, image_id: Id) -> str:
+        return f"{self._name}, picture {image_id!r:.80}"
+
+
+def _checked(one: VqaExample) -> tuple[VqaExample, str]:
+    """Return an example whose fields are valid, and what its image id means."""
+    if isinstance(one.answers, str):
+        raise UnusableError("answers are one text; a tuple of texts is needed")
+    checked = VqaExample(
+        id_of(one.question_id, "question_id"),
+        id_of(one.image_id, "image_id"),
+        question_of(one.question),
+        answers_of(one.answers),
+        type_of(one.question_type, "question_type"),
+        type_of(one.answer_type, "answer_type"),
+    )
+    return checked, ""  # one id is one picture, because `picture` is asked by id

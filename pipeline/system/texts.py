@@ -6,6 +6,7 @@ could do harm is spelled out, as in '\\x1b'; all else stays, in whatever script 
 
 import json
 import re
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,12 @@ def shortened(text: str, most: int = 2000) -> str:
     A stranger's name may have megabytes, and the end of a message says what to do.
     """
     return text if len(text) <= most else f"{text[: most - 602]} … {text[-599:]}"
+
+
+def break_lines(text: str, columns: int) -> str:
+    """Return a printable text in lines that end between words; a longer word stays whole."""
+    lines = textwrap.wrap(printable(text), columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _is_shown(c: str) -> bool:

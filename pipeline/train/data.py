@@ -1,7 +1,8 @@
 """The training data of a cache: two splits, the scores of their answers, and the classes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
 from frozen_vqa.pipeline.runs.held_out import read_split, read_training, split_of
+
+LOW_CEILING = 90.0
+"""Percent; a vocabulary that allows less is rarely meant."""
+COUNTS, TOPS = (1, 3, 5, 9), (100, 1000, 3000)
+"""What a low ceiling is compared with: least counts and numbers of the most frequent answers."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,40 @@ class TrainData:
 
     def describe(self) -> str:
         """Return a line for people: the number of classes, and the highest score of a head."""
-        where = " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
         return (
             f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "
-            f"them scores {where}"
+            f"them scores {self._spell_ceilings()}"
         )
+
+    def advise(self, config: TrainConfig) -> Iterator[str]:
+        """Yield warnings about settings that do not fit the data."""
+        questions, batch = len(self.splits[config.train_split]), config.batch_size
+        if batch > questions:
+            yield (
+                f"warning: a batch of {batch:,} is larger than split {config.train_split!r}, which "
+                f"has {questions:,} questions; so an epoch is one step. Give a smaller --batch-size"
+            )
+        if min(self.ceilings.values()) < LOW_CEILING:
+            yield (
+                f"warning: a head is wrong wherever the answer is no class, and cannot exceed "
+                f"{min(self.ceilings.values()):.2f} % here. With other classes it could reach:"
+            )
+            yield from self._other_ceilings(self.splits[config.train_split].answers)
+
+    def _other_ceilings(self, answers: Sequence[Sequence[str]]) -> Iterator[str]:
+        """Yield the ceilings with other classes, which are answers of the training split."""
+        every = build_vocabulary(answers, min_count=1)
+        choices: list[tuple[str, int, int | None]]
+        choices = [(f"--min-answer-count {count}", count, None) for count in COUNTS]
+        choices += [(f"top_answers = {top}", 1, top) for top in TOPS if top < len(every)]
+        for name, count, top in choices:
+            with suppress(ConfigError):  # no answer is so frequent
+                vocabulary = build_vocabulary(answers, min_count=count, top=top)
+                there = replace(self, vocabulary=vocabulary)._spell_ceilings()
+                yield f"  {name:<22} {len(vocabulary):>7,} answers, {there}"
+
+    def _spell_ceilings(self) -> str:
+        return " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
 
 
 def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:

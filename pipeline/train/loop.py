@@ -8,7 +8,9 @@ the best weights of both states. The outcome is written last; then the states ar
 """
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +28,7 @@ from frozen_vqa.pipeline.runs.state import (
     TrainState,
     save_state,
 )
-from frozen_vqa.pipeline.system.console import console, duration
+from frozen_vqa.pipeline.system.console import Advance, console, duration, progress
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.resume import reconcile_run, save_best
@@ -151,23 +153,38 @@ class TrainingLoop:
             if self._agree_on_stop(stop, due=self.save_is_due):
                 self.save()
 
+        trainer, config = self.trainer, self.trainer.config
         try:
-            while not self.over:
-                loss = self.trainer.epoch(self.epochs, after_step)
-                accuracy = self._score(stop)
-                config = self.trainer.config
-                console.print(
-                    f"epoch {self.epochs + 1}/{config.epochs}: loss {loss:.4f}, accuracy "
-                    f"{accuracy:.2f} % on {config.validation}, "
-                    f"{duration(self.trainer.counters.epoch_seconds)}"
-                )
-                self.end_epoch(loss, accuracy)
+            with self._progress() as advance:
+                while not self.over:
+                    title = f"epoch {self.epochs + 1}/{config.epochs}"
+                    shown = partial(advance, title=title, note=self._describe_best())
+                    loss = trainer.epoch(self.epochs, after_step, shown)
+                    accuracy = self._score(stop)
+                    best = ", the best so far" if accuracy > self.progress.best_accuracy else ""
+                    console.print(
+                        f"{title}: loss {loss:.4f}, accuracy {accuracy:.2f} % on "
+                        f"{config.validation}{best}, {duration(trainer.counters.epoch_seconds)}"
+                    )
+                    self.end_epoch(loss, accuracy)
         except Stopped:
             self.save()
             raise
         finally:
             if self.curves:
                 self.curves.close()
+
+    def _progress(self) -> AbstractContextManager[Advance]:
+        """Show the progress of the whole training, of which a part may be done."""
+        trainer, counters = self.trainer, self.trainer.counters
+        each, begun = len(trainer.train_split), counters.epoch == self.epochs
+        done = trainer.plan(counters.epoch)[: counters.batch].questions if begun else 0
+        total = trainer.config.epochs * each
+        return progress("training", total, done=self.epochs * each + done)
+
+    def _describe_best(self) -> str:
+        best = self.progress
+        return f"best {best.best_accuracy:.2f} %, epoch {best.best_epoch}" if best.metrics else ""
 
     def _agree_on_stop(self, stop: Stop, *, due: bool = False) -> bool:
         """Raise `Stopped` on all ranks if one has a signal; return whether one's state is due."""

@@ -28,6 +28,7 @@ from frozen_vqa.pipeline.system.ranks import Ranks
 
 SCHEDULE = ("epochs", "batch_size", "accumulate", "lr", "warmup", "group_by_image")
 """Settings on which the learning rate of a step depends."""
+NO_MORE_EPOCHS = ": the learning rate falls to 0 at the last epoch, so none can be added"
 
 
 def fingerprint_training(
@@ -58,6 +59,7 @@ def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig)
         found = "; ".join(
             f"{name} was {was.get(name)!r} when it began, and {getattr(asked, name)!r} is asked for"
             + (", another schedule" if name in SCHEDULE else "")
+            + (NO_MORE_EPOCHS if name == "epochs" else "")
             for name in changed[:5]
         )
         raise ConfigError(

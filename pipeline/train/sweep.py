@@ -40,7 +40,7 @@ from frozen_vqa.pipeline.train.train import (
     find_result,
     hold_begun,
     recover_own_state,
-    require_memory,
+    require_possible,
     require_same_data,
 )
 from frozen_vqa.pipeline.train.trainer import Trainer
@@ -135,11 +135,13 @@ def sweep(
         if left:
             use_cores()
             data = data or load_train_data(cache_path, next(iter(left.values())))
-            require_memory(left, data, device)
+            require_possible(left, data, device)
             for name, state in states.items():
                 require_same_data(path_in(run, name), state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
             console.print(data.describe(), features.describe(), sep="\n")
+            for line in data.advise(next(iter(left.values()))):
+                console.show(line)
             claim_sweep_folder(run)
             begun = [Head(name, device) for name in left]
             for head in begun:
@@ -278,4 +280,4 @@ class _Pass:
         except NotFiniteError as error:
             head.error = str(error)
             self.table.fail(head.name)
-            console.print(f"{head.name}: {error}")
+            console.show(f"{head.name}: {error}")

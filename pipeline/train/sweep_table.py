@@ -40,7 +40,7 @@ class SweepTable:
     @contextmanager
     def show_live(self) -> Iterator[None]:
         """Show table and progress while the block runs, if there is a terminal."""
-        if not console.is_terminal:
+        if not console.is_live:
             yield
             return
         with Live(
@@ -54,7 +54,7 @@ class SweepTable:
 
     def print_lines(self) -> None:
         """Print one line for each head, where there is no live table."""
-        if console.is_terminal:
+        if console.is_live:
             return
         for rank, (name, line) in enumerate(self.rank(), start=1):
             if line:

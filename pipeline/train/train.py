@@ -8,21 +8,30 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
-from frozen_vqa.pipeline.config import TrainConfig, load_run_config
+from frozen_vqa.pipeline.config import TrainConfig, TrainSettings, load_run_config, make_config
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.model.own_fusion import check_fusion
 from frozen_vqa.pipeline.model.size import bound_parameters, count_parameters
+from frozen_vqa.pipeline.plugins import is_own, trust
+from frozen_vqa.pipeline.runs.description import load_resumed_config
 from frozen_vqa.pipeline.runs.environment import note_environment
 from frozen_vqa.pipeline.runs.folder import hold_run, require_place, training_files
 from frozen_vqa.pipeline.runs.run import read_digests, read_outcome, start_run
 from frozen_vqa.pipeline.runs.state import TrainState, has_state, recover_state, remove_state
 from frozen_vqa.pipeline.system.console import console, size
-from frozen_vqa.pipeline.system.device import device_name, free_memory, keep_freed_memory, use_cores
+from frozen_vqa.pipeline.system.device import (
+    choose_device,
+    device_name,
+    free_memory,
+    keep_freed_memory,
+    use_cores,
+)
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
@@ -38,26 +47,31 @@ from frozen_vqa.pipeline.train.trainer import Trainer, shape_head
 
 
 def train(
-    cache_path: Path,
-    run: Path,
+    cache: Path | str,
+    run: Path | str,
     *,
-    config: TrainConfig,
-    device: torch.device,
+    config: TrainConfig | None = None,
+    device: torch.device | str = "auto",
     residency: Residency = "auto",
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
     ranks: Ranks = ALONE,
     data: TrainData | None = None,
+    **settings: Unpack[TrainSettings],
 ) -> TrainResult:
     """Train a head and leave a run folder with its best weights.
 
     Ctrl-C and SIGTERM end it after the current step, once the state is saved; the signal then has
     its usual effect.
 
+        train("features", "runs/concat", fusion="concat", epochs=3)
+
     Args:
-        cache_path: A cache that holds both splits.
+        cache: A cache that holds both splits.
         run: The folder to make, or that of the training to resume.
+        config: All settings; the defaults without it.
+        device: A device or its name; "auto" takes a GPU if there is one.
         residency: Where to keep the features during training.
         overwrite: Whether an existing run may be replaced.
         resume: Whether to continue a training; a finished one only returns its result.
@@ -65,14 +79,19 @@ def train(
         ranks: The processes that train it together (`parallel.py`); all have to call this with the
             same arguments, and to see the same cache and run folder. Only the first one writes.
         data: What `load_train_data` returned for this cache and settings, if it was called.
+        **settings: Settings by name, which win over those of `config` and, with `resume`, over
+            those of the run. A `fusion` of your own is a class, or "module:Name".
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or changed since.
         ConfigError: if settings and data do not fit or changed since, or TensorBoard is missing.
+        PluginError: if a fusion of your own fails its test, or only `config` names it.
         RunError: if the folder is taken, not ours, in use by another process or has no state, or
             loss or weights are not finite.
     """
     started = time.monotonic()
+    run, device = Path(run), device if isinstance(device, torch.device) else choose_device(device)
+    config = _choose_settings(run, config, settings, resume=resume)
     if tensorboard:
         summary_writer()  # before hours of work, not after
     with ExitStack() as held:
@@ -83,8 +102,8 @@ def train(
             require_place(run, overwrite=overwrite)
         state = recover_own_state(run, config, ranks) if resume else None
         use_cores()
-        data = data or load_train_data(cache_path, config)
-        require_memory({run.name: config}, data, device)
+        data = data or load_train_data(Path(cache), config)
+        require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
         features = ResidentFeatures(data.cache, residency=residency, device=device)
@@ -102,15 +121,44 @@ def train(
             ranks=ranks,
         )
         console.print(data.describe(), features.describe(), sep="\n")
+        for line in data.advise(config):
+            console.show(line)
         with Stop() as stop:
             loop.run_to_end(stop)
             return loop.finish(data)
+
+
+def _choose_settings(
+    run: Path, config: TrainConfig | None, settings: TrainSettings, *, resume: bool
+) -> TrainConfig:
+    """Return the settings of a training, with those that are given by name."""
+    given: dict[str, Any] = dict(settings)
+    if not isinstance(fusion := given.get("fusion", ""), str) or is_own(fusion):
+        given["fusion"] = trust(fusion)
+    if config is None and resume:
+        return load_resumed_config(run, None, given)
+    return make_config((asdict(config) if config else {}) | given)
 
 
 def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock | None:
     """Hold the lock of a training that has begun, on the first rank; None if none has."""
     begun = ranks.lead and (has_state(run) or (run / "run.json").exists())
     return hold_run(run, held, names=training_files(run)) if begun else None
+
+
+def require_possible(
+    heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device
+) -> None:
+    """Raise unless these heads can be built and trained, before any takes memory.
+
+    Raises:
+        ConfigError: if they cannot be built or exceed the memory.
+        PluginError: if a fusion of the user's own was not named by the user, or fails its test.
+    """
+    require_memory(heads, data, device)
+    shapes = [shape_head(data.cache.spec, len(data.vocabulary), one) for one in heads.values()]
+    for config in {one.fusion: one for one in shapes if is_own(one.fusion)}.values():
+        check_fusion(config.fusion, config)
 
 
 def require_memory(heads: Mapping[str, TrainConfig], data: TrainData, device: torch.device) -> None:

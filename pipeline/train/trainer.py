@@ -26,7 +26,6 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.sealed import require_fit
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
@@ -87,28 +86,33 @@ class Trainer:
         """Return the learning rate of a step, counted from 0."""
         return learning_rate(step, steps=self.steps, config=self.config)
 
-    def epoch(self, number: int, after_step: Callable[[], None] = lambda: None) -> float:
+    def epoch(
+        self,
+        number: int,
+        after_step: Callable[[], None] = lambda: None,
+        after_batch: Callable[[int], None] = lambda questions: None,
+    ) -> float:
         """Train the rest of one epoch, counted from 0, and return its mean loss.
 
         `after_step` is called between two steps; if it raises, the trainer can still continue.
+        `after_batch` is given the number of questions of each batch.
         """
         left = self.begin(number)[self.counters.batch :]
         mine = left.part(self.ranks.rank, self.ranks.world)
         reader, counters = self.train_reader, self.counters
         clock, waited = time.perf_counter(), reader.waited
-        with progress(f"epoch {number + 1}/{self.config.epochs}", left.questions) as advance:
-            # All ranks take part in every batch: a rank without a question of it reads another
-            # rank's question, and does not count it.
-            batches = reader.batches(mine.fill_empty(left))
-            sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
-            for batch, (own, everyones) in zip(batches, sizes, strict=True):
-                ends_step = self.learn(batch, own)
-                advance(everyones)
-                if ends_step:
-                    counters.epoch_seconds += time.perf_counter() - clock
-                    counters.waited += reader.waited - waited
-                    after_step()
-                    clock, waited = time.perf_counter(), reader.waited
+        # All ranks take part in every batch: a rank without a question of it reads another rank's
+        # question, and does not count it.
+        batches = reader.batches(mine.fill_empty(left))
+        sizes = zip(mine.sizes.tolist(), left.sizes.tolist(), strict=True)
+        for batch, (own, everyones) in zip(batches, sizes, strict=True):
+            ends_step = self.learn(batch, own)
+            after_batch(everyones)
+            if ends_step:
+                counters.epoch_seconds += time.perf_counter() - clock
+                counters.waited += reader.waited - waited
+                after_step()
+                clock, waited = time.perf_counter(), reader.waited
         return self.mean_loss()
 
     def begin(self, number: int) -> BatchPlan:

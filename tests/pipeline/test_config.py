@@ -3,13 +3,19 @@
 import re
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_vqa.pipeline.config import PRESETS, TrainConfig, load_config
+from frozen_vqa.pipeline.config import (
+    PRESETS,
+    TrainConfig,
+    TrainSettings,
+    load_config,
+    make_config,
+)
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.config import FUSIONS, POOLINGS, AnswerHead, Merge
 
@@ -170,3 +176,18 @@ def test_an_unknown_preset_is_refused(file: Path) -> None:
     message = f"{file}: preset is 'huge'; it must be one of basic, small, large"
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(file, {})
+
+
+def test_settings_by_name_are_those_of_the_config() -> None:
+    """With the same types, so that an editor and mypy know each of them."""
+    typed = get_type_hints(TrainSettings)
+    assert typed.pop("preset") is str
+    fusion = typed.pop("fusion")
+    assert get_args(fusion)[0] is str
+    config = get_type_hints(TrainConfig)
+    assert typed == {f.name: config[f.name] for f in fields(TrainConfig) if f.name != "fusion"}
+
+
+def test_a_setting_that_is_nearly_known_is_asked_about() -> None:
+    with pytest.raises(ConfigError, match="unknown setting 'epoch'; did you mean 'epochs'"):
+        make_config({"epoch": 3})

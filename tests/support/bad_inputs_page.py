@@ -12,6 +12,7 @@ import datasets
 import pytest
 
 from tests.support.bad_answers import ANSWERS
+from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_fields import FIELDS
@@ -24,9 +25,11 @@ from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
+from tests.support.bad_plugins import CODE
 from tests.support.bad_predictions import RESULTS
 from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
+from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
@@ -55,8 +58,11 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Reports": REPORTS,
     "Predictions": RESULTS,
     "Options": OPTIONS,
+    "What is asked, and lists of runs": ASKED,
+    "Code of your own": CODE,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }

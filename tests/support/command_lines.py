@@ -35,8 +35,9 @@ def extremes() -> Iterator[tuple[str, str, str]]:
             if kind in (bool, bool | None, None):
                 continue
             numeric = {int, float} & {kind, *get_args(kind)} or option.name == "batch_size"
-            name = option.opts[0] if option.opts[0].startswith("-") else ""
-            yield from ((command, name, value) for value in (NUMBERS if numeric else TEXTS))
+            names = [option.opts[0], *([""] if option.name == COMMANDS[command].unnamed else [])]
+            values = NUMBERS if numeric else TEXTS
+            yield from ((command, name, value) for name in names for value in values)
 
 
 def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
@@ -58,19 +59,31 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
         "evaluate": ("--run", place / "run"),
         "score": ("--predictions", data / "results.json", "--annotations", data / "given.json"),
         "ask": ("--run", place / "run", "--image", data / "a.png", "--question", "what is it?"),
-        "inspect-cache": (place / "cache",),
-        "verify-cache": (place / "cache",),
-        "convert-cache": (place / "cache", "--cache", out / "converted"),
+        "inspect-cache": ("--cache", place / "cache"),
+        "verify-cache": ("--cache", place / "cache"),
+        "convert-cache": ("--source", place / "cache", "--cache", out / "converted"),
+        "runs": ("--folder", place),
+        "doctor": (),
         "demo": ("--out", out / "demo"),
     }
     assert set(lines) == set(COMMANDS)
     return {command: [command, *map(str, words)] for command, words in lines.items()}
 
 
+def unnamed(line: Sequence[str]) -> list[str]:
+    """Return a command line with the value of the option that needs no name behind the others."""
+    name = COMMANDS[line[0]].unnamed
+    option = next((one.opts[0] for one in COMMANDS[line[0]].params if one.name == name), None)
+    if option not in line:
+        return list(line)
+    at = line.index(option)
+    return [*line[:at], *line[at + 2 :], "--", line[at + 1]]
+
+
 def with_option(line: Sequence[str], option: str, value: str) -> list[str]:
-    """Return a command line with another value of an option; "" is the argument behind it."""
+    """Return a command line with another value of an option; "" is the one that needs no name."""
     if not option:
-        return [line[0], "--", value] if len(line) == 2 else [line[0], *line[2:], "--", value]
+        return [*unnamed(line)[:-1], value]
     if option in line:
         at = line.index(option)
         return [*line[:at], *line[at + 2 :], f"{option}={value}"]

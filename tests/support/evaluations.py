@@ -53,4 +53,4 @@ def group(*heads: Evaluation) -> SeedGroup:
 def make_rows() -> list[Row]:
     ours = group(*(scored("at_ten&", np.full(QUESTIONS, value)) for value in (0.9, 0.6)))
     theirs = group(scored("a|b", np.full(QUESTIONS, 0.9)))
-    return [Row(ours), Row(theirs, compare(ours, theirs)[0])]
+    return [Row(ours), Row(theirs, compare(ours, theirs))]

@@ -12,9 +12,9 @@ from typer.models import ArgumentInfo
 import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
-from frozen_vqa.pipeline.commands import endings
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.folder import EVALUATED
+from frozen_vqa.pipeline.system import endings
 from tests.support import tiny_commands
 from tests.support.caches import Made
 from tests.support.command import Finished, error_of, run_command
@@ -136,7 +136,7 @@ def test_the_users_files_in_a_run_outlive_its_successor(scenes: Made, tmp_path: 
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("mine")
     assert "did not write this file" in run_command("evaluate", "--run", run, "--save-logits").err
-    done = train("--overwrite")(run, scenes, tmp_path)
+    done = train("--overwrite", "--no-report")(run, scenes, tmp_path)
     assert done.code == 0, done.err
     mine = {name for name, (data, _) in contents(run).items() if data == b"mine"}
     assert len(mine) == 4

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,9 @@ def test_only_the_head_of_a_run_is_saved(trained: Path, scenes: Made, tmp_path: 
     with torch.no_grad():
         head.head.bias[0] += 1
     moved = VqaHead.from_pretrained(trained)
-    moved.folder = tmp_path / "another kind"
-    make_run(scenes, moved.folder)
+    assert moved.run is not None
+    moved.run = replace(moved.run, path=tmp_path / "another kind")
+    make_run(scenes, moved.run.path)
     for other in (head, moved, VqaHead(ModelConfig(**shapes, width=8, heads=2))):
         with pytest.raises(RunError, match="this head is not that of a run"):
             other.save_pretrained(tmp_path / "elsewhere")

@@ -174,4 +174,4 @@ def test_nothing_else_writes_to_the_terminal() -> None:
         r"(?<!def )(?<![.\w])print\(|sys\.std(out|err)\.w|file=sys|[ =]Console\(|from_markup"
     )
     found = {name for name, source in modules().items() if way.search(source)}
-    assert found == {"pipeline.commands.endings"}
+    assert found == {"pipeline.system.endings"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from frozen_vqa.pipeline.commands.contact_sheet import (
+from frozen_vqa.pipeline.pictures.contact_sheet import (
     INK,
     MARGIN,
     PAPER,

@@ -56,10 +56,10 @@ def contact_sheet(
             y += FONT_SIZE + 3
         for name, answer in tile.predictions:
             colour = RIGHT if answer == tile.truth else WRONG
-            draw.text((x, y), _fit(printable(f"{name}: {answer}"), font), colour, font)
+            draw.text((x, y), fit(printable(f"{name}: {answer}"), font), colour, font)
             y += FONT_SIZE + 3
         if any(answer != tile.truth for _, answer in tile.predictions):
-            draw.text((x, y), _fit(printable(f"right answer: {tile.truth}"), font), INK, font)
+            draw.text((x, y), fit(printable(f"right answer: {tile.truth}"), font), INK, font)
     data = io.BytesIO()
     note = PngInfo()
     note.add_text("Software", SOFTWARE)
@@ -81,14 +81,14 @@ def _wrap(text: str, font: Font) -> list[str]:
             lines[-1] = longer
     if len(lines) > QUESTION_LINES:
         lines[QUESTION_LINES - 1] += " ..."
-    return [_fit(line, font) for line in lines[:QUESTION_LINES]]
+    return [fit(line, font) for line in lines[:QUESTION_LINES]]
 
 
-def _fit(line: str, font: Font) -> str:
-    """Cut a line that is wider than a tile; a cut line ends in dots."""
-    if len(line) <= TILE and font.getlength(line) <= TILE:
+def fit(line: str, font: Font, width: int = TILE) -> str:
+    """Cut a line that is wider than some pixels; a cut line ends in dots."""
+    if len(line) <= width and font.getlength(line) <= width:
         return line
-    line = line[:TILE]  # no letter is narrower than a pixel
-    while line and font.getlength(f"{line} ...") > TILE:
+    line = line[:width]  # no letter is narrower than a pixel
+    while line and font.getlength(f"{line} ...") > width:
         line = line[:-1]
     return f"{line} ..."

@@ -8,8 +8,8 @@ import typer
 
 from frozen_vqa import cli
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
-from frozen_vqa.pipeline.commands.endings import run_to_the_end
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.system.endings import run_to_the_end
 
 
 def ended(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:

@@ -6,6 +6,7 @@ Nothing heavy is imported here, because `--help` comes through here too.
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -68,9 +69,13 @@ def _rank() -> str | None:
 
 
 def _say(line: str) -> None:
-    """Print a line on stderr, if somebody reads it."""
+    """Print a line on stderr, if somebody reads it; a terminal breaks it at words."""
+    from frozen_vqa.pipeline.system.texts import break_lines, printable
+
     with suppress(OSError, ValueError):
-        print(printable(line), file=sys.stderr, flush=True)
+        columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+        text = break_lines(line, columns) if columns else printable(line)
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_result(text: str) -> None:

@@ -1,0 +1,178 @@
+"""A head with the encoders that its features came from: answers new pictures and questions.
+
+The features are rounded as in the cache that the head was trained from, so the logits are those of
+`evaluate` for the same picture and question.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypedDict
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.errors import NotFiniteError, RunError
+from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+from frozen_vqa.pipeline.extract.plan import length_fault
+from frozen_vqa.pipeline.plugins import trusted
+from frozen_vqa.pipeline.runs.run import Run, encoder_settings
+from frozen_vqa.pipeline.system.console import console
+from frozen_vqa.pipeline.system.device import encoder_dtype
+
+Name = Annotated[str, FILE_PATH]
+Size = Annotated[int, (1, 2**16)]
+
+
+_Vision = TypedDict(
+    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
+)
+
+
+class _Text(TypedDict):
+    model: Name
+    revision: str
+    layer: Annotated[int, (-1000, 1000)]
+
+
+class _Encoders(TypedDict):
+    """What has to be known of the encoders to load them."""
+
+    vision: _Vision
+    text: _Text
+
+
+class Asker:
+    """A trained head and its encoders, which are loaded once.
+
+    The Hub is asked only for models of the run's cache, and stderr says so before.
+
+    Raises:
+        ModelError: if an encoder cannot be loaded.
+        PluginError: if the run names code that the user has not named.
+        RunError: if it is no longer the same checkpoint.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        self.run, self.device = run, device
+        self.images, self.words = _load_encoders(run, device)
+
+    def tokens(self, question: str) -> list[int]:
+        """Return the tokens of a question; raise `RunError` if it is too long for the encoder."""
+        (tokens,) = self.words.tokens([question])
+        if fault := length_fault(tokens, self.words):
+            raise RunError(fault)
+        return tokens
+
+    @torch.inference_mode()
+    def logits(self, picture: Image.Image, questions: Sequence[str]) -> Tensor:
+        """Return the logits of some questions about an RGB picture: (questions, answers) float32.
+
+        Raises:
+            RunError: if a question is longer than the text encoder reads.
+            NotFiniteError: if a number of an answer is not finite.
+        """
+        tokens = [self.tokens(question) for question in questions]
+        patches, _ = self.images.encode(self.images.pixels(picture)[np.newaxis])
+        # Rounded between, as in the cache.
+        numbers, scales = patches_to_numpy(patches, self.run.dtype)
+        states, mask = self._states(tokens)
+        logits: Tensor = self.run.model(
+            torch.from_numpy(numbers).to(self.device),
+            states,
+            mask,
+            None if scales is None else torch.from_numpy(scales).to(self.device),
+        )
+        if not torch.isfinite(logits).all():
+            raise NotFiniteError(
+                f"{self.run.path}: the head's answer is not finite; its weights, or those of an "
+                f"encoder, are too large. Take an earlier head, or train again with a lower --lr "
+                f"or --clip."
+            )
+        return logits.cpu()
+
+    def _states(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return hidden states, (1, questions, tokens, text_dim), and which are no padding."""
+        dtype = torch.float32 if self.run.dtype == "float32" else torch.float16
+        each = [self.words.encode([question])[0].to(dtype) for question in tokens]
+        states = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
+        lengths = torch.tensor([len(question) for question in tokens], device=self.device)
+        mask = torch.arange(states.shape[1], device=self.device) < lengths[:, None]
+        return states.unsqueeze(0), mask.unsqueeze(0)
+
+    def rank(self, logits: Tensor, top: int) -> list[tuple[str, float]]:
+        """Return the most likely answers by their (answers,) logits, with their probabilities.
+
+        Each probability is judged by itself (sigmoid), as the training does.
+        """
+        values, classes = logits.sigmoid().topk(min(top, len(logits)))
+        answers = self.run.vocabulary.answers
+        return [
+            (answers[i], float(value))
+            for i, value in zip(classes.tolist(), values.tolist(), strict=True)
+        ]
+
+
+def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the encoders whose features the head was trained on."""
+    try:
+        asked = decode(_Encoders, run.encoders)
+    except UnfitValueError as error:
+        raise RunError(
+            f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
+            f"ask. Train the head from a cache that extract-features made."
+        ) from None
+    vision, text = asked["vision"], asked["text"]
+    compute = encoder_dtype(device)
+    strange = not _cache_knows(run)
+    own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
+    for name in own:
+        trusted(name, where=run.path, option="--encoder")
+    strangers = [
+        part["model"]
+        for part in (vision, text)
+        if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
+    ]
+    if strangers:
+        console.print(f"asking the Hub for {' and '.join(strangers)}")
+    images = ImageEncoder(
+        vision["model"],
+        image_size=vision["image size"],
+        fit=vision["fit"],
+        device=device,
+        compute_dtype=compute,
+        local_only=strange,
+    )
+    words = TextEncoder(
+        text["model"],
+        layer=text["layer"],
+        device=device,
+        compute_dtype=compute,
+        local_only=strange,
+    )
+    for trained, found in ((vision, images.settings), (text, words.settings)):
+        if trained["revision"] != found["revision"]:
+            raise RunError(
+                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
+                f"but that model is now at {found['revision']}; train the head again"
+            )
+    return images, words
+
+
+def _cache_knows(run: Run) -> bool:
+    """Whether the cache of a run is here and holds features of the models that the run names.
+
+    A run may come from anywhere, and could let this machine ask the Hub for any repository.
+    """
+    try:
+        spec = load_manifest(run.cache).spec
+    except CacheError:  # another machine's
+        return False
+    return encoder_settings(spec) == run.encoders

@@ -1,0 +1,37 @@
+"""What is drawn at random together: the pictures, or whatever else joins questions.
+
+Intervals and tests take questions of one cluster as right or wrong together. Frames of one video,
+or slices of one patient, are not independent pictures: put them into one folder, and name that.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.pipeline.errors import MetricError
+
+By = Literal["image", "folder", "question"]
+
+UNITS: dict[By, str] = {"image": "pictures", "folder": "folders", "question": "wordings"}
+
+
+def cluster_questions(cache: FeatureCache, table: SplitTable, by: By) -> np.ndarray:
+    """Return (questions,) values that are equal for the questions of one cluster.
+
+    "folder" is what stands before the last / of a picture's id, "question" the text of a question.
+    Raises `MetricError` if no picture of the split has a folder.
+    """
+    if by == "image":
+        return table.image_rows
+    if by == "question":
+        return table.question_rows
+    ids = cache.image_ids()
+    folders = [ids[row].rpartition("/")[0] for row in table.image_rows.tolist()]
+    if not any(folders):
+        raise MetricError(
+            f"{cache.directory}: no picture of this split has a folder in its id, such as "
+            f"{ids[table.image_rows[0]]!r}, so --cluster-by folder finds no clusters; take "
+            f"--cluster-by image, or name the pictures FOLDER/NAME and extract again"
+        )
+    return np.array(folders)

@@ -1,0 +1,1 @@
+"""Pictures for people, drawn from pictures and results. May import system."""

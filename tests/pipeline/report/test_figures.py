@@ -1,0 +1,79 @@
+"""The numbers of a report, each counted by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frozen_vqa.pipeline.answers.targets import class_scores
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
+from tests.support.evaluations import ANSWER_TYPES, QUESTIONS, scored
+
+EVERY = np.linspace(0, 1, QUESTIONS)
+
+
+def test_groups_have_the_scores_of_the_evaluation_and_their_bounds() -> None:
+    first, second = scored("one", EVERY), scored("two", np.full(QUESTIONS, 0.25), seed=1)
+    given = [("red",)] * 120 + [("blue",)] * 80 + [("never known",)] * 40
+    table = replace(first.table, answers=given)
+    first, second = replace(first, table=table), replace(second, table=table)
+    vocabulary = Vocabulary(("blue", "red"))
+    classes = class_scores(given, vocabulary, rules="plain")
+    sides = [SeedGroup((first,)), SeedGroup((first, second))]
+    groups = {group.name: group for group in group_scores(sides, classes, vocabulary.answers)}
+    assert list(groups) == ["overall", "yes/no", "other", "number", "is [the]", "what", "how many"]
+    assert first.accuracy is not None
+    whole = groups["overall"]
+    assert whole.scores[0].accuracy == first.accuracy.overall
+    assert whole.scores[1].accuracy == pytest.approx(100 * (EVERY.mean() + 0.25) / 2)
+    assert whole.scores[0].interval.bounds is not None
+    assert (whole.floor, whole.usual) == (50, "red")
+    assert whole.ceiling == pytest.approx(100 * 200 / 240)
+    yes_no = groups["yes/no"]
+    assert yes_no.questions == ANSWER_TYPES.count("yes/no") == 210
+    assert yes_no.scores[0].accuracy == first.accuracy.by_answer_type["yes/no"]
+    assert yes_no.floor == pytest.approx(100 * 120 / 210)
+    assert groups["number"].ceiling == 0
+    assert groups["number"].scores[0].interval.reason == "worth 3 pictures, 75 needed"
+
+
+def test_calibration() -> None:
+    found = calibrate(np.array([0.05, 0.05, 0.95, 0.95, 1.0]), np.array([0, 1, 1, 1, 0.5]))
+    assert [count for count, _, _ in found.bins] == [2, 3]
+    assert found.bins[1] == (3, pytest.approx(2.9 / 3), pytest.approx(2.5 / 3))
+    assert found.error == pytest.approx(100 * (2 * 0.45 + 3 * (2.9 / 3 - 2.5 / 3)) / 5)
+    exact = calibrate(np.full(100, 0.7), np.repeat([1, 0], [70, 30]))
+    assert exact.error == pytest.approx(0, abs=1e-9)
+
+
+def test_confusions_count_every_question_of_a_frequent_answer() -> None:
+    rng = np.random.default_rng(1)
+    words = [f"w{i}" for i in range(14)]
+    true = [words[min(13, int(i))] for i in rng.geometric(0.2, QUESTIONS) - 1]
+    said = [t if rng.random() < 0.7 else words[int(rng.integers(14))] for t in true]
+    one = scored("one", EVERY)
+    given = [(t.upper(), t, t) for t in true]  # the same answer to the metric
+    found = confuse(replace(one, table=replace(one.table, answers=given), answers=said))
+    assert len(found.answers) == 10
+    for i, name in enumerate(found.answers):
+        rows = [k for k, t in enumerate(true) if t == name.lower()]
+        assert found.counts[i].sum() == len(rows)
+        assert found.counts[i, i] == sum(said[k] == true[k] for k in rows)
+    assert list(found.counts.sum(1)) == sorted(found.counts.sum(1), reverse=True)
+
+
+def test_a_curve_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    good = (
+        '{"epoch": 1, "loss": 0.5, "accuracy": 40.0}\n{"epoch": 2, "loss": 0.25, "accuracy": 50}\n'
+    )
+    (tmp_path / "metrics.jsonl").write_text(good)
+    curve = read_curve(tmp_path)
+    assert curve is not None
+    assert (curve.epochs, curve.losses, curve.accuracies) == ((1, 2), (0.5, 0.25), (40, 50))
+    for bad in ("", "[1]\n", "x", '{"epoch": 1}\n', good.replace("0.5", "NaN"), good + "[" * 9999):
+        (tmp_path / "metrics.jsonl").write_text(bad)
+        assert read_curve(tmp_path) is None
+    assert read_curve(tmp_path / "none") is None
