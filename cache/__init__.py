@@ -10,7 +10,7 @@
     left_out.py  questions without rows
     verify.py    every byte checked        typed_json.py  dataclasses from JSON
     errors.py    what can be wrong         format/        the files, as bytes
-    disk/        how bytes get to the disk and back
+    names.py     paths from names          disk/          how bytes get to the disk and back
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
 

@@ -3,7 +3,8 @@
     CacheError               also: there is no cache here, a split is missing, the disk is full
     ├── CacheMismatchError   its settings are not those that the command asks for
     ├── CacheDamagedError    its bytes are not those that were written
-    └── CacheBusyError       another process is writing to it
+    ├── CacheBusyError       another process is writing to it
+    └── UnsafeNameError      a name in a file leads elsewhere
 
 Every message says where, what was found, what was needed and what to do next.
 """
@@ -29,6 +30,10 @@ class CacheDamagedError(CacheError):
 
 class CacheBusyError(CacheError):
     """Another process is writing to the cache."""
+
+
+class UnsafeNameError(CacheError):
+    """A name that stands in a file is none of a file beside it."""
 
 
 def remedy(directory: Path) -> str:

@@ -5,12 +5,11 @@ manifest lists the faults (`Failure`). Which questions had a faulty picture stan
 their split, because a list of pictures alone does not tell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from frozen_vqa.cache.format.manifest import Failure, Id, Manifest
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 
 ORIGIN_KEY = "without_picture"
 
@@ -70,7 +69,7 @@ def left_out_of(manifest: Manifest, split: str, answered: Iterable[Id]) -> LeftO
     """
     record = manifest.splits[split]
     unusable = [failure for failure in manifest.failures if failure.split == split]
-    pictures = dict(_read_pairs(record.origin))
+    pictures = dict(record.origin.get(ORIGIN_KEY, ()))
     known, without_picture = set(answered), max(0, record.left_out - len(unusable))
     ids = dict.fromkeys([*(failure.id for failure in unusable), *pictures])
     faults = {failure.id: failure for failure in manifest.failures if not failure.split}
@@ -82,14 +81,3 @@ def left_out_of(manifest: Manifest, split: str, answered: Iterable[Id]) -> LeftO
         + max(0, without_picture - len(pictures)),
         picture=next((faults[image] for image in pictures.values() if image in faults), None),
     )
-
-
-def _read_pairs(origin: Mapping[str, Any]) -> list[tuple[Id, str]]:
-    """Return (question id, image id) of an origin, which may come from anybody."""
-    pairs = origin.get(ORIGIN_KEY)
-    return [
-        (pair[0], pair[1])
-        for pair in (pairs if isinstance(pairs, list) else ())
-        if isinstance(pair, list) and len(pair) == 2
-        if isinstance(pair[0], int | str) and isinstance(pair[1], str)
-    ]

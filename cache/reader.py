@@ -40,6 +40,7 @@ from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
 from frozen_vqa.cache.format.shards import read_paths
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
+from frozen_vqa.cache.names import path_in
 
 
 class FileRows:
@@ -138,7 +139,9 @@ class FeatureCache:
         limits = (self.manifest.image_rows, self.manifest.question_rows)
         for rows, limit in zip((table.image_rows, table.question_rows), limits, strict=True):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
-                raise CacheDamagedError(f"{self.directory / record.file}: points outside the cache")
+                raise CacheDamagedError(
+                    f"{path_in(self.directory, record.file)}: points outside the cache"
+                )
         return table
 
     @cached_property
@@ -193,7 +196,7 @@ class FeatureCache:
                 row = int(every.path_rows[every.path_offsets[question] + bad[0]])
                 index = int(np.searchsorted(firsts, row, side="right")) - 1
                 raise unusable_row(
-                    self.directory / self.manifest.questions[index].file,
+                    path_in(self.directory, self.manifest.questions[index].file),
                     row - int(firsts[index]),
                     f"question {every.texts[question]!r}",
                     self.directory,

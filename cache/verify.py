@@ -29,6 +29,7 @@ from frozen_vqa.cache.format.manifest import (
 )
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.names import path_in
 
 BLOCK_BYTES = 8 << 20
 
@@ -72,13 +73,14 @@ def check_file(
     """
     hasher = xxhash.xxh3_128()
     block = memoryview(bytearray(BLOCK_BYTES))
-    size = 0
     try:
         # Read, not mapped: a failing disk under a map ends the process with a signal.
-        with open_regular(directory / record.file) as file:
-            while (count := file.readinto(block)) and not (stop and stop.is_set()):
+        with open_regular(path_in(directory, record.file)) as file:
+            size = os.fstat(file.fileno()).st_size  # another one may be a terabyte of zeros
+            while size == record.bytes and (count := file.readinto(block)):
                 hasher.update(block[:count])
-                size += count
+                if stop and stop.is_set():
+                    break
     except FileNotFoundError:
         return Damage(record.file, "the file is missing")
     except OSError as error:
@@ -96,9 +98,9 @@ def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     found = []
     for name, data in small_files(manifest).items():
         try:
-            if same_bytes(directory / name, data):
+            if same_bytes(path_in(directory, name), data):
                 continue
-            what = "differs from cache.json" if (directory / name).exists() else "is missing"
+            what = "differs from cache.json" if path_in(directory, name).exists() else "is missing"
             first = ""
         except OSError as error:
             what, first = f"cannot be read ({error.strerror})", "move it away, and "

@@ -39,8 +39,10 @@ from frozen_vqa.cache.format.manifest import (
     small_files,
 )
 from frozen_vqa.cache.format.shards import Shard
-from frozen_vqa.cache.format.spec import CacheSpec, Json
+from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
+from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import Json
 
 
 class CacheWriter:
@@ -61,7 +63,7 @@ class CacheWriter:
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
                 self._own.claim(_known_files(self._own))
-                self._own.require_real(FOLDERS)
+                self._own.require_real(*FOLDERS)
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
@@ -93,7 +95,7 @@ class CacheWriter:
         """
         self._lock.require()
         manifest, done = self.manifest, 0
-        with explain_errors(self.directory / kind):
+        with explain_errors(path_in(self.directory, kind)):
             for key in keys:
                 staged = read_staged(self.directory, kind, key)
                 if staged is None:
@@ -101,7 +103,7 @@ class CacheWriter:
                 manifest = self._take(manifest, kind, key, staged)
                 done += 1
             if done:
-                sync_directory(self.directory / kind)
+                sync_directory(path_in(self.directory, kind))
                 self._commit(manifest)
                 for key in keys[:done]:
                     staged_paths(self.directory, kind, key)[1].unlink()
@@ -115,7 +117,7 @@ class CacheWriter:
         index = len(manifest.shards(kind))
         record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
         self._own.note(record.file)
-        staged_paths(self.directory, kind, key)[0].replace(self.directory / record.file)
+        staged_paths(self.directory, kind, key)[0].replace(path_in(self.directory, record.file))
         return manifest.with_shard(kind, index, record)
 
     def replace_shard(self, index: int, shard: Shard) -> bool:
@@ -127,9 +129,9 @@ class CacheWriter:
         old = self.manifest.shards(shard.kind)[index]
         if (shard.record.names, shard.record.prefixes) != (old.names, old.prefixes):
             raise CacheError(
-                f"{self.directory / old.file}: the rebuilt shard holds other rows than the one "
-                f"that it should replace, so the data set has changed since. Extract into another "
-                f"--cache."
+                f"{path_in(self.directory, old.file)}: the rebuilt shard holds other rows than the "
+                f"one that it should replace, so the data set has changed since. Extract into "
+                f"another --cache."
             )
         same = shard.record.xxh3 == old.xxh3
         file = old.file if same else self._free_name(f"{shard.kind}/{index:05d}")
@@ -182,15 +184,15 @@ class CacheWriter:
 
     def _write(self, name: str, data: bytes) -> None:
         self._lock.require()
-        with explain_errors(self.directory / name):
+        with explain_errors(path_in(self.directory, name)):
             self._own.note(name)
-            write_atomically(self.directory / name, data)
+            write_atomically(path_in(self.directory, name), data)
 
     def _commit(self, manifest: Manifest) -> None:
         """Write the manifest, its copy, and the list of failures for people."""
         self._lock.require()
         for name, data in small_files(manifest).items():
-            path = self.directory / name
+            path = path_in(self.directory, name)
             with suppress(OSError):  # what cannot be read is written again
                 if same_bytes(path, data):
                     continue
@@ -203,11 +205,12 @@ class CacheWriter:
 
     def _require_new(self) -> None:
         """Refuse to make a cache among files that may be somebody's, or those of another cache."""
-        for folder in FOLDERS:
-            with explain_errors(self.directory / folder):
-                if (self.directory / folder).is_dir() and any((self.directory / folder).iterdir()):
+        for name in FOLDERS:
+            folder = path_in(self.directory, name)
+            with explain_errors(folder):
+                if folder.is_dir() and any(folder.iterdir()):
                     raise CacheError(
-                        f"{self.directory}: the folder {folder!r} is there and not empty, but "
+                        f"{self.directory}: the folder {name!r} is there and not empty, but "
                         f"neither {NAME} nor {COPY} is. If it is a cache, bring one of these "
                         f"back; if not, give another --cache."
                     )
@@ -230,6 +233,7 @@ def require_own_cache(directory: Path) -> None:
     own = own_cache(directory)
     with explain_write_errors(directory, CacheError, "Give another --cache."):
         own.require(_known_files(own))
+        own.require_real(*FOLDERS)
 
 
 def remove_cache(directory: Path) -> None:
@@ -237,7 +241,7 @@ def remove_cache(directory: Path) -> None:
     own = own_cache(directory)
     with explain_errors(directory):
         own.claim(_known_files(own))
-        own.require_real(FOLDERS)
+        own.require_real(*FOLDERS)
         with sole_writer(directory):
             remove_staged(directory)
             own.remove(own.names())
@@ -245,7 +249,7 @@ def remove_cache(directory: Path) -> None:
 
 def _known_files(own: OwnFolder) -> set[str]:
     """Return the files of a cache without a mark, as a copy may be: those of its manifest."""
-    if own.is_marked() or not any((own.path / name).exists() for name in (NAME, COPY)):
+    if own.is_marked() or not any(path_in(own.path, name).exists() for name in (NAME, COPY)):
         return set()
     manifest = load_manifest(own.path)  # its digest tells it from somebody's file of that name
     return {record.file for record in manifest.files} | SMALL_FILES

@@ -17,6 +17,9 @@ from frozen_vqa.pipeline.system.device import Precision
 ANSWERS = "answers.json"
 """Where a run keeps its answers."""
 
+LARGEST_SETTINGS = 1 << 20
+"""Bytes of a TOML file that are read; a sweep of 1,000 tables has about a tenth of them."""
+
 SEEDS = ("seed", "order_seed")
 
 _DEEP = {"layers": 6, "text_self_attention": True, "dropout": 0.1}
@@ -144,7 +147,8 @@ def read_settings(path: Path, also: Sequence[str] = ()) -> dict[str, Any]:
     """
     try:
         # Some editors put a byte order mark first.
-        settings = tomllib.loads(read_file(path).decode("utf-8-sig"))
+        settings = tomllib.loads(read_file(path, most=LARGEST_SETTINGS).decode("utf-8-sig"))
+        repr(settings)  # fails if a hexadecimal number has more digits than Python prints
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
@@ -181,7 +185,7 @@ def require_known(path: Path, names: Iterable[str], also: Sequence[str] = ()) ->
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-            raise ConfigError(f"{path}: unknown key {name!r}; {hint}")
+            raise ConfigError(f"{path}: unknown key {name!r:.60}; {hint}")
 
 
 def make_config(settings: Mapping[str, Any]) -> TrainConfig:
@@ -203,5 +207,5 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     if name not in list(PRESETS):  # a list, because a value from a file may be unhashable
-        raise ConfigError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
+        raise ConfigError(f"preset is {name!r:.60}; it must be one of {', '.join(PRESETS)}")
     return dict(PRESETS[name])

@@ -10,6 +10,8 @@ import mmap
 import os
 import resource
 import stat
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from frozen_vqa.cache.format.digests import Buffer
@@ -66,29 +68,74 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def open_regular(path: Path) -> io.FileIO:
-    """Open a file; raise `OSError` for a device, a folder or a pipe, which could wait for ever."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+def open_regular(path: Path, *, most: int | None = None, follow: bool = True) -> io.FileIO:
+    """Open a file; raise `OSError` for a device, a folder or a pipe, which could wait for ever.
+
+    Raise it also if the file has more than `most` bytes, or is a link and `follow` is not set.
+    """
+    kept = 0 if follow else os.O_NOFOLLOW
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | kept)
+    try:
+        require_regular(path, os.fstat(handle), most=most)
+    except OSError:
         os.close(handle)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise
     return io.FileIO(handle, "rb")
 
 
-def read_file(path: Path, *, most: int | None = None) -> bytes:
-    """Return the bytes of a regular file; raise `OSError` if it has more than `most`."""
-    with open_regular(path) as file:
-        if most is not None and os.fstat(file.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+def require_regular(path: Path, found: os.stat_result, *, most: int | None = None) -> None:
+    """Raise `OSError` unless what was found is a regular file of at most `most` bytes."""
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if most is not None and found.st_size > most:
+        limit = f"{most:,} bytes" if most < memory_bytes() else "this machine has memory"
+        raise OSError(errno.EFBIG, f"more than {limit}", str(path))
+
+
+def require_regular_below(folder: Path, most: Mapping[str, int]) -> None:
+    """Raise `OSError` as `open_regular` would for a file of a folder that a library will read.
+
+    `most` has the largest size by the ending of a name. Folders and files whose names begin with a
+    dot are left out, except for files with an ending in `most`.
+    """
+    left, seen = [folder], set()
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                hidden, limit = entry.name.startswith("."), most.get(path.suffix)
+                if entry.is_dir():
+                    place = entry.stat().st_ino, entry.stat().st_dev
+                    if not hidden and place not in seen:  # a link may lead back
+                        seen.add(place)
+                        left.append(path)
+                elif limit or not (hidden or entry.is_file(follow_symlinks=False)):
+                    with suppress(FileNotFoundError):  # a link to nothing
+                        require_regular(path, entry.stat(), most=limit)
+
+
+def memory_bytes() -> int:
+    """Return the bytes of this machine's memory. No file that is read whole may have more."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def read_file(path: Path, *, most: int | None = None, follow: bool = True) -> bytes:
+    """Return the bytes of a file, or raise as `open_regular` does; never more than memory has."""
+    limit = memory_bytes() if most is None else min(most, memory_bytes())
+    with open_regular(path, most=limit, follow=follow) as file:
         return file.readall()
 
 
 def same_bytes(path: Path, data: bytes) -> bool:
     """Return whether a file holds `data`; no file holds nothing. One may raise `OSError`."""
     try:
-        return read_file(path) == data
+        return read_file(path, most=len(data)) == data
     except FileNotFoundError:
         return not data
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        return False
 
 
 def map_file(path: Path) -> memoryview:

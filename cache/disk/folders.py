@@ -22,6 +22,8 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.disk.lock import read_holder
+from frozen_vqa.cache.errors import UnsafeNameError
+from frozen_vqa.cache.names import path_in
 
 MARK = ".frozen-vqa"
 MADE_FOR = "Written by frozen-vqa, which made this folder for: "
@@ -108,7 +110,7 @@ class OwnFolder:
         new = [name for name in names if name not in noted]
         self._inside(set(new))
         for name in new:
-            for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
+            for there in self._paths_of(name):
                 if os.path.lexists(there):
                     raise self.error(
                         f"{there}: frozen-vqa did not write this file, so it was left as it is. "
@@ -134,18 +136,18 @@ class OwnFolder:
         noted = self.names()
         ours = [name for name in names if name in noted]
         for name in ours:
-            for there in (self.path / name, self.path / f"{name}{TEMPORARY}"):
+            for there in self._paths_of(name):
                 there.unlink(missing_ok=True)
             for folder in list(Path(name).parents)[:-1]:
                 with suppress(OSError):  # absent, or something is left in it
-                    (self.path / folder).rmdir()
+                    path_in(self.path, str(folder)).rmdir()
         if ours and forget:
             self._write(noted.difference(ours))
 
     def remove_partials(self) -> None:
         """Remove what a killed process had not finished; call it with the lock of the folder."""
         for name in self.names():
-            (self.path / f"{name}{TEMPORARY}").unlink(missing_ok=True)
+            self._paths_of(name)[1].unlink(missing_ok=True)
         for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
 
@@ -160,19 +162,25 @@ class OwnFolder:
         """
         folders: set[PurePath] = set()
         for name in names:
-            path = PurePath(name)
-            if path.is_absolute() or {"..", "\0", "\n", MARK} & {*path.parts, *name}:
+            try:
+                if path_in(self.path, name) == self.path / MARK:
+                    raise UnsafeNameError
+            except UnsafeNameError:
                 raise self.error(
-                    f"{self.path / MARK}: names {name!r}, which no file of ours can have, so "
+                    f"{self.path / MARK}: names {name!r:.80}, which no file of ours can have, so "
                     f"nothing was changed. Remove that line if you trust the rest of the folder."
-                )
-            folders.update(list(path.parents)[:-1])
-        self.require_real(sorted(folders))
+                ) from None
+            folders.update(list(PurePath(name).parents)[:-1])
+        self.require_real(*map(str, sorted(folders)))
         return names
 
-    def require_real(self, folders: Iterable[str | PurePath]) -> None:
+    def _paths_of(self, name: str) -> tuple[Path, Path]:
+        """Return where a file of ours is, and where it is while it is written."""
+        return path_in(self.path, name), path_in(self.path, f"{name}{TEMPORARY}")
+
+    def require_real(self, *names: str) -> None:
         """Raise if a folder in this one, where it exists, is a link, perhaps to elsewhere."""
-        for folder in (self.path / name for name in folders):
+        for folder in (path_in(self.path, name) for name in names):
             if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
                 raise self.error(
                     f"{folder}: a link or a file stands in place of a folder, and may belong to "
@@ -209,7 +217,7 @@ class OwnFolder:
         """Whether a killed process of ours left this before it could mark the folder."""
         if name.startswith(f"{MARK}."):
             return True
-        return name == ".lock" and read_holder(self.path / name) is not None
+        return name == ".lock" and read_holder(self.path / ".lock") is not None
 
 
 def require_own_file(

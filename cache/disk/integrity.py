@@ -33,6 +33,7 @@ from frozen_vqa.cache.format.manifest import (
 )
 from frozen_vqa.cache.format.shards import FEATURES, NAMES
 from frozen_vqa.cache.format.splits import SplitTable, read_split
+from frozen_vqa.cache.names import path_in
 
 LARGEST_MANIFEST = 64 << 20
 """Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
@@ -60,7 +61,7 @@ def load_manifest(directory: Path) -> Manifest:
 def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
     """Raise `CacheDamagedError` unless every file is there with its size; this is quick."""
     for record in records:
-        path = directory / record.file
+        path = path_in(directory, record.file)
         try:
             found = path.stat()
             what = (
@@ -78,7 +79,7 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
 
 def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
     """Map a shard; raise `CacheDamagedError` if anything but its feature rows is not as written."""
-    path = directory / record.file
+    path = path_in(directory, record.file)
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):
         try:
@@ -102,11 +103,11 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
 
 def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
     """Read a file into memory; raise `CacheDamagedError` if it is not what was written."""
-    path = directory / record.file
+    path = path_in(directory, record.file)
     require_sizes(directory, [record])
     with explain_read_errors(path, CacheDamagedError):
         try:
-            data = read_file(path)
+            data = read_file(path, most=record.bytes)
         except MemoryError:
             raise CacheError(f"{path}: its {record.bytes:,} bytes do not fit in memory") from None
     if digest(data) != record.xxh3:
@@ -143,7 +144,7 @@ def read_table(directory: Path, record: SplitRecord) -> SplitTable:
     table = read_split(read_whole(directory, record))
     if len(table) != record.rows:
         raise CacheDamagedError(
-            f"{directory / record.file}: it holds {len(table):,} questions, the manifest needs "
-            f"{record.rows:,}. {remedy(directory)}"
+            f"{path_in(directory, record.file)}: it holds {len(table):,} questions, the manifest "
+            f"needs {record.rows:,}. {remedy(directory)}"
         )
     return table

@@ -28,12 +28,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from filelock import Timeout, UnixFileLock
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import CacheBusyError
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import decode
 
 LEASE_RENEW = 10.0
 """Seconds between two signs of life."""
@@ -54,7 +56,7 @@ class Holder:
 
     host: str
     boot: str
-    pid: int
+    pid: Annotated[int, (1, 2**31 - 1)]
     started: str
     since: str
 
@@ -148,14 +150,14 @@ def _busy(lock: Path, what: str, hint: str = "") -> CacheBusyError:
 def _leases(directory: Path) -> list[Path]:
     """Return all leases; the last one holds."""
     names = fnmatch.filter(os.listdir(directory), ".lock.lease-" + "[0-9]" * 6)
-    return [directory / name for name in sorted(names)]
+    return [path_in(directory, name) for name in sorted(names)]
 
 
 def _make_lease(directory: Path, stack: ExitStack, what: str) -> WriterLock:
     """Make the lease that follows those that are over, and keep it alive until the stack ends."""
     over = _require_over(directory, what)
     number = int(over[-1].name[-6:]) + 1 if over else 0
-    path = directory / f".lock.lease-{number:06d}"
+    path = path_in(directory, f".lock.lease-{number:06d}")
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
@@ -236,10 +238,9 @@ def read_holder(path: Path) -> Holder | None:
 def parse_holder(said: bytes) -> Holder | None:
     """Return the process that the content of a lock names; None if it names none."""
     try:
-        holder = make_dataclass(Holder, json.loads(said))
+        return decode(Holder, json.loads(said))
     except (ValueError, TypeError, RecursionError):
         return None
-    return holder if 0 < holder.pid < 2**31 else None
 
 
 def _boot() -> str:

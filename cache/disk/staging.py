@@ -25,11 +25,11 @@ from frozen_vqa.cache.format.manifest import (
     Failure,
     ShardKind,
     ShardRecord,
-    require_counts,
 )
 from frozen_vqa.cache.format.shards import Shard, names_digest
-from frozen_vqa.cache.format.spec import CacheSpec, Json
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.format.spec import CacheSpec
+from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import Json, decode, finite_json
 
 STAGED = re.compile(r"staged-[0-9a-f]{16}\.(shard|json)(\.[0-9a-f]{8}\.partial)?")
 
@@ -63,8 +63,8 @@ def chunk_key(spec: CacheSpec, origin: Mapping[str, Json], content: Json) -> str
 
 def staged_paths(directory: Path, kind: ShardKind, key: str) -> tuple[Path, Path]:
     """Return the files that hold the bytes and the record of a chunk."""
-    folder = directory / kind
-    return folder / f"staged-{key}.shard", folder / f"staged-{key}.json"
+    folder = path_in(directory, kind)
+    return path_in(folder, f"staged-{key}.shard"), path_in(folder, f"staged-{key}.json")
 
 
 def stage_shard(
@@ -96,15 +96,11 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
         sealed = json.loads(read_file(record_path, most=LARGEST_RECORD))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
-        body = finite_json(sealed["staged"])
-        record = body["record"] and make_dataclass(ShardRecord, body["record"])
-        failures = [make_dataclass(Failure, failure) for failure in body["failures"]]
-        names = body["names"]
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        staged = decode(StagedShard, finite_json(sealed["staged"]))
+        record, names = staged.record, staged.names
+        if record and not _describes(record, names, read_file(path, most=record.bytes)):
             return None
-        if record and not _describes(record, names, read_file(path)):
-            return None
-        return StagedShard(record, names, failures)
+        return staged
     except (OSError, MemoryError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or not whole: it is encoded again
     except CacheDamagedError:
@@ -113,7 +109,6 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
 
 def _describes(record: ShardRecord, names: Sequence[str], data: bytes) -> bool:
     """Whether a record is that of these bytes and names, so that a manifest may take it."""
-    require_counts(record)
     read_extents(record.datasets, len(data), record.file)
     found = (digest(data), len(data), len(names), names_digest(names))
     return found == (record.xxh3, record.bytes, record.rows, record.names)
@@ -122,7 +117,7 @@ def _describes(record: ShardRecord, names: Sequence[str], data: bytes) -> bool:
 def forget_failures(directory: Path) -> None:
     """Forget staged chunks that are not whole, or have failures, which may be fixed by now."""
     for kind in KINDS:
-        for path in (directory / kind).glob("staged-*.json"):
+        for path in path_in(directory, kind).glob("staged-*.json"):
             staged = read_staged(directory, kind, path.stem.removeprefix("staged-"))
             if STAGED.fullmatch(path.name) and (staged is None or staged.failures):
                 with explain_errors(path):
@@ -132,6 +127,6 @@ def forget_failures(directory: Path) -> None:
 def remove_staged(directory: Path) -> None:
     """Remove all staged chunks, whole or not; only their names tell that they are ours."""
     for kind in KINDS:
-        for path in (directory / kind).glob("staged-*"):
+        for path in path_in(directory, kind).glob("staged-*"):
             if STAGED.fullmatch(path.name) and (path.is_file() or path.is_symlink()):
                 path.unlink()

@@ -8,15 +8,16 @@ a lost manifest makes a hundred gigabytes worthless.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.spec import CacheSpec, Json
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
+from frozen_vqa.cache.format.finite import LARGEST
+from frozen_vqa.cache.format.spec import CacheSpec
+from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
 FORMAT = 3
 NAME = "cache.json"
@@ -37,6 +38,21 @@ KINDS: tuple[ShardKind, ...] = ("images", "questions")
 Id = int | str
 
 
+class Origin(TypedDict, total=False):
+    """What stage one notes of where rows came from, and what later commands read of it.
+
+    `without_picture` holds question and picture of each question whose picture cannot be read.
+    """
+
+    dataset: str
+    columns: Mapping[str, str]
+    splits: Sequence[str]
+    digests: Mapping[str, str]
+    limit: Count | None
+    batch_size: Count | None
+    without_picture: Sequence[tuple[Id, str]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
     """One file of the cache; its rows are pictures, distinct questions, or questions of a split.
@@ -46,8 +62,8 @@ class FileRecord:
     """
 
     file: str
-    rows: int
-    bytes: int
+    rows: Count
+    bytes: Count
     xxh3: str
     datasets: Mapping[str, str]
 
@@ -68,9 +84,9 @@ class ShardRecord(FileRecord):
 
     structure: str
     names: str
-    prefixes: int
-    largest: float
-    origin: Mapping[str, Json]
+    prefixes: Count
+    largest: Annotated[float, (0, LARGEST)]
+    origin: Annotated[Mapping[str, Any], Origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +96,9 @@ class SplitRecord(FileRecord):
     Repeated questions count each time among its `tokens`. Stage one wrote the `origin`.
     """
 
-    left_out: int
-    tokens: int
-    origin: Mapping[str, Json]
+    left_out: Count
+    tokens: Count
+    origin: Annotated[Mapping[str, Any], Origin]
 
 
 @dataclass(frozen=True)
@@ -221,18 +237,11 @@ def _digest_body(body: Mapping[str, Any]) -> str:
     return digest(text.encode())
 
 
-def _from_json(body: dict[str, Any]) -> Manifest:
-    splits = {name: make_dataclass(SplitRecord, found) for name, found in body["splits"].items()}
-    for name in splits:
+def _from_json(body: object) -> Manifest:
+    manifest = decode(Manifest, body)
+    for name in manifest.splits:
         require_split_name(name)
-    manifest = Manifest(
-        spec=make_dataclass(CacheSpec, body["spec"]),
-        images=tuple(make_dataclass(ShardRecord, found) for found in body["images"]),
-        questions=tuple(make_dataclass(ShardRecord, found) for found in body["questions"]),
-        splits=splits,
-        failures=tuple(make_dataclass(Failure, found) for found in body["failures"]),
-    )
-    groups = (manifest.images, manifest.questions, splits.values())
+    groups = (manifest.images, manifest.questions, manifest.splits.values())
     for folder, records in zip(FOLDERS, groups, strict=True):
         for record in records:
             _require_inside(folder, record)
@@ -250,20 +259,8 @@ def require_split_name(name: str) -> None:
 
 
 def _require_inside(folder: str, record: FileRecord) -> None:
-    """Refuse a record that points elsewhere, or has impossible numbers."""
+    """Refuse a record that points elsewhere."""
     place, name = record.file.split("/")
     pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
     if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
         raise ValueError(f"{record.file!r} is no file of a cache")
-    require_counts(record)
-
-
-def require_counts(record: FileRecord) -> None:
-    """Raise `ValueError` if a record, perhaps a stranger's, counts more than a disk can hold."""
-    counts = [record.rows, record.bytes]
-    if isinstance(record, ShardRecord):
-        counts.append(record.prefixes)
-    if isinstance(record, SplitRecord):
-        counts += [record.left_out, record.tokens]
-    if not all(0 <= count < 2**48 for count in counts):
-        raise ValueError(f"{record.file!r} has a count of {counts!s:.80}")

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheError, CacheMismatchError
+from frozen_vqa.cache.typed_json import Json
 
-DTYPES = ("float16", "float32", "int8")
+Dtype = Literal["float16", "float32", "int8"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 SCALE_DTYPE = np.dtype("float16")
-
-Json = str | int | float | bool | None | list | dict
 
 
 @dataclass(frozen=True)

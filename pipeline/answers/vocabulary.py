@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.typed_json import UnfitValueError, decode, finite_json
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
@@ -93,12 +94,12 @@ def load_vocabulary(path: Path) -> Vocabulary:
         RunError: if the file is missing or is no list of texts.
     """
     try:
-        answers = json.loads(path.read_text(encoding="utf-8"))
+        data = read_file(path, most=2 * MOST_BYTES)
+        return Vocabulary(decode(tuple[str, ...], finite_json(data)))
+    except UnfitValueError as error:
+        raise RunError(f"{path}: a JSON list of texts is needed ({error}); {RESTORE}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-        raise RunError(f"{path}: a JSON list of texts is needed; {RESTORE}")
-    return Vocabulary(tuple(answers))
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

@@ -5,11 +5,12 @@ What is wrong with either, or with the run folder, is said before torch is loade
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import numpy as np
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ImageError, NotFiniteError, RunError
@@ -25,6 +26,27 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.runs.run import Run
+
+Name = Annotated[str, FILE_PATH]
+Size = Annotated[int, (1, 2**16)]
+
+
+_Vision = TypedDict(
+    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
+)
+
+
+class _Text(TypedDict):
+    model: Name
+    revision: str
+    layer: Annotated[int, (-1000, 1000)]
+
+
+class _Encoders(TypedDict):
+    """What has to be known of the encoders to load them."""
+
+    vision: _Vision
+    text: _Text
 
 
 def ask_command(*, run: Path, image: Path, question: str, top: int, device: str) -> dict[str, Any]:
@@ -79,16 +101,23 @@ def run_encoders(run: "Run", device: "torch.device") -> "tuple[ImageEncoder, Tex
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 
-    vision, text = run.encoders["vision"], run.encoders["text"]
+    try:
+        asked = decode(_Encoders, run.encoders)
+    except UnfitValueError as error:
+        raise RunError(
+            f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
+            f"ask. Train the head from a cache that extract-features made."
+        ) from None
+    vision, text = asked["vision"], asked["text"]
     compute = encoder_dtype(device)
     strange = not _cache_knows(run)
-    asked = [
+    strangers = [
         part["model"]
         for part in (vision, text)
         if not (strange or part["model"] == TINY or os.path.isdir(part["model"]))
     ]
-    if asked:
-        console.print(f"asking the Hub for {' and '.join(asked)}")
+    if strangers:
+        console.print(f"asking the Hub for {' and '.join(strangers)}")
     images = ImageEncoder(
         vision["model"],
         image_size=vision["image size"],

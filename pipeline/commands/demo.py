@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import remove_cache
 from frozen_vqa.pipeline.commands.contact_sheet import Tile, contact_sheet
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
@@ -50,6 +51,7 @@ def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
     own = OwnFolder(out, "the demo", PipelineError, "--out")
     with explain_write_errors(out, PipelineError, "Give another --out."):
         own.claim()
+        own.require_real("cache", "runs", *(f"runs/{kind}" for kind in KINDS))
         own.note("contact_sheet.png")
 
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -76,7 +78,7 @@ def run_demo(out: Path, *, report: bool) -> dict[str, Any]:
     heads: dict[Fusion, Evaluation] = {}
     for kind, epochs in KINDS.items():
         console.rule(f"stage two: train the {kind} head")
-        run = out / "runs" / kind
+        run = path_in(out / "runs", kind)
         config = TrainConfig(fusion=kind, epochs=epochs, width=128, batch_size=128)
         train(out / "cache", run, config=config, device=device, overwrite=True)
         heads[kind] = evaluate(load_run(run, device), FeatureCache(out / "cache"), "test")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
@@ -204,5 +205,5 @@ def _time(work: Callable[[], object]) -> float:
 def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
     for shard in rebuilt:
         same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.print(f"{cache / shard['file']}: {shard['rows']:,} rows made again, {same}")
+        console.print(f"{path_in(cache, shard['file'])}: {shard['rows']:,} rows made again, {same}")
     return {"cache": str(cache), "rebuilt": list(rebuilt)}

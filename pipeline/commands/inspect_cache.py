@@ -11,6 +11,7 @@ from rich.table import Table
 from frozen_vqa.cache import Manifest, load_manifest
 from frozen_vqa.cache.format.manifest import KINDS
 from frozen_vqa.cache.left_out import left_out_of
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
@@ -131,7 +132,7 @@ def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, lis
 
 
 def _show(path: Path, found: dict[str, Any]) -> None:
-    console.print(f"{path / found['file']}: {found['reason']}")
+    console.print(f"{path_in(path, found['file'])}: {found['reason']}")
     for what in ("rows", "names"):
         if found.get(what):
             shown = ", ".join(map(str, found[what][:SHOWN]))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.runs.description import load_resumed_config
-from frozen_vqa.pipeline.runs.folder import require_place, require_sweep_folder
+from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
@@ -62,8 +63,9 @@ def train_command(
             chosen = load_resumed_config(run, config, settings)
         else:
             chosen = load_config(config, settings)
+        require_real_heads(run, heads)
         if not resume and ranks.lead:
-            for folder in [run / name for name in heads] or [run]:
+            for folder in [path_in(run, name) for name in heads] or [run]:
                 require_place(folder, overwrite=overwrite)
             if heads:
                 require_sweep_folder(run)

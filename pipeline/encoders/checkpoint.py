@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory
+from frozen_vqa.cache.disk.files import open_regular, read_file
+from frozen_vqa.cache.errors import UnsafeNameError
+from frozen_vqa.cache.names import path_in
+from frozen_vqa.pipeline.encoders.shape import require_shape
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
+from frozen_vqa.pipeline.system.library_files import require_library_files
 
 if TYPE_CHECKING:
     import torch
 
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
+LARGEST_TEXT = 256 << 20
+"""Bytes of a model's files but for its weights; the tokenizer of Llama 3 has nine million."""
 
 
 class Checkpoint:
@@ -41,10 +47,12 @@ class Checkpoint:
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
         from huggingface_hub import try_to_load_from_cache
-        from transformers import AutoConfig
+        from transformers import AutoConfig, PretrainedConfig
         from transformers.utils import cached_file, extract_commit_hash
 
-        if not os.path.isdir(self.place):
+        if os.path.isdir(self.place):
+            _require_own_files(Path(self.place))
+        else:
             # Even with `local_files_only`, `cached_file` asks the Hub which commit is the newest.
             find = try_to_load_from_cache if self.local_only else cached_file
             with loading(self.place):
@@ -56,6 +64,8 @@ class Checkpoint:
                     f"that only a run names. If you trust it: `hf download {self.place}`, then try "
                     f"again"
                 )
+        with loading(self.place):
+            require_shape(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -94,8 +104,6 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
-        if os.path.isdir(self.place):
-            _require_own_weights(Path(self.place))
         model, found = self.part(
             AutoModel,
             config=config,
@@ -139,8 +147,12 @@ def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip()
 
 
-def _require_own_weights(folder: Path) -> None:
-    """Raise `ModelError` if a folder's files say that its weights lie elsewhere."""
+def _require_own_files(folder: Path) -> None:
+    """Raise `ModelError` if a folder holds what no library may open, or has its weights elsewhere.
+
+    A pipe would be waited for, and a device never ends.
+    """
+    require_library_files(folder, ModelError, largest_text=LARGEST_TEXT)
     if (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{folder} holds an adapter (adapter_config.json), whose weights are those of another "
@@ -150,14 +162,17 @@ def _require_own_weights(folder: Path) -> None:
         names = {
             name
             for index in folder.glob("*.safetensors.index.json")
-            for name in json.loads(read_file(index))["weight_map"].values()
+            for name in json.loads(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
         }
     for name in sorted(names, key=str):
-        if Path(name).name != name:
+        try:
+            if path_in(folder, name).parent != folder:
+                raise UnsafeNameError
+        except (UnsafeNameError, AttributeError):  # it may be a number
             raise ModelError(
-                f"{folder}: its index of weights names {name!r}, which is not in this folder; take "
-                f"another copy of the model"
-            )
+                f"{folder}: its index of weights names {name!r:.80}, which is not in this folder; "
+                f"take another copy of the model"
+            ) from None
 
 
 def weights_digest(folder: Path) -> str:
@@ -174,10 +189,10 @@ def weights_digest(folder: Path) -> str:
     hasher = xxhash.xxh3_128()
     patterns = ("*.safetensors", "*.json", "*.model")  # .model: a tokenizer of the older kind
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
-        size = path.stat().st_size
-        hasher.update(f"{path.name} {size}\n".encode())
-        step = max(BLOCK_BYTES, size // SAMPLE_BLOCKS)
-        with path.open("rb") as file:
+        with loading(str(folder)), open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            hasher.update(f"{path.name} {size}\n".encode())
+            step = max(BLOCK_BYTES, size // SAMPLE_BLOCKS)
             for offset in range(0, size, step):
                 file.seek(offset)
                 hasher.update(file.read(BLOCK_BYTES))
@@ -236,6 +251,21 @@ def loading(name: str) -> Iterator[None]:
             ) from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error
+
+
+@contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Turn any error of a tokenizer or a forward pass into a `ModelError` of one sentence.
+
+    A configuration has values that only these read.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"{name}: cannot compute with what its configuration says ({reason_of(error)}); take "
+            f"another copy of the model"
+        ) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

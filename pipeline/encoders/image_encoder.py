@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.preprocess import MAX_PIXELS, fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
@@ -107,7 +107,9 @@ class ImageEncoder:
             after the model's final norm and on the device.
         """
         x = self.normalised(pixels)
-        states = self.weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
+        weights = self.weights
+        with computing(self.name):
+            states = weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
         # CLS comes first, then the registers of models that have them, then the patches.
         prefix = 1 + getattr(self.config, "num_register_tokens", 0)
         return states[:, prefix:], states[:, 0]

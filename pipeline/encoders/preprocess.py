@@ -8,10 +8,10 @@ scan looks the same to the encoder as to a person. Both fits give the pixels of 
 DINOv2 was published with (`BitImageProcessor`, PIL backend), bit for bit.
 """
 
+import errno
 import io
 import os
 import re
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling
 
+from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.encoders.tiff import why_unopened
 from frozen_vqa.pipeline.encoders.upright import unread, upright_rgb
 from frozen_vqa.pipeline.errors import ImageError
@@ -123,21 +124,19 @@ def _fit_crop_of_strip(
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a regular file, because opening a FIFO would wait for ever."""
+    """Return the content of a file."""
     try:
-        info = path.stat()
-        if stat.S_ISDIR(info.st_mode):
+        if path.is_dir():
             raise ImageError("it is a folder")
-        if not stat.S_ISREG(info.st_mode):
-            raise ImageError("not a regular file")
-        if info.st_size > MAX_BYTES:
-            raise ImageError(f"too large: {info.st_size:,} bytes, the limit is {MAX_BYTES:,}")
-        return path.read_bytes()
+        return read_file(path, most=MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise ImageError("the file is missing") from None
     except PermissionError:
         raise ImageError("no permission to read the file") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.EFBIG):
+            too_large = "too large: " if error.errno == errno.EFBIG else ""
+            raise ImageError(f"{too_large}{error.strerror}") from None
         raise ImageError(f"cannot be read ({_reason(error)})") from error
 
 

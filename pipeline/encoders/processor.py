@@ -170,7 +170,7 @@ def _edges(values: Mapping[str, Any], key: str, name: str) -> tuple[int | None, 
     """Return the shortest edge and the side of a square; one of them is None."""
     found = dict(values.get(key) or {})
     edges = list(found.values())
-    if not edges or not all(type(edge) is int and edge > 0 for edge in edges):
+    if not edges or not all(type(edge) is int and 0 < edge < 2**20 for edge in edges):
         raise _refused(name, key, found or None, "whole numbers above 0")
     if len(set(edges)) > 1:
         raise _refused(name, key, found, "a height equal to its width")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
@@ -50,7 +50,8 @@ class TextEncoder:
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
-        self.tokenizer = self.checkpoint.part(AutoTokenizer)
+        # Or its configuration could name these files anywhere on this disk.
+        self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
         layers: int = self.config.num_hidden_layers
         if not -layers - 1 <= layer <= layers:
             raise ModelError(
@@ -90,9 +91,10 @@ class TextEncoder:
         """
         if not questions:
             return []
-        ids = self.tokenizer(
-            list(questions), add_special_tokens=False, split_special_tokens=True
-        ).input_ids
+        with computing(self.name):
+            ids = self.tokenizer(
+                list(questions), add_special_tokens=False, split_special_tokens=True
+            ).input_ids
         return [[self.bos, *question] for question in ids]
 
     @torch.inference_mode()
@@ -103,7 +105,9 @@ class TextEncoder:
         questions of the batch.
         """
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        output = self.weights(input_ids=ids, use_cache=False, output_hidden_states=self.layer != -1)
+        weights, every = self.weights, self.layer != -1
+        with computing(self.name):
+            output = weights(input_ids=ids, use_cache=False, output_hidden_states=every)
         if self.layer == -1:
             return output.last_hidden_state
         return output.hidden_states[self.layer]

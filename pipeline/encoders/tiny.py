@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import ModelError
 
 NAME = "tiny"
@@ -64,7 +65,7 @@ def tiny_checkpoint(part: str) -> Path:
                 scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    return folder / part
+    return path_in(folder, part)
 
 
 def _build(folder: Path) -> None:

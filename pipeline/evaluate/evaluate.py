@@ -22,6 +22,7 @@ from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -143,7 +144,7 @@ def evaluate(
     if any(is_trained_on(one.data, one.config.train_split, cache, split) for one in run.others):
         data = replace(data, trained_on=True)
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
-    folder = run.path / "evaluation" / name / variant
+    folder = path_in(run.path / "evaluation", f"{name}/{variant}" if variant else name)
     asked = table if image_rows is None else replace(table, image_rows=image_rows)
     if write:
         names = _names_in(run, folder)
@@ -191,12 +192,12 @@ def _write_evaluation(
             write_card(evaluation.run, trained)
         if logits is None:
             return evaluation
-        return _keep_logits(evaluation, own, run.path / names[2], logits, run.vocabulary)
+        return _keep_logits(evaluation, own, path_in(run.path, names[2]), logits, run.vocabulary)
 
 
 def _names_in(run: Run, folder: Path) -> list[str]:
     """Return the names that a run has for the files of an evaluation, the logits last."""
-    return [str((folder / name).relative_to(run.path)) for name in EVALUATED]
+    return [str(path_in(folder, name).relative_to(run.path)) for name in EVALUATED]
 
 
 def _keep_logits(

@@ -33,8 +33,8 @@ def default_batch_size(device: torch.device | str) -> int:
 def recorded_batch_size(record: ShardRecord, device: torch.device | str) -> int:
     """Return the batch size of a shard; the default if its record has none or an absurd one."""
     value = record.origin.get("batch_size")  # anybody can write a manifest
-    if type(value) is int and 1 <= value <= LARGEST_BATCH:
-        return value
+    if value and 1 <= value <= LARGEST_BATCH:
+        return int(value)
     return default_batch_size(device)
 
 

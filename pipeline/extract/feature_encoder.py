@@ -14,7 +14,8 @@ import torch
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard
-from frozen_vqa.cache.format.spec import SCALE_DTYPE, Json
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
 
 LOCAL = ("vqav2", "jsonl")
@@ -43,11 +44,11 @@ def describe_origin(
     }
 
 
-def of_split(origin: Mapping[str, Json], split: str) -> dict[str, Json]:
+def of_split(origin: Mapping[str, Any], split: str) -> dict[str, Json]:
     """Return the facts about one split, whose table depends on no other and on no batch size."""
     about = {key: value for key, value in origin.items() if key != "batch_size"}
-    if isinstance(digests := about.get("digests"), dict):
-        about["digests"] = {name: value for name, value in digests.items() if name == split}
+    if "digests" in about:
+        about["digests"] = {k: v for k, v in origin["digests"].items() if k == split}
     return about | ({"splits": [split]} if about else {})
 
 
@@ -57,16 +58,14 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     origins = {shard.file: shard.origin for shard in (*manifest.images, *manifest.questions)}
     origins |= {record.file: record.origin for record in manifest.splits.values()}
     origin = origins[file]
-    words = ["frozen-vqa", "extract-features", "--dataset", str(origin.get("dataset", "DATASET"))]
-    columns, splits = origin.get("columns"), origin.get("splits")
-    for field, column in columns.items() if isinstance(columns, dict) else ():
+    words = ["frozen-vqa", "extract-features", "--dataset", origin.get("dataset", "DATASET")]
+    for field, column in origin.get("columns", {}).items():
         words += ["--column", f"{field}={column}"]
     for option in ("limit", "batch_size"):
         if origin.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(origin[option])]
-    every = splits if isinstance(splits, list) and splits else ["SPLIT"]
-    for name in [split] if split else every:
-        words += ["--split", str(name)]
+    for name in [split] if split else origin.get("splits") or ["SPLIT"]:
+        words += ["--split", name]
     words += ["--cache", str(cache), *_encoder_options(manifest.spec)]
     return shlex.join(words if split else [*words, "--rebuild", file])
 

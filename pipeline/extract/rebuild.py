@@ -15,6 +15,7 @@ from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_tabl
 from frozen_vqa.cache.errors import quoted
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, recorded_batch_size
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
@@ -75,9 +76,9 @@ class _OldShard:
                 return names
         splits = ", ".join(self.writer.manifest.splits) or "it has none yet"
         raise CacheError(
-            f"{self.writer.directory / self.record.file}: no other file tells which rows it held, "
-            f"or the data set has changed since. Name the data set and all splits of this cache "
-            f"({splits}), or extract into another --cache."
+            f"{path_in(self.writer.directory, self.record.file)}: no other file tells which rows "
+            f"it held, or the data set has changed since. Name the data set and all splits of this "
+            f"cache ({splits}), or extract into another --cache."
         )
 
     def _read_names(self, record: ShardRecord) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import CacheError
 from frozen_vqa.cache.format.manifest import LOG
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance
@@ -120,7 +120,7 @@ def append_throughput(cache: Path, throughput: Throughput) -> None:
     with suppress(OSError, CacheError):
         own_cache(cache).note(LOG)
         try:
-            before = read_file(cache / LOG, most=LARGEST_LOG)
+            before = read_file(cache / LOG, most=LARGEST_LOG, follow=False)
         except FileNotFoundError:
             before = b""
         cut = before and not before.endswith(b"\n")
@@ -137,5 +137,5 @@ def read_throughputs(cache: Path, last: int) -> list[Throughput]:
     found = []
     for line in lines:
         with suppress(ValueError, TypeError):
-            found.append(make_dataclass(Throughput, parse_json(line.decode())))
+            found.append(decode(Throughput, parse_json(line.decode())))
     return found[-last:]

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
+from frozen_vqa.cache.typed_json import NAMES
 from frozen_vqa.pipeline.errors import ConfigError
 
 Fusion = Literal["co-attention", "text-to-image", "concat", "question-only", "image-only"]
@@ -12,14 +13,7 @@ Merge = Literal["concat", "gated"]
 PoolingKind = Literal["mean", "attention"]
 POOLINGS: tuple[PoolingKind, ...] = get_args(PoolingKind)
 AnswerHead = Literal["mlp", "linear"]
-
-KINDS: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    bool: "true or false",
-}
-"""How a message calls the type of a setting."""
+Side = Annotated[int, (1, 2**20)]
 
 Limit = tuple[Callable[[Any], bool], str]
 """A condition on a setting, and its words in a message."""
@@ -79,8 +73,8 @@ class HeadSettings:
             holds, limit = self.LIMITS.get(name, (lambda _: True, ""))
             if get_origin(kind) is Literal:
                 holds, limit = get_args(kind).__contains__, f"one of {', '.join(get_args(kind))}"
-            elif type(value) is not kind and kind in KINDS:
-                wrong.append(f"{name} is {value!r:.60}; {KINDS[kind]} is needed")
+            elif type(value) is not kind and kind in NAMES:
+                wrong.append(f"{name} is {value!r:.60}; {NAMES[kind]} is needed")
                 continue
             if not holds(value):
                 wrong.append(f"{name} is {value!r:.60}; it must be {limit}")
@@ -112,7 +106,7 @@ class ModelConfig(HeadSettings):
     """Size of one patch embedding."""
     text_dim: int
     """Size of one hidden state."""
-    grid: tuple[int, int]
+    grid: tuple[Side, Side]
     """Rows and columns of patches."""
     answers: int
     """Size of the answer vocabulary."""

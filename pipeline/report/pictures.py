@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (

@@ -5,23 +5,53 @@ of this machine and no time, so that the same training leaves the same card.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import Count, Percent
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.description import read_description, read_sealed_json
-from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors
-from frozen_vqa.pipeline.system.texts import markdown, markdown_table
+from frozen_vqa.pipeline.runs.description import (
+    Description,
+    Outcome,
+    read_description,
+    read_sealed_json,
+)
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, explain_run_write_errors, own_run
+from frozen_vqa.pipeline.system.texts import markdown, markdown_table, printable
 
 CARD = "README.md"
 UNKNOWN = "unknown"
+
+
+class _Overall(TypedDict):
+    overall: Percent
+
+
+class Scores(TypedDict):
+    """What the card reads of scores.json; the fields that may lack are of later versions."""
+
+    split: str
+    questions: Count
+    accuracy: Annotated[Mapping[str, Percent], _Overall]
+    interval: tuple[Percent, Percent] | None
+    no_interval: NotRequired[str]
+    ceiling: Percent | None
+    metric: str
+    dataset: NotRequired[str | None]
+    cache_digest: NotRequired[str]
+    own_cache: NotRequired[bool]
+    trained_on: NotRequired[bool]
+
+
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
 
 
-def write_card(run: Path, outcome: Mapping[str, Any]) -> None:
+def write_card(run: Path, outcome: Outcome) -> None:
     """Write the card of a training, or raise `RunError`; leave a README.md of someone else."""
     if owns_card(run):
         with explain_run_write_errors(run):
@@ -44,7 +74,7 @@ def owns_card(run: Path) -> bool:
     return MARK.encode() in found or not found.strip()
 
 
-def render_card(run: Path, outcome: Mapping[str, Any]) -> str:
+def render_card(run: Path, outcome: Outcome) -> str:
     """Return the card as Markdown."""
     description, config = read_description(run), load_run_config(run)
     ceiling = _percent(outcome.get("train_ceiling"))
@@ -60,7 +90,7 @@ pipeline_tag: visual-question-answering
 # {config.fusion} head for visual question answering
 
 {outcome["trainable_parameters"]:,} trained parameters choose among \
-{description["model"]["answers"]:,} answers. They read features of two frozen encoders, which are
+{description.model.answers:,} answers. They read features of two frozen encoders, which are
 not in this folder.
 
 ## Accuracy
@@ -83,7 +113,7 @@ frozen-vqa train-head --cache CACHE --run RUN --config config.toml
 cache.
 
 ```toml
-{config.to_toml()}```
+{_plain(config.to_toml())}```
 
 ## Use
 
@@ -101,37 +131,52 @@ The encoders and the data set have their own licences, which may also apply to t
 """
 
 
+def _plain(text: str) -> str:
+    """Return the lines of a text in a block of code, without characters that a terminal obeys."""
+    return "".join(f"{printable(line)}\n" for line in text.split("\n")[:-1])
+
+
 def strip_folders(name: str) -> str:
     """Return the name of a model or data set, or only the last part of it if it is a path."""
     kind, colon, rest = name.rpartition(":")
     return kind + colon + (Path(rest).name if Path(rest).is_absolute() else rest)
 
 
-def _accuracies(run: Path, val_split: str, outcome: Mapping[str, Any]) -> str:
+def _accuracies(run: Path, val_split: str, outcome: Outcome) -> str:
     in_training, ceiling = f"{outcome['best_accuracy']:.2f}", _percent(outcome.get("val_ceiling"))
     dataset, where = strip_folders(outcome.get("dataset") or UNKNOWN), f"{val_split} (in training)"
     own: list[Sequence[str]] = [
         (dataset, where, in_training, "", ceiling, "", outcome["metric"]),
     ]
     elsewhere: list[Sequence[str]] = []
-    for path in sorted((run / "evaluation").glob("*/scores.json")):
+    for path in _score_files(run):
         try:
-            scores = read_sealed_json(path)
-            row = _scored(scores)
-            "".join(row)  # which only texts can be
-        except (RunError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            scores = read_sealed_json(path, Scores)
+        except RunError:
             continue  # a split without answers, or a damaged file
-        (own if scores.get("own_cache") else elsewhere).append(row)
+        (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
 
 
-def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
+def _score_files(run: Path) -> list[Path]:
+    """Return the scores that we wrote into a run, none of them by way of a link."""
+    try:
+        noted = own_run(run).names()
+    except OSError:  # no mark that can be read
+        return []
+    scores = (name for name in noted if re.fullmatch("evaluation/[^/]+/scores.json", name))
+    paths = sorted(path_in(run, name) for name in scores)
+    return [path for path in paths if not path.is_symlink()]
+
+
+def _scored(scores: Scores) -> Sequence[str]:
     types = dict(scores["accuracy"])
     overall, bounds = types.pop("overall"), scores["interval"]
     by_type = ", ".join(f"{name} {value:.2f}" for name, value in types.items())
-    interval = f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else f"none: {scores['no_interval']}"
+    why = scores.get("no_interval", UNKNOWN)
+    interval = f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else f"none: {why}"
     where = f"{scores['split']} ({scores['questions']:,} questions)"
     if scores.get("trained_on"):
         where += ", trained on it"
@@ -146,24 +191,25 @@ def _scored(scores: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def _scored_data(scores: Mapping[str, Any]) -> str:
+def _scored_data(scores: Scores) -> str:
     """Return the data set of a score, with the digest of a cache that is not the training's."""
     if "cache_digest" not in scores:
         return "not recorded (scored by an earlier version)"
-    name = strip_folders(scores["dataset"] or UNKNOWN)
-    return name if scores["own_cache"] else f"{name} (other cache, {scores['cache_digest'][:8]})"
+    name, digest = strip_folders(scores.get("dataset") or UNKNOWN), scores["cache_digest"][:8]
+    return name if scores.get("own_cache") else f"{name} (other cache, {digest})"
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _encoders(description: Mapping[str, Any], outcome: Mapping[str, Any]) -> str:
+def _encoders(description: Description, outcome: Outcome) -> str:
     rows = [("", ""), ("data set", strip_folders(outcome.get("dataset") or UNKNOWN))]
-    for part, settings in description["encoders"].items():
+    encoders = description.encoders
+    for part, settings in (("vision", encoders["vision"]), ("text", encoders["text"])):
         rows += [
             (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))
             for name, value in settings.items()
         ]
-    rows.append(("features stored as", description["dtype"]))
+    rows.append(("features stored as", description.dtype))
     return markdown_table(rows)

@@ -84,8 +84,7 @@ def is_trained_on(trained: TrainingData, train_split: str, cache: FeatureCache, 
 
 
 def _dataset(cache: FeatureCache, split: str) -> str | None:
-    found = cache.manifest.splits[split].origin.get("dataset")
-    return found if isinstance(found, str) else None
+    return cache.manifest.splits[split].origin.get("dataset")
 
 
 def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> dict[str, Any]:

@@ -3,94 +3,112 @@
 So a command can refuse a mistyped folder before it loads what takes seconds.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict, TypeVar
 
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import made_by, wrong_folder
-from frozen_vqa.cache.typed_json import finite_json, make_dataclass
-from frozen_vqa.pipeline.config import TrainConfig, load_config, preset_settings
-from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.cache.format.finite import LARGEST
+from frozen_vqa.cache.format.spec import Dtype
+from frozen_vqa.cache.typed_json import FILE_PATH, Count, Json, Percent, decode, finite_json
+from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
+from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT
 from frozen_vqa.pipeline.runs.sealed import unseal_json
 
 FORMAT = 6
 RESTORE = "Restore it from a copy, or train the head again."
 
+T = TypeVar("T")
 
-PERCENT, COUNT = (0.0, 100.0), (0, 1 << 62)
-"""Limits of figures."""
+Rate = Annotated[float, (0, LARGEST)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedFrom:
+class TrainedFrom(TypedDict):
     """What run.json says of a training that has begun."""
 
-    cache: str
-    dataset: str | None = None
-    splits: Mapping[str, str] | None = None
+    cache: Annotated[str, FILE_PATH]
+    dataset: NotRequired[str | None]
+    splits: NotRequired[Mapping[str, str] | None]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Outcome(TrainedFrom):
     """What run.json says of a finished training; see `TrainResult`."""
 
     run: str
     fusion: str
-    epochs: Annotated[int, COUNT]
-    best_accuracy: Annotated[float, PERCENT]
-    best_epoch: Annotated[int, COUNT]
-    trainable_parameters: Annotated[int, COUNT]
-    questions_per_second: float
-    data_wait_fraction: float
-    seconds: float
+    epochs: Count
+    best_accuracy: Percent
+    best_epoch: Count
+    trainable_parameters: Count
+    questions_per_second: Rate
+    data_wait_fraction: Rate
+    seconds: Rate
     metric: str
-    answers: int | None = None
-    train_ceiling: Annotated[float | int | None, PERCENT] = None
-    val_ceiling: Annotated[float | int | None, PERCENT] = None
-    not_written: list[str] = field(default_factory=list)
+    answers: NotRequired[Count | None]
+    train_ceiling: NotRequired[Percent | None]
+    val_ceiling: NotRequired[Percent | None]
+    not_written: NotRequired[Sequence[str]]
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """Return config.json of a run: its shapes and encoders, not yet checked one by one.
+class Encoders(TypedDict):
+    """The settings of both encoders."""
+
+    vision: Mapping[str, Json]
+    text: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Description:
+    """The whole of config.json: the head's shapes, and whose features it reads, of which type."""
+
+    format: int
+    model: ModelConfig
+    encoders: Encoders
+    dtype: Dtype
+
+
+def read_description(path: Path) -> Description:
+    """Return config.json of a run.
 
     Raises `RunError` if there is no run in the folder, or it has another format.
     """
-    description = _read_json(path / "config.json")
-    found = description.get("format")
+    file = path / "config.json"
+    body = _read_json(file)
+    found = body.get("format")
     if found != FORMAT:
         raise RunError(
             f"{path}: the run has format {found!r:.40}, but this version of frozen-vqa reads "
             f"format {FORMAT}. {made_by(found, FORMAT)} Or train the head again."
         )
-    return description
-
-
-def read_sealed_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file of a run that carries its digest; raise `RunError` if it changed since."""
     try:
-        return unseal_json(_read_json(path))
-    except ValueError as error:
+        return decode(Description, body)
+    except (TypeError, ConfigError) as error:
+        raise RunError(f"{file}: not the config of a run ({error}). {RESTORE}") from None
+
+
+def read_sealed_json(path: Path, kind: type[T]) -> T:
+    """Return a JSON file of a run that carries its digest; raise `RunError` if it changed since.
+
+    Or if it does not hold what `kind` has, because a run may come from anybody.
+    """
+    try:
+        return decode(kind, unseal_json(_read_json(path)))
+    except TypeError as error:
+        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: {error}. {RESTORE}") from None
 
 
-def read_record(run: Path) -> dict[str, Any]:
-    """Return run.json, whose values have the types of `TrainedFrom` or, at the end, `Outcome`.
-
-    Raises `RunError` otherwise, because a run may come from anybody.
-    """
+def read_record(run: Path) -> TrainedFrom | Outcome:
+    """Return run.json, that of a finished training with its outcome; raise `RunError`."""
     path = run / "run.json"
-    found = read_sealed_json(path)
-    kind = Outcome if "best_accuracy" in found else TrainedFrom
-    known = {one.name for one in fields(kind)}
-    try:
-        make_dataclass(kind, {name: value for name, value in found.items() if name in known})
-    except TypeError as error:
-        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
-    return found
+    found = read_sealed_json(path, TrainedFrom)
+    return read_sealed_json(path, Outcome) if "best_accuracy" in found else found
 
 
 def open_cache(run: Path, given: Path | None) -> FeatureCache:
@@ -98,8 +116,6 @@ def open_cache(run: Path, given: Path | None) -> FeatureCache:
     if given is not None:
         return FeatureCache(given)
     stored = read_record(run)["cache"]
-    if "\0" in stored:
-        raise RunError(f"{run / 'run.json'}: names no cache. Give it with --cache. {RESTORE}")
     if not Path(stored).exists():
         raise CacheError(
             f"{run}: the head was trained from the cache {stored}, which is not there now. "
@@ -122,7 +138,13 @@ def load_resumed_config(
         overrides = preset_settings(overrides.get("preset")) | {
             name: value for name, value in overrides.items() if value is not None
         }
-    return load_config(config or own, overrides)
+    loaded, its = load_config(config or own, overrides), ("", str(run / ANSWERS))
+    given = config or overrides.get("answers_file")
+    if not given and loaded.answers_file not in its:  # somebody's run, and perhaps somebody's file
+        raise RunError(
+            f"{own}: names {loaded.answers_file}, but a run keeps its answers in {ANSWERS}. {RESTORE}"
+        )
+    return loaded
 
 
 def no_state(run: Path) -> RunError:

@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
-from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.cache.typed_json import Json, decode, finite_json
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT, LARGEST_TEXT, explain_run_write_errors
 from frozen_vqa.pipeline.runs.sealed import json_bytes
 
@@ -29,35 +30,54 @@ OURS = Path(frozen_vqa.__file__).resolve().parent
 git runs what they say."""
 
 
+@dataclass(frozen=True)
+class Environment:
+    """Where a part of a training ran; None where that is not known."""
+
+    python: str
+    platform: str
+    packages: Mapping[str, str | None]
+    device: str
+    cuda: str | None
+    threads: int
+    git: str | None
+    cache: Mapping[str, Json]
+
+
+def parse_environments(data: bytes) -> list[Environment]:
+    """Return what environment.json holds; raise `ValueError` or `TypeError` if it is no such."""
+    return decode(list[Environment], finite_json(data))
+
+
 def note_environment(run: Path, device: torch.device, cache: Mapping[str, Any]) -> None:
     """Add this process's environment to those of a run, unless the last is the same.
 
     `cache` is what `fingerprint_cache` returns. Raises `RunError` if the file cannot be written.
     """
     now = _describe_environment(device, cache)
-    try:
-        noted = finite_json(read_file(run / ENVIRONMENT, most=LARGEST_TEXT))
-    except (OSError, ValueError, RecursionError):
-        noted = []
-    noted = noted if isinstance(noted, list) else []
+    noted: list[Mapping[str, Any]] = []
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        data = read_file(run / ENVIRONMENT, most=LARGEST_TEXT, follow=False)
+        noted = [asdict(one) for one in parse_environments(data)]
     if noted[-1:] != [now]:
         with explain_run_write_errors(run):
             write_atomically(run / ENVIRONMENT, json_bytes([*noted, now]))
 
 
 def _describe_environment(device: torch.device, cache: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values for JSON; an unknown value is None."""
+    """Return the fields of an `Environment`."""
     on_gpu = device.type == "cuda"
-    return {
-        "python": platform.python_version(),
-        "platform": _platform(),
-        "packages": _versions(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
-        "cuda": torch.version.cuda if on_gpu else None,
-        "threads": torch.get_num_threads(),
-        "git": own_revision(),
-        "cache": dict(cache),
-    }
+    found = Environment(
+        python=platform.python_version(),
+        platform=_platform(),
+        packages=_versions(),
+        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
+        cuda=torch.version.cuda if on_gpu else None,
+        threads=torch.get_num_threads(),
+        git=own_revision(),
+        cache=dict(cache),
+    )
+    return asdict(found)
 
 
 @lru_cache(maxsize=1)

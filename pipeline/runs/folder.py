@@ -6,7 +6,7 @@ never mix their files, and an evaluation never stands beside weights that it did
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
 from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
@@ -29,6 +30,8 @@ ENVIRONMENT = "environment.json"
 LARGEST_TEXT = 16 << 20
 """Bytes that are read of any other file of a run; ours have some thousand."""
 TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
+FOLDERS = ("state", "evaluation", "tensorboard")
+"""The folders of a run. None is a link, or a command would write and delete elsewhere."""
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
 REPORT = "report.html"
 
@@ -74,6 +77,7 @@ def claim_run(path: Path) -> OwnFolder:
     own = own_run(path)
     with explain_run_write_errors(path):
         own.claim(_known_files(own))
+        own.require_real(*FOLDERS)
     return own
 
 
@@ -157,10 +161,10 @@ def _known_files(own: OwnFolder) -> list[str]:
     if own.is_marked():
         return []
     try:
-        unseal_json(json.loads(read_file(own.path / "run.json")))
+        unseal_json(json.loads(read_file(own.path / "run.json", most=LARGEST_TEXT)))
     except (OSError, ValueError, RecursionError):
         return []
-    paths = [own.path / name for name in training_files(own.path)]
+    paths = [path_in(own.path, name) for name in training_files(own.path)]
     for name in (*EVALUATED, REPORT):
         paths += own.path.glob(f"evaluation/**/{name}")
     # Only a killed process leaves a coming version, and a copy of its folder has a mark.
@@ -172,6 +176,11 @@ def require_sweep_folder(path: Path) -> None:
     """Raise `RunError` if the folder of a sweep's run folders may be somebody else's."""
     with explain_run_write_errors(path):
         _own_sweep(path).require(_runs_in(path))
+
+
+def require_real_heads(path: Path, heads: Iterable[str]) -> None:
+    """Raise `RunError` if the run folder of a head of a sweep is a link, perhaps to elsewhere."""
+    _own_sweep(path).require_real(*heads)
 
 
 def claim_sweep_folder(path: Path) -> None:
@@ -200,6 +209,11 @@ def claim_published(path: Path) -> OwnFolder:
     Raises `RunError` otherwise.
     """
     own = OwnFolder(path, "a published run", RunError, "save_pretrained")
+    if (card := path / "README.md").is_symlink():
+        raise RunError(
+            f"{card}: a link, and the library of the Hub would write where it leads, so nothing "
+            f"was written. Remove it, or give save_pretrained another folder."
+        )
     with explain_run_write_errors(path):
         own.claim(_known_files(own))
         own.note(*training_files(path))

@@ -14,7 +14,8 @@ from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.folder import claim_published
-from frozen_vqa.pipeline.runs.run import load_run, publish_run
+from frozen_vqa.pipeline.runs.publish import publish_run, read_published
+from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.weights import load_weights
 
 
@@ -68,7 +69,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         """Copy the run that the head was loaded from to a folder, as `publish_run` does.
 
         Raises `RunError` if there is none, the head was changed since, or would replace its run,
-        or if the folder may be somebody else's.
+        if a file of the run is a link, or if the folder may be somebody else's.
         """
         if self.folder is None or not self._has_weights_of(self.folder):
             raise RunError(
@@ -77,6 +78,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
             )
         if Path(save_directory).resolve() == self.folder.resolve():
             raise RunError(f"{self.folder}: the head was loaded from here; save it elsewhere")
+        read_published(self.folder)  # before anything is written
         claim_published(Path(save_directory))  # before the library removes its config.json
         return super().save_pretrained(save_directory, **options)
 

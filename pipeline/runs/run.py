@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,20 +27,26 @@ from torch import Tensor
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.spec import DTYPES
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
-from frozen_vqa.pipeline.errors import ConfigError, RunError, reason_of
+from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.runs.card import CARD, owns_card, remove_card, strip_folders
+from frozen_vqa.pipeline.runs.card import remove_card
 from frozen_vqa.pipeline.runs.data import TrainingData, record_data
-from frozen_vqa.pipeline.runs.description import FORMAT, RESTORE, read_description, read_record
+from frozen_vqa.pipeline.runs.description import (
+    FORMAT,
+    RESTORE,
+    Encoders,
+    Outcome,
+    read_description,
+    read_record,
+)
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
-    ENVIRONMENT,
+    LARGEST_TEXT,
     Stamp,
-    claim_published,
     claim_run,
     explain_run_write_errors,
     require_free,
@@ -63,7 +69,7 @@ class Run:
     config: TrainConfig
     model: VqaModel  # with its best weights, on the device, in eval mode
     vocabulary: Vocabulary
-    encoders: Mapping[str, Any]  # settings of the encoders whose features it was trained on
+    encoders: Encoders  # settings of the encoders whose features it was trained on
     dtype: str  # of these features in the cache
     data: TrainingData
     stamp: Stamp  # tells its file of weights from any other
@@ -114,15 +120,15 @@ def read_digests(path: Path) -> dict[str, str]:
     found = {}
     for name in MEANING:
         try:
-            found[name] = digest(read_file(path / name))
+            found[name] = digest(read_file(path_in(path, name), most=LARGEST_TEXT))
         except OSError as error:  # of a failing disk, it names no file
             raise RunError(
-                f"{path / name}: cannot be read ({error.strerror}). {RESTORE}"
+                f"{path_in(path, name)}: cannot be read ({error.strerror}). {RESTORE}"
             ) from error
     return found
 
 
-def encoder_settings(spec: CacheSpec) -> dict[str, Any]:
+def encoder_settings(spec: CacheSpec) -> Encoders:
     """Return the settings of both encoders, without how the cache stores their features."""
     return {"vision": dict(spec.vision), "text": dict(spec.text)}
 
@@ -145,31 +151,12 @@ def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> N
         remove_state(path)
 
 
-def read_outcome(path: Path) -> dict[str, Any] | None:
+def read_outcome(path: Path) -> Outcome | None:
     """Return what `finish_run` recorded, None if unfinished; raise `RunError` if it is damaged."""
     if not (path / "run.json").exists():
         return None
     found = read_record(path)
-    return found if "best_accuracy" in found else None
-
-
-def publish_run(path: Path, target: Path) -> None:
-    """Copy a run without states and evaluations, and without names of folders of this machine.
-
-    The names of encoders belong to the meaning of the weights, so they stay even for local folders.
-    Raises `RunError` if a file cannot be read or written, or the target may be somebody else's.
-    """
-    own = claim_published(target)
-    where = read_record(path)
-    for name in {"cache", "run", "dataset"} & where.keys():
-        where[name] = strip_folders(where[name] or "")
-    with explain_run_write_errors(target):
-        for name in (*MEANING, CURRENT, "metrics.jsonl", ENVIRONMENT, CARD):
-            if (path / name).exists() and (name != CARD or owns_card(target)):
-                write_atomically(target / name, read_file(path / name))
-        write_atomically(target / "run.json", seal_json(where))
-        own.remove_partials()
-        own.unmark()  # from here on run.json shows whose the folder is
+    return cast(Outcome, found) if "best_accuracy" in found else None
 
 
 def load_run(path: Path, device: torch.device) -> Run:
@@ -178,34 +165,22 @@ def load_run(path: Path, device: torch.device) -> Run:
     where = read_record(path)
     stamp = stamp_weights(path)
     weights = load_weights(path)
-    _require_meaning(path, weights)
+    require_meaning(path, weights)
+    cache, dtype, encoders = Path(where["cache"]), description.dtype, description.encoders
+    data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
     try:
-        cache, settings = Path(where["cache"]), description["encoders"]
-        if "\0" in str(cache):
-            raise TypeError("the path of its cache holds a NUL")
-        dtype = description["dtype"]
-        data = TrainingData(cache, dtype, where.get("dataset"), where.get("splits"))
-        model = _load_head(ModelConfig(**description["model"]), weights.tensors, device)
-    except (KeyError, TypeError, ConfigError) as error:
-        raise RunError(
-            f"{path / 'config.json'}: not the config of a run ({error}). {RESTORE}"
-        ) from error
+        model = _load_head(description.model, weights.tensors, device)
     except (ValueError, RuntimeError) as error:
         reason = reason_of(error)
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
-    if dtype not in DTYPES:
-        raise RunError(
-            f"{path / 'config.json'}: dtype is {dtype!r:.40}; one of {', '.join(DTYPES)} is "
-            f"needed. {RESTORE}"
-        )
     if len(vocabulary) != model.config.answers:
         raise RunError(
             f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
             f"{model.config.answers:,} apart. {RESTORE}"
         )
     config = load_run_config(path)
-    return Run(path, config, model.eval(), vocabulary, settings, dtype, data, stamp)
+    return Run(path, config, model.eval(), vocabulary, encoders, dtype, data, stamp)
 
 
 def _load_head(
@@ -214,10 +189,10 @@ def _load_head(
     """Return the head of these weights.
 
     A run may come from elsewhere, so its config allocates no memory until it fits the weights;
-    otherwise this raises `ConfigError`, `TypeError`, `ValueError` or `RuntimeError`.
+    otherwise this raises `ValueError` or `RuntimeError`.
     """
     if config.layers > len(tensors):
-        raise ConfigError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
+        raise ValueError(f"layers is {config.layers}, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         model = VqaModel(config)
     require_fit(tensors, model.state_dict())
@@ -226,13 +201,13 @@ def _load_head(
     return model
 
 
-def _require_meaning(path: Path, weights: Weights) -> None:
+def require_meaning(path: Path, weights: Weights) -> None:
     """Raise unless the files beside the weights are those with which they were saved."""
     for name, found in read_digests(path).items():
         if found != weights.files.get(name):
             raise RunError(
-                f"{path / name}: not the file that the weights were saved with; it was changed or "
-                f"damaged. {RESTORE}"
+                f"{path_in(path, name)}: not the file that the weights were saved with; it was "
+                f"changed or damaged. {RESTORE}"
             )
 
 

@@ -19,18 +19,17 @@ from torch import Tensor
 
 from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import Count, Percent, decode
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
-from frozen_vqa.pipeline.runs.weights import MOST, Percent, require_finite_weights
+from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 
 FORMAT = 7
 """Raised when the record changes, or when a resumed training would take other steps."""
 
-Count = Annotated[int, (0, MOST)]
 Seconds = Annotated[float, (0, 1e10)]  # at most three centuries
 
 
@@ -49,7 +48,7 @@ class Counters:
 class EpochLine:
     """A line of metrics.jsonl: the figures of one epoch."""
 
-    epoch: Annotated[int, (1, MOST)]
+    epoch: Annotated[int, (1, 2**48)]
     loss: Annotated[float, (0, LARGEST)]
     accuracy: Percent
     learning_rate: Annotated[float, (0, 10)]  # of its last step
@@ -162,9 +161,7 @@ def _read(path: Path) -> TrainState:
         )
     parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
-        made: dict[str, Any] = {
-            name: make_dataclass(kind, record[name]) for name, kind in parts.items()
-        }
+        made: dict[str, Any] = {name: decode(kind, record[name]) for name, kind in parts.items()}
         _require_consistent(made["counters"], made["progress"])
         return TrainState(tensors, **made)
     except (KeyError, TypeError) as error:
@@ -173,7 +170,7 @@ def _read(path: Path) -> TrainState:
 
 def _require_consistent(counters: Counters, progress: Progress) -> None:
     """Raise `TypeError` unless some training could have these counters and results."""
-    lines = [make_dataclass(EpochLine, line) for line in progress.metrics]
+    lines = [decode(EpochLine, line) for line in progress.metrics]
     accuracies, done = [line.accuracy for line in lines], len(lines)
     best = max(accuracies, default=-1)
     needed = {

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import Percent, decode
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.runs.folder import (
     CURRENT,
@@ -24,18 +24,13 @@ from frozen_vqa.pipeline.runs.folder import (
 )
 from frozen_vqa.pipeline.runs.sealed import not_finite, read_sealed, seal, why_unreadable
 
-MOST = 2**48
-"""No training counts further."""
-
-Percent = Annotated[float, (0, 100)]
-
 
 @dataclass(frozen=True)
 class Weights:
     """Weights and where they come from."""
 
     tensors: Mapping[str, Tensor]  # by name; on the CPU if they were loaded
-    epoch: Annotated[int, (1, MOST)]  # after which they were saved
+    epoch: Annotated[int, (1, 2**48)]  # after which they were saved
     accuracy: Percent  # on the validation split
     files: Mapping[str, str]  # digests of the run's files that say what they mean
 
@@ -81,7 +76,7 @@ def read_weights(path: Path) -> Weights:
     """Read one file; raise `OSError` or `ValueError` as `read_sealed` does."""
     tensors, record = read_sealed(path, "weights")
     try:
-        return make_dataclass(Weights, {**record, "tensors": tensors})
+        return decode(Weights, {**record, "tensors": tensors})
     except TypeError as error:
         raise ValueError(f"does not fit the format of weights ({error})") from error
 

@@ -1,1 +1,1 @@
-"""Data sets as examples: one module per kind, and the checks they share. May import errors."""
+"""Data sets as examples: a module per kind, and checks they share. May import errors, system."""

@@ -24,8 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.selection import split_like
+from frozen_vqa.pipeline.system.library_files import LARGEST_CARD, require_library_files
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
 """What pyarrow raises for a damaged file, and for a value that Python does not have."""
@@ -118,12 +120,11 @@ def find_layout(name: str, path: Path | None, columns: Mapping[str, str]) -> Lay
     """
     import datasets
 
-    files = parquet_files(path) if path else {}
-    if path and files:
-        return _direct(ParquetRows, files, _noted_in_card(path))
     if not path:
-        builder = datasets.load_dataset_builder(name)
-        return _prepared_layout(builder, columns)
+        return _prepared_layout(datasets.load_dataset_builder(name), columns)
+    require_library_files(path, SourceError)
+    if files := parquet_files(path):
+        return _direct(ParquetRows, files, _noted_in_card(path))
     require_own_files(path)
     home = Path(datasets.config.HF_DATASETS_CACHE)
     home.mkdir(parents=True, exist_ok=True)
@@ -173,10 +174,10 @@ def require_own_files(folder: Path) -> None:
     from huggingface_hub import RepoCard
 
     for name, around in (REPOCARD_FILENAME, ""), (REPOYAML_FILENAME, "---\n"):
-        file = folder / name
+        file = path_in(folder, name)
         if not file.is_file():
             continue
-        front = f"{around}{read_file(file).decode()}\n{around}"
+        front = f"{around}{read_file(file, most=LARGEST_CARD).decode()}\n{around}"
         card = RepoCard(front, ignore_metadata_errors=True).data.to_dict()
         for text in _texts_in(card.get("configs")):
             path = Path(os.path.expanduser(text))

@@ -21,11 +21,14 @@ that cannot be used is left out. A fault of the whole file (its encoding, its sp
 answers) refuses the file.
 """
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from frozen_vqa.cache.disk.files import memory_bytes, open_regular
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.sources.selection import FileSource, Selection
@@ -95,7 +98,7 @@ class JsonlSource(FileSource):
                 f"{self._path}: no split {split!r}: there is no {split}.jsonl. "
                 f"The folder has: {', '.join(self._splits())}."
             )
-        return self._path / f"{split}.jsonl"
+        return path_in(self._path, f"{split}.jsonl")
 
     def _lines_of(self, split: str, file: Path) -> list["_Line"]:
         """Return the lines of `split`, and the unusable lines that may belong to it."""
@@ -161,7 +164,7 @@ class _Line:
 
 def _read_lines(file: Path) -> Iterator[_Line]:
     try:
-        with file.open("rb") as lines:
+        with io.BufferedReader(open_regular(file, most=memory_bytes())) as lines:
             for number, raw in enumerate(lines, 1):
                 if raw.strip():
                     yield _parse_line(raw, file, number)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.selection import FileSource, Selection, did_you_mean
@@ -62,10 +63,10 @@ class Vqav2Source(FileSource):
         return self._finish(split, selection, file)
 
     def _question_file(self, split: str) -> Path:
-        return self._root / f"v2_OpenEnded_mscoco_{_SPLITS[split][0]}_questions.json"
+        return path_in(self._root, f"v2_OpenEnded_mscoco_{_SPLITS[split][0]}_questions.json")
 
     def _annotation_file(self, name: str) -> Path:
-        file = self._root / f"v2_mscoco_{name}_annotations.json"
+        file = path_in(self._root, f"v2_mscoco_{name}_annotations.json")
         if not file.is_file():
             raise SourceError(
                 f"vqav2:{self._root}: {file.name} is not there, and the questions of {name} need "

@@ -12,7 +12,8 @@ from typing import Any
 
 _JOINERS = "\u200c\u200d"  # part of words in Persian and Hindi, and of emoji
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~&$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+"""Letters with a meaning, and those that make a link of an address."""
 
 
 def printable(text: str) -> str:

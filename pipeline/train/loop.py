@@ -8,16 +8,16 @@ the best weights of both states. The outcome is written last; then the states ar
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
+from frozen_vqa.pipeline.runs.description import Outcome
 from frozen_vqa.pipeline.runs.run import finish_run, write_metrics
 from frozen_vqa.pipeline.runs.state import (
     EpochLine,
@@ -225,12 +225,12 @@ class TrainingLoop:
                 f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}"
             )
         if self.ranks.lead:
-            summary: Mapping[str, Any] = {
+            summary = {
                 **result.to_json(),
                 "metric": data.rules,
                 **record_data(data.cache, config),
             }
-            write_card(self.run, summary)
+            write_card(self.run, cast(Outcome, summary))
             finish_run(self.run, data.cache, summary)
         self.ranks.wait()  # until there is a result
         return result

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from frozen_vqa.cache import CacheMismatchError, FeatureCache, SplitTable
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, RunError
@@ -82,8 +83,8 @@ def require_same_fingerprint(
     for name in {**was.files, **now.files}:
         if was.files.get(name) != now.files.get(name):
             raise RunError(
-                f"{run / name}: not the file that the training began with; it was changed or "
-                f"damaged. Restore it from a copy, or train again with another --run."
+                f"{path_in(run, name)}: not the file that the training began with; it was changed "
+                f"or damaged. Restore it from a copy, or train again with another --run."
             )
     for name, value in now.machine.items():
         before = was.machine.get(name)

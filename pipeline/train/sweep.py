@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
@@ -22,6 +23,7 @@ from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.folder import (
     claim_sweep_folder,
     require_place,
+    require_real_heads,
     require_sweep_folder,
 )
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
@@ -121,11 +123,12 @@ def sweep(
     started = time.monotonic()
     if tensorboard:
         summary_writer()  # before hours of work, not after
+    require_real_heads(run, heads)
     with ExitStack() as held:
-        locks = {name: hold_begun(run / name, held) for name in heads if resume}
+        locks = {name: hold_begun(path_in(run, name), held) for name in heads if resume}
         results, states = _find_begun(run, heads) if resume else ({}, {})
         for name in heads if not resume else ():
-            require_place(run / name, overwrite=overwrite)
+            require_place(path_in(run, name), overwrite=overwrite)
         require_sweep_folder(run)
         left = {name: config for name, config in heads.items() if name not in results}
         failed: dict[str, str] = {}
@@ -134,7 +137,7 @@ def sweep(
             data = data or load_train_data(cache_path, next(iter(left.values())))
             require_memory(left, data, device)
             for name, state in states.items():
-                require_same_data(run / name, state, data, left[name], device)
+                require_same_data(path_in(run, name), state, data, left[name], device)
             features = ResidentFeatures(data.cache, residency=residency, device=device)
             console.print(data.describe(), features.describe(), sep="\n")
             claim_sweep_folder(run)
@@ -142,7 +145,7 @@ def sweep(
             for head in begun:
                 with head.turn():
                     head.loop = begin(
-                        run / head.name,
+                        path_in(run, head.name),
                         data,
                         features,
                         left[head.name],
@@ -170,10 +173,10 @@ def _find_begun(
     results: dict[str, TrainResult] = {}
     states: dict[str, TrainState] = {}
     for name, config in heads.items():
-        if result := find_result(run / name, config):
+        if result := find_result(path_in(run, name), config):
             results[name] = result
-        elif has_state(run / name):
-            states[name] = recover_own_state(run / name, config)
+        elif has_state(path_in(run, name)):
+            states[name] = recover_own_state(path_in(run, name), config)
     if not results and not states:
         raise RunError(f"{run}: none of these heads has begun here; train them without --resume")
     return results, states

@@ -88,7 +88,7 @@ def _expand_table(
     name = table.get("name")
     if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
         raise ConfigError(
-            f"{path}: name is {name!r}; needed is the name of a folder: letters, digits and .,=+-"
+            f"{path}: name is {name!r:.60}; the name of a folder is needed: letters, digits, .,=+-"
         )
     merged = {**settings, **table, **given}
     merged.pop("name", None)

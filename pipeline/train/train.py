@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -153,8 +154,8 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
     if ranks.lead:
         remove_state(run)
     console.print(f"{run}: this training is finished; nothing is left to train")
-    names = {field.name for field in fields(TrainResult)}
-    return TrainResult(**{k: v for k, v in found.items() if k in names} | {"run": str(run)})
+    names, known = {field.name for field in fields(TrainResult)}, cast(dict[str, Any], found)
+    return TrainResult(**{k: v for k, v in known.items() if k in names} | {"run": str(run)})
 
 
 def recover_own_state(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainState:

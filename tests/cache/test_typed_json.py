@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.cache.typed_json import make_dataclass
+from frozen_vqa.cache.typed_json import decode
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ BODY: dict[str, Any] = {"name": "a", "share": 0.5, "count": 3, "digests": {}, "l
 def test_values_of_the_right_type(change: dict[str, Any]) -> None:
     """JSON has one kind of number, so a whole one may stand for a float."""
     body = BODY | change
-    assert make_dataclass(Example, body) == Example(**body)
+    assert decode(Example, body) == Example(**body)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_values_of_the_right_type(change: dict[str, Any]) -> None:
 )
 def test_values_of_another_type(change: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
-        make_dataclass(Example, BODY | change)
+        decode(Example, BODY | change)
 
 
 @pytest.mark.parametrize("name", BODY)
 def test_a_missing_field(name: str) -> None:
     with pytest.raises(TypeError, match=name):
-        make_dataclass(Example, {key: value for key, value in BODY.items() if key != name})
+        decode(Example, {key: value for key, value in BODY.items() if key != name})

@@ -14,6 +14,7 @@ import pytest
 from tests.support.bad_answers import ANSWERS
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
+from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
@@ -28,6 +29,7 @@ from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tiffs import TIFFS
 from tests.support.frozen import Text
@@ -46,6 +48,8 @@ SECTIONS = {
     "Files and splits": FILES,
     "Folders": FOLDERS,
     "Forged runs and caches": FORGED,
+    "Special files, links and names": SPECIAL,
+    "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,

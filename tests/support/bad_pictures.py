@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from frozen_vqa.pipeline.encoders import preprocess
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.open_source import open_source
@@ -51,12 +52,12 @@ def seen(folder: Path, sentence: str = "", close_to: Any = None) -> Row:
 
 
 def no_permission(folder: Path) -> Row:
-    def refuse(path: Path) -> bytes:  # chmod would not stop root
+    def refuse(path: Path, *, most: int) -> bytes:  # chmod would not stop root
         raise PermissionError(13, "Permission denied", str(path))
 
     (folder / "a.jpg").write_bytes(encoded(halves()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr(preprocess, "read_file", refuse)
         return seen(folder)
 
 

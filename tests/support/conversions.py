@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from frozen_vqa.cache.format.spec import Json
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.example import LeftOut

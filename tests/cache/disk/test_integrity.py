@@ -13,7 +13,7 @@ from tests.support.caches import Row, make_cache
 
 
 def test_a_file_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_large(path: Path) -> bytes:
+    def too_large(path: Path, *, most: int) -> bytes:
         raise MemoryError
 
     made = make_cache(tmp_path / "cache", {"val": [Row(0, 0, ("red",))]})

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
 from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table
@@ -32,7 +33,7 @@ def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
         structure=texts,
         names=texts,
         prefixes=counts,
-        largest=st.floats(allow_nan=False, allow_infinity=False),
+        largest=st.floats(0, LARGEST),
         origin=origins,
     )
 

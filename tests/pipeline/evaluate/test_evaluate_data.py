@@ -14,7 +14,8 @@ from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data
 from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
 from frozen_vqa.pipeline.runs.card import CARD, write_card
-from frozen_vqa.pipeline.runs.run import finish_run, load_run, publish_run, read_outcome
+from frozen_vqa.pipeline.runs.publish import publish_run
+from frozen_vqa.pipeline.runs.run import finish_run, load_run, read_outcome
 from frozen_vqa.pipeline.runs.sealed import seal_json, unseal_json
 from tests.support.caches import Made, Row, make_cache
 from tests.support.command import run_command

@@ -1,6 +1,7 @@
 """What a training does not go on with: damaged states, and what changed since it began."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from frozen_vqa.cache import CacheError, CacheMismatchError
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs import sealed
+from frozen_vqa.pipeline.runs.description import load_resumed_config
 from frozen_vqa.pipeline.runs.folder import CURRENT, state_files
 from frozen_vqa.pipeline.runs.state import has_state, recover_state
 from tests.support import resuming
@@ -178,3 +180,11 @@ def test_another_device_is_refused_and_other_rounding_is_said(
     said = capsys.readouterr().err
     assert f"began with 0.1 as torch, continues with {torch.__version__}; numbers may be" in said
     assert "as threads" not in said
+
+
+def test_the_settings_of_a_run_name_no_answers_elsewhere(tmp_path: Path) -> None:
+    for name, fits in (("answers.json", True), ("../x.json", False), (str(tmp_path / "x"), False)):
+        (tmp_path / "config.toml").write_text(f'answers_file = "{name}"\n')
+        with nullcontext() if fits else pytest.raises(RunError, match="keeps its answers in"):
+            load_resumed_config(tmp_path, None, {})
+        assert load_resumed_config(tmp_path, None, {"answers_file": "mine"}).answers_file == "mine"

@@ -74,8 +74,8 @@ def test_one_head_has_a_name_too(tmp_path: Path) -> None:
         ("[[head]]\nwidht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("widht = 3", r"unknown key 'widht'; did you mean 'width'"),
         ("name = 'a'", r"unknown key 'name'"),
-        ("[[head]]\nname = '../a'", r"name is '\.\./a'; needed is the name of a folder"),
-        ("[[head]]\nname = 3", r"name is 3; needed is the name of a folder"),
+        ("[[head]]\nname = '../a'", r"name is '\.\./a'; the name of a folder is needed"),
+        ("[[head]]\nname = 3", r"name is 3; the name of a folder is needed"),
         ("[[head]]\nname = 'a'\n[[head]]\nname = 'a'\nlr = 0.1", r"two heads have the name 'a'"),
     ],
 )

@@ -1,0 +1,50 @@
+"""Every field of cache.json with every wrong value, and a digest that fits: read, or one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from frozen_vqa.cache import CacheError
+from frozen_vqa.cache.format.manifest import Failure, _digest_body, parse_manifest
+from tests.support.manifests import SMALL
+from tests.support.wrong_values import forgeries
+
+ORIGIN = {
+    **{"dataset": "hub:x", "columns": {"image": "a"}, "splits": ["val"], "digests": {"val": "ab"}},
+    **{"limit": None, "batch_size": 32, "without_picture": [[7, "a.png"]]},
+}
+WHOLE = replace(
+    SMALL,
+    images=(replace(SMALL.images[0], origin=ORIGIN),),
+    splits={"val": replace(SMALL.splits["val"], origin=ORIGIN)},
+    failures=(Failure("9", "row 9", "truncated", "val"),),
+)
+
+
+def test_a_forged_manifest_is_read_or_one_line() -> None:
+    body, refused = json.loads(WHOLE.to_json()), []
+    del body["xxh3"]
+    tried = [forged for _, forged in forgeries(body)]
+    for forged in tried:
+        sealed = {**forged, "xxh3": _digest_body(forged)} if isinstance(forged, dict) else forged
+        try:
+            parse_manifest(Path("cache.json"), json.dumps(sealed).encode())
+        except CacheError as error:
+            refused.append(str(error))
+    assert 0.5 * len(tried) < len(refused) < len(tried)
+    for line in refused:
+        assert line.startswith("cache.json: ")
+        assert line.isprintable()
+        assert len(line) < 600
+
+
+@pytest.mark.parametrize("name", ORIGIN)
+def test_what_an_origin_says_has_its_type(name: str) -> None:
+    body = json.loads(replace(WHOLE, images=()).to_json())
+    body["splits"]["val"]["origin"] = {"more": 1, name: 1.5}
+    del body["xxh3"]
+    data = json.dumps({**body, "xxh3": _digest_body(body)}).encode()
+    with pytest.raises(CacheError, match=rf"splits\.val\.origin\.{name} is 1\.5, and .* is needed"):
+        parse_manifest(Path("cache.json"), data)
