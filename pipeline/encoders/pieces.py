@@ -5,7 +5,9 @@ and revision that the cache records; the Hub is never asked.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file
@@ -16,6 +18,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError, reason_of
 
 FILE = "tokenizer.json"
+_COMMIT = re.compile("[0-9a-f]{40}")
 LARGEST_FILE = 64 << 20
 """Bytes of a tokenizer that are read; that of Llama 3 has 9 million."""
 
@@ -56,10 +59,10 @@ def _find(model: str, revision: str) -> Path:
         if weights_digest(folder) != revision:
             raise ModelError(f"{model}: the text model has changed since the cache was made")
         return folder / FILE
-    try:
-        found = try_to_load_from_cache(model, FILE, revision=revision)
-    except HFValidationError:  # a folder of another machine
-        found = None
+    found = None
+    if _COMMIT.fullmatch(revision):  # anything else might lead out of the Hub's own folder
+        with suppress(HFValidationError):  # a folder of another machine
+            found = try_to_load_from_cache(model, FILE, revision=revision)
     if not isinstance(found, str):
         raise ModelError(f"{model}: the tokenizer of the text model is not on this machine")
     return Path(found)

@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
@@ -33,7 +33,7 @@ from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores,
 from frozen_vqa.pipeline.report.gallery import describe_cards, describe_maps
 from frozen_vqa.pipeline.report.pictures import read_pictures
 from frozen_vqa.pipeline.report.words import read_words
-from frozen_vqa.pipeline.runs.folder import REPORT, writing_results
+from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, REPORT, writing_results
 from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.texts import printable, to_json
 
@@ -186,7 +186,8 @@ def _fill(values: Mapping[str, Any]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     style, script = (
-        (PAGE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
+        read_file(path, most=LARGEST_TEXT).decode()
+        for path in (PAGE / "report.css", PAGE / "report.js")
     )
     environment = Environment(
         loader=FileSystemLoader(PAGE),

@@ -206,7 +206,7 @@ def reliability_plot(calibration: Calibration) -> Markup:
     radii = [2 + 9 * math.sqrt(count / most) for count, _, _ in calibration.bins]
     lines = [
         Line("ideal", [(0, 0), (100, 100)], "ideal"),
-        Line("answers", points, "s0", radii),
+        Line("answers", points, "s0 dots", radii),
     ]
     x, y = Axis("probability of the answer, %", 0, 100), Axis("score, %", 0, 100)
     return chart("Reliability: score by probability of the answer", lines, x, y, height=300)

@@ -1,12 +1,15 @@
 """The characters of each token, as the text encoder cuts a question."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from frozen_vqa.pipeline.encoders import pieces
 from frozen_vqa.pipeline.encoders.pieces import token_spans
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support.hostile import STORED
 
@@ -30,6 +33,23 @@ def test_a_tokenizer_that_is_not_the_same_or_not_here_is_refused(tmp_path: Path)
     for model in ("meta-llama/no-such-model", str(tmp_path / "gone"), "", "a" * 300, "../.."):
         with pytest.raises(ModelError):
             token_spans({"model": model, "revision": "abc"}, ["a"])
+
+
+def test_a_tokenizer_of_the_hub_is_found_in_its_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789" * 4
+    source = tiny_checkpoint("text") / pieces.FILE
+    for place in (f"models--meta--llama/snapshots/{commit}", "models--meta--llama/snapshots/../x"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(source, tmp_path / place)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert token_spans({"model": "meta/llama", "revision": commit}, ["is it?"]) == [
+        [(0, 2), (2, 5), (5, 6)]
+    ]
+    for revision in ("../x", str(tmp_path / "models--meta--llama/x"), "main"):
+        with pytest.raises(ModelError, match="is not on this machine"):
+            token_spans({"model": "meta/llama", "revision": revision}, ["is it?"])
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from frozen_vqa.pipeline.report.deletion import (
     area_interval,
     choose_patches,
     delete_patches,
+    probabilities_without,
     read_patches,
 )
 from frozen_vqa.pipeline.runs.run import load_run
@@ -49,6 +51,27 @@ class LooksAtOnePatch(nn.Module):
     def forward(self, patches: Tensor, *_: Tensor, **__: Tensor) -> Tensor:
         largest = patches[..., 0].amax(1)
         return torch.stack([4 * largest - 18, 18 - 4 * largest], 1)
+
+
+class SeesTheMean(nn.Module):
+    """Its answer rests on the mean of the patches alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 1)
+
+    def forward(self, patches: Tensor, *_: Tensor, **__: Tensor) -> Tensor:
+        return patches.mean((1, 2))[:, None] * 9
+
+
+def test_patches_are_replaced_by_the_mean_patch(made: Made) -> None:
+    """To replace all of them changes no mean, and to replace one does."""
+    cache = FeatureCache(made.directory)
+    gone = np.stack([np.zeros(64, bool), np.ones(64, bool), np.arange(64) == 3])
+    model: Any = SeesTheMean()
+    whole, every, one = probabilities_without(model, cache, cache.split("val"), 3, gone, 0)
+    assert every == pytest.approx(whole, abs=1e-6)
+    assert abs(one - whole) > 1e-3
 
 
 def areas_of(model: nn.Module, made: Made, maps: Sequence[np.ndarray]) -> np.ndarray:

@@ -173,3 +173,14 @@ def test_the_same_evaluation_gives_the_same_bytes(place: Path) -> None:
     before = path.read_bytes()
     reported(place / "co")
     assert path.read_bytes() == before
+
+
+def test_seeds_are_one_side_and_an_ensemble_is_another(place: Path, scenes: Made) -> None:
+    make_run(scenes, place / "again", vocabulary=ANSWERS, seed=8)
+    seeds = reported(place / "co", "--run", place / "again", "--compare", place / "concat")
+    assert "co (2 seeds)" in seeds.text
+    assert seeds.data["data"]["runs"] == ["co", "concat"]
+    assert not (place / "again/evaluation/val/report.html").exists()
+    together = reported(place / "co", "--ensemble", place / "again")
+    assert "co (ensemble)" in together.text
+    assert together.data["data"]["runs"] == ["co"]
