@@ -159,7 +159,8 @@ def command(made: Made, run: Path, **changes: object) -> list[str]:
     lines = [f"{name} = {value}" for name, value in changes.items()]
     path.write_text("\n".join([SETTINGS, *lines]), encoding="utf-8")
     return [
-        "train-head", "--cache", str(made.directory), "--run", str(run), "--config", str(path)
+        "train-head", "--cache", str(made.directory), "--run", str(run), "--config", str(path),
+        "--no-report",
     ]  # fmt: skip
 
 

@@ -23,11 +23,21 @@ kept_states, stopped = resuming.kept_states, resuming.stopped
 def command(made: Made, run: Path, *words: object) -> list[str]:
     settings = ["--epochs", "2", "--batch-size", "24", "--accumulate", "2", "--width", "16"]
     where = ["--cache", str(made.directory), "--run", str(run)]
-    return ["train-head", *where, *settings, "--min-answer-count", "1", *map(str, words)]
+    return [
+        "train-head",
+        *where,
+        *settings,
+        "--min-answer-count",
+        "1",
+        "--no-report",
+        *map(str, words),
+    ]
 
 
 def resume_command(made: Made, run: Path, *words: object) -> Finished:
-    return run_command("train-head", "--cache", made.directory, "--run", run, "--resume", *words)
+    return run_command(
+        "train-head", "--cache", made.directory, "--run", run, "--resume", "--no-report", *words
+    )
 
 
 @pytest.fixture(scope="module")
