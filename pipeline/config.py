@@ -172,6 +172,9 @@ class TrainSettings(TypedDict, total=False):
     order_seed: int
     train_split: str
     val_split: str
+    val_fraction: float
+    val_seed: int
+    keep: Keep
     min_answer_count: int
     top_answers: int
     answers_file: str

@@ -15,7 +15,7 @@ class Shape(TypedDict, total=False):
     """What we read ourselves, and what transformers counts up to."""
 
     hidden_size: Size
-    num_hidden_layers: Annotated[int, (1, 1_000)]  # the largest Llama has 126
+    num_hidden_layers: Annotated[int, (0, 1_000)]  # the largest Llama has 126
     num_attention_heads: Size
     num_labels: Size
     image_size: Size

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.cache.disk.integrity import load_manifest, read_names
@@ -35,7 +35,7 @@ def edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def names(kind: type) -> list[str]:
-    return [field.name for field in fields(kind)]
+    return list(kind.__annotations__) if is_typeddict(kind) else [one.name for one in fields(kind)]
 
 
 PLACES = [

@@ -30,6 +30,7 @@ def strange(scenes: Made, tmp_path: Path) -> Path:
 
 def _name_another(found: dict[str, Any]) -> None:
     found["encoders"]["vision"] |= {"model": "who/else", "fit": "whole", "revision": "1"}
+    found["encoders"]["text"] |= {"revision": "1"}
 
 
 def test_the_hub_is_not_asked_for_what_only_a_run_names(
@@ -47,7 +48,8 @@ def test_the_hub_is_asked_for_what_the_cache_holds_and_this_is_said_before(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     spec = make_spec(
-        vision={"model": "who/else", "image size": 28, "fit": "whole", "revision": "1"}
+        vision={"model": "who/else", "image size": 28, "fit": "whole", "revision": "1"},
+        text={"model": "made-up-text", "layer": -1, "revision": "1"},
     )
     make_cache(tmp_path / "cache", scenes.splits, spec=spec)
     where = sealed.seal_json({"cache": str(tmp_path / "cache")})

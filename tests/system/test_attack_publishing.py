@@ -152,7 +152,6 @@ PLACES: dict[str, Callable[[Path, str], None]] = {
     "model": _in_description(lambda found, text: found["encoders"]["vision"].update(model=text)),
     "setting": _in_description(lambda found, text: found["encoders"]["text"].update({text: 1})),
     "encoder": _in_description(lambda found, text: found["encoders"].update({text: {"a": text}})),
-    "dtype": _in_description(lambda found, text: found.update(dtype=text)),
 }
 
 

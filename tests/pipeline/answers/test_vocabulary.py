@@ -83,7 +83,7 @@ def test_a_vocabulary_survives_its_file(answers: tuple[str, ...], tmp_path: Path
         (b"[", "not a readable answer vocabulary"),
         (b"\xff", "not a readable answer vocabulary"),
         (b'{"red": 0}', "a JSON list of texts is needed"),
-        (b'["red", 7]', "an answer is 7; text is needed"),
+        (b'["red", 7]', r"a JSON list of texts is needed \(\[1\] is 7"),
     ],
     ids=repr,
 )

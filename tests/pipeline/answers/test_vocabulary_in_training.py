@@ -62,7 +62,7 @@ def test_a_run_stands_on_its_own(scenes: Made, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     path.unlink()
     assert 'answers_file = "answers.json"\n' in (run / "config.toml").read_text()
-    assert all(b"answers.txt" not in file.read_bytes() for file in run.iterdir())
+    assert all(b"answers.txt" not in file.read_bytes() for file in run.rglob("*") if file.is_file())
     assert VqaHead.from_pretrained(run).config.answers == 2
 
     shutil.move(run, tmp_path / "moved")

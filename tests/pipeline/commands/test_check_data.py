@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frozen_vqa.pipeline.commands.contact_sheet import is_sheet
+from frozen_vqa.pipeline.pictures.contact_sheet import is_sheet
 from tests.support.command import error_of, run_command
 
 ROWS = """Image,Question,Answer,Note

@@ -41,6 +41,7 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         fit=request.param,
         dtype="float16",
         columns={},
+        pictures=None,
         batch_size=None,
         device="cpu",
         limit=None,
