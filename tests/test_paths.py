@@ -36,7 +36,7 @@ OPENS = {
     "cache.disk.files": "the one place",
     "cache.disk.lock": "the lock is made with O_EXCL, and /proc is the kernel's",
     "pipeline.system.device": "/proc and /sys",
-    "pipeline.commands.endings": "the streams, and a new file of its own",
+    "pipeline.system.endings": "the streams, and a new file of its own",
     "pipeline.sources.hub_files": "Arrow maps a file that `require_library_files` has seen",
 }
 """Modules that may open files in other ways, and why."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
-from frozen_vqa.pipeline.encoders.checkpoint import require_model_name
+from frozen_vqa.pipeline.encoders.model_name import require_model_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures

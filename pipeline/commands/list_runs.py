@@ -60,7 +60,7 @@ def _describe(path: Path) -> dict[str, Any]:
         found |= {
             "fusion": config.fusion,
             "dataset": record.get("dataset"),
-            "split": config.val_split,
+            "split": config.validation,
             "epochs": record.get("epochs", config.epochs),
             "finished": "best_accuracy" in record,
             "accuracy": record.get("best_accuracy"),

@@ -119,7 +119,7 @@ def _write_report(
     written: dict[str, Any] = {}
     with beside_the_work(lost):
         head, features = load_run(run, device), FeatureCache(cache)
-        scored = evaluate(head, features, head.config.val_split)
+        scored = evaluate(head, features, head.config.validation)
         row = Row(SeedGroup((scored,)))
         written = dict(write_report_beside(head, features, [row], lost, brief=True))
     return written | ({"not_written": lost} if lost else {})
@@ -166,6 +166,6 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
         "run": str(run),
         "heads": [{"name": name, **head.to_json()} for name, head in result.heads.items()],
         "failed": dict(result.failed),
-        **_warn_of_encoders(run / next(iter(result.heads))),
+        **_warn_of_encoders(path_in(run, next(iter(result.heads)))),
         "seconds": result.seconds,
     }

@@ -16,6 +16,7 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.pipeline.encoders.model_name import is_path
 from frozen_vqa.pipeline.encoders.model_size import require_room
 from frozen_vqa.pipeline.encoders.shape import require_shape
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
@@ -132,24 +133,6 @@ class Checkpoint:
                 f"{self.place} does not fit the memory of {device}; use --device cpu or a smaller "
                 f"model"
             ) from error
-
-
-def require_model_name(name: str) -> None:
-    """Raise `ModelError` for a folder that is none, without any library and the Hub."""
-    if os.path.isdir(name):
-        if not os.path.isfile(os.path.join(name, "config.json")):
-            raise ModelError(
-                f"{name} is not a complete model folder: config.json is missing; give the folder "
-                f"that holds it beside the weights"
-            )
-    elif _is_path(name):
-        raise ModelError(
-            f"{name}: there is no such folder, and it is not the name of a model on the Hub"
-        )
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip()
 
 
 def _require_own_files(folder: Path) -> None:
@@ -284,7 +267,7 @@ def _explain(name: str, text: str) -> str:
 
     if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
         return f"{name} is not a complete model folder: {text[:300]}"
-    if _is_path(name):
+    if is_path(name):
         return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
     if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
         return (
@@ -297,8 +280,3 @@ def _explain(name: str, text: str) -> str:
             f"run `hf download {name}` with a network, or give a local folder"
         )
     return f"{name} cannot be loaded: {text[:300]}"
-
-
-def full_name(model: str) -> str:
-    """Return a Hub name unchanged, and a folder as an absolute path, which survives any `cd`."""
-    return str(Path(model).resolve()) if os.path.isdir(model) else model

@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling
 
 from frozen_vqa.cache.disk.files import read_file
-from frozen_vqa.pipeline.encoders.picture_budget import (
+from frozen_vqa.pipeline.encoders.picture_files.budget import (
     BIG_FILE,
     BUDGET,
     IN_FLIGHT,
@@ -35,8 +35,8 @@ from frozen_vqa.pipeline.encoders.picture_budget import (
     memory_of,
     require_quick,
 )
-from frozen_vqa.pipeline.encoders.tiff import why_unopened
-from frozen_vqa.pipeline.encoders.upright import unread, upright_rgb
+from frozen_vqa.pipeline.encoders.picture_files.tiff import why_unopened
+from frozen_vqa.pipeline.encoders.picture_files.upright import unread, upright_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
 

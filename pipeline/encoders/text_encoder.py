@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing, full_name
+from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
     is_own_model,

@@ -167,12 +167,7 @@ def evaluate(
     split = split or run.config.validation
     require_same_encoders(run, cache)
     table = read_split(cache, split)
-    if not len(table):
-        raise CacheError(
-            f"{cache.directory}: split {split!r} has no questions to evaluate on; name another"
-        )
-    if any(table.answers):
-        _require_all_answered(cache, split, table)
+    _require_all_or_none_answered(cache, split, table)
     data = describe_score(run.data, run.config.train_split, cache, split)
     if any(is_trained_on(one.data, one.config.train_split, cache, split) for one in run.others):
         data = replace(data, trained_on=True)
@@ -267,14 +262,16 @@ def _predict(
     reader, size = BatchReader(features, asked), run.config.batch_size
     if not keep_logits:
         return predict([run.model], reader, asked, batch_size=size)[0], None
-    count = len(run.vocabulary)
-    found = split_logits(run.model, reader, asked, batch_size=size, answers=count)
+    answers = len(run.vocabulary)
+    found = split_logits(run.model, reader, asked, batch_size=size, answers=answers)
     return found.argmax(1), found
 
 
-def _require_all_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:
+def _require_all_or_none_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:
+    if not len(table):
+        raise CacheError(f"{cache.directory}: split {split!r} has no questions; name another")
     without = sum(1 for given in table.answers if not given)
-    if without:
+    if 0 < without < len(table):
         raise CacheError(
             f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
             f"no answers, but a split is scored as a whole. Extract the answered questions as a "
@@ -288,18 +285,13 @@ def _score(evaluation: Evaluation, vocabulary: Vocabulary, rules: Rules | None) 
     pairs = zip(evaluation.answers, table.answers, strict=True)
     scores = [question_score(answer, given, rules=chosen) for answer, given in pairs]
     best = class_scores(table.answers, vocabulary, rules=chosen).best()
+    points, unit = 100 * np.array(scores), UNITS[evaluation.cluster_by]
     return replace(
         evaluation,
         scores=np.array(scores),
         accuracy=accuracy(scores, table.answer_types, table.question_types, chosen),
         ceiling=percent(float(best.mean()), chosen),
-        interval=mean_interval(
-            100 * np.array(scores),
-            evaluation.drawn,
-            least=0,
-            largest=100,
-            unit=UNITS[evaluation.cluster_by],
-        ),
+        interval=mean_interval(points, evaluation.drawn, least=0, largest=100, unit=unit),
     )
 
 

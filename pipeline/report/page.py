@@ -34,6 +34,7 @@ from frozen_vqa.pipeline.report.gallery import describe_cards, describe_maps
 from frozen_vqa.pipeline.report.pictures import read_pictures
 from frozen_vqa.pipeline.report.words import read_words
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, REPORT, writing_results
+from frozen_vqa.pipeline.runs.held_out import split_of
 from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.texts import printable, to_json
 
@@ -133,7 +134,9 @@ def render(
 def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) -> dict[str, Any]:
     """Return the texts, numbers and plots of everything above the gallery."""
     first, table = sides[0].group.first, sides[0].group.first.table
-    origin = cache.manifest.splits[first.split].origin.get("dataset")
+    origin = cache.manifest.splits[split_of(first.split, cache.manifest.splits)].origin.get(
+        "dataset"
+    )
     kind, _, place = str(origin or "").partition(":")
     model = run.model.config
     values: dict[str, Any] = {

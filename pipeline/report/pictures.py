@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -26,12 +27,15 @@ from frozen_vqa.pipeline.extract.decoder import (
     is_same_picture,
     stored_thumbnails,
 )
+from frozen_vqa.pipeline.runs.held_out import split_of
 from frozen_vqa.pipeline.sources.example import Id, Source
-from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.sources.open_source import FORMS, open_source
 
 MOST_PICTURES = 3_000
 MOST_BYTES = 12_000_000
 """Of all pictures of a page, as text."""
+
+MOST_SCENES = 99_999
 
 SIDES = (256, 192, 128, 96, 64)
 BYTES_PER_PIXEL = 0.2
@@ -51,15 +55,24 @@ class Pictures:
 
 def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictures:
     """Return small copies of the pictures in these rows, the first ones if not all fit a page."""
+    split = split_of(split, cache.manifest.splits)
     origin = cache.manifest.splits[split].origin
-    dataset, columns = origin.get("dataset"), origin.get("columns")
+    dataset, columns, images = (origin.get(name) for name in ("dataset", "columns", "images"))
     if not isinstance(dataset, str):
         return Pictures({}, "The cache does not say which data set its pictures are from.")
     kind, _, rest = dataset.partition(":")
+    if kind not in FORMS:  # a cache may be a stranger's, and must not say which code runs
+        return Pictures({}, f"The pictures of {dataset} come from code, which a report never runs.")
+    if kind == "shapes" and len(rest) > len(str(MOST_SCENES)):
+        return Pictures({}, f"The scenes of {dataset} are too many to draw again.")
     if kind == "hub" and not os.path.exists(os.path.expanduser(rest)):
         return Pictures({}, f"The pictures of {dataset} are on the Hub, which a report never asks.")
     try:
-        source = open_source(dataset, columns=columns if isinstance(columns, dict) else None)
+        source = open_source(
+            dataset,
+            columns=columns if isinstance(columns, dict) else None,
+            images=Path(images) if isinstance(images, str) else None,
+        )
         ids = {str(example.image_id): example.image_id for example in source.examples(split)}
     except PipelineError:  # the message may quote a file that a stranger's cache names
         return Pictures({}, f"The pictures of {dataset} cannot be read here any more.")

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal_json
 from frozen_vqa.pipeline.runs.sealed import seal as seal_tensors
 from frozen_vqa.pipeline.runs.weights import CURRENT
-from tests.support.attack import Attacked
+from tests.support.attack import Attacked, Taken
 from tests.support.command import run_command
 from tests.support.heads import seal
 from tests.support.tiny_commands import at_home, train
@@ -121,7 +121,7 @@ def _run(words: str) -> None:
     if words.startswith("verify-cache") and found.code == 1 and found.out == "":
         assert "Traceback" not in found.err  # it names the damage, and no error
     else:
-        Attacked(found, (), ()).require_harmless()
+        Attacked(found, (), (), Taken()).require_harmless()
 
 
 @pytest.mark.parametrize("all_of_them", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -112,8 +112,7 @@ def test_a_cache_that_has_not_noted_the_ids(tmp_path: Path) -> None:
     manifest = load_manifest(cache.directory)
     record = manifest.splits["val"]
     assert record.origin["without_picture"] == [[2, "bad.png"], [3, "bad.png"]]
-    for strange in (None, 7, [7], [[1]], [[[], 1]], {"a": 1}):
-        object.__setattr__(record, "origin", {"without_picture": strange})
-        found = left_out_of(manifest, "val", [0])
-        assert (len(found.unusable), found.without_picture, found.unknown) == (1, 2, 2)
-        assert found.ids == [1]
+    object.__setattr__(record, "origin", {})
+    found = left_out_of(manifest, "val", [0])
+    assert (len(found.unusable), found.without_picture, found.unknown) == (1, 2, 2)
+    assert found.ids == [1]

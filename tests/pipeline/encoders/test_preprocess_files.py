@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from frozen_vqa.pipeline.encoders import preprocess as images
-from frozen_vqa.pipeline.encoders.picture_budget import MAX_PIXELS
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_PIXELS
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from tests.support.pictures import encoded, noise, pixels

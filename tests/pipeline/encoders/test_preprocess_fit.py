@@ -6,7 +6,7 @@ from PIL import Image
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
 from frozen_vqa.pipeline.encoders import preprocess as images
-from frozen_vqa.pipeline.encoders.picture_budget import MAX_PIXELS
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_PIXELS
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
 from tests.support.pictures import encoded, noise
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,15 @@ def test_the_hub_is_not_asked(place: Path) -> None:
     cache = FeatureCache(place / "cache")
     cache.manifest.splits["val"].origin["dataset"] = "hub:lmms-lab/VQAv2"  # type: ignore[index]
     assert "on the Hub, which a report never asks" in read_pictures(cache, "val", [0]).missing
+
+
+def test_a_cache_says_neither_which_code_runs_nor_how_long(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "strange_code.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(place)
+    for dataset, said in (("strange_code:Data", "a report never runs"), ("shapes:1000000", "many")):
+        cache = FeatureCache(place / "cache")
+        cache.manifest.splits["val"].origin["dataset"] = dataset  # type: ignore[index]
+        assert said in read_pictures(cache, "val", [0]).missing
+    assert "strange_code" not in sys.modules

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from frozen_vqa.pipeline.encoders import picture_budget, preprocess
-from frozen_vqa.pipeline.encoders.picture_budget import (
+from frozen_vqa.pipeline.encoders.picture_files.budget import (
     MOST_READS,
     PART,
     MemoryBudget,

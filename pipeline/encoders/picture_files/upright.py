@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 from PIL.Image import Transpose
 
-from frozen_vqa.pipeline.encoders import tiff
+from frozen_vqa.pipeline.encoders.picture_files import tiff
 from frozen_vqa.pipeline.errors import ImageError
 
 ORIENTATION = 0x0112
