@@ -1,13 +1,11 @@
 """What this process has open: a test compares it before and after."""
 
-import gc
 import os
 from collections import Counter
 
 
 def open_files() -> Counter[str]:
     """What this process has open, but for the folder that says so, and how often."""
-    gc.collect()  # what an earlier test left in a circle may close at any time
     found: Counter[str] = Counter()
     for number in os.listdir("/proc/self/fd"):
         try:

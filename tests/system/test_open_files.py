@@ -1,6 +1,7 @@
 """Neither stage leaves a file open, and both give files the permissions that the user wants."""
 
 import errno
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -60,8 +61,10 @@ def test_no_file_stays_open(
     work: Callable[[Path, Made], object], scenes: Made, tmp_path: Path
 ) -> None:
     work(tmp_path, scenes)  # what is loaded at the first call may stay
+    gc.collect()
     before = open_files()
     work(tmp_path, scenes)
+    gc.collect()
     assert open_files() - before == Counter()
 
 

@@ -54,7 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return files(root / "cache"), disk.moments
 
 
-@pytest.mark.parametrize("keep", ["safe", "all", "some"])
+@pytest.mark.parametrize("keep", ["safe", "all", pytest.param("some", marks=pytest.mark.slow)])
 def test_a_loss_of_power_after_any_sync(
     keep: str, undisturbed: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files(directory)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_make_the_bytes_of_one_process(
     ranks: int, alone: dict[str, bytes], tmp_path: Path
 ) -> None:

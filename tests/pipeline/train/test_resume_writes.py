@@ -34,6 +34,7 @@ from tests.support.resuming import (
     without_times,
 )
 
+SLOW = pytest.mark.slow
 ACCURACIES = {
     "rising": [10.0, 20.0, 30.0],
     "falling": [30.0, 20.0, 10.0],
@@ -74,7 +75,9 @@ def end_well(made: Made, run: Path, config: TrainConfig) -> bool:
     return False
 
 
-@pytest.mark.parametrize("curve", ACCURACIES)
+@pytest.mark.parametrize(
+    "curve", [one if one == "rising" else pytest.param(one, marks=SLOW) for one in ACCURACIES]
+)
 def test_killed_between_any_two_writes(
     curve: str, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

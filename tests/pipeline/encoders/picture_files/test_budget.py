@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from frozen_vqa.pipeline.encoders import picture_budget, preprocess
+from frozen_vqa.pipeline.encoders import preprocess
+from frozen_vqa.pipeline.encoders.picture_files import budget as picture_budget
 from frozen_vqa.pipeline.encoders.picture_files.budget import (
     MOST_READS,
     PART,
