@@ -5,6 +5,7 @@ What is wrong with the run folder, the questions or a single picture is said bef
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,6 +196,13 @@ def _to_csv(results: Sequence[dict[str, Any]]) -> str:
     writer.writerow(COLUMNS)
     for result in results:
         for rank, entry in enumerate(result["answers"], start=1):
-            place = (result["image"], result["question"], rank)
-            writer.writerow((*place, entry["answer"], entry["probability"]))
+            place = (_no_formula(result["image"]), _no_formula(result["question"]), rank)
+            writer.writerow((*place, _no_formula(entry["answer"]), entry["probability"]))
     return text.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    """Return a cell that no spreadsheet runs: answers may be a stranger's. "-2" stays a number."""
+    may_be_one = text.startswith(("=", "+", "-", "@", "\t", "\r"))
+    is_number = re.fullmatch(r"[-+]?\d+([.,]\d+)?", text)
+    return f"'{text}" if may_be_one and not is_number else text

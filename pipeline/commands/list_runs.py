@@ -4,14 +4,15 @@ No weights are read and no torch is loaded. A damaged run is listed with its fau
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from rich.table import Table
 
 from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.typed_json import Percent
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import PipelineError, RunError
 from frozen_vqa.pipeline.runs.description import (
@@ -86,8 +87,17 @@ def _noting(path: Path, faults: list[str]) -> Iterator[None]:
         faults.append(f"{path}: its records do not fit together ({type(error).__name__})")
 
 
+class _Scores(TypedDict):
+    """What is read of scores.json; a split without answers has no accuracy."""
+
+    split: str
+    accuracy: NotRequired[Mapping[str, Percent] | None]
+    interval: NotRequired[tuple[Percent, Percent] | None]
+    trained_on: NotRequired[bool]
+
+
 def _score(path: Path) -> dict[str, Any]:
-    scores = read_sealed_json(path, dict)
+    scores = read_sealed_json(path, _Scores)
     accuracy = scores.get("accuracy") or {}
     overall = accuracy.get("overall")
     return {

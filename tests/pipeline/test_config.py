@@ -85,6 +85,7 @@ def test_a_whole_number_is_a_number(file: Path) -> None:
         ("zzz = 3", "unknown key 'zzz'; known are: fusion, layers, "),
         ("[model]\nwidth = 3", "unknown key 'model'; "),
         ("epochs = ", "not a TOML file ("),
+        ("a" + ".a" * 40_000 + " = 1", "not a TOML file (a line has more than 200 dots)"),
         ("epochs = 3\nepochs = 4", "not a TOML file ("),
         ("epochs = '3'", "epochs is '3'; a whole number is needed"),
         ("epochs = 3.0", "epochs is 3.0; a whole number is needed"),

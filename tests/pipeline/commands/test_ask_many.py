@@ -14,7 +14,7 @@ from PIL import Image
 
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.ask.look import look
-from frozen_vqa.pipeline.commands.ask import COLUMNS
+from frozen_vqa.pipeline.commands.ask import COLUMNS, _to_csv
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.pictures.attention_strip import TILE
 from frozen_vqa.pipeline.runs.run import load_run
@@ -198,3 +198,10 @@ def test_a_folder_without_pictures_and_a_table_of_somebody_else(
     assert (tmp_path / "notes.csv").read_text() == "my,notes\n"
     said = error_of(ask(place, "--image", tmp_path, *about("what?")))
     assert said.startswith(f"{tmp_path}: there is no picture in this folder")
+
+
+def test_no_cell_of_a_table_is_a_formula() -> None:
+    texts = ["=cmd|' /C calc'!A0", "+x", "-x", "@x", "\tx", "-2", "+3.5", "cat"]
+    answers = [{"answer": text, "probability": 0.5} for text in texts]
+    rows = csv.reader(_to_csv([{"image": "=1", "question": "=2", "answers": answers}]).splitlines())
+    assert [row[3] for row in [*rows][1:]] == [*(f"'{text}" for text in texts[:5]), *texts[5:]]

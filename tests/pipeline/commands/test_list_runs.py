@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.pipeline.runs.sealed import seal_json
+from frozen_vqa.pipeline.runs.sealed import seal_json, unseal_json
 from tests.support.command import error_of, run_command
 from tests.support.repository import ROOT
 from tests.support.tiny_commands import at_home, extract, train
@@ -73,6 +73,15 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(
     assert by_name["b"]["faults"] == []
     assert any(str(place / "a") in fault for fault in by_name["a"]["faults"])
     assert all(f"warning: {fault}" in found.err for fault in by_name["a"]["faults"])
+
+
+def test_a_score_beyond_all_is_a_fault_and_no_figure(place: Path) -> None:
+    (scores,) = (place / "a").glob("evaluation/*/scores.json")
+    found = unseal_json(json.loads(scores.read_text()))
+    for wrong in (1e300, -1, 101, "x", None):
+        scores.write_bytes(seal_json({**found, "accuracy": {"overall": wrong}}))
+        listed = run_command("runs", place / "a", "--json").json()["runs"]
+        assert [(len(run["faults"]), run["evaluations"]) for run in listed] == [(1, [])]
 
 
 def test_an_unfinished_run(place: Path, made: Path) -> None:

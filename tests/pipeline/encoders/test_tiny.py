@@ -41,6 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tiny_checkpoint("text").parent
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_the_same_files_as_this_one(built: Path, home: Path) -> None:
     """In another folder, and whichever of them comes first."""
     script = "from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint\n"

@@ -106,6 +106,7 @@ def test_killed_between_any_two_writes(
     assert resumed > 30
 
 
+@pytest.mark.slow
 def test_killed_while_a_resume_mends(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
