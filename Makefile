@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Make .venv with the tested versions of all packages
 
-demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 2 minutes on 2 CPU cores
+demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 3 minutes on 2 CPU cores
 	$(BIN)/frozen-vqa demo --out demo
 
 test: $(STAMP) lint  ## Check style and types, and run the default test suite
