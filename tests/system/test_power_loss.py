@@ -54,7 +54,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return files(root / "cache"), disk.moments
 
 
-@pytest.mark.parametrize("keep", ["safe", "all", pytest.param("some", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "keep", ["safe", *(pytest.param(one, marks=pytest.mark.slow) for one in ("all", "some"))]
+)
 def test_a_loss_of_power_after_any_sync(
     keep: str, undisturbed: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

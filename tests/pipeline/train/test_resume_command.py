@@ -113,7 +113,7 @@ def stopped_child(words: list[str], number: int, where: str) -> tuple[int, str]:
     ("number", "code", "where"),
     [
         (signal.SIGINT, 130, "step"),
-        (signal.SIGTERM, 143, "step"),
+        pytest.param(signal.SIGTERM, 143, "step", marks=pytest.mark.slow),
         (signal.SIGTERM, 143, "scoring"),
         (signal.SIGINT, 130, "twice"),
     ],

@@ -157,7 +157,9 @@ def test_best_weights_that_were_damaged_but_lie_in_the_state(
     assert not (tmp_path / "run" / PREVIOUS).exists()
 
 
-@pytest.mark.parametrize("keep", ["safe", pytest.param("all", marks=pytest.mark.slow), "some"])
+@pytest.mark.parametrize(
+    "keep", ["safe", *(pytest.param(one, marks=SLOW) for one in ("all", "some"))]
+)
 def test_a_loss_of_power_after_any_sync(
     keep: str, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
