@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.table import Column, Table
 
 from frozen_vqa.cache.disk.files import write_atomically
@@ -30,6 +31,9 @@ RULE_NAMES = {
     "plain": "plain accuracy, because some questions have fewer than ten answers",
 }
 
+
+LONGEST_WORD = 20
+"""Letters of a type of question that a narrow terminal does not break."""
 
 CHOSEN = "the best epoch was chosen on these questions, so new ones score a little lower"
 
@@ -106,8 +110,10 @@ def show_comparison(
         title=f"{' against '.join(paths)} on {ours.first.split}",
         caption="; ".join([f"p: sign-flip test over {unit}", *ours.first.caveats]),
     )
-    for name in ("", "questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
-        table.add_column(name, justify="right" if name else "left")
+    words = [word for row in differences for word in row.group.split()]
+    table.add_column(min_width=min(LONGEST_WORD, max(map(cell_len, words))))  # breaks at spaces
+    for name in ("questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
+        table.add_column(name, justify="right")
     kind = "overall"
     for row in differences:
         if row.kind != kind:

@@ -22,6 +22,7 @@ from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.statistics import Interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, accuracy
 from frozen_vqa.pipeline.runs.data import ScoredData
+from frozen_vqa.pipeline.system.console import console
 from tests.support.evaluations import (
     ANSWER_TYPES,
     QUESTION_TYPES,
@@ -47,6 +48,16 @@ def test_the_table_of_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{row.difference:+.2f}" in line
         assert format_probability(row.test.p) in line
     assert "ours against theirs on val" in found.err
+
+
+def test_no_word_is_broken_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 66)
+    ours, theirs = map(group, make_heads())
+    rows = [replace(row, group="generated comparison") for row in compare(ours, theirs)]
+    show_comparison(ours, theirs, rows)
+    assert {"generated", "comparison"} <= set(capsys.readouterr().err.split())
 
 
 def test_a_run_in_the_folder_where_one_is(
