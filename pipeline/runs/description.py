@@ -115,19 +115,14 @@ def read_sealed_json(path: Path, kind: type[T]) -> T:
 
     Or if it does not hold what `kind` has, because a run may come from anybody.
     """
-    try:
-        return decode(kind, unseal_json(_read_json(path)))
-    except TypeError as error:
-        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: {error}. {RESTORE}") from None
+    return _decode_record(path, kind, _unseal(path))
 
 
 def read_record(run: Path) -> TrainedFrom | Outcome:
     """Return run.json, that of a finished training with its outcome; raise `RunError`."""
     path = run / "run.json"
-    found = read_sealed_json(path, TrainedFrom)
-    return read_sealed_json(path, Outcome) if "best_accuracy" in found else found
+    found = _unseal(path)
+    return _decode_record(path, Outcome if "best_accuracy" in found else TrainedFrom, found)
 
 
 def open_cache(run: Path, given: Path | None) -> FeatureCache:
@@ -174,6 +169,20 @@ def no_state(run: Path) -> RunError:
         f"{run}: there is no training here to resume (state/ is empty). "
         f"Train without --resume{overwrite}."
     )
+
+
+def _unseal(path: Path) -> dict[str, Any]:
+    try:
+        return unseal_json(_read_json(path))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: {error}. {RESTORE}") from None
+
+
+def _decode_record(path: Path, kind: type[T], found: object) -> T:
+    try:
+        return decode(kind, found)
+    except TypeError as error:
+        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
