@@ -59,6 +59,30 @@ class Outcome(TrainedFrom):
     not_written: NotRequired[Sequence[str]]
 
 
+class _Overall(TypedDict):
+    overall: Percent
+
+
+class Scores(TypedDict):
+    """What is read of scores.json; a split without answers has no accuracy and no metric.
+
+    The other fields that may lack are of later versions.
+    """
+
+    split: str
+    questions: Count
+    accuracy: NotRequired[Annotated[Mapping[str, Percent], _Overall]]
+    interval: tuple[Percent, Percent] | None
+    no_interval: NotRequired[str]
+    ceiling: Percent | None
+    metric: NotRequired[str]
+    dataset: NotRequired[str | None]
+    cache_digest: NotRequired[str]
+    own_cache: NotRequired[bool]
+    trained_on: NotRequired[bool]
+    chosen_on: NotRequired[bool]
+
+
 class Encoders(TypedDict):
     """The settings of both encoders."""
 
