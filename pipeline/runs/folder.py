@@ -26,10 +26,10 @@ Stamp = tuple[int, ...]
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
 STATE = "state/state.safetensors"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, METRICS = "environment.json", "metrics.jsonl"
 LARGEST_TEXT = 16 << 20
 """Bytes that are read of any other file of a run; ours have some thousand."""
-TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
+TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", METRICS, ENVIRONMENT)
 FOLDERS = ("state", "evaluation", "tensorboard")
 """The folders of a run. None is a link, or a command would write and delete elsewhere."""
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
