@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.pipeline.encoders import tiny
+from frozen_vqa.pipeline.report import page
 from frozen_vqa.pipeline.runs.card import CARD
 from frozen_vqa.pipeline.runs.description import UNTRAINED, caveats_of
 from tests.support.command import run_command
@@ -45,8 +46,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
-def test_every_output_has_the_caveat(place: Path) -> None:
-    trained = train(place, "--json", "--no-report")
+def test_every_output_has_the_caveat(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "BRIEF_MAPS", 2)
+    trained = train(place, "--json")
     table = place / "table.md"
     words = ("--compare", place / "run", "--table", table, "--json")
     scored = run_command("evaluate", place / "run", *words)
@@ -60,3 +62,4 @@ def test_every_output_has_the_caveat(place: Path) -> None:
     assert caveat in " ".join(scored.err.split("sign-flip")[1].split())
     assert "untrained encoders" in table.read_text()
     assert caveat[1:] in (place / "run" / CARD).read_text()
+    assert caveat[1:] in Path(trained.json()["report"]).read_text()
