@@ -119,15 +119,10 @@ def read_description(path: Path) -> Description:
         raise RunError(f"{file}: not the config of a run ({error}). {RESTORE}") from None
 
 
-def untrained_parts(encoders: object) -> list[str]:
-    """Return which encoders of a run are untrained: "vision", "text"; none if nothing says so."""
-    parts = encoders.items() if isinstance(encoders, Mapping) else ()
-    return [n for n, one in parts if isinstance(one, Mapping) and one.get("model") == UNTRAINED]
-
-
-def caveats_of(encoders: object) -> list[str]:
+def caveats_of(encoders: Encoders) -> list[str]:
     """Return what every score of a head on these encoders needs beside it."""
-    parts = untrained_parts(encoders)
+    both = {"vision": encoders["vision"], "text": encoders["text"]}
+    parts = [name for name, one in both.items() if one.get("model") == UNTRAINED]
     if not parts:
         return []
     what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"

@@ -29,11 +29,6 @@ def test_which_encoders_are_untrained(vision: str, text: str, said: str) -> None
     assert [one.startswith(said) for one in found] == ([True] if said else [])
 
 
-@pytest.mark.parametrize("encoders", [None, [], "tiny", {"vision": "tiny"}, {"vision": {}}])
-def test_what_a_stranger_wrote_is_no_caveat(encoders: object) -> None:
-    assert caveats_of(encoders) == []
-
-
 def test_the_name_is_that_of_the_encoders() -> None:
     assert UNTRAINED == tiny.NAME
 
