@@ -3,7 +3,6 @@
 transformers and its Hub client print advice and progress bars, so they are silenced here.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.encoders.model_name import is_path
 from frozen_vqa.pipeline.encoders.model_size import require_room
 from frozen_vqa.pipeline.encoders.shape import require_shape
@@ -150,7 +150,7 @@ def _require_own_files(folder: Path) -> None:
         names = {
             name
             for index in folder.glob("*.safetensors.index.json")
-            for name in json.loads(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
+            for name in finite_json(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
         }
     for name in sorted(names, key=str):
         try:
