@@ -19,8 +19,8 @@ HOMES = {
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
     "transformers": {
         "pipeline.encoders.checkpoint",
-        "pipeline.encoders.model_size",
         "pipeline.encoders.processor",
+        "pipeline.encoders.shape",
         "pipeline.encoders.text_encoder",
         "pipeline.encoders.tiny",
     },

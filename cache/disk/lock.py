@@ -35,7 +35,7 @@ from filelock import Timeout, UnixFileLock
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import CacheBusyError
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import decode
+from frozen_vqa.cache.typed_json import decode, finite_json
 
 LEASE_RENEW = 10.0
 """Seconds between two signs of life."""
@@ -238,7 +238,7 @@ def read_holder(path: Path) -> Holder | None:
 def parse_holder(said: bytes) -> Holder | None:
     """Return the process that the content of a lock names; None if it names none."""
     try:
-        return decode(Holder, json.loads(said))
+        return decode(Holder, finite_json(said))
     except (ValueError, TypeError, RecursionError):
         return None
 

@@ -93,7 +93,7 @@ def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | Non
     """Return a chunk's record if it is whole and its bytes have its digest; None otherwise."""
     path, record_path = staged_paths(directory, kind, key)
     try:
-        sealed = json.loads(read_file(record_path, most=LARGEST_RECORD))
+        sealed = finite_json(read_file(record_path, most=LARGEST_RECORD))
         if sealed["xxh3"] != digest(sealed["staged"].encode()):
             return None
         staged = decode(StagedShard, finite_json(sealed["staged"]))

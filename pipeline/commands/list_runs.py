@@ -4,18 +4,18 @@ No weights are read and no torch is loaded. A damaged run is listed with its fau
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from rich.table import Table
 
 from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.typed_json import Percent
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import PipelineError, RunError
 from frozen_vqa.pipeline.runs.description import (
+    Scores,
     caveats_of,
     read_description,
     read_record,
@@ -56,7 +56,7 @@ def _describe(path: Path) -> dict[str, Any]:
     """Return what the records of a run say; "faults" says which of them cannot be read."""
     found: dict[str, Any] = {"run": str(path)}
     faults = found["faults"] = []
-    with _noting(path, faults):
+    with _noting(faults):
         record, config = read_record(path), load_run_config(path)
         found |= {
             "fusion": config.fusion,
@@ -71,40 +71,27 @@ def _describe(path: Path) -> dict[str, Any]:
         }
     found["evaluations"] = []
     for one in sorted(path.glob("evaluation/*/scores.json")):
-        with _noting(one, faults):
+        with _noting(faults):
             found["evaluations"].append(_score(one))
     return found
 
 
 @contextmanager
-def _noting(path: Path, faults: list[str]) -> Iterator[None]:
+def _noting(faults: list[str]) -> Iterator[None]:
     """Let the listing go on if a record in the block cannot be read; add the reason to `faults`."""
     try:
         yield
     except (PipelineError, CacheError) as error:
         faults.append(str(error))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        faults.append(f"{path}: its records do not fit together ({type(error).__name__})")
-
-
-class _Scores(TypedDict):
-    """What is read of scores.json; a split without answers has no accuracy."""
-
-    split: str
-    accuracy: NotRequired[Mapping[str, Percent] | None]
-    interval: NotRequired[tuple[Percent, Percent] | None]
-    trained_on: NotRequired[bool]
 
 
 def _score(path: Path) -> dict[str, Any]:
-    scores = read_sealed_json(path, _Scores)
-    accuracy = scores.get("accuracy") or {}
-    overall = accuracy.get("overall")
+    scores = read_sealed_json(path, Scores)
     return {
-        "split": str(scores["split"]),
-        "accuracy": None if overall is None else float(overall),
-        "interval": scores.get("interval"),
-        "trained_on": bool(scores.get("trained_on")),
+        "split": scores["split"],
+        "accuracy": scores["accuracy"]["overall"] if "accuracy" in scores else None,
+        "interval": scores["interval"],
+        "trained_on": scores.get("trained_on", False),
     }
 
 

@@ -1,6 +1,5 @@
 """The `score` command: any results file against any annotation file, without torch."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.format.manifest import Id
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.official_files import score_files
@@ -47,7 +47,7 @@ def score_command(
 def _is_of(each: Mapping[Id, float], found: bytes) -> bool:
     """Whether a file has a score for each of these questions, as this command writes it."""
     try:
-        scores = json.loads(found)
+        scores = finite_json(found)
     except (ValueError, RecursionError):
         return False
     return (

@@ -3,7 +3,6 @@
 transformers and its Hub client print advice and progress bars, so they are silenced here.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.encoders.model_name import is_path
-from frozen_vqa.pipeline.encoders.model_size import require_room
-from frozen_vqa.pipeline.encoders.shape import require_shape
+from frozen_vqa.pipeline.encoders.shape import require_possible_sizes, require_whole_weights
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 from frozen_vqa.pipeline.system.library_files import require_library_files
 
@@ -70,7 +69,7 @@ class Checkpoint:
                     f"again"
                 )
         with loading(self.place):
-            require_shape(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
+            require_possible_sizes(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -109,7 +108,7 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
-        require_room(self.place, self._folder, config)
+        require_whole_weights(self.place, self._folder, config)
         model, found = self.part(
             AutoModel,
             config=config,
@@ -150,7 +149,7 @@ def _require_own_files(folder: Path) -> None:
         names = {
             name
             for index in folder.glob("*.safetensors.index.json")
-            for name in json.loads(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
+            for name in finite_json(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
         }
     for name in sorted(names, key=str):
         try:

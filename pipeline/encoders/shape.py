@@ -1,12 +1,14 @@
-"""What a model's config.json may say of sizes.
+"""What a model's config.json may say of sizes, before any room is made for them.
 
 transformers makes lists as long as some numbers in the file, and divides by others. So they are
 checked before it reads them. Whatever else is wrong in the file shows when it is loaded or used.
 """
 
-from typing import Annotated, TypedDict
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
 from frozen_vqa.cache.typed_json import UnfitValueError, decode
+from frozen_vqa.pipeline.errors import ModelError, reason_of
 
 Size = Annotated[int, (1, 2**20)]
 
@@ -25,9 +27,30 @@ class Shape(TypedDict, total=False):
     bos_token_id: Annotated[int | None, (0, 2**40)]
 
 
-def require_shape(config: object) -> None:
+def require_possible_sizes(config: object) -> None:
     """Raise `ValueError` unless the content of a config.json has these types and ranges."""
     try:
         decode(Shape, config)
     except UnfitValueError as error:
         raise ValueError(f"in its config.json {error}") from None
+
+
+def require_whole_weights(model: str, folder: Path, config: Any) -> None:
+    """Raise `ModelError` if the weights in a folder are too few for what a configuration says.
+
+    transformers would fill what they lack. Weights still on the Hub are not looked at.
+    """
+    import torch
+    from transformers import MODEL_MAPPING
+
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    try:
+        with torch.device("meta"):
+            numbers = sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
+    except Exception as error:  # values that do not fit each other raise nearly any class
+        raise ModelError(f"{model}: its config.json makes no model ({reason_of(error)})") from error
+    if stored and numbers > stored:
+        raise ModelError(
+            f"{model}: config.json says {numbers:,} weights, but its .safetensors files have "
+            f"{stored:,} bytes; download it again"
+        )

@@ -6,10 +6,10 @@ in a library. So they are looked at before: replacements must not lengthen a tex
 must be those of the models that are read.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.errors import ModelError
 
 EXPRESSIONS = frozenset(
@@ -57,7 +57,7 @@ def require_bounded(tokenizer: Any, model: str) -> None:
 def _parts(backend: Any) -> Iterator[Any]:
     for part in (backend.normalizer, backend.pre_tokenizer):
         if part is not None:
-            yield json.loads(part.__getstate__())
+            yield finite_json(part.__getstate__())
 
 
 def _steps(part: dict[str, Any]) -> Iterator[dict[str, Any]]:

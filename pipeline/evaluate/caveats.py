@@ -7,7 +7,7 @@ from frozen_vqa.pipeline.runs.run import Run
 
 def warn_of_training_split(run: Run, cache: FeatureCache, split: str) -> list[str]:
     """Warn if a head was trained on the split that it is scored on."""
-    if not is_trained_on(run.data, run.config.train_split, cache, split):
+    if not is_trained_on(run.data, run.config, cache, split):
         return []
     return [
         f"{run.path} was trained on split {split!r}: its score there does not measure how well it "

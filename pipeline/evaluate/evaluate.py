@@ -41,12 +41,7 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import (
 )
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.card import write_card
-from frozen_vqa.pipeline.runs.data import (
-    ScoredData,
-    describe_score,
-    is_chosen_on,
-    is_trained_on,
-)
+from frozen_vqa.pipeline.runs.data import ScoredData, describe_score
 from frozen_vqa.pipeline.runs.description import caveats_of, open_cache
 from frozen_vqa.pipeline.runs.folder import EVALUATED, require_place_for_results, writing_results
 from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split
@@ -168,11 +163,8 @@ def evaluate(
     require_same_encoders(run, cache)
     table = read_split(cache, split)
     _require_all_or_none_answered(cache, split, table)
-    data = describe_score(run.data, run.config.train_split, cache, split)
-    if any(is_trained_on(one.data, one.config.train_split, cache, split) for one in run.others):
-        data = replace(data, trained_on=True)
-    if any(is_chosen_on(one.data, one.config, cache, split) for one in (run, *run.others)):
-        data = replace(data, chosen_on=True)
+    heads = [(one.data, one.config) for one in (run, *run.others)]
+    data = describe_score(heads, cache, split, table)
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = path_in(run.path / "evaluation", f"{name}/{variant}" if variant else name)
     asked = table if image_rows is None else replace(table, image_rows=image_rows)

@@ -21,7 +21,6 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.answers.targets import class_scores
-from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.compare import Difference
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE
@@ -33,8 +32,8 @@ from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores,
 from frozen_vqa.pipeline.report.gallery import describe_cards, describe_maps
 from frozen_vqa.pipeline.report.pictures import read_pictures
 from frozen_vqa.pipeline.report.words import read_words
+from frozen_vqa.pipeline.runs.card import strip_folders
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, REPORT, writing_results
-from frozen_vqa.pipeline.runs.held_out import split_of
 from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.texts import printable, to_json
 
@@ -134,25 +133,23 @@ def render(
 def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) -> dict[str, Any]:
     """Return the texts, numbers and plots of everything above the gallery."""
     first, table = sides[0].group.first, sides[0].group.first.table
-    origin = cache.manifest.splits[split_of(first.split, cache.manifest.splits)].origin.get(
-        "dataset"
-    )
-    kind, _, place = str(origin or "").partition(":")
+    assert first.data is not None
     model = run.model.config
     values: dict[str, Any] = {
         "name": first.name,
         "split": first.split,
         "fusion": first.fusion,
-        "dataset": f"{kind}:{Path(place).name}" if place else kind,
+        "dataset": strip_folders(first.data.dataset or ""),
         "vision": Path(str(cache.spec.vision.get("model"))).name,
         "text": Path(str(cache.spec.text.get("model"))).name,
-        "untrained": TINY in (cache.spec.vision.get("model"), cache.spec.text.get("model")),
+        "caveats": first.caveats,
         "questions": len(table),
         "images": len(np.unique(table.image_rows)),
         "left_out": len(first.left_out),
         "layers": model.layers,
         "attention_heads": model.heads,
-        "trained_on": bool(first.data and first.data.trained_on),
+        "trained_on": first.data.trained_on,
+        "chosen_on": first.data.chosen_on,
         "curves": plots.curve_plots(
             [(s.group.name, read_curve(s.group.first.run)) for s in _own(sides)]
         ),

@@ -6,19 +6,18 @@ of this machine and no time, so that the same training leaves the same card.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import Count, Percent
 from frozen_vqa.pipeline.config import TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.description import (
     Description,
     Outcome,
+    Scores,
     caveats_of,
     read_description,
     read_sealed_json,
@@ -28,28 +27,6 @@ from frozen_vqa.pipeline.system.texts import markdown, markdown_table, printable
 
 CARD = "README.md"
 UNKNOWN = "unknown"
-
-
-class _Overall(TypedDict):
-    overall: Percent
-
-
-class Scores(TypedDict):
-    """What the card reads of scores.json; the fields that may lack are of later versions."""
-
-    split: str
-    questions: Count
-    accuracy: Annotated[Mapping[str, Percent], _Overall]
-    interval: tuple[Percent, Percent] | None
-    no_interval: NotRequired[str]
-    ceiling: Percent | None
-    metric: str
-    dataset: NotRequired[str | None]
-    cache_digest: NotRequired[str]
-    own_cache: NotRequired[bool]
-    trained_on: NotRequired[bool]
-    chosen_on: NotRequired[bool]
-
 
 MARK = "<!-- Written by frozen-vqa, and again by its next command while this line is here. -->"
 
@@ -170,8 +147,9 @@ def _accuracies(run: Path, val_split: str, outcome: Outcome) -> str:
         try:
             scores = read_sealed_json(path, Scores)
         except RunError:
-            continue  # a split without answers, or a damaged file
-        (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
+            continue  # a damaged file
+        if {"accuracy", "metric"} <= scores.keys():  # a split without answers has none
+            (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
     figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])

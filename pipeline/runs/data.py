@@ -13,7 +13,7 @@ from typing import Any
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.config import TrainConfig
-from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split, split_of
+from frozen_vqa.pipeline.runs.held_out import find_held_out, split_of
 from frozen_vqa.pipeline.runs.sealed import digest_json
 
 
@@ -45,14 +45,14 @@ class ScoredData:
         own_cache: Whether the cache is the one of the training.
         trained_on: Whether the head, or any of an ensemble, was trained on the questions that it is
             scored on.
-        chosen_on: Whether these questions chose the best epoch of the head.
+        chosen_on: Whether these questions chose the best epoch of the head, or of any.
     """
 
     dataset: str | None
     cache_digest: str
     own_cache: bool
     trained_on: bool
-    chosen_on: bool = False
+    chosen_on: bool
 
 
 def record_data(cache: FeatureCache, config: TrainConfig) -> dict[str, Any]:
@@ -67,27 +67,38 @@ def record_data(cache: FeatureCache, config: TrainConfig) -> dict[str, Any]:
     }
 
 
+Trained = tuple[TrainingData, TrainConfig]
+"""What a head was trained on, and with which settings."""
+
+
 def describe_score(
-    trained: TrainingData, train_split: str, cache: FeatureCache, split: str
+    heads: Sequence[Trained], cache: FeatureCache, split: str, table: SplitTable
 ) -> ScoredData:
-    """Say how a split of a cache, with at least one question, relates to the data of a training."""
+    """Say how the questions of a split relate to the trainings of a head and of its ensemble.
+
+    `table` has these questions, at least one.
+    """
+    trained = heads[0][0]
     if trained.splits:
         theirs = {name: record.xxh3 for name, record in cache.manifest.splits.items()}
         own = trained.splits.items() <= theirs.items() and cache.spec.dtype == trained.dtype
     else:
         own = trained.cache.resolve() == cache.directory.resolve()
-    facts = fingerprint_cache(cache, {split: read_split(cache, split)})
+    facts = fingerprint_cache(cache, {split: table})
     return ScoredData(
         dataset=_dataset(cache, split),
         cache_digest=digest_json(facts),
         own_cache=own,
-        trained_on=is_trained_on(trained, train_split, cache, split),
+        trained_on=any(is_trained_on(*one, cache, split) for one in heads),
+        chosen_on=any(_is_chosen_on(*one, cache, split) for one in heads),
     )
 
 
-def is_trained_on(trained: TrainingData, train_split: str, cache: FeatureCache, split: str) -> bool:
+def is_trained_on(
+    trained: TrainingData, config: TrainConfig, cache: FeatureCache, split: str
+) -> bool:
     """Return whether a head was trained on a split of a cache, as far as run.json tells."""
-    splits = cache.manifest.splits
+    splits, train_split = cache.manifest.splits, config.train_split
     part, whole = find_held_out(split, splits), split_of(split, splits)
     mine, theirs = (trained.splits or {}).get(train_split), splits.get(whole)
     own = find_held_out(trained.held_out, ())
@@ -99,7 +110,7 @@ def is_trained_on(trained: TrainingData, train_split: str, cache: FeatureCache, 
     return (theirs.xxh3 == mine or again) and not held_out
 
 
-def is_chosen_on(
+def _is_chosen_on(
     trained: TrainingData, config: TrainConfig, cache: FeatureCache, split: str
 ) -> bool:
     """Return whether a split of a cache chose the best epoch of a head."""

@@ -59,6 +59,30 @@ class Outcome(TrainedFrom):
     not_written: NotRequired[Sequence[str]]
 
 
+class _Overall(TypedDict):
+    overall: Percent
+
+
+class Scores(TypedDict):
+    """What is read of scores.json; a split without answers has no accuracy and no metric.
+
+    The other fields that may lack are of later versions.
+    """
+
+    split: str
+    questions: Count
+    accuracy: NotRequired[Annotated[Mapping[str, Percent], _Overall]]
+    interval: tuple[Percent, Percent] | None
+    no_interval: NotRequired[str]
+    ceiling: Percent | None
+    metric: NotRequired[str]
+    dataset: NotRequired[str | None]
+    cache_digest: NotRequired[str]
+    own_cache: NotRequired[bool]
+    trained_on: NotRequired[bool]
+    chosen_on: NotRequired[bool]
+
+
 class Encoders(TypedDict):
     """The settings of both encoders."""
 
@@ -95,15 +119,10 @@ def read_description(path: Path) -> Description:
         raise RunError(f"{file}: not the config of a run ({error}). {RESTORE}") from None
 
 
-def untrained_parts(encoders: object) -> list[str]:
-    """Return which encoders of a run are untrained: "vision", "text"; none if nothing says so."""
-    parts = encoders.items() if isinstance(encoders, Mapping) else ()
-    return [n for n, one in parts if isinstance(one, Mapping) and one.get("model") == UNTRAINED]
-
-
-def caveats_of(encoders: object) -> list[str]:
+def caveats_of(encoders: Encoders) -> list[str]:
     """Return what every score of a head on these encoders needs beside it."""
-    parts = untrained_parts(encoders)
+    both = {"vision": encoders["vision"], "text": encoders["text"]}
+    parts = [name for name, one in both.items() if one.get("model") == UNTRAINED]
     if not parts:
         return []
     what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"
@@ -115,19 +134,14 @@ def read_sealed_json(path: Path, kind: type[T]) -> T:
 
     Or if it does not hold what `kind` has, because a run may come from anybody.
     """
-    try:
-        return decode(kind, unseal_json(_read_json(path)))
-    except TypeError as error:
-        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: {error}. {RESTORE}") from None
+    return _decode_record(path, kind, _unseal(path))
 
 
 def read_record(run: Path) -> TrainedFrom | Outcome:
     """Return run.json, that of a finished training with its outcome; raise `RunError`."""
     path = run / "run.json"
-    found = read_sealed_json(path, TrainedFrom)
-    return read_sealed_json(path, Outcome) if "best_accuracy" in found else found
+    found = _unseal(path)
+    return _decode_record(path, Outcome if "best_accuracy" in found else TrainedFrom, found)
 
 
 def open_cache(run: Path, given: Path | None) -> FeatureCache:
@@ -174,6 +188,20 @@ def no_state(run: Path) -> RunError:
         f"{run}: there is no training here to resume (state/ is empty). "
         f"Train without --resume{overwrite}."
     )
+
+
+def _unseal(path: Path) -> dict[str, Any]:
+    try:
+        return unseal_json(_read_json(path))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: {error}. {RESTORE}") from None
+
+
+def _decode_record(path: Path, kind: type[T], found: object) -> T:
+    try:
+        return decode(kind, found)
+    except TypeError as error:
+        raise RunError(f"{path}: not the record of a run ({error}). {RESTORE}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A training holds the lock as long as it lasts, and `evaluate` while it writes. S
 never mix their files, and an evaluation never stands beside weights that it did not score.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,6 +14,7 @@ from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.errors import CacheBusyError, explain_write_errors
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import RunBusyError, RunError
 from frozen_vqa.pipeline.runs.sealed import LastTwo, unseal_json
@@ -26,10 +26,10 @@ Stamp = tuple[int, ...]
 
 CURRENT, PREVIOUS = "model.safetensors", "model.previous.safetensors"
 STATE = "state/state.safetensors"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, METRICS = "environment.json", "metrics.jsonl"
 LARGEST_TEXT = 16 << 20
 """Bytes that are read of any other file of a run; ours have some thousand."""
-TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", "metrics.jsonl", ENVIRONMENT)
+TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", METRICS, ENVIRONMENT)
 FOLDERS = ("state", "evaluation", "tensorboard")
 """The folders of a run. None is a link, or a command would write and delete elsewhere."""
 EVALUATED = ("results.json", "scores.json", "logits.safetensors")
@@ -161,7 +161,7 @@ def _known_files(own: OwnFolder) -> list[str]:
     if own.is_marked():
         return []
     try:
-        unseal_json(json.loads(read_file(own.path / "run.json", most=LARGEST_TEXT)))
+        unseal_json(finite_json(read_file(own.path / "run.json", most=LARGEST_TEXT)))
     except (OSError, ValueError, RecursionError):
         return []
     paths = [path_in(own.path, name) for name in training_files(own.path)]

@@ -15,8 +15,7 @@ relies on is checked against a digest: the weights carry a digest of themselves 
 files that say what they mean (`pipeline/runs/weights.py`); run.json, written last, carries its own.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -132,16 +131,6 @@ def read_digests(path: Path) -> dict[str, str]:
 def encoder_settings(spec: CacheSpec) -> Encoders:
     """Return the settings of both encoders, without how the cache stores their features."""
     return {"vision": dict(spec.vision), "text": dict(spec.text)}
-
-
-def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write metrics.jsonl with these lines; a failure leaves it as it was."""
-    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
-    with explain_run_write_errors(path):
-        if text:
-            write_atomically(path / "metrics.jsonl", text.encode())
-        else:
-            (path / "metrics.jsonl").unlink(missing_ok=True)
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:

@@ -66,7 +66,7 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
     data = read_file(path)  # which does not wait for a pipe
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = finite_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         why = reason_of(error)
         raise ValueError(f"does not fit the format of {kind} ({why}); it is damaged") from error

@@ -10,19 +10,21 @@ moments and step count of each parameter; `epoch.loss`, the sum of the current e
 Both states lead to the same end, so a damaged last one costs minutes and no more.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from torch import Tensor
 
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.typed_json import Count, Percent, decode
+from frozen_vqa.cache.typed_json import Count, Percent, decode, finite_json
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
-from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
+from frozen_vqa.pipeline.runs.folder import METRICS, explain_run_write_errors, state_files
 from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
@@ -61,7 +63,7 @@ class EpochLine:
 class Progress:
     """The results of the complete epochs of a training."""
 
-    metrics: list[Mapping[str, Any]]  # the fields of `EpochLine`, one for each epoch
+    metrics: list[EpochLine]  # one for each epoch
     best_accuracy: Annotated[float, (-1, 100)]  # in percent; -1 before the first
     best_epoch: Count  # from 1; 0 before the first
     training_seconds: Seconds  # of these epochs
@@ -96,6 +98,21 @@ def select_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tens
         for name, tensor in tensors.items()
         if name.startswith(start)
     }
+
+
+def write_metrics(run: Path, lines: Sequence[EpochLine]) -> None:
+    """Write metrics.jsonl with these lines; a failure leaves it as it was."""
+    text = "".join(json.dumps(vars(line), allow_nan=False) + "\n" for line in lines)
+    with explain_run_write_errors(run):
+        if text:
+            write_atomically(run / METRICS, text.encode())
+        else:
+            (run / METRICS).unlink(missing_ok=True)
+
+
+def parse_metrics(data: bytes) -> list[EpochLine]:
+    """Return the lines of a metrics.jsonl; raise `ValueError` or `TypeError` if it is no such."""
+    return [decode(EpochLine, finite_json(line)) for line in data.splitlines()]
 
 
 def save_state(run: Path, state: TrainState) -> None:
@@ -170,7 +187,7 @@ def _read(path: Path) -> TrainState:
 
 def _require_consistent(counters: Counters, progress: Progress) -> None:
     """Raise `TypeError` unless some training could have these counters and results."""
-    lines = [decode(EpochLine, line) for line in progress.metrics]
+    lines = progress.metrics
     accuracies, done = [line.accuracy for line in lines], len(lines)
     best = max(accuracies, default=-1)
     needed = {

@@ -6,7 +6,6 @@ are prepared in a new folder, for that reason too. Sets on the Hub are known by 
 `datasets` prepares them once.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources import selection
 from frozen_vqa.pipeline.system.library_files import LARGEST_CARD, require_library_files
@@ -225,7 +225,7 @@ def _noted(schema: pa.Schema) -> dict[str, Any]:
     """
     import datasets
 
-    note = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    note = finite_json((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = (note.get("info") or {}).get("features")
     return dict(datasets.Features.from_dict(features)) if features else {}
 

@@ -20,13 +20,14 @@ from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
 from frozen_vqa.pipeline.runs.description import Outcome
-from frozen_vqa.pipeline.runs.run import finish_run, write_metrics
+from frozen_vqa.pipeline.runs.run import finish_run
 from frozen_vqa.pipeline.runs.state import (
     EpochLine,
     Progress,
     TrainingFingerprint,
     TrainState,
     save_state,
+    write_metrics,
 )
 from frozen_vqa.pipeline.system.console import Advance, console, duration, progress
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
@@ -217,11 +218,11 @@ class TrainingLoop:
                 save_best(self.run, state)
             write_metrics(self.run, self.progress.metrics)
 
-    def _make_line(self, number: int, loss: float, accuracy: float) -> dict[str, Any]:
+    def _make_line(self, number: int, loss: float, accuracy: float) -> EpochLine:
         """Return a line of metrics.jsonl. Heads of a sweep wait for their data together."""
         trainer, counters = self.trainer, self.trainer.counters
-        waited = counters.waited - sum(line["waited"] for line in self.progress.metrics)
-        line = EpochLine(
+        waited = counters.waited - sum(line.waited for line in self.progress.metrics)
+        return EpochLine(
             epoch=number,
             loss=loss,
             accuracy=accuracy,
@@ -230,7 +231,6 @@ class TrainingLoop:
             questions_per_second=round(len(trainer.train_split) / counters.epoch_seconds, 1),
             waited=round(max(0.0, waited), 3),
         )
-        return vars(line)
 
     def finish(self, data: TrainData) -> TrainResult:
         """Write the outcome to the run, and return it."""

@@ -19,8 +19,12 @@ from frozen_vqa.pipeline.runs.folder import (
     remove_results,
     weight_files,
 )
-from frozen_vqa.pipeline.runs.run import write_metrics
-from frozen_vqa.pipeline.runs.state import TrainingFingerprint, TrainState, select_tensors
+from frozen_vqa.pipeline.runs.state import (
+    TrainingFingerprint,
+    TrainState,
+    select_tensors,
+    write_metrics,
+)
 from frozen_vqa.pipeline.runs.weights import Weights, load_weights, read_weights, save_weights
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import training_dtype

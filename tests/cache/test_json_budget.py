@@ -1,6 +1,7 @@
 """JSON holds values in proportion to its length, and is refused before it takes memory."""
 
 import json
+import re
 import tracemalloc
 
 import pytest
@@ -9,6 +10,7 @@ from frozen_vqa.cache import json_budget
 from frozen_vqa.cache.json_budget import TooManyValuesError, require_few_values
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
+from tests.support.sources import modules
 
 BOMBS = {
     "lists": "[" + "[]," * 100_000 + "[]]",
@@ -42,3 +44,10 @@ def test_real_files_pass_and_texts_of_few_values_pass_always(kind: object) -> No
     for sample in (text, "[" * 1000):
         given = kind(sample)  # type: ignore[operator]
         require_few_values(given, bytes_each=6)
+
+
+def test_no_other_place_reads_json() -> None:
+    """Each of these three counts the values first."""
+    calls = {name for name, source in modules().items() if re.search(r"\bjson\.loads?\(", source)}
+    sources = {f"pipeline.sources.{name}" for name in ("strict_json", "own.tables")}
+    assert calls == {"cache.typed_json", *sources}

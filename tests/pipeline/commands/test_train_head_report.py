@@ -28,6 +28,7 @@ def test_a_training_ends_with_a_report(
     assert found.err.splitlines()[-1] == f"report: {path}"
     shown = read_page(path)
     assert f"{found.json()['best_accuracy']:.2f} %" in shown.text
+    assert "These questions chose the best epoch of the head" in shown.text
     assert "Training loss by epoch" in {value for _, _, value in shown.attributes}
     assert len(shown.data["maps"]) == 10
     assert len(shown.data["data"]["cards"]["id"]) == 32

@@ -10,6 +10,7 @@ from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
+from frozen_vqa.pipeline.runs.state import EpochLine, write_metrics
 from tests.support.evaluations import ANSWER_TYPES, QUESTIONS, scored
 
 EVERY = np.linspace(0, 1, QUESTIONS)
@@ -65,15 +66,12 @@ def test_confusions_count_every_question_of_a_frequent_answer() -> None:
     assert list(found.counts.sum(1)) == sorted(found.counts.sum(1), reverse=True)
 
 
-def test_a_curve_that_cannot_be_read_is_none(tmp_path: Path) -> None:
-    good = (
-        '{"epoch": 1, "loss": 0.5, "accuracy": 40.0}\n{"epoch": 2, "loss": 0.25, "accuracy": 50}\n'
-    )
-    (tmp_path / "metrics.jsonl").write_text(good)
-    curve = read_curve(tmp_path)
-    assert curve is not None
-    assert (curve.epochs, curve.losses, curve.accuracies) == ((1, 2), (0.5, 0.25), (40, 50))
+def test_a_curve_that_no_training_wrote_is_none(tmp_path: Path) -> None:
+    lines = [EpochLine(1, 0.5, 40.0, 0.1, 2.0, 9.0, 0.0), EpochLine(2, 0.25, 50, 0, 2.0, 9.0, 0.5)]
+    write_metrics(tmp_path, lines)
+    assert read_curve(tmp_path) == lines
+    good = (tmp_path / "metrics.jsonl").read_text()
     for bad in ("", "[1]\n", "x", '{"epoch": 1}\n', good.replace("0.5", "NaN"), good + "[" * 9999):
         (tmp_path / "metrics.jsonl").write_text(bad)
-        assert read_curve(tmp_path) is None
-    assert read_curve(tmp_path / "none") is None
+        assert read_curve(tmp_path) == []
+    assert read_curve(tmp_path / "none") == []

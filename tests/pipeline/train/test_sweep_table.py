@@ -7,6 +7,7 @@ import pytest
 
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.runs.state import EpochLine
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 
@@ -22,7 +23,7 @@ def filled() -> SweepTable:
     table = SweepTable([*LINES, "begins"], TrainConfig(epochs=3))
     for name, lines in LINES.items():
         for epoch, (loss, accuracy) in enumerate(lines, start=1):
-            table.add(name, {"epoch": epoch, "loss": loss, "accuracy": accuracy})
+            table.add(name, EpochLine(epoch, loss, accuracy, 0.1, 1.0, 1.0, 0.0))
     table.fail("fails")
     return table
 
