@@ -107,6 +107,13 @@ def _model(text: str) -> str:
     return _own_code(text) if is_own_model(text) else text
 
 
+def _dataset(text: str) -> str:
+    """Return the name of a data set, and import one of the user's own."""
+    from frozen_vqa.pipeline.sources.open_source import is_own_source
+
+    return _own_code(text) if is_own_source(text) else text
+
+
 def _own_code(text: str) -> str:
     """Import code of the user's own, which runs and settings may name from then on."""
     from frozen_vqa.pipeline.plugins import trust
@@ -121,6 +128,7 @@ def _be_quiet(quiet: bool) -> bool:
     return quiet
 
 
+DATA = "Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[
     bool,
@@ -170,9 +178,7 @@ Metric = Annotated[
 def extract_features(
     dataset: Annotated[
         str,
-        typer.Option(
-            help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
-        ),
+        typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
     ],
     split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
@@ -258,7 +264,8 @@ def extract_features(
 )
 def check_data(
     dataset: Annotated[
-        str, typer.Argument(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str,
+        typer.Argument(parser=_dataset, help=DATA),
     ],
     split: Annotated[
         list[str] | None, typer.Option(help="Split to check; repeat for several (default: all).")
