@@ -1,11 +1,9 @@
 """The numbers of a report: scores by type with their bounds, calibration, confusions, curves."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT
+from frozen_vqa.pipeline.runs.state import EpochLine, parse_epochs
 
 BINS = 10
 CONFUSED = 10
@@ -156,25 +155,9 @@ def confuse(evaluation: Evaluation) -> Confusion:
     return Confusion(tuple(forms[name] for name in names), counts)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The epochs of a training: (epochs,) numbers each; accuracies in percent."""
-
-    epochs: tuple[float, ...]
-    losses: tuple[float, ...]
-    accuracies: tuple[float, ...]
-
-
-def read_curve(run: Path) -> Curve | None:
-    """Return the curve of a training; None if its metrics.jsonl is missing or says nothing."""
+def read_epochs(run: Path) -> list[EpochLine]:
+    """Return the figures of each epoch of a training; none if its metrics.jsonl cannot be read."""
     try:
-        text = read_file(run / "metrics.jsonl", most=LARGEST_TEXT).decode()
-        lines: list[Mapping[str, Any]] = [json.loads(line) for line in text.splitlines()]
-        columns = [
-            tuple(float(line[name]) for line in lines) for name in ("epoch", "loss", "accuracy")
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not lines or not np.isfinite(columns).all():
-        return None
-    return Curve(*columns)
+        return parse_epochs(read_file(run / "metrics.jsonl", most=LARGEST_TEXT))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []

@@ -29,7 +29,7 @@ from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.report import plots
 from frozen_vqa.pipeline.report.attention import Seen, see_split
 from frozen_vqa.pipeline.report.deletion import SHARES, delete_patches
-from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
+from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_epochs
 from frozen_vqa.pipeline.report.gallery import describe_cards, describe_maps
 from frozen_vqa.pipeline.report.pictures import read_pictures
 from frozen_vqa.pipeline.report.words import read_words
@@ -154,7 +154,7 @@ def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) 
         "attention_heads": model.heads,
         "trained_on": bool(first.data and first.data.trained_on),
         "curves": plots.curve_plots(
-            [(s.group.name, read_curve(s.group.first.run)) for s in _own(sides)]
+            [(s.group.name, read_epochs(s.group.first.run)) for s in _own(sides)]
         ),
     }
     if first.accuracy is None or first.scores is None:

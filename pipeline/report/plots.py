@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from frozen_vqa.pipeline.evaluate.statistics import Interval
 from frozen_vqa.pipeline.report.deletion import SHARES, Deletion, area_interval
-from frozen_vqa.pipeline.report.figures import Calibration, Curve, Group
+from frozen_vqa.pipeline.report.figures import Calibration, Group
+from frozen_vqa.pipeline.runs.state import EpochLine
 from frozen_vqa.pipeline.system.texts import printable
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 10, 40
@@ -212,27 +213,27 @@ def reliability_plot(calibration: Calibration) -> Markup:
     return chart("Reliability: score by probability of the answer", lines, x, y, height=300)
 
 
-def curve_plots(curves: Sequence[tuple[str, Curve | None]]) -> list[Markup]:
+def curve_plots(trainings: Sequence[tuple[str, Sequence[EpochLine]]]) -> list[Markup]:
     """Draw loss and validation accuracy of trainings by epoch; the best epoch has a dot."""
-    known = [(name, i, curve) for i, (name, curve) in enumerate(curves) if curve]
+    known = [(name, i, lines) for i, (name, lines) in enumerate(trainings) if lines]
     if not known:
         return []
-    last = max(max(curve.epochs) for _, _, curve in known)
-    x = Axis("epoch", min(1.0, last - 1), last)
+    last = max(line.epoch for _, _, lines in known for line in lines)
+    x = Axis("epoch", min(1, last - 1), last)
     plots = []
     for title, label, column in (
-        ("Training loss by epoch", "training loss", "losses"),
-        ("Validation accuracy by epoch", "validation accuracy, %", "accuracies"),
+        ("Training loss by epoch", "training loss", "loss"),
+        ("Validation accuracy by epoch", "validation accuracy, %", "accuracy"),
     ):
-        lines, high, low = [], 0.0, 0.0
-        for name, i, curve in known:
-            values: tuple[float, ...] = getattr(curve, column)
-            best = curve.accuracies.index(max(curve.accuracies))
-            radii = [3.5 if j == best else 0 for j in range(len(values))]
-            lines.append(Line(name, list(zip(curve.epochs, values, strict=True)), f"s{i}", radii))
-            high, low = max(high, *values), min(low, *values)
-        y = Axis(label, 0, 100) if column == "accuracies" else Axis(label, low, 1.05 * high or 1)
-        plots.append(chart(title, lines, x, y, width=420, height=250))
+        drawn, high = [], 0.0
+        for name, i, lines in known:
+            points = [(line.epoch, getattr(line, column)) for line in lines]
+            best = max(lines, key=lambda line: line.accuracy)
+            radii = [3.5 if line is best else 0 for line in lines]
+            drawn.append(Line(name, points, f"s{i}", radii))
+            high = max(high, *(value for _, value in points))
+        y = Axis(label, 0, 100) if column == "accuracy" else Axis(label, 0, 1.05 * high or 1)
+        plots.append(chart(title, drawn, x, y, width=420, height=250))
     return plots
 
 

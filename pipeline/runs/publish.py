@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import decode, finite_json
 from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.runs.card import CARD, owns_card, render_card, strip_folders
 from frozen_vqa.pipeline.runs.description import Outcome, read_record
@@ -23,7 +22,7 @@ from frozen_vqa.pipeline.runs.folder import (
 )
 from frozen_vqa.pipeline.runs.run import MEANING, require_meaning
 from frozen_vqa.pipeline.runs.sealed import seal_json
-from frozen_vqa.pipeline.runs.state import EpochLine
+from frozen_vqa.pipeline.runs.state import parse_epochs
 from frozen_vqa.pipeline.runs.weights import load_weights
 
 LOCAL = {"not_written"}
@@ -55,7 +54,7 @@ def read_published(path: Path) -> dict[str, bytes]:
     require_meaning(path, load_weights(path))
     checks: dict[str, Callable[[bytes], object]] = {
         **dict.fromkeys((*MEANING, CURRENT, "run.json"), lambda data: data),  # by their digests
-        "metrics.jsonl": lambda data: list(map(_parse_line, data.splitlines())),
+        "metrics.jsonl": parse_epochs,
         ENVIRONMENT: parse_environments,
     }
     files = {}
@@ -81,10 +80,6 @@ def read_published(path: Path) -> dict[str, bytes]:
         told[name] = strip_folders(told[name] or "")
     del files["run.json"]
     return {**files, "run.json": seal_json(told)}
-
-
-def _parse_line(line: bytes) -> EpochLine:
-    return decode(EpochLine, finite_json(line))
 
 
 def _require_no_link(run: Path, file: Path) -> None:

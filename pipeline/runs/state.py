@@ -19,7 +19,7 @@ from torch import Tensor
 
 from frozen_vqa.cache.errors import made_by
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.typed_json import Count, Percent, decode
+from frozen_vqa.cache.typed_json import Count, Percent, decode, finite_json
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import explain_run_write_errors, state_files
@@ -55,6 +55,11 @@ class EpochLine:
     seconds: Seconds  # of training
     questions_per_second: Annotated[float, (0, LARGEST)]
     waited: Seconds  # seconds for features
+
+
+def parse_epochs(data: bytes) -> list[EpochLine]:
+    """Return the lines of metrics.jsonl; raise `ValueError` or `TypeError` if one cannot be."""
+    return [decode(EpochLine, finite_json(line)) for line in data.splitlines()]
 
 
 @dataclass(frozen=True)

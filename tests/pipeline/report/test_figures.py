@@ -1,6 +1,7 @@
 """The numbers of a report, each counted by hand."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
-from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
+from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_epochs
+from frozen_vqa.pipeline.report.plots import curve_plots
+from frozen_vqa.pipeline.runs.state import EpochLine
 from tests.support.evaluations import ANSWER_TYPES, QUESTIONS, scored
 
 EVERY = np.linspace(0, 1, QUESTIONS)
@@ -65,15 +68,18 @@ def test_confusions_count_every_question_of_a_frequent_answer() -> None:
     assert list(found.counts.sum(1)) == sorted(found.counts.sum(1), reverse=True)
 
 
-def test_a_curve_that_cannot_be_read_is_none(tmp_path: Path) -> None:
-    good = (
-        '{"epoch": 1, "loss": 0.5, "accuracy": 40.0}\n{"epoch": 2, "loss": 0.25, "accuracy": 50}\n'
-    )
+def test_figures_of_epochs_that_no_training_writes_are_no_curve(tmp_path: Path) -> None:
+    """Whatever stands there, the page can be drawn."""
+    lines = [asdict(EpochLine(i, 1 / i, 40.0 + i, 0.001, 1.0, 100.0, 0.0)) for i in (1, 2)]
+    good = "".join(f"{json.dumps(line)}\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(good)
-    curve = read_curve(tmp_path)
-    assert curve is not None
-    assert (curve.epochs, curve.losses, curve.accuracies) == ((1, 2), (0.5, 0.25), (40, 50))
-    for bad in ("", "[1]\n", "x", '{"epoch": 1}\n', good.replace("0.5", "NaN"), good + "[" * 9999):
+    found = read_epochs(tmp_path)
+    assert [(one.epoch, one.loss, one.accuracy) for one in found] == [(1, 1, 41), (2, 0.5, 42)]
+    assert len(curve_plots([("a", found), ("b", [])])) == 2
+    forged = [-1e17, 10**400, 1.79e308, float("nan"), -5, True, "1", None, [1]]
+    changed = [{**lines[0], name: value} for name in lines[0] for value in forged]
+    texts = [good + json.dumps(line) for line in (*changed, [1], {"epoch": 1})]
+    for bad in ("", "x", good + "[" * 9999, *texts):
         (tmp_path / "metrics.jsonl").write_text(bad)
-        assert read_curve(tmp_path) is None
-    assert read_curve(tmp_path / "none") is None
+        assert read_epochs(tmp_path) == [], bad
+    assert curve_plots([("none", read_epochs(tmp_path / "none"))]) == []
