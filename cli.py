@@ -389,7 +389,7 @@ def train_head(
     val_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Hold out this share of the training pictures to choose it, such as 0.1."
+            help="Hold out this share of the training pictures in its place, such as 0.1."
         ),
     ] = None,
     keep: Annotated[

@@ -57,6 +57,7 @@ def test_the_help_has_each_option_once_in_its_group(command: str) -> None:
     expected = [min(option.opts, key=len) for option in COMMANDS[command].params]
     assert sorted(names) == sorted([*expected, "-h"])
     assert [title for title in [*GROUPS, OTHERS] if title in shown] == list(shown)
+    assert set(shown[OTHERS]) <= {"--json", "-q", "-h"}
     for option in COMMANDS[command].params:
         assert min(option.opts, key=len) in shown[GROUP_OF.get(option.name, OTHERS)]
 
