@@ -16,13 +16,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import importlib.util
 import os
-from collections import defaultdict
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout, installed or not
     _root = Path(__file__).resolve().parent
@@ -34,89 +32,7 @@ if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout
     sys.modules["frozen_vqa"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["frozen_vqa"])
 
-FEATURES, HEADS, START = "Features", "Heads", "Getting started"
-"""Groups of commands in the help."""
-GROUPS = {
-    "Data and runs": "dataset split column folder source predictions annotations questions limit"
-    " cache run image question train_split val_split",
-    "Encoders": "vision_model text_model text_layer image_size fit",
-    "Head": "preset config sweep fusion layers width min_answer_count answers",
-    "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image",
-    "Running": "resume overwrite rebuild dry_run residency device",
-    "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "save_logits table report tensorboard metric per_question top csv save_attention",
-}
-"""Groups of options in the help, by the names of the options; all others stand in the last one."""
-OTHERS = "Options"
-GROUP_OF = {name: title for title, names in GROUPS.items() for name in names.split()}
-
-
-def _write_groups(formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
-    """Write lists of names and what they do, in the order of `GROUPS`, `OTHERS` at the end."""
-    order = [FEATURES, HEADS, START, *GROUPS, OTHERS]
-    for title in sorted(groups, key=order.index):
-        with formatter.section(title):
-            formatter.write_dl(groups[title])
-
-
-class Command(TyperCommand):
-    """A command whose help has groups, and of which one option needs no name.
-
-    Typer's own groups are tables, which leave 20 of 80 columns to what an option does.
-    """
-
-    unnamed: str | None = None
-    """Option that takes the words without a name: `evaluate RUN` is `evaluate --run RUN`."""
-
-    def make_parser(self, ctx: Any) -> Any:
-        parser = super().make_parser(ctx)
-        parse = parser.parse_args
-
-        def parse_unnamed(args: list[str]) -> Any:
-            found, words, order = parse(args)
-            option = next((one for one in self.params if one.name == self.unnamed), None)
-            if option is None or not words or ctx.resilient_parsing:
-                return found, words, order
-            if getattr(option, "multiple", False):
-                found[option.name] = [*words, *found.get(option.name, ())]
-                return found, [], order
-            if option.name in found:
-                ctx.fail(f"{words[0]!r} and {option.opts[0]} name two; give only one")
-            found[option.name] = words[0]
-            return found, words[1:], order
-
-        parser.parse_args = parse_unnamed  # type: ignore[method-assign]
-        return parser
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        pieces = super().collect_usage_pieces(ctx)
-        for one in self.params:
-            if one.name == self.unnamed:
-                name = str(one.name).upper().removesuffix("S")
-                pieces.append(f"{name}..." if getattr(one, "multiple", False) else name)
-        return pieces
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups = defaultdict(list)
-        for option in self.get_params(ctx):
-            if record := option.get_help_record(ctx):
-                groups[GROUP_OF.get(str(option.name), OTHERS)].append(record)
-        _write_groups(formatter, groups)
-
-
-class Group(TyperGroup):
-    """The program: its help has groups of commands."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups = defaultdict(list)
-        for name, command in self.commands.items():
-            title = getattr(command, "rich_help_panel", None) or OTHERS
-            groups[title].append((name, command.get_short_help_str(1000)))
-        for option in self.get_params(ctx):
-            if record := option.get_help_record(ctx):
-                groups[OTHERS].append(record)
-        _write_groups(formatter, groups)
-
+from frozen_vqa.pipeline.system.command_help import FEATURES, HEADS, START, Group, add_command
 
 app = typer.Typer(
     name="frozen-vqa",
@@ -134,11 +50,7 @@ app = typer.Typer(
 )
 
 
-def command(group: str, *examples: str, unnamed: str | None = None) -> Callable[..., Any]:
-    """Register a function as a command; `unnamed` is as in `Command`."""
-    kind = type("Command", (Command,), {"unnamed": unnamed})
-    lines = "\n".join(f"  frozen-vqa {example}" for example in examples)
-    return app.command(cls=kind, rich_help_panel=group, epilog=f"\b\nExamples:\n{lines}")
+command = partial(add_command, app)
 
 
 def _show_version(asked: bool) -> None:
@@ -195,6 +107,13 @@ def _model(text: str) -> str:
     return _own_code(text) if is_own_model(text) else text
 
 
+def _dataset(text: str) -> str:
+    """Return the name of a data set, and import one of the user's own."""
+    from frozen_vqa.pipeline.sources.open_source import is_own_source
+
+    return _own_code(text) if is_own_source(text) else text
+
+
 def _own_code(text: str) -> str:
     """Import code of the user's own, which runs and settings may name from then on."""
     from frozen_vqa.pipeline.plugins import trust
@@ -209,6 +128,7 @@ def _be_quiet(quiet: bool) -> bool:
     return quiet
 
 
+DATA = "Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[
     bool,
@@ -258,9 +178,7 @@ Metric = Annotated[
 def extract_features(
     dataset: Annotated[
         str,
-        typer.Option(
-            help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
-        ),
+        typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
     ],
     split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
@@ -346,7 +264,8 @@ def extract_features(
 )
 def check_data(
     dataset: Annotated[
-        str, typer.Argument(help="Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH or shapes[:N].")
+        str,
+        typer.Argument(parser=_dataset, help=DATA),
     ],
     split: Annotated[
         list[str] | None, typer.Option(help="Split to check; repeat for several (default: all).")
@@ -470,7 +389,7 @@ def train_head(
     val_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Hold out this share of the training pictures to choose it, such as 0.1."
+            help="Hold out this share of the training pictures in its place, such as 0.1."
         ),
     ] = None,
     keep: Annotated[

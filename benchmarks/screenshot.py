@@ -10,7 +10,10 @@ import argparse
 import io
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -21,19 +24,28 @@ COLORS = 224
 HIDDEN = "main > section:not(#gallery), #gallery > :not(#cards), header .warning, nav, footer"
 
 
-def take(report: Path, search: str, *, program: str) -> Image.Image:
-    """Return a picture of a report, with the first cards that hold a text."""
+@contextmanager
+def opened(report: Path) -> Iterator[Any]:
+    """Yield the page of a report in Chromium, which shows its cards."""
     from playwright.sync_api import sync_playwright
 
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or "google-chrome"
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        # The page's own policy would refuse this style too.
+        # The page's own policy would refuse the style of a picture.
         context = browser.new_context(
             viewport={"width": WIDTH, "height": HEIGHT}, bypass_csp=True, color_scheme="light"
         )
         page = context.new_page()
         page.goto(report.absolute().as_uri())
         page.wait_for_selector("#cards .card")
+        yield page
+        browser.close()
+
+
+def take(report: Path, search: str) -> Image.Image:
+    """Return a picture of a report, with the first cards that hold a text."""
+    with opened(report) as page:
         page.fill("#f-text", search)
         page.wait_for_timeout(500)
         page.add_style_tag(
@@ -46,7 +58,6 @@ def take(report: Path, search: str, *, program: str) -> Image.Image:
             if words.count() > 1:
                 words.nth(words.count() - 2).dispatch_event("mouseenter")
         data = page.screenshot(full_page=True)
-        browser.close()
     return Image.open(io.BytesIO(data)).convert("RGB").quantize(COLORS)
 
 
@@ -57,8 +68,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--search", default="", help="text of the cards")
     options = parser.parse_args()
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or "google-chrome"
-    take(options.report, options.search, program=program).save(options.picture, optimize=True)
+    take(options.report, options.search).save(options.picture, optimize=True)
 
 
 if __name__ == "__main__":

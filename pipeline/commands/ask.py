@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,8 @@ def ask_command(
 
         chosen = choose_device(device)
         asker = Asker(load_run(run, chosen), chosen)
+    if file:
+        asked = [_without_long(asker, one, left_out) for one in asked]
     results: list[dict[str, Any]] = []
     if single:
         results += _answer(asker, asked[0], pictures[0], top)
@@ -103,6 +106,18 @@ def ask_command(
     return found | ({"not_written": lost} if lost else {})
 
 
+def _without_long(asker: "Asker", asked: Asked, left_out: list[str]) -> Asked:
+    """Return what is asked without the questions that are too long; add these to `left_out`."""
+    kept = []
+    for question_id, question in zip(asked.ids, asked.questions, strict=True):
+        try:
+            asker.tokens(question)
+            kept.append((question_id, question))
+        except RunError as error:
+            left_out.append(f"question {question_id}: {error}")
+    return replace(asked, questions=[q for _, q in kept], ids=[one for one, _ in kept])
+
+
 def _answer_all(
     asker: "Asker", asked: Sequence[Asked], top: int, left_out: list[str], advance: Advance
 ) -> list[dict[str, Any]]:
@@ -113,7 +128,8 @@ def _answer_all(
     results: list[dict[str, Any]] = []
     for one in asked:
         try:
-            results += _answer(asker, one, one.load(), top)
+            if one.questions:
+                results += _answer(asker, one, one.load(), top)
         except ImageError as error:
             left_out.append(str(error))
         advance()

@@ -54,8 +54,7 @@ def describe_cards(
     texts, given, types, kinds, truths = _Texts(), _Texts(), _Texts(), _Texts(), _Texts()
     uris = {row: i for i, row in enumerate(pictures.uris)}
     cards: dict[str, list[Any]] = {
-        name: []
-        for name in ("id", "image", "picture", "text", "true", "score", "type", "kind", "top", "p")
+        name: [] for name in ("id", "image", "picture", "text", "true", "type", "kind", "top", "p")
     }
     every = (evaluation, *others)
     cards |= {"said": [[] for _ in every], "scores": [[] for _ in every]}
@@ -73,7 +72,6 @@ def describe_cards(
         for said, scores, one in zip(cards["said"], cards["scores"], every, strict=True):
             said.append(given.number(one.answers[row]))
             scores.append(None if one.scores is None else round(float(one.scores[row]), 3))
-    del cards["score"]
     found = {
         "runs": [printable(one.name) for one in every],
         "texts": texts.all(),

@@ -213,28 +213,27 @@ def reliability_plot(calibration: Calibration) -> Markup:
     return chart("Reliability: score by probability of the answer", lines, x, y, height=300)
 
 
-def curve_plots(curves: Sequence[tuple[str, Sequence[EpochLine]]]) -> list[Markup]:
+def curve_plots(trainings: Sequence[tuple[str, Sequence[EpochLine]]]) -> list[Markup]:
     """Draw loss and validation accuracy of trainings by epoch; the best epoch has a dot."""
-    known = [(name, i, curve) for i, (name, curve) in enumerate(curves) if curve]
+    known = [(name, i, lines) for i, (name, lines) in enumerate(trainings) if lines]
     if not known:
         return []
-    last = max(line.epoch for _, _, curve in known for line in curve)
-    x = Axis("epoch", min(1.0, last - 1), last)
+    last = max(line.epoch for _, _, lines in known for line in lines)
+    x = Axis("epoch", min(1, last - 1), last)
     plots = []
     for title, label, column in (
         ("Training loss by epoch", "training loss", "loss"),
         ("Validation accuracy by epoch", "validation accuracy, %", "accuracy"),
     ):
-        lines, high = [], 0.0
-        for name, i, curve in known:
-            points: list[tuple[float, float]]
-            points = [(line.epoch, getattr(line, column)) for line in curve]
-            best = max(curve, key=lambda line: line.accuracy)
-            radii = [3.5 if line is best else 0 for line in curve]
-            lines.append(Line(name, points, f"s{i}", radii))
-            high = max(high, *(y for _, y in points))
+        drawn, high = [], 0.0
+        for name, i, lines in known:
+            points = [(line.epoch, getattr(line, column)) for line in lines]
+            best = max(lines, key=lambda line: line.accuracy)
+            radii = [3.5 if line is best else 0 for line in lines]
+            drawn.append(Line(name, points, f"s{i}", radii))
+            high = max(high, *(value for _, value in points))
         y = Axis(label, 0, 100) if column == "accuracy" else Axis(label, 0, 1.05 * high or 1)
-        plots.append(chart(title, lines, x, y, width=420, height=250))
+        plots.append(chart(title, drawn, x, y, width=420, height=250))
     return plots
 
 

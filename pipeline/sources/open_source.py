@@ -12,6 +12,7 @@
 import difflib
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from frozen_vqa.pipeline.errors import ImageError, PluginError, SourceError
-from frozen_vqa.pipeline.plugins import is_own, running, trust, trusted
+from frozen_vqa.pipeline.plugins import is_own, running, trusted
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, Source, VqaExample
 from frozen_vqa.pipeline.sources.selection import Selection
 from frozen_vqa.pipeline.sources.validation import (
@@ -52,17 +53,18 @@ def open_source(
 
     Raises:
         SourceError: if `spec` has none of the forms, or its data set does not exist.
-        PluginError: if code of the user's own, "module:name", cannot be used.
+        PluginError: if code of the user's own cannot be used, or the user has not named it.
     """
     kind, colon, rest = spec.partition(":")
-    if kind not in FORMS and is_own(spec) and not columns and _is_installed(kind):
-        return CodeSource(spec)
-    if kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest):
+    own = is_own_source(spec)
+    if not own and (kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest)):
         raise SourceError(_bad_spec(spec, kind))
     if columns and kind not in ("hub", "jsonl"):
         raise SourceError(f"{spec}: --column is for hub: and jsonl: data sets. Leave it out.")
     if images and kind not in ("jsonl", "vqav2"):
         raise SourceError(f"{spec}: --images is for jsonl: and vqav2: data sets. Leave it out.")
+    if own:
+        return CodeSource(spec)
     # These imports are late, because `datasets` alone takes seconds.
     if kind == "vqav2":
         from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
@@ -87,9 +89,13 @@ def open_source(
     return ShapesSource(images=int(rest))
 
 
-def _is_installed(module: str) -> bool:
-    """Whether Python finds the top package of a module, which is not imported for that."""
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+def is_own_source(spec: str) -> bool:
+    """Whether a data set is code of the user's own, and no mistyped form; nothing is imported."""
+    kind = spec.partition(":")[0]
+    top = kind.partition(".")[0]
+    if kind in FORMS or not is_own(spec):
+        return False
+    return top in sys.modules or importlib.util.find_spec(top) is not None
 
 
 def _bad_spec(spec: str, kind: str) -> str:
@@ -114,13 +120,13 @@ class CodeSource(Source):
     """What the user's own code returns: its questions pass the same checks as any others.
 
     Raises:
-        PluginError: if it cannot be imported or called, or lacks a method.
+        PluginError: if the user has not named it, it cannot be called, or it lacks a method.
     """
 
     def __init__(self, name: str) -> None:
-        self._name = trust(name)
+        self._name, make = name, trusted(name, option="--dataset")
         with running(name, "the call"):
-            self._source: Source = trusted(name, option="--dataset")()
+            self._source: Source = make()
         lacking = [m for m in ("examples", "picture") if not hasattr(self._source, m)]
         if lacking:
             raise PluginError(

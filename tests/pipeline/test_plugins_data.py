@@ -20,7 +20,7 @@ SMALL = ("--epochs", 1, "--width", 8, "--min-answer-count", 1)
 
 
 def test_a_source_of_the_user(tmp_path: Path) -> None:
-    source = open_source(f"{HOME}:Colours")
+    source = open_source(trust(own_code.Colours))
     found = [(one.question_id, one.answers) for one in source.examples("train")]
     assert found == [(0, ("red",)), (1, ("blue",))]
     assert [one.reason for one in source.left_out("train")] == [
@@ -29,15 +29,33 @@ def test_a_source_of_the_user(tmp_path: Path) -> None:
     ]
     assert source.picture("red") == own_code.Colours().picture("red")
     with pytest.raises(PluginError, match=r"without picture; a frozen_vqa.Source is needed"):
-        open_source(f"{HOME}:HasNoPictures")
+        open_source(trust(own_code.HasNoPictures))
     with pytest.raises(frozen_vqa.PipelineError, match="example 1: found str; a VqaExample"):
-        open_source(f"{HOME}:GivesTexts").examples("train")
+        open_source(trust(own_code.GivesTexts)).examples("train")
     with pytest.raises(frozen_vqa.PipelineError, match=r"picture\('red'\) failed in .*no red"):
-        open_source(f"{HOME}:FailsOnPictures").picture("red")
+        open_source(trust(own_code.FailsOnPictures)).picture("red")
     with pytest.raises(frozen_vqa.PipelineError, match="There is no module 'none_such'"):
         open_source("none_such:mine")
     with pytest.raises(frozen_vqa.PipelineError, match="Did you mean 'jsonl:data'"):
         open_source("jsnol:data")
+
+
+def test_a_source_that_the_user_has_not_named_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache, too, holds the name of its data set."""
+    (tmp_path / "mine_2.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("mine_2:Data", "mine_2.part:Data", f"{HOME}:Colours"):
+        with pytest.raises(PluginError, match=f"no code runs.*--dataset {name}"):
+            open_source(name)
+
+
+@pytest.mark.parametrize("option", [("--images", "DATA"), ("--column", "question=query")])
+def test_a_source_of_the_user_takes_no_option_of_others(option: tuple[str, str]) -> None:
+    found = error_of(run_command("check-data", f"{HOME}:Colours", *option))
+    assert f"{HOME}:Colours: {option[0]} is for " in found
+    assert run_command("check-data", f"{HOME}:Colours", "--split", "train").code == 3
 
 
 def test_encoders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

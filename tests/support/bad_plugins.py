@@ -69,6 +69,7 @@ CODE: dict[str, Case] = {
     "a fusion with an idle parameter": ours(f"{TRAIN} --fusion {HOME}:IsIdle"),
     "a fusion that returns another shape": ours(f"{TRAIN} --fusion {HOME}:ReturnsTokens"),
     "a data set of no module": ours(f"{DATASET} no_such_module:data"),
+    "a data set of one's own with `--images`": ours(f"{DATASET} {HOME}:Colours --images DATA"),
     "a data set without pictures": ours(f"{DATASET} {HOME}:HasNoPictures"),
     "a data set that gives texts": ours(f"{DATASET} {HOME}:GivesTexts"),
     "an encoder without `revision`": ours(f"{EXTRACT} --vision-model {HOME}:HasNoRevision"),

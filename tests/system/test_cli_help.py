@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import frozen_vqa
-from frozen_vqa import cli
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.system.command_help import GROUP_OF, GROUPS, OTHERS
 from tests.support.command import run_command
 from tests.support.command_lines import COMMANDS, unnamed, working_lines
 
@@ -56,21 +56,22 @@ def test_the_help_has_each_option_once_in_its_group(command: str) -> None:
     names = [name for group in shown.values() for name in group]
     expected = [min(option.opts, key=len) for option in COMMANDS[command].params]
     assert sorted(names) == sorted([*expected, "-h"])
-    assert [title for title in [*cli.GROUPS, cli.OTHERS] if title in shown] == list(shown)
+    assert [title for title in [*GROUPS, OTHERS] if title in shown] == list(shown)
+    assert set(shown[OTHERS]) <= {"--json", "-q", "-h"}
     for option in COMMANDS[command].params:
-        assert min(option.opts, key=len) in shown[cli.GROUP_OF.get(option.name, cli.OTHERS)]
+        assert min(option.opts, key=len) in shown[GROUP_OF.get(option.name, OTHERS)]
 
 
 def test_the_groups_name_options_that_there_are() -> None:
     known = {option.name for command in COMMANDS.values() for option in command.params}
-    assert set(cli.GROUP_OF) <= known
+    assert set(GROUP_OF) <= known
 
 
 def test_the_first_screen_has_each_command_once() -> None:
     shown = sections(help_of())
     names = [name for group in shown.values() for name in group if not name.startswith("-")]
     assert sorted(names) == sorted(COMMANDS)
-    assert list(shown)[-1] == cli.OTHERS
+    assert list(shown)[-1] == OTHERS
 
 
 @pytest.mark.parametrize("words", [(), *((command,) for command in COMMANDS)])

@@ -101,13 +101,14 @@ def test_a_folder_and_several_questions(
 def test_a_file_of_questions(
     place: Place, alone: dict[tuple[str, str], Any], tmp_path: Path
 ) -> None:
-    """Pictures in any order, one missing, one damaged, and a line that is no question."""
+    """Pictures in any order, one missing, one damaged; questions too long, a line without one."""
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     for image in place.images:
         (tmp_path / image.name).write_bytes(image.read_bytes())
     pairs = [(image.name, question) for question in QUESTIONS for image in place.images]
     lines = [{"image": image, "question": question} for image, question in pairs]
     lines += [{"image": "bad.png", "question": "what?"}, {"image": "none.png", "question": "what?"}]
+    lines += [{"image": image, "question": "what? " * 600} for image in ("0.png", "long.png")]
     text = "".join(json.dumps(line) + "\n" for line in [*lines, {"image": "0.png"}])
     (tmp_path / "asked.jsonl").write_text(text)
     found = ask(place, "--questions", tmp_path / "asked.jsonl", "--json")
@@ -116,7 +117,8 @@ def test_a_file_of_questions(
     assert sorted((r["image"], r["question"]) for r in said["results"]) == sorted(pairs)
     assert {r["question_id"] for r in said["results"]} == set(range(1, len(pairs) + 1))
     require_same(said["results"], {(Path(i).name, q): a for (i, q), a in alone.items()})
-    assert len(said["left_out"]) == 3
+    assert len(said["left_out"]) == 5
+    assert sum(reason.startswith("question ") for reason in said["left_out"]) == 2
     assert all(f"warning: left out: {reason}" in found.err for reason in said["left_out"])
 
 

@@ -1,6 +1,7 @@
 """The numbers of a report, each counted by hand."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
+from frozen_vqa.pipeline.report.plots import curve_plots
 from frozen_vqa.pipeline.runs.state import EpochLine, write_metrics
 from tests.support.evaluations import ANSWER_TYPES, QUESTIONS, scored
 
@@ -66,12 +68,18 @@ def test_confusions_count_every_question_of_a_frequent_answer() -> None:
     assert list(found.counts.sum(1)) == sorted(found.counts.sum(1), reverse=True)
 
 
-def test_a_curve_that_no_training_wrote_is_none(tmp_path: Path) -> None:
-    lines = [EpochLine(1, 0.5, 40.0, 0.1, 2.0, 9.0, 0.0), EpochLine(2, 0.25, 50, 0, 2.0, 9.0, 0.5)]
-    write_metrics(tmp_path, lines)
-    assert read_curve(tmp_path) == lines
+def test_figures_of_epochs_that_no_training_writes_are_no_curve(tmp_path: Path) -> None:
+    """Whatever stands there, the page can be drawn."""
+    lines = [asdict(EpochLine(i, 1 / i, 40.0 + i, 0.001, 1.0, 100.0, 0.0)) for i in (1, 2)]
+    write_metrics(tmp_path, [EpochLine(**line) for line in lines])
     good = (tmp_path / "metrics.jsonl").read_text()
-    for bad in ("", "[1]\n", "x", '{"epoch": 1}\n', good.replace("0.5", "NaN"), good + "[" * 9999):
+    found = read_curve(tmp_path)
+    assert [asdict(one) for one in found] == lines
+    assert len(curve_plots([("a", found), ("b", [])])) == 2
+    forged = [-1e17, 10**400, 1.79e308, float("nan"), -5, True, "1", None, [1]]
+    changed = [{**lines[0], name: value} for name in lines[0] for value in forged]
+    texts = [good + json.dumps(line) for line in (*changed, [1], {"epoch": 1})]
+    for bad in ("", "x", good + "[" * 9999, *texts):
         (tmp_path / "metrics.jsonl").write_text(bad)
-        assert read_curve(tmp_path) == []
-    assert read_curve(tmp_path / "none") == []
+        assert read_curve(tmp_path) == [], bad
+    assert curve_plots([("none", read_curve(tmp_path / "none"))]) == []

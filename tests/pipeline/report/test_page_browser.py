@@ -1,9 +1,8 @@
-"""The report in Chromium: it asks for nothing, is quick, filters, and shows maps by keyboard.
+"""The report in Chromium: it asks for nothing, filters, and shows maps by keyboard.
 
     make test-browser
 
-CHROMIUM names the program if it is none of `PROGRAMS`; FROZEN_VQA_REPORT names another report to
-measure, such as that of easy-VQA.
+CHROMIUM names the program if it is none of `PROGRAMS`. benchmarks/report_times.py measures a page.
 """
 
 import os
@@ -194,21 +193,4 @@ def test_a_tap_shows_a_map(browser: Any, report: Path) -> None:
     card = found.page.locator(CARD).first
     card.locator(".word").last.tap()
     assert card.get_attribute("data-word") != "-1"
-    assert_quiet(found)
-
-
-def test_the_report_of_a_large_split_is_quick(browser: Any) -> None:
-    """Its first view takes less than 2 s, and the file less than 30 MB."""
-    path = Path(os.environ.get("FROZEN_VQA_REPORT", ""))
-    if not path.is_file():
-        pytest.skip("needs FROZEN_VQA_REPORT, such as the report of easy-VQA's 9,673 questions")
-    assert path.stat().st_size < 30e6
-    found = opened(browser, path)
-    found.page.wait_for_selector(CARD)
-    painted, ready = found.page.evaluate(
-        "[performance.getEntriesByType('paint').at(-1).startTime, performance.now()]"
-    )
-    size = path.stat().st_size / 1e6
-    print(f"{size:.1f} MB, painted after {painted:.0f} ms, cards by {ready:.0f} ms")
-    assert painted < 2000
     assert_quiet(found)
