@@ -21,6 +21,9 @@ from frozen_vqa.pipeline.sources.validation import UnusableError, text_of
 MOST_BYTES = 10_000_000
 """The largest file of answers. A larger one would ask for a head of gigabytes."""
 
+MOST_ANSWERS = 300_000
+"""Answers that a file may give; VQAv2 has about 30,000 that are the majority of a question."""
+
 NEEDED = "give one answer a line, or a JSON list of texts"
 RESTORE = "restore the file, or train the head again"
 
@@ -115,6 +118,11 @@ def read_vocabulary(path: Path) -> Vocabulary:
     text = _read_text(path)
     is_json = text.lstrip()[:1] in ("[", "{")  # an object gets its own message
     place, entries = ("entry", _parse_list(path, text)) if is_json else ("line", _split_lines(text))
+    if len(entries) > MOST_ANSWERS:
+        raise ConfigError(
+            f"{path}: there are {len(entries):,} answers in it, and a head may tell "
+            f"{MOST_ANSWERS:,} apart; keep those that are frequent"
+        )
     answers: list[str] = []
     first: dict[str, int] = {}
     for i, entry in enumerate(entries, start=1):

@@ -57,6 +57,26 @@ _MAGIC = {
     b"MM\x00+": "TIFF",
 }
 
+_OTHERS = {
+    b"<!DOCTYPE": "HTML",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
+    b"<svg": "SVG",
+    b"<?xml": "XML",
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "gzip data",
+    b"\x93NUMPY": "an array of numpy",
+    b"P7\n": "a picture of the format PAM",
+    b"PF\n": "a picture of the format PFM",
+    b"8BPS": "a picture of the format PSD",
+    b"\x00\x00\x01\x00": "a picture of the format ICO",
+    b"\x00\x00\x00\x0cjP": "a picture of the format JPEG 2000",
+    b"\x00\x00\x00\x0cJXL": "a picture of the format JPEG XL",
+}
+"""What else is often found in place of a picture, by its first bytes."""
+
 # `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. Reading
 # a header in memory takes microseconds.
 _OPENING = threading.Lock()
@@ -186,8 +206,16 @@ def _not_an_image(data: bytes) -> ImageError:
         if reason := _why_unopened(form, data):
             return unread(form, reason)
         return ImageError(f"truncated or damaged (it starts like a {form} file)")
-    start = data.lstrip()[:12].decode("latin-1")
-    return ImageError(f"not an image (starts with {start!r}); the formats are {', '.join(FORMATS)}")
+    return ImageError(f"not an image but {_other(data)}; the formats are {', '.join(FORMATS)}")
+
+
+def _other(data: bytes) -> str:
+    """Return what kind of file it is; never its bytes, because a link may lead to anything."""
+    start = data.lstrip()
+    named = next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), None)
+    if named:
+        return named
+    return "binary data" if re.search(rb"[\x00-\x08\x0e-\x1f]", data[:512]) else "text"
 
 
 @contextmanager

@@ -22,6 +22,8 @@ import xxhash
 
 from frozen_vqa.cache.disk.files import (
     TEMPORARY,
+    memory_bytes,
+    open_regular,
     read_file,
     sync_directory,
     write_atomically,
@@ -35,6 +37,9 @@ if TYPE_CHECKING:  # only tensors need torch
     from torch import Tensor
 
 SUFFIX = ".safetensors"
+
+LARGEST_HEADER = 100_000_000
+"""Bytes of a header that safetensors itself reads."""
 
 DTYPES = ("float32", "float16", "bfloat16", "int64", "uint8")
 """Types of tensors that we write."""
@@ -63,7 +68,7 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
 
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    data = read_file(path)  # which does not wait for a pipe
+    data = _read_told(path, kind)
     try:
         tensors = safetensors.torch.load(data)
         header = finite_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -89,6 +94,30 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
     if bad := not_finite(tensors):
         raise ValueError(f"holds numbers in {bad[0]!r:.80} that are not finite or beyond 1e18")
     return tensors, record
+
+
+def _read_told(path: Path, kind: str) -> bytes:
+    """Return the bytes of a file; its header alone if no library could read on from there.
+
+    A header tells how long its file is. One that is longer, as zeros may be, takes no memory.
+    """
+    with open_regular(path, most=memory_bytes()) as file:  # which does not wait for a pipe
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        file.seek(0)
+        head = file.read(8 + min(length, LARGEST_HEADER))
+        try:
+            tensors = [part for name, part in json.loads(head[8:]).items() if name[:2] != "__"]
+            told = 8 + length + max((int(part["data_offsets"][1]) for part in tensors), default=0)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return head  # safetensors says why
+        if size > told:
+            raise ValueError(
+                f"does not fit the format of {kind} (it has {size:,} bytes, and its header tells "
+                f"of {told:,}); it is damaged"
+            )
+        file.seek(0)
+        return file.readall()
 
 
 def not_finite(tensors: Mapping[str, "Tensor"]) -> list[str]:

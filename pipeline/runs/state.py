@@ -179,21 +179,23 @@ def _read(path: Path) -> TrainState:
     parts = {"counters": Counters, "progress": Progress, "fingerprint": TrainingFingerprint}
     try:
         made: dict[str, Any] = {name: decode(kind, record[name]) for name, kind in parts.items()}
-        _require_consistent(made["counters"], made["progress"])
+        keep = made["fingerprint"].config.get("keep")
+        _require_consistent(made["counters"], made["progress"], keep)
         return TrainState(tensors, **made)
     except (KeyError, TypeError) as error:
         raise ValueError(f"does not fit the format of a training state ({error})") from error
 
 
-def _require_consistent(counters: Counters, progress: Progress) -> None:
-    """Raise `TypeError` unless some training could have these counters and results."""
+def _require_consistent(counters: Counters, progress: Progress, keep: object) -> None:
+    """Raise `TypeError` unless a training that keeps these weights could have these results."""
     lines = progress.metrics
     accuracies, done = [line.accuracy for line in lines], len(lines)
-    best = max(accuracies, default=-1)
+    best = max(accuracies[-1:] if keep == "last" else accuracies, default=-1)
+    best_epoch = done if keep == "last" or not lines else 1 + accuracies.index(best)
     needed = {
         "epochs": ([line.epoch for line in lines], list(range(1, done + 1))),
         "best_accuracy": (progress.best_accuracy, best),
-        "best_epoch": (progress.best_epoch, 1 + accuracies.index(best) if lines else 0),
+        "best_epoch": (progress.best_epoch, best_epoch),
         "epoch": (counters.epoch, min(max(counters.epoch, done - 1), done)),
         "a time of 0 s": (not counters.epoch_seconds, not counters.batch),
         "a training of 0 s": (not progress.training_seconds, not lines),

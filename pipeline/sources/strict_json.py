@@ -46,9 +46,7 @@ def parse_json(text: str) -> Any:
     """Return the value of a JSON text, or raise `NotJsonError`."""
     try:
         require_few_values(text, bytes_each=BYTES_EACH)
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         cut_short = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         remedy = "It may be cut short: copy it again." if cut_short else "Mend it there."
@@ -118,6 +116,10 @@ def _float(text: str) -> float:
     if math.isinf(value := float(text)):
         raise NotJsonError(f"the number {text[:40]} is too large")
     return value
+
+
+# One for all, because making one costs as much as reading a line of JSONL.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
 def _read_bytes(path: Path) -> bytes:

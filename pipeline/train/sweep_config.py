@@ -77,7 +77,13 @@ def load_sweep(path: Path, overrides: Mapping[str, Any]) -> dict[str, TrainConfi
     if not (tables and isinstance(tables, list) and all(isinstance(t, dict) for t in tables)):
         raise ConfigError(f"{path}: head has to be tables, each beginning with [[head]]")
     given = {name: value for name, value in overrides.items() if value is not None}
-    asked = [head for table in tables for head in _expand_table(path, settings, table, given)]
+    asked: list[_Asked] = []
+    for table in tables:
+        asked += _expand_table(path, settings, table, given)
+        if len(asked) > MOST_HEADS:
+            raise ConfigError(
+                f"{path}: there are more than {MOST_HEADS:,} heads in it; make several sweeps"
+            )
     _require_shared(path, [head.config for head in asked])
     return _name_heads(path, asked)
 

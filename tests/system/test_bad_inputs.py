@@ -21,7 +21,7 @@ GOOD_PICTURES = ["a.png", "b.png", "late.png"]
 BAD_PICTURES = {
     "cut.jpg": "truncated or damaged",
     "empty.jpg": "the file is empty (0 bytes)",
-    "text.jpg": "not an image (starts with 'not a pictur')",
+    "text.jpg": "not an image but text",
     "folder.png": "it is a folder",
     "gone.png": "the file is missing",
     "dangling.png": "the file is missing",

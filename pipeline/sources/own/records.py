@@ -79,7 +79,8 @@ class Reader:
             found = self._example(fields, number)
             return Line(number, record.where, question_id, split, found)
         except UnusableError as error:
-            return Line(number, record.where, question_id, split, error)
+            # It is kept, and its traceback would keep every frame and local of this reading.
+            return Line(number, record.where, question_id, split, error.with_traceback(None))
 
     def _example(self, fields: Mapping[str, Any], number: int) -> tuple[VqaExample, str]:
         require_fields(fields, NEEDED)

@@ -48,7 +48,7 @@ def test_the_file_decides_what_is_trained(scenes: Made, tmp_path: Path) -> None:
 
 def test_answers_of_no_question_are_refused(scenes: Made, tmp_path: Path) -> None:
     path = written(tmp_path, "green\nyellow\n")
-    said = rf"{path}: no question of split 'train' has one of its 2 answers, such as 'green'"
+    said = rf"{path}: no question of split 'train' has one of its 2 answers; give"
     with pytest.raises(ConfigError, match=said):
         train(scenes.directory, tmp_path / "run", config=config_with(path), device=CPU)
     assert not (tmp_path / "run").exists()

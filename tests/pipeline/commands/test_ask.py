@@ -177,7 +177,7 @@ def test_a_picture_that_cannot_be_read(place: Path, tmp_path: Path, asked: list[
     (tmp_path / "text.jpg").write_text("not a picture")
     for name, reason in (
         ("cut.png", r"truncated or damaged \(.*\)"),
-        ("text.jpg", r"not an image \(starts with 'not a pictur'\); the formats are JPEG, .*"),
+        ("text.jpg", r"not an image but text; the formats are JPEG, .*"),
         ("none.png", "the file is missing"),
     ):
         said = one_line(ask(place / "run", tmp_path / name, "What is it?", "--json"))

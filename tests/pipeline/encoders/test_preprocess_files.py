@@ -21,11 +21,15 @@ from tests.support.raw_pictures import black_png
     ("content", "reason"),
     [
         (b"", r"empty \(0 bytes\)"),
-        (b"\n<html><body>404", r"not an image \(starts with '<html><body>'"),
+        (b"\n<html><body>404", "not an image but HTML;"),
+        (b"s3cr3t-w0rd", "not an image but text;"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "run `git lfs pull`"),
         (b"\xff\xd8", "truncated or damaged.*JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0", "not an image"),  # Pillow would start Ghostscript
-        (b"\0" * 100, "not an image"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0",
+            "not an image but PostScript;",
+        ),  # Pillow would start Ghostscript
+        (b"\0" * 100, "not an image but binary data;"),
     ],
 )
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, reason: str) -> None:

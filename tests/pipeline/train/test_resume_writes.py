@@ -7,14 +7,21 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import frozen_vqa.pipeline.train.loop
-from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.config import Keep, TrainConfig
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.folder import CURRENT, PREVIOUS
-from frozen_vqa.pipeline.runs.state import has_state, recover_state, remove_state
+from frozen_vqa.pipeline.runs.state import (
+    TrainState,
+    has_state,
+    recover_state,
+    remove_state,
+    save_state,
+)
 from frozen_vqa.pipeline.runs.weights import read_weights
 from frozen_vqa.pipeline.train.resume import save_best
 from tests.support import resuming
@@ -75,21 +82,44 @@ def end_well(made: Made, run: Path, config: TrainConfig) -> bool:
     return False
 
 
+@pytest.mark.parametrize("curve", ACCURACIES)
+@pytest.mark.parametrize("keep", get_args(Keep))
+def test_every_state_that_is_saved_is_one_to_go_on_from(
+    keep: Keep,
+    curve: str,
+    scenes: Made,
+    tmp_path: Path,
+    kept_states: list[TrainState],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    score_by_epoch(ACCURACIES[curve], monkeypatch)
+    begin(scenes, tmp_path / "run", replace(GROUPED, batch_size=64, epochs=3, keep=keep))
+    assert len(kept_states) >= 3
+    for state in kept_states:
+        save_state(tmp_path / "copy", state)
+        assert recover_state(tmp_path / "copy").progress == state.progress
+
+
 @pytest.mark.parametrize(
-    "curve", [one if one == "rising" else pytest.param(one, marks=SLOW) for one in ACCURACIES]
+    ("curve", "keep"),
+    [
+        ("rising", "best"),
+        *(pytest.param(one, "best", marks=SLOW) for one in ACCURACIES if one != "rising"),
+        pytest.param("falling", "last", marks=SLOW),
+    ],
 )
 def test_killed_between_any_two_writes(
-    curve: str, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    curve: str, keep: Keep, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And once more after a second kill: what the first resume has mended stays mended."""
     score_by_epoch(ACCURACIES[curve], monkeypatch)
-    config = replace(GROUPED, batch_size=64, epochs=3)
+    config = replace(GROUPED, batch_size=64, epochs=3, keep=keep)
     with monkeypatch.context() as patch:
         seen = Snapshots(tmp_path / "whole", patch).seen
         begin(scenes, tmp_path / "whole", config)
     whole = without_times(tmp_path / "whole")
-    assert read_weights(tmp_path / "whole" / CURRENT).accuracy == 30
-    best = 1 + ACCURACIES[curve].index(30)
+    best = 3 if keep == "last" else 1 + ACCURACIES[curve].index(30)
+    assert read_weights(tmp_path / "whole" / CURRENT).accuracy == ACCURACIES[curve][best - 1]
     previous = tmp_path / "whole" / PREVIOUS
     assert not previous.exists() if best == 1 else read_weights(previous).epoch == best - 1
     assert len(seen) > 40
