@@ -295,12 +295,15 @@ def check_data(
     HEADS,
     "train-head features --run runs/a",
     "train-head features --run runs/b --fusion concat --lr 5e-4 --epochs 20",
-    "train-head features --run runs/b --resume",
+    "train-head --run runs/b --resume",
     unnamed="cache",
 )
 def train_head(
-    cache: Cache,
     run: RunPath,
+    cache: Annotated[
+        Path | None,
+        _path_option(help="Folder of the feature cache (default of --resume: that of the run)."),
+    ] = None,
     config: Annotated[
         Path | None, _path_option(help="TOML file of settings; command-line options override it.")
     ] = None,
@@ -419,6 +422,8 @@ def train_head(
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
+    if not cache and not resume:
+        raise typer.BadParameter("name the feature cache: train-head CACHE --run RUN")
     if resume and overwrite:
         raise typer.BadParameter("--resume continues a run, --overwrite replaces it; give only one")
     settings = {

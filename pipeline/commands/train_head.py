@@ -3,7 +3,7 @@
 What is wrong with settings, cache or answers is said before torch is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from frozen_vqa.pipeline.plugins import is_own, trusted
 from frozen_vqa.pipeline.runs.description import (
     caveats_of,
     load_resumed_config,
+    no_state,
     read_description,
+    recorded_cache,
 )
 from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
 from frozen_vqa.pipeline.sources.selection import split_like
@@ -39,7 +41,7 @@ if TYPE_CHECKING:  # these import torch
 
 def train_command(
     *,
-    cache: Path,
+    cache: Path | None,
     run: Path,
     config: Path | None,
     sweep: Path | None,
@@ -54,7 +56,7 @@ def train_command(
     """Run stage two, or resume it; None from all ranks of `torchrun` but the first.
 
     `settings` win over those of the file, where they are not None. The file of a sweep takes the
-    place of `config`.
+    place of `config`. A training to resume knows its `cache`.
     """
     with torchrun_ranks() as ranks:
         if sweep is not None and ranks.world > 1:
@@ -78,6 +80,7 @@ def train_command(
                 require_place(folder, overwrite=overwrite)
             if heads:
                 require_sweep_folder(run)
+        cache = cache or _cache_of(run, heads)
         data = None if resume else load_train_data(cache, chosen)
         if ranks.lead and chosen.keep == "best" and split_like(chosen.validation, ["test"]):
             console.print(
@@ -105,6 +108,15 @@ def train_command(
         return None
     found = _report_head(run, result)
     return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _cache_of(run: Path, heads: Iterable[str]) -> Path:
+    """Return the cache of a training to resume, or of the first head of a sweep that has begun."""
+    folders = [path_in(run, name) for name in heads] or [run]
+    begun = next((one for one in folders if (one / "run.json").exists()), None)
+    if begun is None:
+        raise no_state(run)
+    return recorded_cache(begun)
 
 
 def _write_report(

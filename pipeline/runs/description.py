@@ -146,15 +146,18 @@ def read_record(run: Path) -> TrainedFrom | Outcome:
 
 def open_cache(run: Path, given: Path | None) -> FeatureCache:
     """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
-    if given is not None:
-        return FeatureCache(given)
-    stored = read_record(run)["cache"]
-    if not Path(stored).exists():
+    return FeatureCache(given or recorded_cache(run))
+
+
+def recorded_cache(run: Path) -> Path:
+    """Return the cache of a training; `CacheError` says if it has moved."""
+    stored = Path(read_record(run)["cache"])
+    if not stored.exists():
         raise CacheError(
             f"{run}: the head was trained from the cache {stored}, which is not there now. "
             f"If it has moved, give its new folder: --cache FOLDER."
         )
-    return FeatureCache(Path(stored))
+    return stored
 
 
 def load_resumed_config(

@@ -45,7 +45,9 @@ TINY_MODELS = " ".join(TINY)
 EXTRACT = f"extract-features --split train --cache @/new {TINY_MODELS} --dataset"
 TRAIN = "train-head --cache @/cache --run @/new --epochs 1 --width 8 --min-answer-count 1"
 MODELS = "extract-features --dataset shapes:2 --split val --cache @/new"
-WRITTEN = ("new", "run", "stopped", "extracted", "finished")
+PREPARED = "prepared"
+"""Where `datasets` lays files down that it has converted, in the place of its folder at home."""
+WRITTEN = ("new", "run", "stopped", "extracted", "finished", PREPARED)
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,13 @@ def run_case(kind: str, change: Change, place: Path) -> list[str]:
     change(place)
     writes = [place / part for part in WRITTEN]
     said = []
-    for line in READERS[kind].commands:
-        words = [word.replace("@", str(place)) for word in line.split()]
-        found = attack(*words, place=place, writes=writes)
-        said.append(found.require_harmless())
-        shutil.rmtree(place / "new", ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / PREPARED)
+        for line in READERS[kind].commands:
+            words = [word.replace("@", str(place)) for word in line.split()]
+            found = attack(*words, place=place, writes=writes)
+            said.append(found.require_harmless())
+            shutil.rmtree(place / "new", ignore_errors=True)
     return said
 
 

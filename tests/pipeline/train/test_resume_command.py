@@ -1,6 +1,7 @@
 """The command that goes on, and children of it that were stopped or killed."""
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,10 +35,9 @@ def command(made: Made, run: Path, *words: object) -> list[str]:
     ]
 
 
-def resume_command(made: Made, run: Path, *words: object) -> Finished:
-    return run_command(
-        "train-head", "--cache", made.directory, "--run", run, "--resume", "--no-report", *words
-    )
+def resume_command(run: Path, *words: object) -> Finished:
+    """Continue as far as the run itself knows how."""
+    return run_command("train-head", "--run", run, "--resume", "--no-report", *words)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_child_that_was_killed(scenes: Made, commanded: dict[str, Any], tmp_pa
     run = tmp_path / "run"
     code, _ = stopped_child(command(scenes, run), signal.SIGKILL, "scoring")
     assert code == -signal.SIGKILL
-    assert resume_command(scenes, run).code == 0  # with the run's own settings
+    assert resume_command(run).code == 0  # with the run's own settings
     assert without_times(run) == commanded
 
 
@@ -161,40 +161,63 @@ def test_resuming_what_is_finished(scenes: Made, tmp_path: Path) -> None:
     run = tmp_path / "run"
     first = run_command(*command(scenes, run, "--json")).json()
     before = files(run)
-    again = resume_command(scenes, run, "--json")
+    again = resume_command(run, "--json")
     assert (again.code, again.json()) == (0, first)
     assert f"{run}: this training is finished; nothing is left to train" in again.err
     moved = run.rename(tmp_path / "moved")
-    assert resume_command(scenes, moved, "--json").json() == {**first, "run": str(moved)}
+    assert resume_command(moved, "--json").json() == {**first, "run": str(moved)}
     assert files(moved) == before
 
 
 def test_resuming_what_never_began(scenes: Made, tmp_path: Path) -> None:
     for run in (tmp_path / "nowhere", tmp_path / "empty"):
-        found = resume_command(scenes, run)
+        found = resume_command(run)
         said = "there is no training here to resume (state/ is empty). Train without --resume."
         assert (found.code, found.err) == (1, f"error: {run}: {said}\n")
         assert not run.exists()
     run = tmp_path / "run"
     run_command(*command(scenes, run))
     (run / "run.json").unlink()
-    found = resume_command(scenes, run)
+    found = resume_command(run)
     assert (found.code, found.err.endswith("without --resume, and with --overwrite.\n")) == (
         1,
         True,
     )
 
 
-def test_the_command_refuses_other_settings(stopped: Path, scenes: Made, tmp_path: Path) -> None:
-    found = resume_command(scenes, stopped, "--epochs", 5)
+def test_a_cache_that_has_moved_is_asked_for(scenes: Made, tmp_path: Path) -> None:
+    moved, gone, run = tmp_path / "moved", tmp_path / "cache", tmp_path / "run"
+    shutil.copytree(scenes.directory, gone)
+    first = run_command(*command(scenes, run, "--cache", gone, "--json")).json()
+    gone.rename(moved)
+    found = resume_command(run)
+    assert found.code == 1
+    assert f"{gone}, which is not there now. If it has moved, give its new folder" in found.err
+    assert resume_command(run, "--cache", moved, "--json").json() == first
+
+
+def test_a_sweep_knows_its_cache(scenes: Made, tmp_path: Path) -> None:
+    file, run = tmp_path / "sweep.toml", tmp_path / "run"
+    file.write_text('[[head]]\nname = "a"\n[[head]]\nname = "b"\nseed = 1\n')
+    words = ("--sweep", file, "--epochs", 1, "--width", 16, "--min-answer-count", 1)
+    said = "there is no training here to resume"
+    assert said in resume_command(run, *words).err
+    assert run_command("train-head", scenes.directory, "--run", run, *words).code == 0
+    for name in ("a", "b"):
+        assert resume_command(run, *words).code == 0
+        shutil.rmtree(run / name)  # as one that a kill came before
+
+
+def test_the_command_refuses_other_settings(stopped: Path, tmp_path: Path) -> None:
+    found = resume_command(stopped, "--epochs", 5)
     assert found.code == 1
     assert "epochs was 2 when it began, and 5 is asked for, another schedule" in found.err
-    assert resume_command(scenes, stopped, "--overwrite").code == 2
+    assert resume_command(stopped, "--overwrite").code == 2
     file = tmp_path / "other.toml"
     file.write_text("width = 16\n")
-    found = resume_command(scenes, stopped, "--config", file)
+    found = resume_command(stopped, "--config", file)
     assert "heads was 2 when it began, and 4 is asked for; " in found.err
     toml = stopped / "config.toml"
     toml.write_text(toml.read_text().replace("lr = 0.01", "lr = 0.02"))
-    found = resume_command(scenes, stopped)
+    found = resume_command(stopped)
     assert "lr was 0.01 when it began, and 0.02 is asked for, another schedule" in found.err
