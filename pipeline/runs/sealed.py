@@ -107,7 +107,7 @@ def _read_told(path: Path, kind: str) -> bytes:
         file.seek(0)
         head = file.read(8 + min(length, LARGEST_HEADER))
         try:
-            tensors = [part for name, part in json.loads(head[8:]).items() if name[:2] != "__"]
+            tensors = [part for name, part in finite_json(head[8:]).items() if name[:2] != "__"]
             told = 8 + length + max((int(part["data_offsets"][1]) for part in tensors), default=0)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return head  # safetensors says why
