@@ -616,6 +616,26 @@ def ask(
     _finish(result, as_json, left_out=bool(result.get("left_out")))
 
 
+@command(HEADS, "serve runs/a", "serve runs/a --port 8000", unnamed="run")
+def serve(
+    run: RunPath,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask too.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on (0: any free one).")
+    ] = 7860,
+    fusion: OwnFusion = None,
+    encoder: OwnEncoder = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Open a page in the browser that answers questions and shows where the head looks."""
+    from frozen_vqa.pipeline.commands.serve import serve_command
+
+    serve_command(run=run, host=host, port=port, device=device)
+
+
 @command(HEADS, "runs runs", unnamed="folder")
 def runs(
     folder: Annotated[Path, _path_option(help="Folder that holds runs, at any depth to 4.")],

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.encoders.pieces import token_spans
-from frozen_vqa.pipeline.errors import ModelError, RunError
-from frozen_vqa.pipeline.report.attention import watched
+from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.report.attention import Attended, watched
 from frozen_vqa.pipeline.report.words import words_of
 from frozen_vqa.pipeline.runs.run import Run
 
@@ -22,10 +22,12 @@ class WordMaps:
     Attributes:
         words: The words, after a start that stands for the token before the question.
         maps: (words, heads, rows, columns), each of which adds up to 1.
+        question: (heads, rows, columns), what the whole question attends to.
     """
 
     words: tuple[str, ...]
     maps: np.ndarray
+    question: np.ndarray
 
 
 def look(
@@ -33,15 +35,12 @@ def look(
 ) -> tuple[Tensor, list[WordMaps]]:
     """Answer as `Asker.logits` does, and return where each question looked meanwhile.
 
-    Raises `RunError` also if the head has no attention to patches.
+    A head without attention to patches looks nowhere, so the list is empty.
     """
     with watched(asker.run.model) as seen:
         logits = asker.logits(picture, questions)
     if "patches" not in seen:
-        raise RunError(
-            f"{asker.run.path}: this head ({asker.run.config.fusion}) has no attention to the "
-            f"picture; take one of co-attention or text-to-image"
-        )
+        return logits, []
     weights = seen["patches"][0].cpu().numpy()  # (questions, tokens, heads, patches)
     lengths = [len(asker.tokens(question)) for question in questions]
     return logits, [
@@ -58,4 +57,8 @@ def map_words(run: Run, question: str, weights: np.ndarray) -> WordMaps:
         spans = []
     known = words_of(question, spans, len(weights))
     grid = run.model.config.grid
-    return WordMaps(known.texts, known.mean(weights).reshape(len(known.texts), -1, *grid))
+    return WordMaps(
+        known.texts,
+        known.mean(weights).reshape(len(known.texts), -1, *grid),
+        Attended(weights, None).question_map().reshape(-1, *grid),
+    )

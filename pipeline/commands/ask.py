@@ -15,6 +15,7 @@ from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.ask.asked import Asked, ask_about, ask_from
+from frozen_vqa.pipeline.ask.explain import EACH_ALONE, LOW, NO_PROOF, call_low
 from frozen_vqa.pipeline.errors import ConfigError, ImageError, RunError
 from frozen_vqa.pipeline.pictures.attention_strip import (
     Strip,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:  # it imports torch
     from PIL import Image
 
     from frozen_vqa.pipeline.ask.asker import Asker
-
-LOW = 0.5
-"""Below this the head holds even its best answer for more likely wrong than right."""
 
 COLUMNS = ("image", "question", "rank", "answer", "probability")
 
@@ -169,6 +167,11 @@ def _draw(
 
     questions = [result["question"] for result in results]
     _, seen = look(asker, picture, questions)
+    if not seen:
+        raise RunError(
+            f"{asker.run.path}: this head ({asker.run.config.fusion}) has no attention to the "
+            f"picture; take one of co-attention or text-to-image"
+        )
     strips = []
     for result, words in zip(results, seen, strict=True):
         best = result["answers"][0]
@@ -176,9 +179,7 @@ def _draw(
         # Without the start, which is no word.
         strips.append(Strip(title, words.words[1:], words.maps[1:].mean(1)))
     attention_strip(Image.fromarray(asker.images.pixels(picture)), strips, path)
-    console.print(
-        "Attention is no proof of what an answer is read from; evaluate --report puts it to a test."
-    )
+    console.print(NO_PROOF)
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -188,16 +189,11 @@ def _show(result: dict[str, Any]) -> None:
 
 def _explain(results: Sequence[dict[str, Any]]) -> None:
     """Say what the percentages mean, and how many best answers have low ones."""
-    console.print(
-        "The head judges each answer by itself, so the percentages need not add up to 100."
-    )
+    console.print(EACH_ALONE)
     best = [result["answers"][0]["probability"] for result in results]
     low = [value for value in best if value < LOW]
     if low and len(best) == 1:
-        console.print(
-            f"{100 * low[0]:.1f} % is low: the head itself holds its best answer for more likely "
-            f"wrong than right."
-        )
+        console.print(call_low(low[0]))
     elif low:
         console.print(
             f"{len(low):,} of {len(best):,} best answers are below {100 * LOW:.0f} %, which is "

@@ -64,7 +64,7 @@ def attention_strip(picture: Image.Image, strips: Sequence[Strip], path: Path) -
         largest = float(strip.maps.max())
         for j, word in enumerate(strip.words[:tiles], start=1):
             x = MARGIN + j * step
-            sheet.paste(_heat(small, strip.maps[j - 1] / largest), (x, y + TITLE))
+            sheet.paste(heat(small, strip.maps[j - 1] / largest), (x, y + TITLE))
             label = fit(printable(word), font, TILE)
             draw.text((x, y + TITLE + TILE + 2), label, INK, font)
     info = PngInfo()
@@ -75,7 +75,7 @@ def attention_strip(picture: Image.Image, strips: Sequence[Strip], path: Path) -
         write_atomically(path, data.getbuffer())
 
 
-def _heat(picture: Image.Image, strength: np.ndarray) -> Image.Image:
+def heat(picture: Image.Image, strength: np.ndarray) -> Image.Image:
     """Lay (rows, columns) strengths from 0 to 1 over a grey copy of a picture."""
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float64)
     fine = Image.fromarray((255 * strength).round().astype(np.uint8)).resize(

@@ -18,7 +18,7 @@ GROUPS = {
     "Encoders": "vision_model text_model text_layer image_size fit encoder",
     "Head": "preset config sweep fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image keep",
-    "Running": "resume overwrite rebuild dry_run residency device",
+    "Running": "resume overwrite rebuild dry_run residency host port device",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
     "Output": "dtype sheet save_logits table report tensorboard metric per_question top csv"
     " save_attention",

@@ -29,6 +29,7 @@ SMALLER = {
     "train fewer heads at once.",
     "evaluate": "Evaluate fewer runs at once, or a smaller head.",
     "ask": "Ask a smaller head, or one of smaller encoders.",
+    "serve": "Serve a smaller head, or one of smaller encoders.",
 }
 """What to do in a command whose memory does not suffice."""
 
