@@ -32,8 +32,12 @@ test: $(STAMP) lint  ## Check style and types, and run the default test suite
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA
 	$(BIN)/python -m pytest -m 'slow or data'
 
-test-browser: $(STAMP)  ## Open the report in Chromium (Debian's package chromium, or CHROMIUM=/path)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]'
+test-browser: $(STAMP)  ## Open the report and `serve` in Chromium (Debian's chromium, or CHROMIUM=/path)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]' \
+		brotli fastapi gradio-client groovy hf-gradio httpx orjson pydub python-multipart pytz safehttpx \
+		semantic-version tomlkit uvicorn
+	@# Gradio asks for an older pillow than ours but works with it, so pip may print a conflict.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gradio
 	$(BIN)/python -m pytest -m browser
 
 docs: $(STAMP)  ## Build the docs site into build/site; a warning is an error

@@ -631,7 +631,7 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Open a page in the browser that answers questions and shows where the head looks."""
-    from frozen_vqa.pipeline.commands.serve import serve_command
+    from frozen_vqa.pipeline.commands.ask import serve_command
 
     serve_command(run=run, host=host, port=port, device=device)
 

@@ -20,6 +20,8 @@ HOMES = {
     "click": set(),
     "h5py": {"cache.format.hdf5"},
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
+    "gradio": {"pipeline.serve.app"},
+    "uvicorn": {"pipeline.serve.server"},
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.processor",

@@ -1,9 +1,10 @@
-"""The `ask` command: pictures and questions through the encoders and a trained head.
+"""The `ask` and `serve` commands: a trained head answers, in a terminal or on a page.
 
 What is wrong with the run folder, the questions or a single picture is said before torch is loaded.
 """
 
 import csv
+import importlib.util
 import io
 import re
 from collections.abc import Sequence
@@ -102,6 +103,33 @@ def ask_command(
     found = results[0] if single else {"results": results}
     found |= {"left_out": left_out} if left_out else {}
     return found | ({"not_written": lost} if lost else {})
+
+
+def serve_command(*, run: Path, host: str, port: int, device: str) -> None:
+    """Load a head and its encoders, and answer until Ctrl-C."""
+    read_description(run)
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError(
+            'serve needs Gradio, which is not installed: pip install "frozen-vqa[serve]"'
+        )
+    with loading():
+        from frozen_vqa.pipeline.ask.asker import Asker
+        from frozen_vqa.pipeline.runs.run import load_run
+        from frozen_vqa.pipeline.serve.answerer import Answerer
+        from frozen_vqa.pipeline.serve.server import LOOPBACK, open_port, serve
+
+    with open_port(host, port) as listener:
+        chosen = choose_device(device)
+        answerer = Answerer(Asker(load_run(run, chosen), chosen))
+        address, number = listener.getsockname()[:2]
+
+        def ready() -> None:
+            shown = f"[{address}]" if ":" in address else address
+            console.show(f"ready: http://{shown}:{number} (Ctrl-C ends it)")
+            if address not in LOOPBACK:
+                console.warn("--host lets everyone who reaches this port ask and upload pictures")
+
+        serve(answerer, listener, ready=ready)
 
 
 def _without_long(asker: "Asker", asked: Asked, left_out: list[str]) -> Asked:

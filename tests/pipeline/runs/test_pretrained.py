@@ -1,14 +1,12 @@
 """A run as the Hub's library sees it: loaded, saved, pushed, and described by its card."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from frozen_vqa.cache import FeatureCache
@@ -76,24 +74,6 @@ def test_a_file_that_is_missing(gone: str, message: str, scenes: Made, tmp_path:
 def test_a_repository_that_is_not_at_hand(tmp_path: Path) -> None:
     with pytest.raises(LocalEntryNotFoundError):
         VqaHead.from_pretrained("nobody/nothing", local_files_only=True, cache_dir=tmp_path)
-
-
-@pytest.fixture
-def pushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """What would be uploaded: for each time the repository and its files."""
-    found: list[dict[str, Any]] = []
-
-    def create(self: HfApi, repo_id: str, **_: Any) -> Any:
-        return type("Url", (), {"repo_id": repo_id})
-
-    def upload(self: HfApi, *, repo_id: str, folder_path: Path, **_: Any) -> str:
-        files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-        found.append({"repo": repo_id, "files": files})
-        return "url"
-
-    monkeypatch.setattr(HfApi, "create_repo", create)
-    monkeypatch.setattr(HfApi, "upload_folder", upload)
-    return found
 
 
 def test_what_is_pushed_is_a_run_without_this_machine(
