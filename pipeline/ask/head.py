@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from huggingface_hub import HfApi
 from PIL import Image
 
 from frozen_vqa.pipeline.ask.asked import load_file, require_question
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.ask.look import map_words
+from frozen_vqa.pipeline.ask.space import write_space
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.report.attention import watched
@@ -82,6 +86,38 @@ class VqaHead(pretrained.VqaHead):
             return answers
         known = map_words(self.run, question, seen["patches"][0, 0].cpu().numpy())
         return replace(answers, words=known.words, attention=known.maps)
+
+    def push_to_hub(self, repo_id: str, *, space: bool = False, **options: Any) -> str:
+        """Upload the run that the head was loaded from to the Hub.
+
+        Args:
+            repo_id: The repository, such as "user/name", which is made if it is not there.
+            space: Whether to make a Space there instead of a model: a page that answers with this
+                head, as `frozen-vqa serve` does.
+            options: As in `huggingface_hub`. A Space takes `private`, `token`, `commit_message`,
+                `branch` and `create_pr`.
+
+        Raises:
+            RunError: as `save_pretrained` does, or if a Space could not load the encoders.
+        """
+        if not space:
+            return super().push_to_hub(repo_id, **options)
+        api = HfApi(token=options.pop("token", None))
+        private, branch = options.pop("private", None), options.pop("branch", None)
+        with TemporaryDirectory() as place:
+            self.save_pretrained(place)
+            assert self.run is not None  # or that had failed
+            write_space(self.run, Path(place), repo_id.rpartition("/")[2])
+            made = api.create_repo(
+                repo_id, private=private, exist_ok=True, repo_type="space", space_sdk="gradio"
+            )
+            return api.upload_folder(
+                repo_id=made.repo_id,
+                repo_type="space",
+                folder_path=place,
+                revision=branch,
+                **options,
+            )
 
 
 def _load(image: TakenPicture) -> Image.Image:

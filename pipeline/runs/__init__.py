@@ -1,4 +1,4 @@
 """The folder of a run: its files, their digests, and loading a head from them.
 
-May import answers, config, encoders, model, plugins, system.
+May import answers, config, model, plugins, system.
 """

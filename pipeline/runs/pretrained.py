@@ -8,11 +8,10 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
-from huggingface_hub import HfApi, PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
 
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.errors import RunError
@@ -21,7 +20,6 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.folder import claim_published
 from frozen_vqa.pipeline.runs.publish import publish_run, read_published
 from frozen_vqa.pipeline.runs.run import Run, load_run
-from frozen_vqa.pipeline.runs.space import encoders_of_space, write_space
 from frozen_vqa.pipeline.runs.weights import load_weights
 
 
@@ -113,40 +111,6 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         read_published(self.folder)  # before anything is written
         claim_published(Path(save_directory))  # before the library removes its config.json
         return super().save_pretrained(save_directory, **options)
-
-    def push_to_hub(self, repo_id: str, *, space: bool = False, **options: Any) -> str:
-        """Upload the run that the head was loaded from to the Hub.
-
-        Args:
-            repo_id: The repository, such as "user/name", which is made if it is not there.
-            space: Whether to make a Space there instead of a model: a page that answers with this
-                head, as `frozen-vqa serve` does.
-            options: As in `huggingface_hub`. A Space takes `private`, `token`, `commit_message`,
-                `branch` and `create_pr`.
-
-        Raises:
-            RunError: as `save_pretrained` does, or if a Space could not load the encoders.
-        """
-        if not space:
-            return super().push_to_hub(repo_id, **options)
-        if self.run is not None:
-            encoders_of_space(self.run)  # before anything is made on the Hub
-        api = HfApi(token=options.pop("token", None))
-        private, branch = options.pop("private", None), options.pop("branch", None)
-        with TemporaryDirectory() as place:
-            self.save_pretrained(place)
-            assert self.run is not None  # or that had failed
-            write_space(self.run, Path(place), repo_id.rpartition("/")[2])
-            made = api.create_repo(
-                repo_id, private=private, exist_ok=True, repo_type="space", space_sdk="gradio"
-            )
-            return api.upload_folder(
-                repo_id=made.repo_id,
-                repo_type="space",
-                folder_path=place,
-                revision=branch,
-                **options,
-            )
 
     def _has_weights_of(self, run: Path) -> bool:
         saved, mine = load_weights(run).tensors, self.state_dict()

@@ -1,4 +1,4 @@
-"""What tests of several modules of this folder share."""
+"""What tests of several modules of these folders share."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,10 +12,10 @@ import typer
 from huggingface_hub import HfApi
 
 from frozen_vqa import cli
+from frozen_vqa.pipeline.ask.head import VqaHead
+from frozen_vqa.pipeline.ask.space import GRADIO, encoders_of_space
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.pretrained import VqaHead
 from frozen_vqa.pipeline.runs.run import load_run
-from frozen_vqa.pipeline.runs.space import GRADIO, encoders_of_space
 from tests.support.caches import Made
 from tests.support.heads import make_run
 from tests.support.repository import ROOT
