@@ -24,6 +24,7 @@ from frozen_vqa.pipeline.pictures.attention_strip import (
     require_own_strip,
 )
 from frozen_vqa.pipeline.runs.description import read_description
+from frozen_vqa.pipeline.serve.port import is_loopback, open_port
 from frozen_vqa.pipeline.system.console import (
     Advance,
     beside_the_work,
@@ -112,21 +113,21 @@ def serve_command(*, run: Path, host: str, port: int, device: str) -> None:
         raise ConfigError(
             'serve needs Gradio, which is not installed: pip install "frozen-vqa[serve]"'
         )
-    with loading():
-        from frozen_vqa.pipeline.ask.asker import Asker
-        from frozen_vqa.pipeline.runs.run import load_run
-        from frozen_vqa.pipeline.serve.answerer import Answerer
-        from frozen_vqa.pipeline.serve.server import LOOPBACK, open_port, serve
-
     with open_port(host, port) as listener:
-        chosen = choose_device(device)
-        answerer = Answerer(Asker(load_run(run, chosen), chosen))
+        with loading():
+            from frozen_vqa.pipeline.ask.asker import Asker
+            from frozen_vqa.pipeline.runs.run import load_run
+            from frozen_vqa.pipeline.serve.answerer import Answerer
+            from frozen_vqa.pipeline.serve.server import serve
+
+            chosen = choose_device(device)
+            answerer = Answerer(Asker(load_run(run, chosen), chosen))
         address, number = listener.getsockname()[:2]
 
         def ready() -> None:
             shown = f"[{address}]" if ":" in address else address
             console.show(f"ready: http://{shown}:{number} (Ctrl-C ends it)")
-            if address not in LOOPBACK:
+            if not is_loopback(address):
                 console.warn("--host lets everyone who reaches this port ask and upload pictures")
 
         serve(answerer, listener, ready=ready)

@@ -40,10 +40,9 @@ def build_app(answerer: Answerer, *, uploads: Path, local: bool) -> Gate:
 
     Args:
         answerer: Who answers.
-        uploads: A folder of its own for uploaded pictures.
+        uploads: The folder for uploaded pictures, which GRADIO_TEMP_DIR has to name.
         local: As in `Gate`.
     """
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # Gradio has no other setting for it
     page = _build_page(answerer)
     page.state_session_capacity = MOST_SESSIONS
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=1, api_open=False)

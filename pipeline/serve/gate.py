@@ -50,6 +50,7 @@ GET = re.compile(
 )
 """What the page asks for; files of pictures have a rule of their own."""
 
+LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[::1\]", re.ASCII)
 SESSION = re.compile(r"\w{1,64}", re.ASCII)
 
 POLICY = (
@@ -122,7 +123,7 @@ class Gate:
         if self.local:
             host, origin = headers.get("host", ""), headers.get("origin")
             name = re.sub(r":\d+\Z", "", host)
-            if name not in ("127.0.0.1", "localhost", "[::1]"):
+            if not LOCAL.fullmatch(name):
                 raise RefusedError(421, "This page answers on 127.0.0.1 and localhost alone.")
             if origin is not None and urlsplit(origin).netloc != host:
                 raise RefusedError(403, "Only the page itself may ask here.")

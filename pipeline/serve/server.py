@@ -1,6 +1,5 @@
-"""The process behind the page: a port, a folder for uploads, and an end by Ctrl-C or SIGTERM."""
+"""The server behind the page: a folder for uploads, and an end by Ctrl-C or SIGTERM."""
 
-import errno
 import os
 import socket
 import tempfile
@@ -11,11 +10,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.serve.answerer import Answerer
-from frozen_vqa.pipeline.serve.app import build_app
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from frozen_vqa.pipeline.serve.port import is_loopback
 
 MOST_CONNECTIONS = 200
 """One more is answered with code 503."""
@@ -27,23 +23,6 @@ END_SECONDS = 3
 """How long open requests may last after Ctrl-C."""
 
 
-def open_port(host: str, port: int) -> socket.socket:
-    """Return a socket that listens, or raise `ConfigError`. Port 0 is any that is free."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        where = f"--host {host} --port {port}"
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"{where}: another program uses this port; give another --port (0: any free one)"
-            ) from None
-        raise ConfigError(
-            f"{where}: no page can be opened there ({error.strerror}); give an address of this "
-            f"machine, and a port from 1024 on"
-        ) from None
-
-
 def serve(answerer: Answerer, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Answer until Ctrl-C or SIGTERM, which are raised again at the end.
 
@@ -52,9 +31,13 @@ def serve(answerer: Answerer, listener: socket.socket, *, ready: Callable[[], No
         listener: From `open_port`; an address that is not loopback lets others ask.
         ready: Called once the page answers.
     """
-    local = listener.getsockname()[0] in LOOPBACK
+    local = is_loopback(listener.getsockname()[0])
     with tempfile.TemporaryDirectory(prefix="frozen-vqa-serve-") as folder:
-        app = build_app(answerer, uploads=Path(os.path.realpath(folder)), local=local)
+        uploads = Path(os.path.realpath(folder))
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # read when Gradio is imported, and later
+        from frozen_vqa.pipeline.serve.app import build_app
+
+        app = build_app(answerer, uploads=uploads, local=local)
         config = uvicorn.Config(
             app,
             http=_Impatient,

@@ -2,19 +2,17 @@
 
     make test-browser
 
-CHROMIUM names the program if it is none of `PROGRAMS`. benchmarks/report_times.py measures a page.
+benchmarks/report_times.py measures a page.
 """
 
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from tests.support.browsers import Opened, opened
+from tests.support.browsers import browser as browser
 from tests.support.caches import Made, Row, make_cache
 from tests.support.command import run_command
 from tests.support.heads import make_run
@@ -22,7 +20,6 @@ from tests.support.hostile import STORED
 
 pytestmark = pytest.mark.browser
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = [
     *STORED.values(),
     "</script><script>document.title = 'owned'</script>",
@@ -31,28 +28,6 @@ HOSTILE = [
     "x" * 5_000,
 ]
 CARD = "#cards .card"
-
-
-@dataclass
-class Opened:
-    """A page, what its console said, and what it asked for besides itself."""
-
-    page: Any
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium, or CHROMIUM=/path")
-    with playwright.sync_playwright() as running:
-        # As root, in a container, Chromium has no sandbox of its own.
-        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +55,6 @@ def written(run: Path, *words: object) -> Path:
     return Path(found.json()["report"])
 
 
-def opened(browser: Any, path: Path, *, width: int = 1200, scheme: str = "light") -> Opened:
-    context = browser.new_context(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, has_touch=width < 500
-    )
-    found = Opened(context.new_page())
-    found.page.on("console", lambda message: found.said.append(message.text))
-    found.page.on("pageerror", lambda error: found.said.append(str(error)))
-    found.page.on("request", lambda request: found.asked.append(request.url))
-    found.page.goto(path.as_uri())
-    return found
-
-
 def assert_quiet(found: Opened) -> None:
     assert found.said == []
     others = [url for url in found.asked[1:] if not url.startswith("data:")]
@@ -109,7 +72,7 @@ def test_it_opens_in_silence_and_fits_the_screen(
     browser: Any, report: Path, hostile: Path, width: int, scheme: str
 ) -> None:
     for path in (report, hostile):
-        found = opened(browser, path, width=width, scheme=scheme)
+        found = opened(browser, path.as_uri(), width=width, scheme=scheme)
         found.page.wait_for_selector(CARD)
         assert found.page.evaluate("document.documentElement.scrollWidth") <= width
         assert "owned" not in found.page.title()
@@ -117,7 +80,7 @@ def test_it_opens_in_silence_and_fits_the_screen(
 
 
 def test_hostile_texts_stand_on_the_cards_as_they_are(browser: Any, hostile: Path) -> None:
-    found = opened(browser, hostile)
+    found = opened(browser, hostile.as_uri())
     while True:
         assert found.page.locator(f"{CARD} img, {CARD} script, {CARD} a").count() == 0
         if found.page.is_disabled("#next"):
@@ -134,7 +97,7 @@ def test_hostile_texts_stand_on_the_cards_as_they_are(browser: Any, hostile: Pat
 
 
 def test_filters(browser: Any, report: Path) -> None:
-    found = opened(browser, report)
+    found = opened(browser, report.as_uri())
     page = found.page
     every = count(found)
     assert every == 32
@@ -160,7 +123,7 @@ def test_filters(browser: Any, report: Path) -> None:
 
 
 def test_a_word_shows_its_map_by_keyboard(browser: Any, report: Path) -> None:
-    found = opened(browser, report)
+    found = opened(browser, report.as_uri())
     page = found.page
     card = page.locator(CARD).filter(has=page.locator(".word >> nth=2")).first
 
@@ -189,7 +152,7 @@ def test_a_word_shows_its_map_by_keyboard(browser: Any, report: Path) -> None:
 
 
 def test_a_tap_shows_a_map(browser: Any, report: Path) -> None:
-    found = opened(browser, report, width=390)
+    found = opened(browser, report.as_uri(), width=390)
     card = found.page.locator(CARD).first
     card.locator(".word").last.tap()
     assert card.get_attribute("data-word") != "-1"
