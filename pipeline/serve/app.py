@@ -31,6 +31,8 @@ MOST_SESSIONS = 500
 SECONDS_KEPT = 600
 """How long an uploaded picture stays; the page then asks for it again."""
 
+_MARK = "\u2060"
+
 FIRST = "Choose a picture and ask a question about it."
 WHOLE, MEAN = "the whole question", "mean of all heads"
 
@@ -154,7 +156,8 @@ def _respond(
 
 
 def _choices(names: Sequence[str], chosen: int) -> Any:
-    pairs = [(name, number) for number, name in enumerate(names)]
+    # The mark that nobody sees keeps Gradio from taking a word for the name of a text of its own.
+    pairs = [(f"{name}{_MARK}", number) for number, name in enumerate(names)]
     return gr.update(choices=pairs, value=chosen, visible=True)
 
 

@@ -61,8 +61,8 @@ def served(run: Path, home: Path) -> Iterator[Server]:
         env={**os.environ, "TMPDIR": str(home), "HF_HUB_OFFLINE": "1"},
     )
     said: list[str] = []
+    assert process.stderr
     try:
-        assert process.stderr
         for line in process.stderr:
             said.append(line.rstrip("\n"))
             if found := re.match(r"ready: (http://\S+) ", line):
@@ -83,6 +83,7 @@ def served(run: Path, home: Path) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def send(server: Server, request: bytes, *, wait: float = 0.0) -> bytes:
 
 
 def request(method: str, path: str, body: bytes, **headers: str) -> bytes:
-    told = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **headers}
+    told = {"Host": "127.0.0.1", "Content_Length": str(len(body)), **headers}
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in told.items())
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
 
@@ -83,7 +83,7 @@ def malformed(rng: random.Random) -> bytes:
     if kind == 5:
         return request("POST", "/gradio_api/upload", b"x" * 300, Content_Type="text/plain")
     if kind == 6:
-        return rng.randbytes(rng.randrange(1, 400))
+        return rng.randbytes(rng.randrange(1, 400)) + b"\r\n\r\n"
     if kind == 7:
         return request("GET", "/", b"", Host=rng.choice(["evil.example", "", "127.0.0.1.x"]))
     return request("POST", "/gradio_api/queue/join", joined, Origin="http://evil.example")
