@@ -46,6 +46,8 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 ALSO: dict[str, tuple[str, ...]] = {
     "cache/convert.py": ("tests/pipeline/commands/test_convert_cache*.py",),
+    "cache/memory.py": ("tests/pipeline/batches/test_residency*.py",),
+    "cache/names.py": ("tests/test_paths.py",),
 }
 """Tests of single modules in other rooms."""
 
