@@ -51,6 +51,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "pipeline/batches/plan.py": ("tests/pipeline/train/test_parallel.py",),
     "pipeline/model/attention.py": ("tests/pipeline/report/test_deletion.py",),
     "pipeline/model/own_fusion.py": ("tests/pipeline/test_plugins.py",),
+    "pipeline/sources/open_source.py": ("tests/pipeline/test_plugins_data.py",),
 }
 """Tests of single modules in other rooms."""
 
