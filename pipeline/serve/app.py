@@ -64,7 +64,12 @@ def build_app(answerer: Answerer, *, uploads: Path, local: bool) -> Gate:
         theme=gr.themes.Base(font=font, font_mono=["monospace"]),
         css=CSS,
     )
-    return Gate(app, uploads=uploads, events=page.fns, local=local)
+    return Gate(
+        app,
+        uploads=uploads,
+        events={number: len(fn.inputs) for number, fn in page.fns.items()},
+        local=local,
+    )
 
 
 def _build_page(answerer: Answerer) -> gr.Blocks:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ GET = re.compile(
 )
 """What the page asks for; files of pictures have a rule of their own."""
 
+LONGEST_PATH = 200
 LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[::1\]", re.ASCII)
 SESSION = re.compile(r"\w{1,64}", re.ASCII)
 
@@ -79,18 +80,18 @@ class Gate:
     """An ASGI application before another one."""
 
     def __init__(
-        self, app: App, *, uploads: Path, events: Collection[int], local: bool = True
+        self, app: App, *, uploads: Path, events: Mapping[int, int], local: bool = True
     ) -> None:
         """Guard an application.
 
         Args:
             app: The page of Gradio.
             uploads: The folder in which it keeps uploaded pictures.
-            events: The numbers of its functions.
+            events: The numbers of its functions, and how many inputs each has.
             local: Whether only pages of this machine may ask. A page from elsewhere could lead a
                 browser here, by a name of its own for this address, or by a form.
         """
-        self.app, self.uploads, self.events = app, uploads, frozenset(events)
+        self.app, self.uploads, self.events = app, uploads, dict(events)
         self.local = local
         self._bodies = 0
 
@@ -135,7 +136,7 @@ class Gate:
         if path.startswith(FILE):
             if not self._is_upload(path.removeprefix(FILE)):
                 raise RefusedError(404, "There is no such picture.")
-        elif not GET.fullmatch(path) or ".." in path:
+        elif len(path) > LONGEST_PATH or not GET.fullmatch(path) or ".." in path:
             raise RefusedError(404, "There is no such page.")
 
     def _is_upload(self, text: object) -> bool:
@@ -171,13 +172,15 @@ class Gate:
         except (ValueError, RecursionError):
             raise RefusedError(400, "The request is not JSON.") from None
         data = found.get("data") if isinstance(found, dict) else None
-        if not isinstance(data, list) or len(data) > 4:
+        if not isinstance(data, list):
             raise RefusedError(400, "The request is none of this page.")
         number, session, trigger = (
             found.get(n) for n in ("fn_index", "session_hash", "trigger_id")
         )
         if type(number) is not int or number not in self.events:
             raise RefusedError(400, "There is no such function.")
+        if len(data) != self.events[number]:
+            raise RefusedError(400, "The function has another number of inputs.")
         if not isinstance(session, str) or not SESSION.fullmatch(session):
             raise RefusedError(400, "The request names no session.")
         return {

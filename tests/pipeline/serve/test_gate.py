@@ -71,7 +71,7 @@ class Gated:
     async def _ask(
         self, method: str, path: str, parts: list[bytes], headers: Headers, ends: bool
     ) -> tuple[int, str]:
-        made = Gate(self.page, uploads=self.uploads, events={2, 3}, local=self.local)
+        made = Gate(self.page, uploads=self.uploads, events={2: 2, 3: 4}, local=self.local)
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
@@ -157,7 +157,7 @@ PATHS = [
     "/gradio_api/heartbeat/s1",
     "/gradio_api/upload",
     "/static/../../app.py",
-    "/assets/..",
+    "/assets/" + "x" * 300,
     "/monitoring",
     "",
 ]
@@ -211,6 +211,7 @@ def test_whatever_is_asked_only_clean_values_reach_the_page(gated: Gated) -> Non
         assert passed.keys() == {"data", "fn_index", "session_hash", "trigger_id", "event_data"}
         assert passed["fn_index"] in (2, 3)
         assert re.fullmatch(r"\w{1,64}", passed["session_hash"])
+        assert len(passed["data"]) == {2: 2, 3: 4}[passed["fn_index"]]
         assert all(value is None or type(value) in (str, int) for value in passed["data"])
 
     check()
@@ -222,6 +223,7 @@ BODIES: dict[str, Any] = {
     "not UTF-8": b"\xff\xfe",
     "NaN": b'{"data": [NaN], "fn_index": 2, "session_hash": "s1"}',
     "too many inputs": asked(None) | {"data": [None] * 5},
+    "too few inputs": asked(None) | {"data": []},
     "a file elsewhere": asked({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}),
     "an address": asked({"path": "http://127.0.0.1:1/x.png"}),
     "a picture in the request": asked({"url": "data:image/png;base64,AAAA"}),
@@ -246,8 +248,8 @@ def test_a_malformed_request_is_one_sentence(name: str, gated: Gated) -> None:
 
 
 def test_half_of_a_pair_becomes_a_question_mark(gated: Gated) -> None:
-    assert gated.join(b'{"data": ["a\\ud83d"], "fn_index": 2, "session_hash": "s"}')[0] == 200
-    assert json.loads(gated.page.reached[0][1])["data"] == ["a?"]
+    assert gated.join(b'{"data": [null, "a\\ud83d"], "fn_index": 2, "session_hash": "s"}')[0] == 200
+    assert json.loads(gated.page.reached[0][1])["data"] == [None, "a?"]
 
 
 def test_bodies_are_bounded_in_size_time_and_number(
