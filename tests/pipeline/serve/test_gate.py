@@ -153,7 +153,6 @@ PATHS = [
     "/gradio_api/file=" + "x" * 10_000,
     "/gradio_api/proxy=http://127.0.0.1:1/",
     "/gradio_api/run/predict",
-    "/gradio_api/vibe-edit",
     "/gradio_api/heartbeat/s1",
     "/gradio_api/upload",
     "/static/../../app.py",
