@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from frozen_vqa.cache.errors import UnsafeNameError
@@ -144,6 +144,7 @@ PARTS = st.one_of(
 )
 
 
+@example(["\ud800"], False)
 @given(st.lists(PARTS, min_size=1, max_size=4), st.booleans())
 def test_a_name_leads_into_its_folder_or_is_refused(parts: list[str], absolute: bool) -> None:
     folder, name = Path("/cache"), "/" * absolute + "/".join(parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
+from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
@@ -78,7 +79,7 @@ def write_space(run: Run, folder: Path, title: str) -> None:
         CARD: _FRONT.format(title=to_json(title), gradio=GRADIO) + _body_of_card(folder),
     }
     for name, text in files.items():
-        write_atomically(folder / name, text.encode())
+        write_atomically(path_in(folder, name), text.encode())
 
 
 def _body_of_card(folder: Path) -> str:

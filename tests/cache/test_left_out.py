@@ -29,13 +29,13 @@ def test_a_reason_without_questions_is_not_said() -> None:
 
 
 def test_what_is_known_of_the_questions_that_a_split_lacks() -> None:
-    """Five of them: two faults of which one has an id, and three pictures of which one is noted."""
-    faults = [FAULT, replace(FAULT, id=None)]
+    """Six of them: three faults of which one has an id, three pictures of which one is noted."""
+    faults = [FAULT, replace(FAULT, id=None), replace(FAULT, id=None)]
     origin = note_pictures([(9, "a.jpg")])
-    record = replace(SMALL.splits["val"], left_out=5, origin=origin)
+    record = replace(SMALL.splits["val"], left_out=6, origin=origin)
     manifest = replace(SMALL, splits={"val": record}, failures=(*faults, PICTURE))
     found = left_out_of(manifest, "val", answered=[1, 2])
-    assert found == LeftOutQuestions(faults, 3, [7, 9], 1 + 2, PICTURE)
+    assert found == LeftOutQuestions(faults, 3, [7, 9], 2 + 2, PICTURE)
     assert left_out_of(manifest, "val", answered=[7]).ids == [9]  # a second question of that id
 
 

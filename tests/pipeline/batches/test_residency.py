@@ -107,6 +107,21 @@ def test_resident_rows_are_those_of_the_cache(made: Made) -> None:
             resident.read_images(np.array([outside]), out[:1])
 
 
+def test_resident_integers_come_with_their_scales(tmp_path: Path) -> None:
+    splits = {"train": [Row(i, 0) for i in range(7)]}
+    made = make_cache(tmp_path, splits, spec=make_spec(dtype="int8"))
+    resident = ResidentImages(FeatureCache(made.directory))
+    rows = np.array([6, 0, 3, 3, 5])
+    out = np.empty((5, *made.patch_embeddings.shape[1:]), np.int8)
+    scales = np.empty(out.shape[:2], np.float16)
+
+    resident.read_images(rows, out, scales)
+
+    assert np.array_equal(dequantise(out, scales), made.patch_embeddings[rows])
+    with pytest.raises(ValueError, match="need their scales"):
+        resident.read_images(rows, out)
+
+
 def test_damage_is_found_when_rows_become_resident(tmp_path: Path) -> None:
     made = make_cache(tmp_path, {"train": [Row(image, 0) for image in range(7)]})
     path = made.directory / "images/00001.h5"
