@@ -140,27 +140,21 @@ class FeatureCache:
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
-        record = self.manifest.splits.get(name)
-        if record is None:
+        if name not in self.manifest.splits:
             there = ", ".join(self.manifest.splits) or "none"
             raise CacheError(
                 f"{self.directory}: there is no split {name!r} in this cache (splits: {there}). "
                 f"Add it with `frozen-vqa extract-features --cache {quoted(self.directory)} "
                 f"--split {name} ...`."
             )
-        return record
+        return self.manifest.splits[name]
 
     def split(self, name: str) -> SplitTable:
         """Return the table of a split."""
         record = self.split_record(name)
         table = read_table(self.directory, record)
-        more = np.array([row for rows in table.more_images for row in rows], dtype=np.int64)
-        images, questions = self.manifest.image_rows, self.manifest.question_rows
-        for rows, limit in (
-            (table.image_rows, images),
-            (more, images),
-            (table.question_rows, questions),
-        ):
+        limits = (self.manifest.image_rows, self.manifest.question_rows)
+        for rows, limit in zip((table.all_image_rows, table.question_rows), limits, strict=True):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
                 raise CacheDamagedError(
                     f"{path_in(self.directory, record.file)}: points outside the cache"

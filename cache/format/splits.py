@@ -53,6 +53,12 @@ class SplitTable:
     def __len__(self) -> int:
         return len(self.question_ids)
 
+    @property
+    def all_image_rows(self) -> np.ndarray:
+        """The rows of all pictures: those of `image_rows`, then those of `more_images`."""
+        more = np.array(_flat(self.more_images), dtype=np.int64)
+        return np.concatenate([self.image_rows, more])
+
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""
 
