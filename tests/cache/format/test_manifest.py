@@ -1,5 +1,6 @@
 """cache.json comes back as it was written."""
 
+import operator
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -8,14 +9,19 @@ from hypothesis import strategies as st
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
+from frozen_vqa.cache.format.manifest import Manifest, Origin, ShardRecord, SplitRecord
 from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table
 
 counts = st.integers(0, 2**48 - 1)
 sizes = st.integers(1, 2**20 - 1)
 texts = st.text(max_size=8)
-origins = st.dictionaries(texts, texts | st.none() | st.integers(), max_size=3)
+others = texts.filter(lambda name: name not in Origin.__annotations__)  # free of any type
+origins = st.builds(
+    operator.or_,
+    st.dictionaries(others, texts | st.none() | st.integers(), max_size=3),
+    st.fixed_dictionaries({}, optional={"dataset": texts, "limit": counts | st.none()}),
+)
 
 
 def files(folder: str) -> st.SearchStrategy[str]:
