@@ -107,14 +107,15 @@ class _OldShard:
         for name in [name for name in plan.splits if name in splits]:
             with suppress(CacheDamagedError):  # the other splits may suffice
                 table = read_table(self.writer.directory, splits[name])
+                first, more = table.image_rows.tolist(), table.more_images or [()] * len(table)
                 if self.kind == "images":
-                    names = {e.question_id: str(e.image_id) for e in plan.splits[name]}
-                    rows = table.image_rows
+                    names = {e.question_id: [*map(str, e.images)] for e in plan.splits[name]}
+                    rows = [[row, *others] for row, others in zip(first, more, strict=True)]
                 else:
-                    names = {e.question_id: e.question for e in plan.splits[name]}
-                    rows = table.question_rows
-                asked = zip(table.question_ids, rows.tolist(), strict=True)
-                found |= {row: names[asked_id] for asked_id, row in asked if asked_id in names}
+                    names = {e.question_id: [e.question] for e in plan.splits[name]}
+                    rows = [[row] for row in table.question_rows.tolist()]
+                for asked_id, some in zip(table.question_ids, rows, strict=True):
+                    found |= zip(some, names.get(asked_id, ()), strict=False)
         return found
 
 

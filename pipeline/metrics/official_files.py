@@ -5,7 +5,7 @@
     questions    {"questions": [{"question_id", …}, …]}
 
 Any of them may be gzipped. A score must be of exactly the questions that were asked, so one bad
-entry refuses the file. Stage one leaves bad entries out instead (`pipeline/sources/vqav2.py`).
+entry refuses the file. Stage one leaves bad entries out (`pipeline/sources/official/joined.py`).
 
 Source of the formats: https://visualqa.org/download.html. The metric is in `vqa_accuracy.py`.
 """
