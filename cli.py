@@ -295,7 +295,7 @@ def download(
     quiet: Quiet = False,
 ) -> None:
     """Fetch a data set that its owners let anybody fetch. Goes on where it was cut."""
-    from frozen_vqa.pipeline.commands.download import download_command
+    from frozen_vqa.pipeline.download.command import download_command
 
     _finish(download_command(name, to=to), as_json)
 

@@ -193,7 +193,7 @@ DATA_SETS = {
     ),
     "vizwiz": DataSet(
         (
-            *_of(f"{_VIZWIZ}/vqa_data", "Annotations.zip", into="Annotations"),
+            *_of(f"{_VIZWIZ}/vqa_data", "Annotations.zip"),
             *_of(f"{_VIZWIZ}/images", "train.zip", "val.zip", "test.zip"),
         ),
         "CC BY 4.0 (unverified)",

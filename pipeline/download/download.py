@@ -25,7 +25,7 @@ from frozen_vqa.cache.typed_json import decode, finite_json
 from frozen_vqa.pipeline.download.catalogue import DataSet, RemoteFile
 from frozen_vqa.pipeline.download.transfer import Transfer
 from frozen_vqa.pipeline.download.unpack import move, require_folders, unpack
-from frozen_vqa.pipeline.errors import DownloadError
+from frozen_vqa.pipeline.errors import ArchiveError, DownloadError
 from frozen_vqa.pipeline.system.console import Advance, progress, size
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.texts import to_json
@@ -180,14 +180,18 @@ class Download:
         whole, place = path.stat().st_size, self._place(remote)
         if remote.packed:
             folder = path_in(self.to, remote.into) if remote.into else self.to
-            found = unpack(
-                path,
-                folder,
-                remote,
-                temporary=self._transfer.unpacking(remote),
-                stop=self._stop,
-                room=self.require_room,
-            )
+            try:
+                found = unpack(
+                    path,
+                    folder,
+                    remote,
+                    temporary=self._transfer.unpacking(remote),
+                    stop=self._stop,
+                    room=self.require_room,
+                )
+            except ArchiveError:  # or the next command would find the same one
+                self._transfer.forget(remote)
+                raise
         else:
             require_folders(place, self.to)
             make_directory(place.parent)

@@ -23,7 +23,7 @@ from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.download.catalogue import RemoteFile
 from frozen_vqa.pipeline.download.transfer import Stopped
-from frozen_vqa.pipeline.errors import DownloadError
+from frozen_vqa.pipeline.errors import ArchiveError, DownloadError
 
 MOST_FILES = 2_000_000
 MOST_TIMES, SMALL = 60, 100_000_000
@@ -60,8 +60,8 @@ def unpack(
         room: Raises if the disk has no room for so many bytes.
 
     Raises:
-        DownloadError: if the archive is damaged, holds links, leads elsewhere or unpacks to too
-            much, or another file is in the way of one of its files.
+        ArchiveError: if the archive is damaged, holds links, leads elsewhere or unpacks to too much.
+        DownloadError: if another file is in the way of one of its files.
     """
     most = max(SMALL, MOST_TIMES * archive.stat().st_size)
     done: dict[str, int] = {}
@@ -94,11 +94,11 @@ def _explained(url: str) -> Iterator[None]:
     except (DownloadError, Stopped, MemoryError):
         raise
     except (UnsafeNameError, _Refused) as error:
-        raise DownloadError(f"{url}: the archive is not unpacked, because {error}") from None
+        raise ArchiveError(f"{url}: the archive is not unpacked, because {error}") from None
     except Exception as error:  # zipfile and tarfile raise nearly any class on damaged bytes
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise
-        raise DownloadError(
+        raise ArchiveError(
             f"{url}: the archive is damaged or of a kind that is not read ({error}). Run the "
             f"command again; if that does not help, get the file by hand."
         ) from error

@@ -15,10 +15,12 @@ from tests.support.bad_answers import ANSWERS
 from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
+from tests.support.bad_downloads import DOWNLOADS
 from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
+from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_options import OPTIONS
@@ -45,6 +47,7 @@ SECTIONS = {
     "Orientation": ORIENTATIONS,
     "Kinds of pictures": MODES,
     "Kinds of TIFF": TIFFS,
+    "Deep, medical and new kinds": GREY_PICTURES,
     "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
     "Own tables and pictures": TABLES,
@@ -52,6 +55,7 @@ SECTIONS = {
     "Typed columns": COLUMNS,
     "Files and splits": FILES,
     "Folders": FOLDERS,
+    "Downloads": DOWNLOADS,
     "Forged runs and caches": FORGED,
     "Sizes": SIZES,
     "Special files, links and names": SPECIAL,

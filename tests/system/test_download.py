@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.pipeline.commands import download as command
-from frozen_vqa.pipeline.commands.download import download_command
-from frozen_vqa.pipeline.download import download
+from frozen_vqa.pipeline.download import command, download
 from frozen_vqa.pipeline.download.catalogue import (
     DATA_SETS,
     NOT_FETCHED,
     DataSet,
     RemoteFile,
 )
+from frozen_vqa.pipeline.download.command import download_command
 from frozen_vqa.pipeline.errors import DownloadError
 from frozen_vqa.pipeline.system.console import size
 from tests.support.archives import zipped

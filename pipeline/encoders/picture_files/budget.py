@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from frozen_vqa.pipeline.encoders.picture_files.avif import require_few_inside
 from frozen_vqa.pipeline.encoders.picture_files.jpeg2000 import require_usual
 from frozen_vqa.pipeline.errors import ImageError
 
@@ -137,6 +138,7 @@ def require_quick(image: Image.Image, data: bytes) -> None:
     if image.format == "JPEG2000":
         require_few_pixels(image.size, IN_FLIGHT // BYTES_PER_PIXEL["JPEG2000"])
         require_usual(image)
+    require_few_inside(image, data, MAX_PIXELS)
     if image.format == "JPEG":
         scans = data.count(b"\xff\xda")
         if scans * pixels > MOST_SCANNED:

@@ -123,6 +123,16 @@ def test_a_file_that_fails_stops_no_other_and_the_next_command_goes_on(
     assert server.ranges("/train.zip") == ["bytes=100-"]
 
 
+def test_a_damaged_archive_is_not_kept(server: DataServer, tmp_path: Path) -> None:
+    server.files["/more.tar.gz"] = b"\x1f\x8b damaged"
+    with pytest.raises(DownloadError, match="the archive is damaged"):
+        fetch(server, tmp_path)
+    server.files.update(SERVED)
+
+    fetch(server, tmp_path)
+    assert content(tmp_path) == ALL
+
+
 def test_a_full_disk_is_said_before_anything_is_written(
     server: DataServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

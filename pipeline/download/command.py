@@ -1,4 +1,4 @@
-"""The `download` command: fetch a data set that its owners let anybody fetch."""
+"""What the command `download` does and says."""
 
 import difflib
 import shlex
