@@ -60,7 +60,7 @@ def unpack(
         room: Raises if the disk has no room for so many bytes.
 
     Raises:
-        ArchiveError: if the archive is damaged, holds links, leads elsewhere or unpacks to too much.
+        ArchiveError: if the archive is damaged, holds links, leads elsewhere or is too big.
         DownloadError: if another file is in the way of one of its files.
     """
     most = max(SMALL, MOST_TIMES * archive.stat().st_size)
