@@ -9,14 +9,10 @@ A cut file goes on only if the server says that it still has the same version. E
 
 import hashlib
 import os
-import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,13 +23,11 @@ from frozen_vqa.cache.errors import CacheError, explain_write_errors
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import decode, finite_json
 from frozen_vqa.pipeline.download.catalogue import RemoteFile
+from frozen_vqa.pipeline.download.server import PassingError, Version, answer, version_of
 from frozen_vqa.pipeline.errors import DownloadError
 from frozen_vqa.pipeline.system.texts import to_json
 
 T = TypeVar("T")
-
-STALLED_SECONDS = 20.0
-"""How long a server may send nothing."""
 
 TRIES = 5
 """Tries in a row that bring no byte; then the command ends, and the next one goes on."""
@@ -41,47 +35,14 @@ TRIES = 5
 LONGEST_WAIT = 120.0
 """Seconds that a server may ask to wait (Retry-After)."""
 
-REDIRECTS = 10
 FIRST_WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long."""
 
 LARGEST_RECORD = 1 << 16
-PASSING = {408, 425, 429, 500, 502, 503, 504}
-"""Codes of servers that may answer the next time."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """Which bytes an address stands for."""
-
-    url: str
-    bytes: int
-    etag: str = ""
-    changed: str = ""
-
-    def fits(self, other: "Version") -> bool:
-        """Whether a part of `other` may be one of this; servers leave out marks beside a part."""
-        return self.bytes == other.bytes and all(
-            new in ("", old)
-            for old, new in ((self.etag, other.etag), (self.changed, other.changed))
-        )
-
-    @property
-    def mark(self) -> str:
-        """What `If-Range` takes; "" if the server gives nothing that proves a version."""
-        return self.changed if not self.etag or self.etag.startswith("W/") else self.etag
 
 
 class Stopped(Exception):
     """Another part of the command has ended."""
-
-
-class _PassingError(Exception):
-    """The next try may succeed; `wait` is what the server asks for, in seconds."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
 
 
 class Transfer:
@@ -144,7 +105,7 @@ class Transfer:
         while True:
             try:
                 return work()
-            except _PassingError as error:
+            except PassingError as error:
                 now = self.so_far(remote)
                 tries = 1 if now > before else tries + 1
                 before = now
@@ -160,8 +121,8 @@ class Transfer:
                     raise Stopped from None
 
     def _ask(self, remote: RemoteFile) -> Version:
-        with self._answer(remote, {"Range": "bytes=0-0"}) as answer:
-            return _version(remote, answer, 0)
+        with answer(remote, {"Range": "bytes=0-0"}) as found:
+            return version_of(remote, found, 0)
 
     def _continue(self, remote: RemoteFile, path: Path, advance: Callable[[int], None]) -> None:
         """Fetch what is missing, in one request."""
@@ -171,19 +132,19 @@ class Transfer:
         if known and there == known.bytes:
             return
         asked = {"Range": f"bytes={there}-", "If-Range": known.mark} if known and there else {}
-        with self._answer(remote, asked) as answer:
-            if answer.status_code == 416 or (
-                answer.status_code == 206
+        with answer(remote, asked) as found:
+            if found.status_code == 416 or (
+                found.status_code == 206
                 and known
-                and not known.fits(_version(remote, answer, there))
+                and not known.fits(version_of(remote, found, there))
             ):
                 self._begin_again(path, there, advance)
-                raise _PassingError("the file has changed on the server", 0)
-            if answer.status_code == 200 and there:
+                raise PassingError("the file has changed on the server", 0)
+            if found.status_code == 200 and there:
                 there = self._begin_again(path, there, advance)
-            version = known if there and known else _version(remote, answer, there)
+            version = known if there and known else version_of(remote, found, there)
             write_atomically(self._record(remote), to_json(asdict(version)).encode())
-            self._write(remote, path, there, version.bytes, answer, advance)
+            self._write(remote, path, there, version.bytes, found, advance)
 
     def _known(self, remote: RemoteFile) -> Version | None:
         """Return whose bytes have come; None if nothing proves it."""
@@ -207,13 +168,13 @@ class Transfer:
         path: Path,
         there: int,
         whole: int,
-        answer: httpx2.Response,
+        found: httpx2.Response,
         advance: Callable[[int], None],
     ) -> None:
         # A link that somebody has put there is not followed.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
         with os.fdopen(handle, "wb", buffering=0) as file:
-            for piece in answer.iter_raw():
+            for piece in found.iter_raw():
                 if self._stop.is_set():
                     raise Stopped
                 there += len(piece)
@@ -229,7 +190,7 @@ class Transfer:
                 advance(len(piece))
             os.fsync(file.fileno())
         if there < whole:
-            raise _PassingError(f"the connection ended after {there:,} of {whole:,} bytes")
+            raise PassingError(f"the connection ended after {there:,} of {whole:,} bytes")
 
     def _require_digest(self, remote: RemoteFile, path: Path) -> None:
         with open_regular(path, follow=False) as file:
@@ -241,109 +202,3 @@ class Transfer:
                 f"was published, so they were thrown away. Run the command again; if that does not "
                 f"help, the owners have changed the file."
             )
-
-    @contextmanager
-    def _answer(self, remote: RemoteFile, asked: dict[str, str]) -> Iterator[httpx2.Response]:
-        """Ask for a file; yield the answer if it is one, or raise."""
-        secure = remote.url.startswith("https:")
-
-        def require_secure(request: httpx2.Request) -> None:
-            if secure and request.url.scheme == "http":
-                raise DownloadError(
-                    f"{remote.url}: the server leads from https to {request.url.host} without "
-                    f"encryption, which is not followed. Get the file from its owners by hand."
-                )
-
-        headers = {"Accept-Encoding": "identity", "User-Agent": "frozen-vqa", **asked}
-        try:
-            with (
-                httpx2.Client(
-                    follow_redirects=True,
-                    max_redirects=REDIRECTS,
-                    timeout=STALLED_SECONDS,
-                    verify=_certificates(),
-                    event_hooks={"request": [require_secure]},
-                ) as client,
-                client.stream("GET", remote.url, headers=headers) as answer,
-            ):
-                _require_file(remote, answer)
-                yield answer
-        except httpx2.TooManyRedirects:
-            raise DownloadError(
-                f"{remote.url}: the server leads from address to address without end. Get the file "
-                f"from its owners by hand."
-            ) from None
-        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-            raise DownloadError(
-                f"{remote.url}: the server leads to an address that is none of the web ({error}), "
-                f"which is not followed."
-            ) from None
-        except httpx2.TimeoutException:
-            raise _PassingError(f"the server sent nothing for {STALLED_SECONDS:.0f} s") from None
-        except httpx2.HTTPError as error:
-            raise _PassingError(
-                f"the connection failed ({error or type(error).__name__})"
-            ) from None
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Return those of this machine, which take a while to read."""
-    return httpx2.create_ssl_context()
-
-
-def _require_file(remote: RemoteFile, answer: httpx2.Response) -> None:
-    code = answer.status_code
-    if code in PASSING:
-        raise _PassingError(f"the server answers with code {code}", _retry_after(answer))
-    if code not in (200, 206) and not (code == 416 and "If-Range" in answer.request.headers):
-        why = {404: "does not have this file", 410: "does not have this file any more"}.get(
-            code, "asks for a login or refuses" if code in (401, 403) else "gives no file"
-        )
-        raise DownloadError(
-            f"{remote.url}: the server {why} (code {code}). The address may have changed: look at "
-            f"the page of the data set."
-        )
-    packing = answer.headers.get("content-encoding", "identity").lower()
-    if packing not in ("", "identity") and not remote.name.endswith(".gz"):
-        raise DownloadError(
-            f"{remote.url}: the server sends it packed as {packing!r:.40}, although that was not "
-            f"asked for. Run the command again later, or get the file by hand."
-        )
-
-
-def _version(remote: RemoteFile, answer: httpx2.Response, start: int) -> Version:
-    """Return what an answer stands for; raise `DownloadError` if its size is not that published.
-
-    `start` is where the part that was asked for begins.
-    """
-    said = answer.headers.get("content-length", "")
-    if answer.status_code == 206:
-        part, _, said = answer.headers.get("content-range", "").partition("/")
-        if not part.startswith(f"bytes {start}-"):
-            raise _PassingError(f"the server sends another part than that from byte {start:,} on")
-    whole = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else None
-    if whole is None:
-        whole = remote.bytes
-    if whole is None:
-        raise DownloadError(
-            f"{remote.url}: the server does not say how many bytes the file has, so nothing can "
-            f"tell when it is whole. Get it by hand."
-        )
-    if remote.bytes not in (None, whole):
-        raise DownloadError(
-            f"{remote.url}: the server has {whole:,} bytes, and {remote.bytes:,} were published; "
-            f"the file has changed, or the answer is none of its own. Look at the page of the data "
-            f"set."
-        )
-    etag, changed = (answer.headers.get(name, "")[:200] for name in ("etag", "last-modified"))
-    return Version(remote.url, whole, etag, changed)
-
-
-def _retry_after(answer: httpx2.Response) -> float | None:
-    said = answer.headers.get("retry-after", "")
-    if said.isascii() and said.isdigit() and len(said) < 10:
-        return float(said)
-    with suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    return None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.pipeline.download import download as module
+from frozen_vqa.pipeline.download import server as answers
 from frozen_vqa.pipeline.download import transfer
 from frozen_vqa.pipeline.download.catalogue import DataSet, RemoteFile
 from frozen_vqa.pipeline.download.command import download_command
@@ -34,7 +35,7 @@ def served(
         before(folder / "to")
         with serving() as server, pytest.MonkeyPatch.context() as patch:
             patch.setattr(transfer, "FIRST_WAIT", 0.0)
-            patch.setattr(transfer, "STALLED_SECONDS", 0.2)
+            patch.setattr(answers, "STALLED_SECONDS", 0.2)
             patch.setattr(module.os, "sync", lambda: None)
             server.files[f"/{name}"] = data
             server.faults[f"/{name}"] = list(faults)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from frozen_vqa.pipeline.download import server as answers
 from frozen_vqa.pipeline.download import transfer
 from frozen_vqa.pipeline.download.catalogue import RemoteFile
 from frozen_vqa.pipeline.download.transfer import Transfer
@@ -20,7 +21,7 @@ DATA = bytes(range(256)) * 40
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(transfer, "STALLED_SECONDS", 0.15)
+    monkeypatch.setattr(answers, "STALLED_SECONDS", 0.15)
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +169,10 @@ def test_no_redirect_leads_from_https_to_http() -> None:
             raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer.httpx2, "Client", Client)
+        patch.setattr(answers.httpx2, "Client", Client)
         with pytest.raises(InterruptedError):
             one.size(RemoteFile("https://a.org/x"))
-    request = transfer.httpx2.Request("GET", "http://a.org/x")
+    request = answers.httpx2.Request("GET", "http://a.org/x")
     with pytest.raises(DownloadError, match=r"from https to a\.org without encryption"):
         seen[0](request)  # type: ignore[operator]
 
