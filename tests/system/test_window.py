@@ -9,6 +9,7 @@ from PIL import Image
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.pipeline.ask.asked import ask_about, ask_from
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.extract.decoder import stored_thumbnails
 from tests.support.command import error_of, run_command
 
 VALUES = np.random.default_rng(1).integers(0, 4096, (20, 30)).astype(np.uint16)
@@ -50,7 +51,8 @@ def test_a_cache_keeps_its_window(data: Path, tmp_path: Path) -> None:
     words = ["extract-features", "--dataset", f"jsonl:{data}", "--split", "train"]
     words += ["--cache", cache, "--vision-model", "tiny", "--text-model", "tiny"]
     assert run_command(*words, "--window", 0, 4095).code == 0
-    assert load_manifest(cache).spec.vision["window"] == [0, 4095]
-    assert run_command(*words, "--window", 0, 4095).code == 0
-    for other in ([], ["--window", 0, 4096]):
-        assert "vision window is [0" in error_of(run_command(*words, *other))
+    manifest = load_manifest(cache)
+    assert manifest.spec.vision["window"] == [0, 4095]
+    grey = stored_thumbnails(cache, manifest, [0])
+    assert abs(grey.mean() - VALUES.mean() * 255 / 4095) < 2  # and not a sixteenth of it
+    assert "vision window is [0" in error_of(run_command(*words, "--window", 0, 4096))
