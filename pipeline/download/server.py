@@ -16,7 +16,7 @@ import httpx2
 from frozen_vqa.pipeline.download.catalogue import RemoteFile
 from frozen_vqa.pipeline.errors import DownloadError
 
-STALLED_SECONDS = 20.0
+STALLED_SECONDS = 10.0
 """How long a server may send nothing."""
 
 REDIRECTS = 10

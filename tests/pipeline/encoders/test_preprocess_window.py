@@ -39,6 +39,9 @@ def white_is_zero(values: np.ndarray) -> bytes:
 
 KINDS: dict[str, Callable[[np.ndarray], bytes | Image.Image]] = {
     "PNG": lambda v: encoded(Image.fromarray(v.astype(np.uint16))),
+    "PNG with a transparent value": lambda v: encoded(
+        Image.fromarray(v.astype(np.uint16)), transparency=60_000
+    ),
     "TIFF": lambda v: encoded(Image.fromarray(v.astype(np.uint16)), "TIFF"),
     "TIFF, big-endian": big_endian,
     "TIFF, white is zero": white_is_zero,
