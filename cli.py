@@ -128,6 +128,16 @@ def _be_quiet(quiet: bool) -> bool:
     return quiet
 
 
+def _window(window: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a range of grey values, or raise for one that no value is in."""
+    if window and not -1e9 <= window[0] < window[1] <= 1e9:
+        low, high = window
+        raise typer.BadParameter(
+            f"{low:g} to {high:g} is no range; name the value that becomes black and a higher one"
+        )
+    return window
+
+
 DATA = (
     "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
     "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
@@ -155,6 +165,14 @@ Images = Annotated[
     ),
 ]
 Annotations = Annotated[Path | None, _path_option(help="File of the annotations of a vqav2:FILE.")]
+Window = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        callback=_window,
+        metavar="LOW HIGH",
+        help="Values that become black and white in grey pictures of more than 8 bits.",
+    ),
+]
 OwnFusion = Annotated[
     list[str] | None,
     typer.Option(
@@ -216,6 +234,7 @@ def extract_features(
         Literal["whole", "crop"],
         typer.Option(help="Resize the whole picture, or resize it and keep only the centre."),
     ] = "whole",
+    window: Window = None,
     dtype: Annotated[
         Literal["float16", "float32", "int8"],
         typer.Option(help="Number type of stored features; int8 takes half the bytes of float16."),
@@ -253,6 +272,7 @@ def extract_features(
         text_layer=text_layer,
         image_size=image_size,
         fit=fit,
+        window=window,
         dtype=dtype,
         columns=_pairs(column or []),
         pictures=images,
@@ -265,6 +285,29 @@ def extract_features(
     )
     if result is not None:  # the first rank of torchrun, or the only one
         _finish(result, as_json, left_out=bool(result.get("failures")))
+
+
+@command(
+    FEATURES,
+    "download okvqa --to data/okvqa",
+    "download coco2014 --to data/okvqa",
+)
+def download(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="vqav2, okvqa, aokvqa, textvqa, gqa, vizwiz, clevr, tallyqa, visual7w, slake, "
+            "scienceqa, nlvr2; pictures of several: coco2014, coco2015, coco2017, visual-genome."
+        ),
+    ],
+    to: Annotated[Path, _path_option(help="Folder for the files; nothing in it is replaced.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a data set that its owners let anybody fetch. Goes on where it was cut."""
+    from frozen_vqa.pipeline.download.command import download_command
+
+    _finish(download_command(name, to=to), as_json)
 
 
 @command(
@@ -286,6 +329,7 @@ def check_data(
     sheet: Annotated[
         Path | None, _path_option(help="Also draw some pictures with their questions to this PNG.")
     ] = None,
+    window: Window = None,
     as_json: Json = False,
 ) -> None:
     """Show what a data set has and what would be left out; this needs no model."""
@@ -298,6 +342,7 @@ def check_data(
         pictures=images,
         annotations=annotations,
         sheet=sheet,
+        window=window,
     )
     some = any(one["left_out"] or one["missing"] for one in result["splits"])
     _finish(result, as_json, left_out=some or bool(result["refused"]))

@@ -42,6 +42,14 @@ class SourceError(PipelineError):
     """A data set, its JSON or its folder layout is not what was needed."""
 
 
+class DownloadError(PipelineError):
+    """A file of a data set cannot be fetched or unpacked, or is not the one that was published."""
+
+
+class ArchiveError(DownloadError):
+    """An archive of a data set is damaged, or does what none of a data set does."""
+
+
 class ImageError(PipelineError):
     """One picture cannot be read; stage one lists it and goes on."""
 

@@ -36,6 +36,8 @@ OPENS = {
     "cache.disk.files": "the one place",
     "cache.disk.lock": "the lock is made with O_EXCL, and /proc is the kernel's",
     "pipeline.system.device": "/proc and /sys",
+    "pipeline.download.transfer": "appends to a part of its own, and follows no link",
+    "pipeline.download.unpack": "a file of its own, and what zipfile and tarfile hand out",
     "pipeline.system.endings": "the streams, and a new file of its own",
     "pipeline.sources.hub_files": "Arrow maps a file that `require_library_files` has seen",
 }

@@ -67,6 +67,7 @@ def extract(cache: Path, pictures: int) -> Json:
         """One matrix in the place of DINOv2."""
 
         name, grid, dim, image_size, device = "one-matrix", GRID, DIM, SIDE, "cpu"
+        window = None
         settings = {"model": "one-matrix"}  # noqa: RUF012
         matrix = torch.from_numpy(rng.standard_normal((SIDE * SIDE * 3 // 16, DIM), np.float32))
 

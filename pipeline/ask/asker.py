@@ -19,6 +19,7 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.encoders.window import window_of
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.extract.plan import length_fault
@@ -149,6 +150,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         device=device,
         compute_dtype=compute,
         local_only=strange,
+        window=window_of(run.encoders["vision"]),
     )
     words = TextEncoder(
         text["model"],

@@ -17,6 +17,7 @@ from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.ask.asked import Asked, ask_about, ask_from
 from frozen_vqa.pipeline.ask.explain import EACH_ALONE, LOW, NO_PROOF, call_low
+from frozen_vqa.pipeline.encoders.window import window_of
 from frozen_vqa.pipeline.errors import ConfigError, ImageError, RunError
 from frozen_vqa.pipeline.pictures.attention_strip import (
     Strip,
@@ -54,7 +55,7 @@ def ask_command(
     device: str,
 ) -> dict[str, Any]:
     """Answer `questions` about a picture or a folder of pictures, or those of a file."""
-    read_description(run)
+    window = window_of(read_description(run).encoders["vision"])
     if table:
         mark = ",".join(COLUMNS).encode()
         require_own_file(table, lambda found: found.startswith(mark), ConfigError, "--csv")
@@ -63,10 +64,10 @@ def ask_command(
         _require_one_picture(image, file)
     left_out: list[str] = []
     if file:
-        asked, left_out = ask_from(file)
+        asked, left_out = ask_from(file, window)
     else:
         assert image is not None
-        asked = ask_about(image, questions)
+        asked = ask_about(image, questions, window)
     single = len(asked) == 1 and len(asked[0].questions) == 1 and not file
     pictures = [one.load() for one in asked if single or strip]  # before torch, if it is one
 

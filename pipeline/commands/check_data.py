@@ -6,13 +6,19 @@ from textwrap import shorten
 from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
-from frozen_vqa.pipeline.commands.extract_features import show_checks, show_missing
+from frozen_vqa.pipeline.commands.extract_features import (
+    show_checks,
+    show_missing,
+    show_narrow,
+)
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
 from frozen_vqa.pipeline.extract.data_check import (
     FREQUENT,
     SplitCheck,
     check_data,
+    narrow_bits,
     require_pictures,
 )
 from frozen_vqa.pipeline.extract.plan import read_questions
@@ -35,6 +41,7 @@ def check_data_command(
     pictures: Path | None,
     annotations: Path | None = None,
     sheet: Path | None,
+    window: Window | None,
 ) -> dict[str, Any]:
     """Read a data set, look for all its pictures, and show what was found.
 
@@ -45,19 +52,22 @@ def check_data_command(
     source = open_source(dataset, columns=columns or None, images=pictures, annotations=annotations)
     checks, refused = _read_splits(source, splits)
     show_checks(checks, SHOWN)
-    require_pictures(source, checks, None)
+    require_pictures(source, checks, None, window)
     show_missing(checks)
+    bits = None if window else narrow_bits(source, checks)
+    show_narrow(bits)
     for check in checks:
         _show_contents(check)
     for reason in refused.values():
         console.print(reason)
     if sheet:
-        contact_sheet(_sample(source, checks), sheet, advice="give another --sheet")
+        contact_sheet(_sample(source, checks, window), sheet, advice="give another --sheet")
         console.print(f"sheet of samples: {sheet}")
     return {
         "dataset": dataset,
         "splits": [check.to_json() for check in checks],
         "refused": refused,
+        "grey_bits": bits,
         "sheet": str(sheet) if sheet else None,
     }
 
@@ -91,7 +101,7 @@ def _show_contents(check: SplitCheck) -> None:
     )
 
 
-def _sample(source: Source, checks: Sequence[SplitCheck]) -> list[Tile]:
+def _sample(source: Source, checks: Sequence[SplitCheck], window: Window | None) -> list[Tile]:
     """Return some questions about different pictures, evenly spread over all splits."""
     firsts: dict[Id, VqaExample] = {}
     for check in checks:
@@ -104,7 +114,7 @@ def _sample(source: Source, checks: Sequence[SplitCheck]) -> list[Tile]:
         if len(tiles) == TILES:
             break
         try:
-            picture = load_rgb(source.picture(example.image_id))
+            picture = load_rgb(source.picture(example.image_id), window)
         except ImageError:
             continue
         answer = example.answers[0] if example.answers else ""

@@ -14,8 +14,14 @@ from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, require_pictures
+from frozen_vqa.pipeline.extract.data_check import (
+    SplitCheck,
+    check_data,
+    narrow_bits,
+    require_pictures,
+)
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, read_questions
@@ -48,6 +54,7 @@ def extract_command(
     text_layer: int,
     image_size: int | None,
     fit: "Fit",
+    window: Window | None,
     dtype: str,
     columns: Mapping[str, str],
     pictures: Path | None,
@@ -72,8 +79,10 @@ def extract_command(
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
         show_checks(checks)
         if not rebuild:
-            require_pictures(source, checks, cache)
+            require_pictures(source, checks, cache, window)
             show_missing(checks)
+            if window is None:
+                show_narrow(narrow_bits(source, checks))
 
         with loading():
             from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -85,7 +94,12 @@ def extract_command(
             place = choose_device(device)
         compute = encoder_dtype(place)
         images = ImageEncoder(
-            vision_model, image_size=image_size, fit=fit, device=place, compute_dtype=compute
+            vision_model,
+            image_size=image_size,
+            fit=fit,
+            device=place,
+            compute_dtype=compute,
+            window=window,
         )
         text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
         plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
@@ -148,6 +162,16 @@ def show_missing(checks: Sequence[SplitCheck]) -> None:
                 f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
                 f"missing in {check.name!r}, such as {check.where}{cure}"
             )
+
+
+def show_narrow(bits: int | None) -> None:
+    """Print that pictures of 16 bits hold fewer, which makes them dark."""
+    if bits:
+        console.warn(
+            f"the 16-bit pictures that were looked at hold values of {bits} bits, up to "
+            f"{2**bits - 1:,} of 65,535, so they come out nearly black. Give --window 0 "
+            f"{2**bits - 1}, or the range of values that matters."
+        )
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

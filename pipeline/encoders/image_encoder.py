@@ -21,10 +21,12 @@ from frozen_vqa.pipeline.encoders.own_model import (
     make_own_model,
     require_shape,
 )
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.encoders.window import window_settings
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
 
@@ -43,6 +45,8 @@ class ImageEncoder:
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
+        window: The values that become black and white in grey pictures of more than 8 bits, as in
+            `load_rgb`; the caller gives it to that.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or the size does not fit.
@@ -62,9 +66,10 @@ class ImageEncoder:
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        window: Window | None = None,
     ) -> None:
         self.name = model if model == TINY else full_name(model)
-        self.fit = fit
+        self.fit, self.window = fit, window
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("vision") if model == TINY else model
@@ -102,6 +107,7 @@ class ImageEncoder:
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
             **self.processor.settings(whole=self.fit == "whole"),
+            **window_settings(self.window),
         }
 
     @cached_property
@@ -153,8 +159,10 @@ class OwnImageEncoder(ImageEncoder):
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        window: Window | None = None,
     ) -> None:
         self.name, self.fit, self.device = model, fit, torch.device(device)
+        self.window = window
         self.compute_dtype = compute_dtype
         self._own: PictureModel = make_own_model(
             model, "--vision-model", self.device, compute_dtype, ("image_size", "grid", "dim")
@@ -176,6 +184,7 @@ class OwnImageEncoder(ImageEncoder):
             "image size": self.image_size,
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+            **window_settings(self.window),
         }
 
     def pixels(self, image: Image.Image) -> np.ndarray:

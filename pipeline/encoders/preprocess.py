@@ -33,84 +33,81 @@ from frozen_vqa.pipeline.encoders.picture_files.budget import (
     MAX_PIXELS,
     MeteredBytes,
     memory_of,
+    require_few_pixels,
     require_quick,
 )
+from frozen_vqa.pipeline.encoders.picture_files.dicom import DicomPicture, is_dicom
+from frozen_vqa.pipeline.encoders.picture_files.kinds import FORMATS, format_of, other_kind
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.picture_files.tiff import why_unopened
-from frozen_vqa.pipeline.encoders.picture_files.upright import unread, upright_rgb
+from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, unread, upright_rgb
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
 
 T = TypeVar("T")
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""The formats that Pillow may try. Its other readers start programs or are seldom tested."""
-
-_MAGIC = {
-    b"\xff\xd8": "JPEG",
-    b"\x89PNG": "PNG",
-    b"RIFF": "WEBP",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\x00": "TIFF",
-    b"MM\x00*": "TIFF",
-    b"II+\x00": "TIFF",
-    b"MM\x00+": "TIFF",
-}
-
-_OTHERS = {
-    b"<!DOCTYPE": "HTML",
-    b"<!doctype": "HTML",
-    b"<html": "HTML",
-    b"<svg": "SVG",
-    b"<?xml": "XML",
-    b"%PDF": "PDF",
-    b"%!PS": "PostScript",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "gzip data",
-    b"\x93NUMPY": "an array of numpy",
-    b"P7\n": "a picture of the format PAM",
-    b"PF\n": "a picture of the format PFM",
-    b"8BPS": "a picture of the format PSD",
-    b"\x00\x00\x01\x00": "a picture of the format ICO",
-    b"\x00\x00\x00\x0cjP": "a picture of the format JPEG 2000",
-    b"\x00\x00\x00\x0cJXL": "a picture of the format JPEG XL",
-}
-"""What else is often found in place of a picture, by its first bytes."""
 
 # `warnings.catch_warnings` swaps a process-wide list, so only one thread may be inside it. Reading
 # a header in memory takes microseconds.
 _OPENING = threading.Lock()
 
 
-def load_rgb(picture: Picture) -> Image.Image:
+def load_rgb(picture: Picture, window: Window | None = None) -> Image.Image:
     """Return `picture` upright, without transparency, in 8-bit RGB.
 
     EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
     values are rescaled, and an animation gives its first frame. If there is no readable picture,
     an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
+
+    Args:
+        window: The values that become black and white, in grey pictures of more than 8 bits; None
+            for all values of 16 bits, or what a DICOM file itself names.
     """
-    return fit_rgb(picture, lambda image: image)
+    return fit_rgb(picture, lambda image: image, window)
 
 
-def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T]) -> T:
+def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T], window: Window | None = None) -> T:
     """Return what `fit` makes of `load_rgb(picture)`; its memory is claimed until `fit` is done."""
+    with _opened(picture) as image:
+        with _explained(image.format):
+            if isinstance(image, DicomPicture):
+                with _without_warnings():
+                    rgb = image.upright_rgb(window)
+            else:
+                rgb = upright_rgb(image, window)
+        fitted = fit(rgb)
+        del image, rgb  # before others have their memory
+        return fitted
+
+
+def largest_of_16_bits(picture: Picture) -> int | None:
+    """Return the largest value of a picture of 16 bits, which may be fewer; None for any other."""
+    with _opened(picture) as image, _explained(image.format):
+        return None if isinstance(image, DicomPicture) else largest_value(image)
+
+
+@contextmanager
+def _opened(picture: Picture) -> Iterator[Image.Image | DicomPicture]:
+    """Open a picture and claim the memory that its decoding takes."""
     big = isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE
     with BUDGET.claim(IN_FLIGHT) if big else nullcontext():
         if isinstance(picture, Image.Image):
-            image = picture
-            require_quick(image, b"")
+            image: Image.Image | DicomPicture = picture
+            require_quick(picture, b"")
         else:
             image = _open(_read(picture) if isinstance(picture, Path) else picture)
-        with nullcontext() if big else BUDGET.claim(memory_of(image)):
-            try:
-                rgb = upright_rgb(image)
-            except (ImageError, MemoryError):
-                raise
-            except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
-                raise _undecoded(image.format, error) from error
-            fitted = fit(rgb)
-            del image, rgb  # before others have their memory
-            return fitted
+        with nullcontext() if big else BUDGET.claim(memory_of(image.size, image.format)):
+            yield image
+            del image
+
+
+@contextmanager
+def _explained(form: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise nearly any class on damaged bytes
+        raise _undecoded(form, error) from error
 
 
 def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
@@ -178,17 +175,13 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"cannot be read ({_reason(error)})") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> Image.Image | DicomPicture:
     """Read the header; the pixels stay undecoded until their number is checked."""
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     try:
-        with _without_warnings():  # the caller checks the size that Pillow warns about
-            file = MeteredBytes(data)
-            image = Image.open(file, formats=FORMATS)
-            file.opening = False
-            require_quick(image, data)
-            return image
+        with _without_warnings():  # the size that Pillow warns about is checked here
+            return _open_dicom(data) if is_dicom(data) else _open_image(data)
     except Image.DecompressionBombError:
         raise ImageError(f"too large: the limit is {MAX_PIXELS / 1e6:.0f} megapixels") from None
     except (ImageError, MemoryError):
@@ -196,26 +189,33 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise _not_an_image(data) from None
     except Exception as error:  # as for decoding
-        raise _undecoded(_form(data), error) from error
+        raise _undecoded(format_of(data), error) from error
+
+
+def _open_image(data: bytes) -> Image.Image:
+    file = MeteredBytes(data)
+    image = Image.open(file, formats=FORMATS)
+    file.opening = False
+    require_quick(image, data)
+    return image
+
+
+def _open_dicom(data: bytes) -> DicomPicture:
+    picture = DicomPicture(data)
+    require_few_pixels(picture.size)
+    picture.require_known(_open_image)
+    return picture
 
 
 def _not_an_image(data: bytes) -> ImageError:
     if data.startswith(b"version https://git-lfs"):
         return ImageError("a git-lfs pointer in place of the picture: run `git lfs pull`")
-    if form := _form(data):
+    form = format_of(data)
+    if form and form in FORMATS:
         if reason := _why_unopened(form, data):
             return unread(form, reason)
         return ImageError(f"truncated or damaged (it starts like a {form} file)")
-    return ImageError(f"not an image but {_other(data)}; the formats are {', '.join(FORMATS)}")
-
-
-def _other(data: bytes) -> str:
-    """Return what kind of file it is; never its bytes, because a link may lead to anything."""
-    start = data.lstrip()
-    named = next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), None)
-    if named:
-        return named
-    return "binary data" if re.search(rb"[\x00-\x08\x0e-\x1f]", data[:512]) else "text"
+    return ImageError(f"not an image but {other_kind(data)}; the formats are {', '.join(FORMATS)}")
 
 
 @contextmanager
@@ -223,10 +223,6 @@ def _without_warnings() -> Iterator[None]:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _form(data: bytes) -> str | None:
-    return next((form for magic, form in _MAGIC.items() if data.startswith(magic)), None)
 
 
 def _why_unopened(form: str, data: bytes) -> str | None:

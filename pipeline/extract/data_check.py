@@ -11,7 +11,9 @@ from typing import Any
 
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_names
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window
+from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
 from frozen_vqa.pipeline.extract.plan import Read
 from frozen_vqa.pipeline.sources.example import (
@@ -25,6 +27,12 @@ from frozen_vqa.pipeline.sources.example import (
 
 FREQUENT = 5
 """Answers that are shown with their numbers."""
+
+LOOKED_INTO = 8
+"""Pictures of a split whose values are looked at."""
+
+MOST_BITS = 14
+"""If values of 16 bits fill no more than these, pictures come out as dark as a quarter of white."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,31 @@ def _check_split(
     return SplitCheck(name, form, examples, left_out, images, looked, len(missing), where, cure)
 
 
-def require_pictures(source: Source, checks: Sequence[SplitCheck], cache: Path | None) -> None:
+def narrow_bits(source: Source, checks: Sequence[SplitCheck]) -> int | None:
+    """Return how many bits the values of 16-bit pictures fill; None if all, or if there are none.
+
+    Some pictures are looked into. Scanners write 12 bits into files of 16, and nothing in the file
+    says so.
+    """
+    largest = -1
+    for check in checks:
+        step = max(1, len(check.images) // LOOKED_INTO)
+        for image_id in check.images[::step][:LOOKED_INTO]:
+            try:
+                found = largest_of_16_bits(source.picture(image_id))
+            except ImageError:
+                continue
+            largest = max(largest, -1 if found is None else found)
+    bits = largest.bit_length()
+    return bits if 0 < bits <= MOST_BITS else None
+
+
+def require_pictures(
+    source: Source,
+    checks: Sequence[SplitCheck],
+    cache: Path | None,
+    window: Window | None = None,
+) -> None:
     """Raise `SourceError` if no picture of a split can be read, and the cache has none of them."""
     stored: Collection[str] | None = None
     new = cache is None or not (cache / "cache.json").exists()
@@ -123,5 +155,8 @@ def require_pictures(source: Source, checks: Sequence[SplitCheck], cache: Path |
         elif not new:
             continue
         first_readable(
-            source, check.images, lambda image_id: load_rgb(source.picture(image_id)), check.cure
+            source,
+            check.images,
+            lambda image_id: load_rgb(source.picture(image_id), window),
+            check.cure,
         )

@@ -128,7 +128,8 @@ class PictureDecoder:
 
     def decode(self, image_id: Id) -> DecodedPicture:
         """Read one picture, or raise `ImageError`."""
-        pixels = fit_rgb(self._source.picture(image_id), self._encoder.pixels)
+        picture = self._source.picture(image_id)
+        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.window)
         return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels))
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:

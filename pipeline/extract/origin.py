@@ -99,8 +99,13 @@ def _encoder_options(spec: CacheSpec) -> list[str]:
         "--vision-model": spec.vision.get("model"),
         "--image-size": spec.vision.get("image size"),
         "--fit": spec.vision.get("fit"),
+        "--window": spec.vision.get("window"),
         "--text-model": spec.text.get("model"),
         "--text-layer": spec.text.get("layer"),
         "--dtype": spec.dtype,
     }
-    return [str(w) for name, v in options.items() if v is not None for w in (name, v)]
+    words: list[str] = []
+    for name, value in options.items():
+        if value is not None:
+            words += [name, *map(str, value if isinstance(value, list) else [value])]
+    return words

@@ -20,6 +20,7 @@ from PIL.Image import Resampling
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
+from frozen_vqa.pipeline.encoders.window import window_of
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (
     DECODERS,
@@ -99,7 +100,8 @@ def _shrink(
             reasons.append(f"{names[row]!r}, which the data set does not name any more")
             return ""
         try:
-            small = _fitted(load_rgb(source.picture(image_id)), cache.spec.vision, stored, side)
+            picture = load_rgb(source.picture(image_id), window_of(cache.spec.vision))
+            small = _fitted(picture, cache.spec.vision, stored, side)
         except PipelineError as error:
             reasons.append(f"{source.where(image_id)}: {error}")
             return ""

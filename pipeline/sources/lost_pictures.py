@@ -6,7 +6,10 @@ from pathlib import Path, PurePosixPath
 
 from frozen_vqa.cache.errors import quoted
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"),
+    *(".jp2", ".j2k", ".avif", ".dcm"),
+)
 MOST_FILES = 200_000
 """Files that are looked through for a picture that is not where its path says."""
 

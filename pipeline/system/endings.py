@@ -208,6 +208,8 @@ def _how_to_continue(words: Sequence[str]) -> str:
             return "; to go on, run the same torchrun command again with --resume"
         again = [word for word in words if word not in ("--overwrite", "--resume")]
         return f"; to go on: {shlex.join(['frozen-vqa', *again, '--resume'])}"
+    if command == "download":
+        return f"; what has come is kept. To go on: {shlex.join(['frozen-vqa', *words])}"
     if command not in ("extract-features", "convert-cache"):
         return ""
     if ranks:

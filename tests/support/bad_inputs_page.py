@@ -15,10 +15,12 @@ from tests.support.bad_answers import ANSWERS
 from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
 from tests.support.bad_columns import COLUMNS
+from tests.support.bad_downloads import DOWNLOADS
 from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
+from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_official import OFFICIAL
@@ -46,6 +48,7 @@ SECTIONS = {
     "Orientation": ORIENTATIONS,
     "Kinds of pictures": MODES,
     "Kinds of TIFF": TIFFS,
+    "Deep, medical and new kinds": GREY_PICTURES,
     "Image processors": PROCESSORS,
     "Questions and answers": QUESTIONS,
     "Own tables and pictures": TABLES,
@@ -54,6 +57,7 @@ SECTIONS = {
     "Data sets in their authors' files": OFFICIAL,
     "Files and splits": FILES,
     "Folders": FOLDERS,
+    "Downloads": DOWNLOADS,
     "Forged runs and caches": FORGED,
     "Sizes": SIZES,
     "Special files, links and names": SPECIAL,

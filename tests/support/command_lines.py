@@ -12,6 +12,9 @@ import typer.main
 from PIL import Image
 
 from frozen_vqa import cli
+from frozen_vqa.cache.disk.folders import OwnFolder
+from frozen_vqa.pipeline.download.catalogue import DATA_SETS
+from frozen_vqa.pipeline.errors import DownloadError
 from tests.support.tiny_commands import TINY
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -51,6 +54,7 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
             *("--dataset", f"jsonl:{data}", "--split", "train", "--cache", out / "new", *TINY),
             "--dry-run",
         ),
+        "download": ("aokvqa", "--to", data),  # which is there
         "check-data": (f"jsonl:{data}", "--sheet", out / "sheet.png"),
         "train-head": (
             *("--cache", place / "cache", "--run", out / "run", "--width", 8),
@@ -101,3 +105,9 @@ def make_inputs(place: Path) -> None:
     given = {"question_id": 1, "image_id": 1, "answers": [{"answer": "red"}] * 10}
     given |= {"question_type": "what", "answer_type": "other"}
     (data / "given.json").write_text(json.dumps({"annotations": [given]}))
+    fetched = OwnFolder(data / ".download", "downloads", DownloadError, "--to")
+    (file,) = DATA_SETS["aokvqa"].files
+    fetched.claim()
+    fetched.note(f"aokvqa-{file.name}.done")
+    done = {"url": file.url, "bytes": 1, "files": []}
+    (data / ".download" / f"aokvqa-{file.name}.done").write_text(json.dumps(done))

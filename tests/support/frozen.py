@@ -79,6 +79,7 @@ class Images:
     """Six patches of numbers that are linear in the colours; stands in for DINOv2."""
 
     name, image_size, device, grid, dim = "fake-vision", 12, "cpu", GRID, VISION_DIM
+    window = None
 
     def __init__(self, before: Calls = nothing, *, memory: int = 1000, scale: float = 1.0) -> None:
         self.before, self.memory, self.scale = before, memory, scale

@@ -22,6 +22,7 @@ COMMANDS = (
     "inspect-cache",
     "verify-cache",
     "convert-cache",
+    "download",
     "runs",
     "doctor",
     "demo",

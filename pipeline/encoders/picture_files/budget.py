@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image
 
+from frozen_vqa.pipeline.encoders.picture_files.avif import require_few_inside
+from frozen_vqa.pipeline.encoders.picture_files.jpeg2000 import require_usual
 from frozen_vqa.pipeline.errors import ImageError
 
 MAX_PIXELS = 50_000_000
@@ -28,7 +30,7 @@ IN_FLIGHT = 1_000_000_000
 BIG_FILE = 16_000_000
 """Bytes of a file that is read while no other picture is decoded."""
 
-BYTES_PER_PIXEL = {"JPEG": 12}
+BYTES_PER_PIXEL = {"JPEG": 12, "JPEG2000": 30}
 """At the peak of decoding. Other formats have up to four channels of white, pixels and result."""
 
 OF_ANY_FORMAT = 20
@@ -111,23 +113,32 @@ class MemoryBudget:
 BUDGET = MemoryBudget(IN_FLIGHT)
 
 
-def memory_of(image: Image.Image) -> int:
+def memory_of(size: tuple[int, int], form: str | None) -> int:
     """Return the bytes that decoding takes at most; exact figures depend on the format."""
-    width, height = image.size
-    return width * height * BYTES_PER_PIXEL.get(image.format or "", OF_ANY_FORMAT)
+    return size[0] * size[1] * BYTES_PER_PIXEL.get(form or "", OF_ANY_FORMAT)
+
+
+def require_few_pixels(size: tuple[int, int], limit: int = MAX_PIXELS) -> None:
+    """Raise `ImageError` for a picture of no pixels, or of more than may be decoded."""
+    width, height = size
+    pixels = width * height
+    if pixels == 0:
+        raise ImageError(f"no pixels: its size is {width} by {height}")
+    if pixels > limit:
+        raise ImageError(
+            f"too large: {width} by {height} is {pixels / 1e6:.0f} megapixels, "
+            f"the limit is {limit / 1e6:.0f}"
+        )
 
 
 def require_quick(image: Image.Image, data: bytes) -> None:
     """Raise `ImageError` for a picture, just opened from `data`, that takes too long to decode."""
-    width, height = image.size
-    pixels = width * height
-    if pixels == 0:
-        raise ImageError(f"no pixels: its size is {width} by {height}")
-    if pixels > MAX_PIXELS:
-        raise ImageError(
-            f"too large: {width} by {height} is {pixels / 1e6:.0f} megapixels, "
-            f"the limit is {MAX_PIXELS / 1e6:.0f}"
-        )
+    require_few_pixels(image.size)
+    pixels = image.width * image.height
+    if image.format == "JPEG2000":
+        require_few_pixels(image.size, IN_FLIGHT // BYTES_PER_PIXEL["JPEG2000"])
+        require_usual(image)
+    require_few_inside(image, data, MAX_PIXELS)
     if image.format == "JPEG":
         scans = data.count(b"\xff\xda")
         if scans * pixels > MOST_SCANNED:

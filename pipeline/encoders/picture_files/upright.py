@@ -15,6 +15,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from PIL.Image import Transpose
 
 from frozen_vqa.pipeline.encoders.picture_files import tiff
+from frozen_vqa.pipeline.encoders.picture_files.jpeg2000 import Codestream, opened_codestream
+from frozen_vqa.pipeline.encoders.picture_files.levels import Window, to_levels
 from frozen_vqa.pipeline.errors import ImageError
 
 ORIENTATION = 0x0112
@@ -32,8 +34,10 @@ TRANSPOSE = {
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image, window: Window | None = None) -> Image.Image:
     """Decode an opened picture and return it upright, on white, in 8-bit RGB.
+
+    A grey picture of more than 8 bits shows the values of `window`, or without one all of its type.
 
     Raises:
         ImageError: if its kind is not read. Pillow raises nearly any other class on damage.
@@ -43,11 +47,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
             raise unread("TIFF", reason)
         # It would turn the picture itself, and fail if another tag is damaged.
         image.load_end = lambda: None  # type: ignore[method-assign]
-        rgb = _opaque(image)
+        rgb = _opaque(image, window)
     elif isinstance(image, PngImagePlugin.PngImageFile) and image.mode in ("1", "L", "I;16", "RGB"):
-        rgb = _png_without_alpha(image)
+        rgb = _png_without_alpha(image, window)
     else:
-        rgb = _opaque(image)
+        rgb = _opaque(image, window)
     method = TRANSPOSE.get(orientation(image))
     return rgb if method is None else rgb.transpose(method)
 
@@ -98,15 +102,15 @@ def exif_orientation(exif: bytes) -> int | None:
     return None
 
 
-def _png_without_alpha(image: PngImagePlugin.PngImageFile) -> Image.Image:
+def _png_without_alpha(image: PngImagePlugin.PngImageFile, window: Window | None) -> Image.Image:
     """Make the pixels of the one transparent colour white, compared at the depth of the file."""
     key, stored = image.info.get("transparency"), image.tile[0].args if image.tile else ""
     if key is None:
-        return _opaque(image)
+        return _opaque(image, window)
     low = _low_bytes(image) if stored == "RGB;16B" else None
     image.load()
     values = np.asarray(image)
-    rgb = np.array(_opaque(Image.fromarray(values)))
+    rgb = np.array(_opaque(Image.fromarray(values), window))
     if low is not None:
         values = values.astype(np.uint16) << 8 | low
     elif image.mode in ("L", "RGB"):
@@ -128,10 +132,12 @@ def _low_bytes(image: PngImagePlugin.PngImageFile) -> npt.NDArray[np.uint8]:
     return np.asarray(again)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, window: Window | None) -> Image.Image:
+    grey = image.mode == "F" or image.mode.startswith("I")
+    stream = opened_codestream(image) if grey else None
     image.load()
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_grey(image)).convert("RGB")
+    if grey:
+        return Image.fromarray(_grey(image, stream, window)).convert("RGB")
     if image.has_transparency_data:
         # Plain convert("RGB") would drop alpha and show the pixels that the author has hidden.
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
@@ -140,22 +146,46 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+def largest_value(image: Image.Image) -> int | None:
+    """Decode a grey picture of 16 bits; None if it is no such, or its file names fewer bits."""
+    named = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(tiff.BITS)
+    if not image.mode.startswith("I") or opened_codestream(image) or named == (12,):
+        return None
+    image.load()
+    return int(np.asarray(image).max())
+
+
+def _grey(
+    image: Image.Image, stream: Codestream | None, window: Window | None
+) -> npt.NDArray[np.uint8]:
     """Rescale a 16-bit or float grey picture; Pillow's own conversion saturates it to white."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     values = np.asarray(image)
+    top = 65535.0
+    if stream:  # Pillow moves its values up to 16 bits, and signed ones above zero
+        values = values >> max(0, 16 - stream.bits)
+        top = 2.0 ** min(16, stream.bits) - 1
+        if window and stream.signed:
+            values = values - np.int32(2 ** (stream.bits - 1))
     low, high = values.min(), values.max()
-    if values.dtype.kind == "f":
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ImageError("holds values that are not finite")
-        if low < 0 or high > 255:
-            raise ImageError(
-                f"float values from {low:.4g} to {high:.4g}; 0 to 1 or 0 to 255 is needed"
-            )
-        top = 1 if high <= 1 else 255
+    if values.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        raise ImageError("holds values that are not finite")
+    if window:
+        levels = to_levels(values, window)
     else:
-        if low < 0 or high > 65535:
-            raise ImageError(f"integers from {low:.0f} to {high:.0f}; 0 to 65,535 is needed")
-        top = 4095 if tags.get(tiff.BITS) == (12,) else 65535
-    levels = np.rint(values.astype(np.float32) * np.float32(255 / top)).astype(np.uint8)
+        if values.dtype.kind == "f":
+            if low < 0 or high > 255:
+                raise ImageError(
+                    f"float values from {low:.4g} to {high:.4g}; 0 to 1 or 0 to 255 is needed, or "
+                    f"--window LOW HIGH"
+                )
+            top = 1 if high <= 1 else 255
+        elif low < 0 or high > 65535:
+            raise ImageError(
+                f"integers from {low:.0f} to {high:.0f}; 0 to 65,535 is needed, or "
+                f"--window LOW HIGH"
+            )
+        elif tags.get(tiff.BITS) == (12,):
+            top = 4095
+        levels = to_levels(values, (0, top), np.float32)
     return 255 - levels if tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO else levels
