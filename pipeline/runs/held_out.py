@@ -82,11 +82,11 @@ def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]
         )
     held = part.pictures(set(ids))
     inside = np.array([image_id in held for image_id in ids])
-    return _take(table, ~inside), _take(table, inside)
+    return take(table, np.flatnonzero(~inside)), take(table, np.flatnonzero(inside))
 
 
-def _take(table: SplitTable, chosen: np.ndarray) -> SplitTable:
-    rows = np.flatnonzero(chosen)
+def take(table: SplitTable, rows: np.ndarray) -> SplitTable:
+    """Return the questions of these rows, in their order."""
     lists = ("question_ids", "answers", "question_types", "answer_types")
     return replace(
         table,
