@@ -120,6 +120,13 @@ def right_choice(question: Annotation) -> Sequence[str]:
     return question.answers
 
 
+def require_choice(place: int, choices: Sequence[str]) -> int:
+    """Return the place of the right choice; raise `ValueError` if there is none."""
+    if not 0 <= place < len(choices):
+        raise ValueError(f"the right choice is number {place} of {len(choices)}, counted from 0")
+    return place
+
+
 def chance(answered: Sequence[Answered]) -> dict[str, Figure]:
     """Return what a guess among the choices scores, in percent."""
     shares = [1 / len(one.question.choices) for one in answered if one.question.choices]

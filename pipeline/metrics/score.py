@@ -182,7 +182,12 @@ def _match(
     answered = []
     for name, record in known.items():
         if name in answers:
-            score = metric.score(answers[name], metric.given(record))
+            if not (given := metric.given(record)):
+                raise MetricError(
+                    f"{annotations}: question {record.question_id!r} has no given answers, and a "
+                    f"score needs at least one. Score a split that has answers, such as val."
+                )
+            score = metric.score(answers[name], given)
             answered.append(Answered(record, answers[name], score, by_id[name]))
         elif metric.counts(record):
             answered.append(Answered(record, "", 0.0))

@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.metrics.metric import (
     Metric,
     chance,
     equal_to_one,
+    require_choice,
     right_choice,
 )
 from frozen_vqa.pipeline.system.texts import to_json
@@ -30,12 +31,13 @@ class _Entry(TypedDict):
 
 
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
+    place, choices = entry.get("correct_choice_idx", -1), tuple(entry["choices"])
     return Annotation(
         entry["question_id"],
         tuple(entry.get("direct_answers", ())),
         groups={"difficult": str(entry["difficult_direct_answer"])},
-        choices=tuple(entry["choices"]),
-        right=entry.get("correct_choice_idx", -1),
+        choices=choices,
+        right=-1 if place == -1 else require_choice(place, choices),
         split=entry.get("split", ""),
     )
 

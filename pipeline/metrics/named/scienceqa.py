@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.metrics.metric import (
     Metric,
     chance,
     equal_to_one,
+    require_choice,
     right_choice,
 )
 from frozen_vqa.pipeline.system.texts import to_json
@@ -39,11 +40,13 @@ class _Entry(TypedDict):
 
 
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
+    choices = tuple(entry["choices"])
+    right = require_choice(entry["answer"], choices)
     grade = re.sub(r"\D", "", entry.get("grade", ""))
     picture, hint = bool(entry["image"]), bool(entry["hint"])
     return Annotation(
         entry["id"],
-        (),
+        (choices[right],),
         groups={
             "subject": _SUBJECTS.get(entry.get("subject", ""), ""),
             "grade": ("G1-6" if int(grade) <= 6 else "G7-12") if grade else "",
@@ -51,8 +54,8 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
             "hint": "TXT" if hint else "",
             "context": "" if picture or hint else "NO",
         },
-        choices=tuple(entry["choices"]),
-        right=entry["answer"],
+        choices=choices,
+        right=right,
         split=entry.get("split", ""),
     )
 
