@@ -10,17 +10,15 @@ from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, 
 
 def annotations_of(table: SplitTable) -> list[Annotation]:
     """Return what the annotators say of each question of a split."""
-    groups, choices = vars(table).get("groups", {}), vars(table).get("choices", ())
-    right = vars(table).get("right_choices", ())
     return [
         Annotation(
             question_id,
             tuple(table.answers[row]),
             table.question_types[row],
             table.answer_types[row],
-            groups={name: column[row] for name, column in groups.items() if column[row]},
-            choices=tuple(choices[row]) if len(choices) else (),
-            right=int(right[row]) if len(right) else -1,
+            groups={name: column[row] for name, column in table.groups.items() if column[row]},
+            choices=tuple(table.choices[row]) if len(table.choices) else (),
+            right=int(table.right_choices[row]) if len(table.right_choices) else -1,
         )
         for row, question_id in enumerate(table.question_ids)
     ]
@@ -43,5 +41,4 @@ def counted(table: SplitTable, metric: Metric) -> np.ndarray:
 def metric_of(cache: FeatureCache, split: str) -> str | None:
     """Return the metric that a split names; None for data of one's own."""
     record = cache.manifest.splits.get(split)
-    name = record.origin.get("metric") if record else None
-    return name if isinstance(name, str) else None
+    return record.metric if record else None

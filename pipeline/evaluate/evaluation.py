@@ -13,7 +13,6 @@ from frozen_vqa.pipeline.evaluate.clusters import By
 from frozen_vqa.pipeline.evaluate.statistics import Interval
 from frozen_vqa.pipeline.metrics.accuracy import Accuracy
 from frozen_vqa.pipeline.runs.data import ScoredData
-from frozen_vqa.pipeline.runs.held_out import take
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Evaluation:
             return self
         return replace(
             self,
-            table=take(self.table, rows),
+            table=self.table.take(rows),
             answers=[self.answers[row] for row in rows.tolist()],
             clusters=None if self.clusters is None else self.clusters[rows],
         )

@@ -13,11 +13,17 @@ import xxhash
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
+from frozen_vqa.pipeline.sources.open_source import OFFICIAL
 
-LOCAL = ("vqav2", "jsonl")
+LOCAL = (*OFFICIAL, "jsonl")
 LARGEST_BATCH = 1 << 16
 """Pictures in a batch that a user may give, and an origin may record."""
-_fields = attrgetter(*VqaExample.__slots__)
+_ALWAYS = 6
+"""Fields of a question that every digest covers; the others count where one of them is given."""
+_NOTHING: tuple[object, ...] = ({}, (), None)
+_fields, _further = (
+    attrgetter(*names) for names in (VqaExample.__slots__[:_ALWAYS], VqaExample.__slots__[_ALWAYS:])
+)
 
 
 def describe_origin(
@@ -27,6 +33,7 @@ def describe_origin(
     limit: int | None,
     batch_size: int | None,
     images: Path | None = None,
+    annotations: Path | None = None,
 ) -> dict[str, Json]:
     """Return the facts that a cache records about its source, with absolute paths.
 
@@ -43,6 +50,7 @@ def describe_origin(
         "limit": limit,
         "batch_size": batch_size,
         **({"images": str(images.resolve())} if images else {}),
+        **({"annotations": str(annotations.resolve())} if annotations else {}),
     }
 
 
@@ -63,7 +71,7 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     words = ["frozen-vqa", "extract-features", "--dataset", origin.get("dataset", "DATASET")]
     for field, column in origin.get("columns", {}).items():
         words += ["--column", f"{field}={column}"]
-    for option in ("images", "limit", "batch_size"):
+    for option in ("images", "annotations", "limit", "batch_size"):
         if origin.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(origin[option])]
     for name in [split] if split else origin.get("splits") or ["SPLIT"]:
@@ -80,7 +88,9 @@ def _digest(examples: Sequence[VqaExample]) -> str:
     """
     state = xxhash.xxh3_128()
     for example in examples:
-        state.update(json.dumps(_fields(example)).encode() + b"\n")
+        further = _further(example)
+        given = _fields(example) + (further if any(one not in _NOTHING for one in further) else ())
+        state.update(json.dumps(given).encode() + b"\n")
     return state.hexdigest()
 
 

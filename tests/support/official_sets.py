@@ -146,6 +146,7 @@ SETS: dict[str, OfficialSet] = {
             "answer_type": {"open": 100.0, "binary": 0.0},
             "structural": {"query": 100.0, "verify": 0.0},
             "semantic": {"attr": 50.0},
+            "global": {"color": 100.0},
             "steps": {"1": 50.0},
             "words": {"5": 50.0},
         },
@@ -177,14 +178,13 @@ SETS: dict[str, OfficialSet] = {
             for i, answer in enumerate(["three", "yes", "red", "no", "yes"])
         ],
         [0.0, 100.0, 100.0, 100.0, 0.0],
+        {"question_type": {"count": 0.0, "query_color": 100.0, "less_than": 100.0}},
         {
-            "question_type": {
-                "count": 0.0,
-                "exist": 100.0,
-                "query": 100.0,
-                "compare numbers": 100.0,
-                "compare attribute": 0.0,
-            }
+            "count": 0.0,
+            "exist": 100.0,
+            "query": 100.0,
+            "compare numbers": 100.0,
+            "compare attribute": 0.0,
         },
     ),
     "aokvqa": OfficialSet(AOKVQA, AOKVQA_SAID, [0.0, 100.0, 100.0], {}, {"chance": 25.0}),
@@ -214,7 +214,8 @@ SETS: dict[str, OfficialSet] = {
             {"qid": 3, "answer": "no"},
         ],
         [100.0, 100.0, 0.0],
-        {"answer_type": {"CLOSED": 50.0, "OPEN": 100.0}, "yes or no": {"yes or no": 100.0}},
+        {"answer_type": {"CLOSED": 50.0, "OPEN": 100.0}, "organ": {"HEAD": 200 / 3}},
+        {"answered yes or no": 100.0},
     ),
     "slake": OfficialSet(
         [
@@ -246,7 +247,7 @@ SETS: dict[str, OfficialSet] = {
         [_path_record("the cell"), _path_record("no"), _path_record("2")],
         ["a cell", "No.", "2"],
         [100.0, 100.0, 100.0],
-        {"answer_type": {"open": 100.0, "closed": 100.0}},
+        {"answer_type": {"OPEN": 100.0, "CLOSED": 100.0}},
         {"shared words (the authors' exact match)": 75.0, "F1 of words": 75.0},
     ),
     "tallyqa": OfficialSet(
@@ -265,11 +266,15 @@ SETS: dict[str, OfficialSet] = {
         ],
         [{"question_id": i, "answer": answer} for i, answer in enumerate([2, 2, "1"])],
         [100.0, 0.0, 100.0],
+        {"source": {"imported_vqa": 100.0, "amt": 0.0}, "simple": {"yes": 100.0, "no": 50.0}},
         {
-            "difficulty": {"simple": 100.0, "complex": 0.0},
-            "issimple": {"simple": 100.0, "complex": 50.0},
+            "RMSE": 3**0.5,
+            "simple (not amt)": 100.0,
+            "complex (amt)": 0.0,
+            "complex by issimple": 50.0,
+            "RMSE, complex (amt)": 3.0,
+            "RMSE, simple (not amt)": 0.0,
         },
-        {"RMSE": 3**0.5, "RMSE, complex by difficulty": 3.0, "RMSE, simple by difficulty": 0.0},
     ),
     "visual7w": OfficialSet(
         {
@@ -319,14 +324,10 @@ SETS: dict[str, OfficialSet] = {
             {"question_id": "13", "prompt": "", "text": "c"},
         ),
         [100.0, 100.0, 0.0, 0.0],
+        {"subject": {"natural science": 50.0, "social science": 100.0}},
         {
-            "subject": {"NAT": 50.0, "SOC": 100.0, "LAN": 0.0},
-            "grade": {"G1-6": 50.0, "G7-12": 50.0},
-            "picture": {"IMG": 100.0},
-            "hint": {"TXT": 100.0},
-            "context": {"NO": 0.0},
-        },
-        {
+            **{"NAT": 50.0, "SOC": 100.0, "LAN": 0.0, "G1-6": 50.0, "G7-12": 50.0},
+            **{"IMG": 100.0, "TXT": 100.0, "NO": 0.0},
             "chance": 100 * (0.5 + 0.25 + 0.2 + 0.5) / 4,
             "<image> in the prompt": 100.0,
             "read as lmms-eval does, answered ones": 100 * 2 / 3,

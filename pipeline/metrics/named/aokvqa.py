@@ -35,7 +35,7 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
     return Annotation(
         entry["question_id"],
         tuple(entry.get("direct_answers", ())),
-        groups={"difficult": str(entry["difficult_direct_answer"])},
+        groups={"difficult": "yes" if entry["difficult_direct_answer"] else "no"},
         choices=choices,
         right=-1 if place == -1 else require_choice(place, choices),
         split=entry.get("split", ""),
@@ -81,7 +81,7 @@ METRICS = (
         score=_share,
         soft=_soft,
         soft_is_score=True,
-        counts=lambda question: question.groups.get("difficult") != "True",
+        counts=lambda question: question.groups.get("difficult") != "yes",
         answer_key="direct_answer",
     ),
 )

@@ -37,8 +37,9 @@ def test_equal_dictionaries_are_left_out_one_at_a_time() -> None:
 
 
 def answered(rows: list[tuple[int, Any]]) -> list[Answered]:
+    groups = ({"answerable": "no"}, {"answerable": "yes"})
     return [
-        Answered(Annotation(i, ("tea",), groups={"answerable": str(answerable)}), "tea", 1.0, entry)
+        Answered(Annotation(i, ("tea",), groups=groups[answerable]), "tea", 1.0, entry)
         for i, (answerable, entry) in enumerate(rows)
     ]
 
