@@ -146,7 +146,6 @@ class Metric:
         percent: A score in percent; the rules of VQAv2 round it.
         counts: Whether a question is in the means. `figures` gets all.
         given: What an answer is compared with.
-        answer_key: Where a results file has several answers to a question, the key of this one's.
         unanswerable: The answer that a question has none; results then hold how sure a head is that
             it has one.
         figures: What the data set reports beside the accuracy. It may raise `MetricError`.
@@ -162,7 +161,6 @@ class Metric:
     percent: Callable[[float], float] = lambda score: 100 * score
     counts: Callable[[Annotation], bool] = every_question
     given: Callable[[Annotation], Sequence[str]] = all_answers
-    answer_key: str = ""
     unanswerable: str = ""
     figures: Callable[[Sequence[Answered]], Mapping[str, Figure]] = lambda answered: {}
 

@@ -99,6 +99,8 @@ def _read_annotations(
 ) -> tuple[Layout, list[Annotation]]:
     content = read_content(path)
     layout = find_layout(content, LAYOUTS) or (metric.layout if metric else vqav2.LAYOUT)
+    if metric and metric.layout.form is layout.form:  # A-OKVQA's two metrics have a key each
+        layout = metric.layout
     if layout is vqav2.LAYOUT:
         return layout, annotations_in(path, content, questions)
     if questions is not None and layout is not gqa.LAYOUT:
@@ -160,7 +162,7 @@ def _match(
         require_once(path, [name for name, _ in entries])
     by_id = {str(name): entry for name, entry in entries}
     known = {str(record.question_id): record for record in records}
-    answers = _answers(path, {i: by_id[i] for i in by_id if i in known}, known, layout, metric)
+    answers = _answers(path, {i: by_id[i] for i in by_id if i in known}, known, layout)
     # GQA counts the balanced questions alone; its consistency takes what else is answered.
     counted = [record for record in records if metric.counts(record)]
     missing = [r.question_id for r in counted if str(r.question_id) not in answers]
@@ -170,7 +172,9 @@ def _match(
         len(counted),
         [] if layout.missing and len(missing) < len(counted) else missing,
         [] if layout.unknown else unknown,
-        _remedy(layout, metric, by_id),
+        "Predict every question of this split, and no other."
+        if answers
+        else f"No prediction has an answer under {layout.answer_key!r}.",
     )
     notes = []
     if missing:
@@ -194,27 +198,16 @@ def _match(
     return answered, notes
 
 
-def _remedy(layout: Layout, metric: Metric, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    key = metric.answer_key or layout.answer_key
-    if entries and not any(key in entry or "answer" in entry for entry in entries.values()):
-        return f"No prediction has a {key!r}, which --metric {metric.name} takes."
-    return "Predict every question of this split, and no other."
-
-
 def _answers(
     path: Path,
     entries: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, Annotation],
     layout: Layout,
-    metric: Metric,
 ) -> dict[str, str]:
     """Return the answer of each entry; those without one may be missing, by the official rule."""
     found, faults = {}, []
     for name, entry in entries.items():
-        if metric.answer_key:
-            value = entry.get(metric.answer_key, entry.get("answer"))
-        else:
-            value = layout.read(layout, entry, known[name])
+        value = layout.read(layout, entry, known[name])
         if type(value) in (str, int):
             found[name] = str(value)
         elif value is not None or not layout.missing:

@@ -5,6 +5,7 @@ left out. A question without a prediction counts 0. Direct answers leave out the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 from frozen_vqa.pipeline.metrics.metric import (
@@ -65,6 +66,7 @@ LAYOUT = Layout(
     unknown=True,
     write=_write,
 )
+DIRECT = replace(LAYOUT, metric="aokvqa-da", answer_key="direct_answer")
 METRICS = (
     Metric(
         name="aokvqa",
@@ -77,11 +79,10 @@ METRICS = (
     Metric(
         name="aokvqa-da",
         rule="A-OKVQA direct answers: min(1, n/3), without the difficult questions",
-        layout=LAYOUT,
+        layout=DIRECT,
         score=_share,
         soft=_soft,
         soft_is_score=True,
         counts=lambda question: question.groups.get("difficult") != "yes",
-        answer_key="direct_answer",
     ),
 )

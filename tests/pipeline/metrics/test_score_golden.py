@@ -139,7 +139,7 @@ def test_aokvqa(file: str, kind: str) -> None:
     words = ("aokvqa", "aokvqa_v1p0_val.json", f"predictions{file}.json")
     wanted = expected("aokvqa")[f"predictions{file}"]
     if kind not in wanted:
-        with pytest.raises(PipelineError, match="No prediction has a"):
+        with pytest.raises(PipelineError, match="No prediction has an answer under"):
             score(*words, metric=AOKVQA[kind])
         return
     found, each = score(*words, metric=AOKVQA[kind])
