@@ -99,6 +99,13 @@ def _read_annotations(
 ) -> tuple[Layout, list[Annotation]]:
     content = read_content(path)
     layout = find_layout(content, LAYOUTS) or (metric.layout if metric else vqav2.LAYOUT)
+    if layout is vqav2.LAYOUT and not (isinstance(content, dict) and layout.place in content):
+        found = "lines that are no JSON" if isinstance(content, tuple) else shown(content)
+        raise SourceError(
+            f"{path}: found {found} with entries of no known layout; an official annotation file "
+            f"is needed. Check that this is the right file; --metric with the name of its data set "
+            f"makes this message say what it lacks."
+        )
     if metric and metric.layout.form is layout.form:  # A-OKVQA's two metrics have a key each
         layout = metric.layout
     if layout is vqav2.LAYOUT:
@@ -213,5 +220,5 @@ def _answers(
         elif value is not None or not layout.missing:
             faults.append(f"question {name} has {shown(value)} as answer")
     if faults:
-        refuse(path, faults, len(entries), "an answer that is a text is")
+        refuse(path, faults, len(entries), "a text or a whole number is")
     return found
