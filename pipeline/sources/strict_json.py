@@ -91,7 +91,12 @@ def entries_in(path: Path | str, key: str | None = None) -> list[Any]:
 
     Raise `SourceError` if there is none.
     """
-    found = content = read_json(path)
+    return entries_under(path, read_json(path), key)
+
+
+def entries_under(path: Path | str, content: Any, key: str | None = None) -> list[Any]:
+    """Return the list that a file holds, as `entries_in` does."""
+    found = content
     if key is not None:
         found = content.get(key) if isinstance(content, dict) else None
     if isinstance(found, list):

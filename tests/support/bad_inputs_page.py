@@ -23,6 +23,7 @@ from tests.support.bad_forged import FORGED
 from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
+from tests.support.bad_metrics import METRICS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
@@ -66,6 +67,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,
     "Predictions": RESULTS,
+    "Metrics of other data sets": METRICS,
     "Options": OPTIONS,
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class Row:
     answers: tuple[str, ...] = ()
     question_type: str = ""
     answer_type: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+    right: int = -1
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def make_cache(
     left_out: int = 0,
     seed: int = 0,
     dataset: str | None = None,
+    metric: str | None = None,
 ) -> Made:
     """Write a cache; features that are not given are random.
 
@@ -141,6 +145,7 @@ def make_cache(
         add_questions(writer, _questions(states))
         for name, split in splits.items():
             origin = {"dataset": dataset} if dataset else {}
+            origin |= {"metric": metric} if metric else {}
             writer.set_split(name, _table(split), left_out=left_out, origin=origin)
     return Made(directory, patch_embeddings, states, splits)
 
@@ -177,6 +182,12 @@ def _table(rows: Sequence[Row]) -> SplitTable:
         answers=[row.answers for row in rows],
         question_types=[row.question_type for row in rows],
         answer_types=[row.answer_type for row in rows],
+        groups={
+            name: [row.groups.get(name, "") for row in rows]
+            for name in dict.fromkeys(name for row in rows for name in row.groups)
+        },
+        choices=[row.choices for row in rows] if any(row.choices for row in rows) else (),
+        right_choices=[row.right for row in rows] if any(row.choices for row in rows) else (),
     )
 
 
