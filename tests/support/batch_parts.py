@@ -1,6 +1,7 @@
 """What a part of a batch has to hold."""
 
 import numpy as np
+import torch
 
 from frozen_vqa.pipeline.batches.batch import BatchPart
 from frozen_vqa.pipeline.batches.plan import IMAGES, Grid
