@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
-from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid
+from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
+from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 
 AHEAD = 3
@@ -33,7 +32,7 @@ class BatchReader:
         self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
     ) -> None:
         self._features, self._split, self.scores = features, split, scores
-        self._lengths = features.questions.lengths()
+        self._lengths = features.questions.lengths()[split.question_rows]
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
 
@@ -106,35 +105,49 @@ class BatchReader:
             yield _await_copy(*ahead)
 
     def _upload(self, batch: FeatureBatch) -> FeatureBatch:
-        features = self._features
-        moved: dict[str, Any] = {
-            name: tensor.to(features.device, non_blocking=True)
-            for name, tensor in batch.tensors().items()
-        }
-        if features.on_gpu is not None:
-            rows = moved["image_rows"]
-            moved["patch_embeddings"] = features.on_gpu.index_select(0, rows)
-            if features.scales_on_gpu is not None:
-                moved["patch_scales"] = features.scales_on_gpu.index_select(0, rows)
-        return replace(batch, **moved)
+        device = self._features.device
+        moved = batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(moved, parts=[self._gather(part) for part in moved.parts])
+
+    def _gather(self, part: BatchPart) -> BatchPart:
+        """Return a part with its patches, if those of all pictures are on the GPU."""
+        table, scales = self._features.on_gpu, self._features.scales_on_gpu
+        if table is None:
+            return part
+        return replace(
+            part,
+            patch_embeddings=table.index_select(0, part.image_rows),
+            patch_scales=None if scales is None else scales.index_select(0, part.image_rows),
+        )
 
     def _read(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
+        first, *longer = divide_by_length(grid, self._lengths)
+        parts = [self._read_part(first, buffer, _round_up(len(first), IMAGES))]
+        # Longer questions are few, and each part of them has a shape of its own anyway.
+        for few in longer:
+            parts.append(self._read_part(few, self._features.buffers.make(len(few)), len(few)))
+        batch = FeatureBatch(parts)
+        if self.scores is None:
+            return batch
+        of, classes, values = self.scores.sparse(batch.questions)
+        return replace(
+            batch,
+            target_indices=self._tensor(np.stack([of, classes])),
+            target_values=self._tensor(values),
+        )
+
+    def _read_part(self, grid: Grid, buffer: Buffer, images: int) -> BatchPart:
+        """Read some pictures and their questions, padded to a number of `images`."""
         slots = max(len(entry) for entry in grid)
-        rows = np.full((_round_up(len(grid), IMAGES), slots), -1, dtype=np.int64)
+        rows = np.full((images, slots), -1, dtype=np.int64)
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
         question_slots = np.flatnonzero(rows >= 0)
-        questions = rows.reshape(-1)[question_slots]
-        image_rows = np.zeros(len(rows), dtype=np.int64)
+        image_rows = np.zeros(images, dtype=np.int64)
         image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
         patches, scales = self._read_patches(image_rows, len(grid), buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
-        targets = {}
-        if self.scores is not None:
-            of, classes, values = self.scores.sparse(questions)
-            targets["target_indices"] = self._tensor(np.stack([of, classes]))
-            targets["target_values"] = self._tensor(values)
-        return FeatureBatch(
+        return BatchPart(
             image_rows=self._tensor(image_rows),
             patch_embeddings=patches,
             patch_scales=scales,
@@ -143,15 +156,14 @@ class BatchReader:
             token_prefixes=None if token_prefixes is None else self._tensor(token_prefixes),
             attention_mask=self._tensor(mask),
             question_slots=self._tensor(_pad(question_slots, QUESTIONS)),
-            questions=questions,
-            **targets,
+            questions=rows.reshape(-1)[question_slots],
         )
 
     def _read_patches(
         self, image_rows: np.ndarray, count: int, buffer: Buffer
     ) -> tuple[Tensor | None, Tensor | None]:
         """Read the first `count` pictures into the buffer, and zeros for the padding after them."""
-        if self._features.location == "gpu":
+        if not self._features.read_by_batch:
             return None, None
         if buffer.copied is not None:
             buffer.copied.synchronize()
@@ -175,7 +187,7 @@ class BatchReader:
         """
         questions = self._features.questions
         question_rows = self._split.question_rows[rows]
-        lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
+        lengths = np.where(rows >= 0, self._lengths[rows], 0)
         steps = np.arange(int(lengths.max()))
         mask = steps < lengths[..., None]  # (images, slots, tokens)
         starts = questions.path_offsets[:-1][question_rows]
@@ -201,9 +213,12 @@ def _await_copy(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:
     """Let the current stream wait for a batch, and keep its memory until that stream is done."""
     current = torch.cuda.current_stream(event.device)
     current.wait_event(event)
-    for tensor in batch.tensors().values():
+
+    def hold(tensor: Tensor) -> Tensor:
         tensor.record_stream(current)
-    return batch
+        return tensor
+
+    return batch.map(hold)
 
 
 def _round_up(count: int, multiple: int) -> int:

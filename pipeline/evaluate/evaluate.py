@@ -199,7 +199,8 @@ def _predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the predicted class of each question, (questions,), and the logits if asked for."""
     use_cores()
-    features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
+    device, sees = next(run.model.parameters()).device, run.config.sees_pictures
+    features = ResidentFeatures(cache, device=device, pictures=sees)
     reader, size = BatchReader(features, asked), run.config.batch_size
     if not keep_logits:
         return predict([run.model], reader, asked, batch_size=size)[0], None

@@ -89,7 +89,7 @@ class VqaModel(nn.Module):
         super().__init__()
         self.config = config
         width, fusion = config.width, config.fusion
-        sees, reads = fusion != "question-only", fusion != "image-only"
+        sees, reads = config.sees_pictures, fusion != "image-only"
         attends = fusion in ("co-attention", "text-to-image")
         self.own_fusion = build_fusion(config) if is_own(fusion) else None
         own = self.own_fusion is not None
@@ -139,7 +139,7 @@ class VqaModel(nn.Module):
 
     def forward(
         self,
-        patch_embeddings: Tensor | Patches,
+        patch_embeddings: Tensor | Patches | None,
         hidden_states: Tensor,
         attention_mask: Tensor,
         patch_scales: Tensor | None = None,
@@ -152,7 +152,8 @@ class VqaModel(nn.Module):
 
         Args:
             patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales. Or
-                `Patches`, which share between heads what needs none of their weights.
+                `Patches`, which share between heads what needs none of their weights. None for a
+                head that sees no picture.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -221,7 +222,7 @@ class VqaModel(nn.Module):
         text = text.map(lambda x: normalise(cast_for_autocast(x, self.dtype)))
         return text.map(self.text_projection)
 
-    def _project(self, patches: Patches) -> Tensor | None:
+    def _project(self, patches: Patches | None) -> Tensor | None:
         """Return the projected patches, if the head sees the picture.
 
         (images, 1, patches, width), or (images, 1, width) where it only needs their average: the
@@ -229,6 +230,7 @@ class VqaModel(nn.Module):
         """
         if self.vision_projection is None:
             return None
+        assert patches is not None
         if self.patches_pooling is not None:
             vector = self.patches_pooling.score_vector
             if vector is None:
