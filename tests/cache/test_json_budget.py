@@ -46,6 +46,18 @@ def test_real_files_pass_and_texts_of_few_values_pass_always(kind: object) -> No
         require_few_values(given, bytes_each=6)
 
 
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_the_last_value_that_is_allowed(kind: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 free ones, and one for each three bytes."""
+    monkeypatch.setattr(json_budget, "FREE_VALUES", 1000)
+    allowed = "," * 1600 + " " * 200
+    require_few_values(kind(allowed), bytes_each=3)  # type: ignore[operator]
+    for mark in ",[{":
+        with pytest.raises(TooManyValuesError, match=r"holds 1,601 .* may hold 1,600"):
+            require_few_values(kind(allowed[:-1] + mark), bytes_each=3)  # type: ignore[operator]
+    require_few_values(kind("," * 1000), bytes_each=3)  # type: ignore[operator]
+
+
 def test_no_other_place_reads_json() -> None:
     """Each of these three counts the values first."""
     way = re.compile(r"\bjson\.(loads?|JSONDecoder)\(")

@@ -183,7 +183,8 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_known_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)
+    needed = os.W_OK | os.X_OK  # a folder without X_OK takes no file
+    monkeypatch.setattr(os, "access", lambda place, mode: (place, mode) != (tmp_path, needed))
     for name in ("", "new", "far/below"):
         with pytest.raises(CacheError, match=r"cannot be written \(Permission denied\)"):
             require_own_cache(tmp_path / name)

@@ -4,11 +4,12 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, load_manifest
 from frozen_vqa.cache.disk import integrity
-from frozen_vqa.cache.disk.integrity import read_table, read_whole
+from frozen_vqa.cache.disk.integrity import read_prefixes, read_table, read_whole
 from tests.support.caches import Row, make_cache
 
 
@@ -55,3 +56,12 @@ def test_what_cannot_be_mapped_is_read_and_what_fails_is_told(
     else:
         file = integrity.open_shard(made.directory, "images", record)
         assert len(file.texts("image_id")) == record.rows
+
+
+def test_prefixes_of_no_shard_and_of_all(tmp_path: Path) -> None:
+    made = make_cache(tmp_path / "cache", {"val": [Row(0, 0, ("red",))]})
+    manifest = load_manifest(made.directory)
+    prefixes = sum(record.prefixes for record in manifest.questions)
+    for shards, length in ((0, 0), (None, prefixes)):
+        parents, tokens = read_prefixes(made.directory, manifest, shards)
+        assert (len(parents), len(tokens), parents.dtype) == (length, length, np.int64)

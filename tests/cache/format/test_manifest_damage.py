@@ -12,7 +12,14 @@ import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheError
 from frozen_vqa.cache.disk.integrity import load_manifest
-from frozen_vqa.cache.format.manifest import FORMAT, Manifest, _digest_body
+from frozen_vqa.cache.format.manifest import (
+    FORMAT,
+    MOST_SHARDS,
+    MOST_SPLITS,
+    Manifest,
+    _digest_body,
+    require_few,
+)
 from tests.support.caches import make_spec
 from tests.support.manifests import SMALL, save, shard, table
 
@@ -244,3 +251,12 @@ def test_a_manifest_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
 
     with pytest.raises(CacheError, match=r"cache\.json: cannot be read \(not a regular file\)"):
         load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("splits", "shards"), [(MOST_SPLITS + 1, 0), (0, MOST_SHARDS + 1)])
+def test_a_cache_has_no_more_splits_and_shards_than_commands_can_go_through(
+    splits: int, shards: int
+) -> None:
+    require_few(MOST_SPLITS, MOST_SHARDS)
+    with pytest.raises(CacheError, match=f"{splits:,} splits and {shards:,} shards; a cache has"):
+        require_few(splits, shards)
