@@ -40,6 +40,9 @@ from tests.support.forged import PARTS, copy_parts, valid
 TURN = 20.0
 """Seconds for one reader before the next has its turn."""
 
+KEPT_BYTES = 4 << 20
+"""Files up to this size are put back after each input; the weights of the tiny models are some."""
+
 
 @dataclass
 class Found:
@@ -138,7 +141,9 @@ def work(name: str, seed: int, place: Path, write: int, seconds: float) -> None:
     sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     reader, end = READERS[name], time.monotonic() + seconds
     lay_out(reader, place)
-    kept = {p: p.read_bytes() for p in place.rglob("*") if p.is_file() and p.stat().st_size < 2**18}
+    kept = {
+        p: p.read_bytes() for p in place.rglob("*") if p.is_file() and p.stat().st_size < KEPT_BYTES
+    }
     before = frozen(reader.read(place)) if (place / reader.file).exists() else None
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     while time.monotonic() < end:
@@ -158,7 +163,7 @@ def lay_out(reader: Reader, place: Path) -> None:
 def restore(place: Path, kept: Mapping[Path, bytes]) -> None:
     """Put the valid files back, and remove what was made."""
     for path in place.rglob("*"):
-        if path.is_file() and path not in kept and path.stat().st_size < 2**18:
+        if path.is_file() and path not in kept and path.stat().st_size < KEPT_BYTES:
             path.unlink()
     for path, data in kept.items():
         if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:

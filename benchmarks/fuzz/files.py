@@ -1,12 +1,15 @@
 """Random changes of the files of each kind, whose digests are made anew or not."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
+from safetensors.torch import load_file, save_file
 
 from benchmarks.fuzz.mutations import Rng, mutate_bytes, mutate_json, mutate_lines, mutate_tensors
 from frozen_vqa.cache.format.digests import digest
@@ -123,3 +126,61 @@ def column(path: Path, rng: Rng) -> None:
         pq.write_table(made, path)
     except Exception:  # pyarrow writes no such rows
         raw(path, rng)
+
+
+def packed(path: Path, rng: Rng) -> None:
+    """Leave a file as gzip, whose bytes change before or after it is packed."""
+    data = path.read_bytes()
+    data = mutate_bytes(gzip.compress(data), rng) if rng.random() < 0.5 else data
+    data = data if data[:2] == b"\x1f\x8b" else gzip.compress(mutate_bytes(data, rng))
+    path.write_bytes(data)
+
+
+def listed(path: Path, rng: Rng) -> None:
+    """Change questions of one's own that are entries of a JSON list."""
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    path.with_suffix(".json").write_text(json.dumps(mutate_json(entries, rng)))
+    path.unlink()
+
+
+def arrow(path: Path, rng: Rng) -> None:
+    """Leave an Arrow file with changed bytes in the place of a parquet.
+
+    It is not compressed, because one that is may unpack to any size (docs/security.md).
+    """
+    made = path.with_suffix(".arrow")
+    if rng.random() < 0.5:
+        pyarrow.feather.write_feather(pq.read_table(path), str(made), compression="uncompressed")
+    else:
+        with pa.ipc.new_stream(made, (table := pq.read_table(path)).schema) as stream:
+            stream.write_table(table)
+    path.unlink()
+    raw(made, rng)
+
+
+def front_matter(path: Path, rng: Rng) -> None:
+    """Leave a card that says which files a data set has, and of what types its columns are."""
+    if rng.random() < 0.5:
+        (path.parent / "train.parquet").unlink()
+    (path.parent / "b.csv").write_text("question,answers,image\nq,a,b.png\n")
+    configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "b.csv"}]}]
+    front = {"configs": configs, "dataset_info": {"features": [{"name": "q", "dtype": "string"}]}}
+    text = json.dumps(mutate_json(front, rng))  # which is YAML too
+    path.write_text(f"---\n{text}\n---\n")
+
+
+def indexed(path: Path, rng: Rng) -> None:
+    """Leave an index of the weights of a model."""
+    names = load_file(path.with_name("model.safetensors"))
+    found = {"metadata": {}, "weight_map": dict.fromkeys(names, "model.safetensors")}
+    path.write_text(json.dumps(mutate_json(found, rng)))
+    path.with_name("model.safetensors").rename(path.with_name("x.safetensors"))
+    if rng.random() < 0.5:
+        path.write_text(path.read_text().replace("model.safetensors", "x.safetensors"))
+
+
+def model_tensors(path: Path, rng: Rng) -> None:
+    """Change the tensors of a model."""
+    found = load_file(path)
+    mutate_tensors(found, rng)
+    save_file(found, path, {"format": "pt"})

@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
 from benchmarks.fuzz.files import (
     Mutate,
+    arrow,
     change_json_line,
     change_setting,
     change_text,
     column,
+    front_matter,
+    indexed,
+    listed,
+    model_tensors,
+    packed,
     plain_text,
     raw,
     raw_state,
@@ -27,28 +29,33 @@ from benchmarks.fuzz.files import (
     structured,
     tensors,
 )
+from benchmarks.fuzz.reading import (
+    answered,
+    curve,
+    encoded_picture,
+    encoded_text,
+    environments,
+    examples,
+    scored,
+    sized,
+    weights,
+)
 from benchmarks.torture.flips import everything
+from frozen_vqa.cache.disk.lock import read_holder
 from frozen_vqa.cache.disk.staging import read_staged
+from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary, read_vocabulary
 from frozen_vqa.pipeline.config import load_config, load_run_config
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.evaluate.logits import load_logits
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
-from frozen_vqa.pipeline.metrics.score import score_files
-from frozen_vqa.pipeline.runs.card import render_card
+from frozen_vqa.pipeline.runs.card import owns_card
 from frozen_vqa.pipeline.runs.folder import own_run
-from frozen_vqa.pipeline.runs.run import load_run, read_outcome
 from frozen_vqa.pipeline.runs.state import recover_state
-from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.train.sweep_config import load_sweep
 from tests.support.forged import edit_sealed
 from tests.support.forged_cache_files import edit_manifest
 from tests.support.forged_run_files import edit_meaning
 from tests.support.forged_values import edit_plain
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -60,55 +67,6 @@ class Reader:
     read: Callable[[Path], Any]
     mutations: Sequence[Mutate] = field(default_factory=tuple)
     sealed: bool = False  # its digest tells every change of its bytes that is not sealed anew
-
-
-def weights(run: Path) -> Any:
-    """Load a run, and return what decides its answers."""
-    found = load_run(run, CPU)
-    return [found.config, found.dtype, found.vocabulary.answers, found.model.state_dict()]
-
-
-def answered(run: Path) -> Any:
-    """Return what the outcome and the card of a run say."""
-    outcome = read_outcome(run)
-    return [outcome, render_card(run, outcome) if outcome else ""]
-
-
-def examples(kind: str, path: Path) -> Any:
-    """Return the questions of a data set, and what is left out."""
-    source = open_source(f"{kind}:{path}")
-    return [source.examples("train"), source.left_out("train")]
-
-
-def sized(path: Path) -> Any:
-    """Return the size of a picture."""
-    return load_rgb(path).size
-
-
-def encoded_picture(folder: Path) -> Any:
-    """Return the features of a picture by a model of this folder."""
-    encoder = ImageEncoder(str(folder), device=CPU)
-    picture = Image.new("RGB", (40, 30), "red")
-    with torch.inference_mode():
-        return encoder.encode(np.asarray(encoder.pixels(picture))[np.newaxis])
-
-
-def encoded_text(folder: Path) -> Any:
-    """Return the features of a question by a model of this folder."""
-    encoder = TextEncoder(str(folder), device=CPU)
-    with torch.inference_mode():
-        return encoder.encode(encoder.tokens(["What colour is it?"]))
-
-
-def scored(data: Path) -> Any:
-    """Return the official scores of predictions."""
-    found = score_files(
-        predictions=data / "results.json",
-        annotations=data / "given.json",
-        questions=None,
-        metric=None,
-    )
-    return [found[0].to_json(), found[1]]
 
 
 PLAIN = (raw, partial(structured, edit_plain))
@@ -200,6 +158,25 @@ READERS: dict[str, Reader] = {
         lambda at: own_run(at / "finished").names(),
         (raw, partial(plain_text, change_text)),
     ),
+    "mark of a cache": Reader(
+        ("cache",),
+        "cache/.frozen-vqa",
+        lambda at: own_cache(at / "cache").names(),
+        (raw, partial(plain_text, change_text)),
+    ),
+    "lock": Reader(RUN, "finished/.lock", lambda at: read_holder(at / "finished/.lock"), PLAIN),
+    "metrics.jsonl": Reader(
+        RUN, "finished/metrics.jsonl", lambda at: curve(at / "finished"), LINES
+    ),
+    "environment.json": Reader(
+        RUN, "finished/environment.json", lambda at: environments(at / "finished"), PLAIN
+    ),
+    "card": Reader(
+        RUN,
+        "finished/README.md",
+        lambda at: owns_card(at / "finished"),
+        (raw, partial(plain_text, change_text)),
+    ),
     "settings": Reader(
         ("config.toml",),
         "config.toml",
@@ -221,6 +198,15 @@ READERS: dict[str, Reader] = {
     "jsonl": Reader(
         ("data",), "data/train.jsonl", lambda at: examples("jsonl", at / "data"), LINES
     ),
+    "own JSON list": Reader(
+        ("data",), "data/train.jsonl", lambda at: examples("jsonl", at / "data"), (listed,)
+    ),
+    "own CSV": Reader(
+        ("csv",),
+        "csv/train.csv",
+        lambda at: examples("jsonl", at / "csv"),
+        (raw, partial(plain_text, change_text)),
+    ),
     "VQAv2 questions": Reader(
         ("vqav2",),
         "vqav2/v2_OpenEnded_mscoco_train2014_questions.json",
@@ -232,6 +218,18 @@ READERS: dict[str, Reader] = {
         "vqav2/v2_mscoco_train2014_annotations.json",
         lambda at: examples("vqav2", at / "vqav2"),
         PLAIN,
+    ),
+    "VQAv2 questions in gzip": Reader(
+        ("vqav2",),
+        "vqav2/v2_OpenEnded_mscoco_train2014_questions.json",
+        lambda at: examples("vqav2", at / "vqav2"),
+        (packed,),
+    ),
+    "Arrow": Reader(
+        ("hub",), "hub/train.parquet", lambda at: examples("hub", at / "hub"), (arrow,)
+    ),
+    "card of a data set": Reader(
+        ("hub",), "hub/README.md", lambda at: examples("hub", at / "hub"), (front_matter,)
     ),
     "parquet": Reader(
         ("hub",), "hub/train.parquet", lambda at: examples("hub", at / "hub"), (raw, column)
@@ -259,6 +257,21 @@ READERS: dict[str, Reader] = {
         )
         for file in ("config.json", "preprocessor_config.json")
     },
+    **{
+        f"vision {file}": Reader(
+            ("vision",), f"vision/{file}", lambda at: encoded_picture(at / "vision"), how
+        )
+        for file, how in {
+            "model.safetensors": (raw, model_tensors),
+            "model.safetensors.index.json": (indexed,),
+        }.items()
+    },
+    "text model.safetensors": Reader(
+        ("text",),
+        "text/model.safetensors",
+        lambda at: encoded_text(at / "text"),
+        (raw, model_tensors),
+    ),
     **{
         f"text {file}": Reader(
             ("text",), f"text/{file}", lambda at: encoded_text(at / "text"), PLAIN

@@ -4,11 +4,14 @@ transformers makes lists as long as some numbers in the file, and divides by oth
 checked before it reads them. Whatever else is wrong in the file shows when it is loaded or used.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.cache.typed_json import UnfitValueError, decode
 from frozen_vqa.pipeline.errors import ModelError, reason_of
+from frozen_vqa.pipeline.system.library_files import read_safetensors_header
 
 Size = Annotated[int, (1, 2**20)]
 
@@ -43,7 +46,7 @@ def require_whole_weights(model: str, folder: Path, config: Any) -> None:
     import torch
     from transformers import MODEL_MAPPING
 
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    stored = sum(_told_bytes(file) for file in folder.glob("*.safetensors"))
     try:
         with torch.device("meta"):
             numbers = sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
@@ -54,3 +57,17 @@ def require_whole_weights(model: str, folder: Path, config: Any) -> None:
             f"{model}: config.json says {numbers:,} weights, but its .safetensors files have "
             f"{stored:,} bytes; download it again"
         )
+
+
+def _told_bytes(path: Path) -> int:
+    """Return the size of a file of weights; raise `ModelError` if it is not what its header tells.
+
+    Its library maps all of it, and a file of zeros may be as long as anybody likes.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _, told = read_safetensors_header(file)
+    if told != size:
+        found = "has no header" if told is None else f"has {size:,} bytes and a header for {told:,}"
+        raise ModelError(f"{path}: it {found}, so these are no whole weights; download it again")
+    return size

@@ -104,8 +104,12 @@ def is_trained_on(
     own = find_held_out(trained.held_out, ())
     if mine is None or theirs is None:
         return whole == train_split and not (own and own.holds(part))
-    # The same split may have been extracted once more, in another order or with a limit.
-    again = whole == train_split and _dataset(cache, split) == trained.dataset is not None
+    # The same split may have been extracted once more: in another order, with a limit, with more
+    # pictures (then others are held out), or from a folder that was moved, into the same cache.
+    again = whole == train_split and (
+        _dataset(cache, split) == trained.dataset is not None
+        or trained.cache.resolve() == cache.directory.resolve()
+    )
     held_out = theirs.xxh3 == mine and own is not None and own.holds(part)
     return (theirs.xxh3 == mine or again) and not held_out
 

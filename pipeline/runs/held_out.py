@@ -2,7 +2,8 @@
 
 It is a share of the pictures with all their questions, because questions about one picture resemble
 each other. Which pictures these are depends on their ids, the share and the seed alone: not on the
-order of the questions, so a second extraction of the split holds out the same ones.
+order of the questions, so a second extraction of these pictures holds out the same ones. In a split
+that gains or loses pictures other ones are held out, and `is_trained_on` in `data.py` knows that.
 
 Such a part has a name like that of a split, "train@0.1", or "train@0.1@7" with the seed 7. Commands
 take it wherever they take a split. A split of the cache that has this very name comes first.

@@ -32,14 +32,12 @@ from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.typed_json import NotFiniteNumberError, finite_json
 from frozen_vqa.pipeline.errors import reason_of
+from frozen_vqa.pipeline.system.library_files import read_safetensors_header
 
 if TYPE_CHECKING:  # only tensors need torch
     from torch import Tensor
 
 SUFFIX = ".safetensors"
-
-LARGEST_HEADER = 100_000_000
-"""Bytes of a header that safetensors itself reads."""
 
 DTYPES = ("float32", "float16", "bfloat16", "int64", "uint8")
 """Types of tensors that we write."""
@@ -97,19 +95,11 @@ def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, A
 
 
 def _read_told(path: Path, kind: str) -> bytes:
-    """Return the bytes of a file; its header alone if no library could read on from there.
-
-    A header tells how long its file is. One that is longer, as zeros may be, takes no memory.
-    """
+    """Return the bytes of a file; its header alone if no library could read on from there."""
     with open_regular(path, most=memory_bytes()) as file:  # which does not wait for a pipe
         size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        file.seek(0)
-        head = file.read(8 + min(length, LARGEST_HEADER))
-        try:
-            tensors = [part for name, part in finite_json(head[8:]).items() if name[:2] != "__"]
-            told = 8 + length + max((int(part["data_offsets"][1]) for part in tensors), default=0)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        head, told = read_safetensors_header(file)
+        if told is None:
             return head  # safetensors says why
         if size > told:
             raise ValueError(

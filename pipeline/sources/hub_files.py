@@ -14,7 +14,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,6 +149,8 @@ def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
         if suffixes == {suffix}:
             return _direct(read, files, builder.info.features or {})
     selection.require_unpacked(files.values(), Extractor.infer_extractor_format)
+    for file in chain.from_iterable(files.values()):
+        selection.require_few_columns(file)
     _read_texts_as_written(builder.config, columns)
     return _prepared_layout(builder, columns)
 

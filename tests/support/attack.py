@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ READABLE = {
 """What a command may read besides its own folders, all of it the system's or Python's."""
 
 _seen: list[str] | None = None
-_secret = ""
+_secret, _linked = "", frozenset[str]()
 
 
 def _watch(event: str, details: tuple[Any, ...]) -> None:
@@ -92,11 +92,15 @@ def _where(path: Any, folder: int, *, follows: bool) -> str:
 
 def _may(path: str, *, writes: bool) -> bool:
     """Whether a command may touch this path at all; what it changes of `place` is compared."""
-    if _secret and (path == _secret or path.startswith(f"{_secret}/")):
+    if _secret and _below(path, {_secret}) and (writes or not _below(path, _linked)):
         return False
     roots = {TEMPORARY} if writes else {TEMPORARY, *READABLE}
     mine = path in ("/dev/null",) or "/__pycache__" in path  # Python keeps what it compiled
-    return mine or any(path == root or path.startswith(f"{root}/") for root in roots)
+    return mine or _below(path, roots)
+
+
+def _below(path: str, roots: Collection[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
 def _is_our_git(event: str, details: tuple[Any, ...]) -> bool:
@@ -105,13 +109,17 @@ def _is_our_git(event: str, details: tuple[Any, ...]) -> bool:
 
 
 @contextmanager
-def watched(secret: Path | None = None) -> Iterator[list[str]]:
-    """Yield the list of each process, address, question at the terminal, and path elsewhere."""
-    global _seen, _secret
+def watched(secret: Path | None = None, linked: Collection[Path] = ()) -> Iterator[list[str]]:
+    """Yield the list of each process, address, question at the terminal, and path elsewhere.
+
+    What the links in `linked` lead to may be read.
+    """
+    global _seen, _secret, _linked
     if _watch not in _HOOKS:
         _HOOKS.append(_watch)
         sys.addaudithook(_watch)  # it stays for ever, and is idle outside of this block
     _secret = os.path.realpath(secret) if secret else ""
+    _linked = frozenset(os.path.realpath(link) for link in linked)
     _seen = seen = []
     try:
         yield seen
@@ -168,6 +176,7 @@ def _memory(name: str) -> int:
 class Attacked:
     """What a command printed, what it did, and which files it changed that it may not write."""
 
+    words: Sequence[object]
     finished: Finished
     did: Sequence[str]
     changed: Sequence[str]
@@ -178,22 +187,37 @@ class Attacked:
         assert not self.did, self.did
         assert not self.changed, self.changed
         assert self.taken.bytes <= BYTES, f"{self.taken.bytes:,} bytes"
+        assert self.taken.seconds <= SECONDS, f"{self.taken.seconds:.1f} s"  # if it was caught
         printed = self.finished.out + self.finished.err
         assert not CONTROL.search(printed), printed
+        # The sentence of a refusal may say that it found NaN. It is no figure that anybody uses.
         figures = [line for line in printed.splitlines() if not line.startswith("error: ")]
-        assert not NOT_FINITE.search("\n".join(figures)), printed  # a refusal says what it found
+        assert not NOT_FINITE.search("\n".join(figures)), printed
         assert SECRET_WORD not in printed, printed
         assert "Traceback" not in printed, printed
         assert self.finished.code in (0, 1, 3), self.finished
         if self.finished.code != 1:
             return ""
-        if "error: " not in self.finished.err:  # what verify-cache finds is its result
-            assert re.search("differs|damaged|cannot be read", self.finished.err), self.finished
+        if self.words[0] == "verify-cache" and "error: " not in self.finished.err:
+            self._require_findings()
             return ""
         sentence = error_of(self.finished)
         assert "memory of this machine does not suffice" not in sentence, sentence
         assert len(sentence) < 3000, sentence
         return sentence
+
+    def _require_findings(self) -> None:
+        """Raise unless each line is a file of the cache and what is wrong with it, or says more.
+
+        What verify-cache finds is its result, and exit 1 tells that it found something.
+        """
+        told = ("  ", "verify, bytes: ")  # more of a finding, and how far it is
+        lines = [line for line in self.finished.err.splitlines() if not line.startswith(told)]
+        assert lines, self.finished
+        for line in lines:
+            file, _, fault = line.partition(": ")
+            assert Path(file).is_relative_to(str(self.words[1])), line
+            assert len(fault.split()) > 1, line
 
 
 def attack(*words: object, place: Path, writes: Sequence[Path] = ()) -> Attacked:
@@ -202,13 +226,13 @@ def attack(*words: object, place: Path, writes: Sequence[Path] = ()) -> Attacked
     It may read through a link that lies there (docs/security.md), and still not tell what it read.
     """
     before = _snapshot(place, writes)
-    linked = any(path.is_symlink() for path in place.rglob("*"))
-    with bounded() as taken, watched(None if linked else place / SECRET) as did:
+    linked = [path for path in place.rglob("*") if path.is_symlink()]
+    with bounded() as taken, watched(place / SECRET, linked) as did:
         finished = run_command(*words)
     after = _snapshot(place, writes)
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     leaked = [str(path) for folder in writes for path in _leaks(folder)]
-    return Attacked(finished, tuple(did), sorted([*changed, *leaked]), taken)
+    return Attacked(words, finished, tuple(did), sorted([*changed, *leaked]), taken)
 
 
 def _leaks(folder: Path) -> Iterator[Path]:

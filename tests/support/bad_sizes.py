@@ -100,6 +100,23 @@ def _packed(folder: Path) -> Row:
     return _examples(folder)
 
 
+def _wide(name: str, text: str, folder: Path) -> Row:
+    (folder / name).write_text(text)
+    return _examples(folder)
+
+
+def _padded(folder: Path) -> Row:
+    place = folder / "model"
+    shutil.copytree(tiny_checkpoint("vision"), place)
+    with (place / "model.safetensors").open("ab") as file:
+        file.truncate(5 << 30)  # of a disk that stores no zeros
+    try:
+        ImageEncoder(str(place)).weights  # noqa: B018
+    except ModelError as error:
+        return REFUSED, str(error)
+    return STORED, ""
+
+
 def _manifest(content: Callable[[], bytes], folder: Path) -> Row:
     try:
         parse_manifest(folder / "cache.json", content())
@@ -197,6 +214,11 @@ SIZES: dict[str, Case] = {
     "parquet: two million answers of a question": partial(_table, _many_answers),
     "parquet: a text of 80 MB": partial(_table, lambda: {"question": ["q" * 80_000_000]}),
     "`hub:` a packed file": _packed,
+    "CSV: 10,001 columns": partial(_wide, "train.csv", "a," * 10_000 + "a\n"),
+    "CSV: a first row of 10,001 cells": partial(_wide, "train.csv", "a\n" + "b," * 10_000 + "b\n"),
+    "JSON of `hub:`: 10,001 keys": partial(
+        _wide, "train.json", json.dumps([dict.fromkeys(map(str, range(10_001)), 1)])
+    ),
     "cache.json: nothing but brackets": partial(_manifest, lambda: b"[],[]," * 1_000_000),
     "cache.json: 60,000 splits": partial(_manifest, _splits),
     **{
@@ -208,6 +230,7 @@ SIZES: dict[str, Case] = {
         )
         for name, (part, key, value) in CONFIGS.items()
     },
+    "model: 5 GB of zeros behind its weights": _padded,
     **{
         f"tokenizer: {name}": partial(
             model, "text", "tokenizer.json", lambda found, change=change: found.update(change)

@@ -44,6 +44,15 @@ JSONL: dict[str, Change] = {
     ),
     "a question of 20 MB": in_data("train.jsonl", line(question="what " * (4 << 20)).encode()),
     "a line of 200 MB": in_data("train.jsonl", b"[" + b"1," * (100 << 20)),
+    "a million columns": lambda folder: (folder / "data/train.jsonl").rename(
+        folder / "data/train.csv"
+    ).write_text(",".join(f"a{i}" for i in range(10**6))),
+    "other keys in each line": in_data(
+        "train.jsonl",
+        "".join(
+            json.dumps({f"{line} {key}": 1 for key in range(100)}) + "\n" for line in range(10**4)
+        ).encode(),
+    ),
     "a million lines": in_data("train.jsonl", b"{}\n" * 10**6),
     "gzip as jsonl": in_data("train.jsonl", gzip.compress(line().encode())),
 }  # fmt: skip
@@ -179,6 +188,24 @@ HUB: dict[str, Change] = {
     "a bomb of 10 million rows": bomb(10_000_000),
     "csv": hub("train.csv", lambda p: p.write_text("question,answers,image\nq,a,../secret/file\n")),
     "csv with a formula": hub("train.csv", lambda p: p.write_text("question\n=cmd|' /C x'!A0\n")),
+    "csv with a row of a million cells": hub(
+        "train.csv", lambda p: p.write_text("question,answers,image\n" + "a," * 10**6 + "\n")
+    ),
+    "csv whose names have line breaks": hub(
+        "train.csv", lambda p: p.write_text('"a\nb",' * 10**6 + "\n")
+    ),
+    "json with a million keys": hub(
+        "train.json", lambda p: p.write_text(json.dumps([dict.fromkeys(map(str, range(10**6)), 1)]))
+    ),
+    "jsonl with other keys in each line": hub(
+        "train.jsonl",
+        lambda p: p.write_text(
+            "".join(
+                json.dumps({f"{line} {key}": 1 for key in range(100)}) + "\n"
+                for line in range(10**4)
+            )
+        ),
+    ),
     "csv of one long line": hub("train.csv", lambda p: p.write_text("a," * (4 << 20))),
     "arrow": hub("train.arrow", lambda p: pa.feather.write_feather(table(), str(p))),
     "arrow cut short": hub("train.arrow", lambda p: p.write_bytes(b"ARROW1\0\0" + b"\xff" * 100)),

@@ -117,11 +117,8 @@ def _run(words: str) -> None:
         with suppress(RunError):
             VqaHead.from_pretrained("run").save_pretrained("published")
         return
-    found = run_command(*words.split())
-    if words.startswith("verify-cache") and found.code == 1 and found.out == "":
-        assert "Traceback" not in found.err  # it names the damage, and no error
-    else:
-        Attacked(found, (), (), Taken()).require_harmless()
+    said = words.split()
+    Attacked(said, run_command(*said), (), (), Taken()).require_harmless()
 
 
 @pytest.mark.parametrize("all_of_them", [False, pytest.param(True, marks=pytest.mark.slow)])

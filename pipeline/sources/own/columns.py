@@ -47,6 +47,10 @@ def field_of(name: str) -> str | None:
     return _FIELDS.get(plain(name))
 
 
+LOOKED_AT = 200
+"""Columns that are compared with the names of fields, letter by letter, which takes long."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns of a record: that of each field which is there, and what is wrong with them.
@@ -77,7 +81,7 @@ def find_columns(names: tuple[str, ...], given: tuple[tuple[str, str], ...] = ()
 
 def _nearly_named(names: Sequence[str], found: Mapping[str, str], known: Collection[str]) -> str:
     lacking = {plain(one): one for f, ones in ALIASES.items() if f not in known for one in ones}
-    for name in names:
+    for name in names[:LOOKED_AT]:
         near = difflib.get_close_matches(plain(name), lacking, n=1, cutoff=NEARLY)
         if near and name not in found.values() and not field_of(name):
             return f"the field {shown(name)} is not known; did you mean {lacking[near[0]]!r}?"

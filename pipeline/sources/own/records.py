@@ -9,6 +9,7 @@ from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.sources.own.columns import NEEDED, Columns, find_columns
 from frozen_vqa.pipeline.sources.own.pictures import PictureFolder
 from frozen_vqa.pipeline.sources.own.tables import Record
+from frozen_vqa.pipeline.sources.selection import require_few_names
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
@@ -65,6 +66,7 @@ class Reader:
             if isinstance(record.found, UnusableError):
                 raise record.found
             self.names.update(dict.fromkeys(record.found))
+            require_few_names(self.names, record.where)
             columns = self.header or find_columns(tuple(record.found), self.given)
             named = columns.found.items()
             fields = {one: record.found[name] for one, name in named if name in record.found}

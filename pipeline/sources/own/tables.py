@@ -9,6 +9,7 @@ import codecs
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.json_budget import require_few_values
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.own.columns import field_of
+from frozen_vqa.pipeline.sources.selection import MOST_COLUMNS, require_few_names
 from frozen_vqa.pipeline.sources.strict_json import BYTES_EACH, LARGEST, NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
 
@@ -140,7 +142,8 @@ def _delimiter(data: bytes, file: Path, columns: Mapping[str, str]) -> str | Non
 def _first_row(data: bytes, delimiter: str) -> list[str]:
     lines = _lines_of(data.decode(errors="replace"))
     try:
-        return [cell.strip() for cell in next(csv.reader(lines, delimiter=delimiter))]
+        names = next(csv.reader(lines, delimiter=delimiter))
+        return [cell.strip() for cell in names[: MOST_COLUMNS + 1]]
     except csv.Error:
         return []
 
@@ -161,7 +164,9 @@ def _read_rows(data: bytes, file: Path, delimiter: str, encoding: str) -> Table:
     rows = _split_rows(text, file, delimiter)
     _, cells = next(rows)
     names = [cell.strip() for cell in cells]
-    if twice := next((name for name in names if name and names.count(name) > 1), None):
+    require_few_names(names, file)
+    counts = Counter(filter(None, names))
+    if twice := next((name for name, count in counts.items() if count > 1), None):
         raise SourceError(f"{file}: two columns are named {shown(twice)}. Rename one of them.")
     records = (
         Record(number, f"{file}:{line}", _row(names, cells))

@@ -80,3 +80,26 @@ def test_nothing_counts_up_to_what_a_file_says(
         pytest.raises(ModelError, match=rf"in its config\.json {name} is 1099511627776"),
     ):
         see(folder)
+
+
+@pytest.mark.parametrize("how", ["longer", "cut", "zeros", "empty", "of another header"])
+def test_weights_are_as_long_as_their_header_tells(
+    how: str, dinov2: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any library maps them: a file of zeros may be as long as anybody likes."""
+    folder = Path(shutil.copytree(dinov2["4 registers"], tmp_path / "model"))
+    (file,) = folder.glob("*.safetensors")
+    data = file.read_bytes()
+    changed = {
+        "longer": data + b"\0",
+        "cut": data[:-1],
+        "zeros": bytes(len(data)),
+        "empty": b"",
+        "of another header": (8).to_bytes(8, "little") + b"[1, 2]  " + data,
+    }
+    file.write_bytes(changed[how])
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", None)
+    with pytest.raises(ModelError, match=rf"{file}: it has .*; download it again") as found:
+        see(folder)
+    told = f"{len(changed[how]):,} bytes and a header for {len(data):,}"
+    assert told in str(found.value) or how not in ("longer", "cut")

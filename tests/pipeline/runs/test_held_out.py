@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data, warn_of_training_split
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.runs.data import TrainingData, is_trained_on, record_data
 from frozen_vqa.pipeline.runs.description import read_record
 from frozen_vqa.pipeline.runs.held_out import HeldOut, find_held_out, read_split, read_training
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
-from tests.support.caches import Made
+from tests.support.caches import Made, Row, make_cache
 from tests.support.trainings import CPU, run_training, small
 
 IDS = st.lists(st.text(max_size=3), min_size=2, max_size=40, unique=True)
@@ -122,6 +124,34 @@ def test_caveats_know_which_questions_were_held_out(scenes: Made, run: Run) -> N
     assert warn_of_training_split(other, cache, "train@0.25")
     (warning,) = warn_of_training_data(run, other)
     assert "without 'train@0.25'" in warning
+
+
+@pytest.mark.parametrize("dataset", ["jsonl:/mine", "jsonl:/moved"])
+def test_a_cache_that_gains_or_loses_pictures_holds_out_others_and_scores_say_so(
+    tmp_path: Path, dataset: str
+) -> None:
+    """Some of those that are now held out were trained on, so their score is marked."""
+    config, folder = small(val_fraction=0.25), tmp_path / "cache"
+
+    def fill(count: int, dataset: str) -> FeatureCache:
+        shutil.rmtree(folder, ignore_errors=True)
+        rows = [Row(i, 0, ("red",) * 10) for i in range(count)]
+        return FeatureCache(make_cache(folder, {"train": rows}, dataset=dataset).directory)
+
+    first = fill(12, "jsonl:/mine")
+    noted = record_data(first, config)
+    trained = TrainingData(folder, first.spec.dtype, **noted)
+    learned = set(read_training(first, config).image_rows.tolist())
+    leaked = 0
+    for count in (12, 11, 13, 30, 60):
+        cache = fill(count, dataset)
+        leaks = learned & set(read_split(cache, config.validation).image_rows.tolist())
+        said = is_trained_on(trained, config, cache, config.validation)
+        same = cache.manifest.splits["train"].xxh3 == noted["splits"]["train"]
+        assert (count == 12) == same == (not said)
+        assert said or not leaks
+        leaked += bool(leaks)
+    assert leaked  # or the last line but one says nothing
 
 
 def test_a_resume_with_another_share_is_refused(scenes: Made, run: Run) -> None:
