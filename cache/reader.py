@@ -37,7 +37,7 @@ from frozen_vqa.cache.errors import (
 from frozen_vqa.cache.format.digests import row_digest, row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Extent
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
 from frozen_vqa.cache.format.shards import read_paths
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
@@ -138,8 +138,8 @@ class FeatureCache:
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
 
-    def split(self, name: str) -> SplitTable:
-        """Return the table of a split."""
+    def split_record(self, name: str) -> SplitRecord:
+        """Return what the manifest says of a split, such as its metric."""
         record = self.manifest.splits.get(name)
         if record is None:
             there = ", ".join(self.manifest.splits) or "none"
@@ -148,9 +148,19 @@ class FeatureCache:
                 f"Add it with `frozen-vqa extract-features --cache {quoted(self.directory)} "
                 f"--split {name} ...`."
             )
+        return record
+
+    def split(self, name: str) -> SplitTable:
+        """Return the table of a split."""
+        record = self.split_record(name)
         table = read_table(self.directory, record)
-        limits = (self.manifest.image_rows, self.manifest.question_rows)
-        for rows, limit in zip((table.image_rows, table.question_rows), limits, strict=True):
+        more = np.array([row for rows in table.more_images for row in rows], dtype=np.int64)
+        images, questions = self.manifest.image_rows, self.manifest.question_rows
+        for rows, limit in (
+            (table.image_rows, images),
+            (more, images),
+            (table.question_rows, questions),
+        ):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
                 raise CacheDamagedError(
                     f"{path_in(self.directory, record.file)}: points outside the cache"

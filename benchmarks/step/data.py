@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from benchmarks.generated import write_cache
-from frozen_vqa.cache import CacheSpec, SplitTable
+from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
@@ -40,7 +40,7 @@ def load_data(directory: Path, config: TrainConfig, *, kept: float = 1.0) -> Tra
         return data
     train = data.splits[config.train_split]
     drawn = np.random.default_rng(0).random(len(train)) < kept
-    fewer = {config.train_split: _rows(train, np.flatnonzero(drawn))}
+    fewer = {config.train_split: train.take(np.flatnonzero(drawn))}
     return replace(data, splits={**data.splits, **fewer})
 
 
@@ -55,17 +55,6 @@ def new_trainer(data: TrainData, config: TrainConfig, device: torch.device) -> T
 def first_head(data: TrainData, config: TrainConfig) -> VqaModel:
     """Return the head with the first weights that our trainer has for this seed."""
     return build_untrained_head(data.cache.spec, len(data.vocabulary), config)
-
-
-def _rows(split: SplitTable, rows: np.ndarray) -> SplitTable:
-    return SplitTable(
-        question_ids=[split.question_ids[row] for row in rows],
-        image_rows=split.image_rows[rows],
-        question_rows=split.question_rows[rows],
-        answers=[split.answers[row] for row in rows],
-        question_types=[split.question_types[row] for row in rows],
-        answer_types=[split.answer_types[row] for row in rows],
-    )
 
 
 def easy_vqa_config() -> TrainConfig:

@@ -63,14 +63,8 @@ def _first_pictures(split: SplitTable, count: int, first: int) -> SplitTable:
     """Return the questions about the first pictures of a split, which get rows from `first` on."""
     kept = np.unique(split.image_rows)[:count]
     rows = np.flatnonzero(np.isin(split.image_rows, kept))
-    return SplitTable(
-        question_ids=[split.question_ids[row] for row in rows.tolist()],
-        image_rows=first + np.searchsorted(kept, split.image_rows[rows]),
-        question_rows=split.question_rows[rows],
-        answers=[split.answers[row] for row in rows.tolist()],
-        question_types=[split.question_types[row] for row in rows.tolist()],
-        answer_types=[split.answer_types[row] for row in rows.tolist()],
-    )
+    taken = split.take(rows)
+    return replace(taken, image_rows=first + np.searchsorted(kept, taken.image_rows))
 
 
 def _questions(directory: Path, cache: FeatureCache) -> NewQuestions:

@@ -17,9 +17,9 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quot
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
 from frozen_vqa.cache.format.spec import CacheSpec
-from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
+from frozen_vqa.cache.typed_json import SHORT_NAME, Count, Json, decode, finite_json
 
-FORMAT = 3
+FORMAT = 4
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
@@ -46,7 +46,8 @@ Id = int | str
 class Origin(TypedDict, total=False):
     """What stage one notes of where rows came from, and what later commands read of it.
 
-    `without_picture` holds question and picture of each question whose picture cannot be read.
+    `without_picture` holds question and picture of each question whose picture cannot be read;
+    `metric` is the one that a data set is scored by.
     """
 
     dataset: str
@@ -56,6 +57,8 @@ class Origin(TypedDict, total=False):
     limit: Count | None
     batch_size: Count | None
     images: str
+    annotations: str
+    metric: Annotated[str, SHORT_NAME]
     without_picture: Sequence[tuple[Id, str]]
 
 
@@ -105,6 +108,11 @@ class SplitRecord(FileRecord):
     left_out: Count
     tokens: Count
     origin: Annotated[Mapping[str, Any], Origin]
+
+    @property
+    def metric(self) -> str | None:
+        """The metric of its data set, such as "vizwiz"; None for data of one's own."""
+        return self.origin.get("metric")
 
 
 @dataclass(frozen=True)

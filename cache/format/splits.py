@@ -1,8 +1,9 @@
 """The table of one split: which picture and which question each row is, and all its answers."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from frozen_vqa.cache.format.hdf5 import (
 )
 from frozen_vqa.cache.format.manifest import Id
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class SplitTable:
@@ -29,6 +32,11 @@ class SplitTable:
         question_rows: (questions,) row of the distinct question in the cache.
         answers: Per question all given answers as written; empty on a test split.
         question_types, answer_types: "" where the data set has none.
+        groups: By the name of a further grouping, such as "modality", the group of each question;
+            "" where it is in none.
+        choices: The texts to choose from, per question; empty if no question has any.
+        right_choices: The number of the right one, -1 where it is not known; with `choices`.
+        more_images: Rows of the pictures after the first, per question; empty if none has any.
     """
 
     question_ids: Sequence[Id]
@@ -37,13 +45,28 @@ class SplitTable:
     answers: Sequence[tuple[str, ...]]
     question_types: Sequence[str]
     answer_types: Sequence[str]
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    choices: Sequence[tuple[str, ...]] = ()
+    right_choices: Sequence[int] = ()
+    more_images: Sequence[tuple[int, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.question_ids)
 
+    def take(self, rows: np.ndarray) -> "SplitTable":
+        """Return the questions of these rows, in their order."""
+
+        def some(values: Any) -> Any:
+            if isinstance(values, np.ndarray):
+                return values[rows]
+            if isinstance(values, Mapping):
+                return {name: some(column) for name, column in values.items()}
+            return [values[row] for row in rows.tolist()] if len(values) else values
+
+        return SplitTable(**{name: some(values) for name, values in vars(self).items()})
+
     def to_hdf5(self) -> Hdf5Bytes:
         """Return the split as an HDF5 file."""
-        flat = [answer for answers in self.answers for answer in answers]
         # A mark for each id, because "7" and 7 are different ids.
         integer = np.array([isinstance(i, int) for i in self.question_ids], dtype=np.uint8)
         return build_hdf5(
@@ -52,10 +75,23 @@ class SplitTable:
                 **text_datasets("question_id", [str(i) for i in self.question_ids]),
                 **column_datasets("image_row", np.asarray(self.image_rows, dtype=np.int64)),
                 **column_datasets("question_row", np.asarray(self.question_rows, dtype=np.int64)),
-                **column_datasets("answers_begin", running_total([len(a) for a in self.answers])),
-                **_repeated_texts("answer", flat),
+                **_cut("answers", self.answers),
+                **_repeated_texts("answer", _flat(self.answers)),
                 **_repeated_texts("question_type", self.question_types),
                 **_repeated_texts("answer_type", self.answer_types),
+                **text_datasets("groups", list(self.groups)),
+                **{
+                    name: column
+                    for number, groups in enumerate(self.groups.values())
+                    for name, column in _repeated_texts(f"group_{number}", groups).items()
+                },
+                **_cut("choices", self.choices),
+                **_repeated_texts("choice", _flat(self.choices)),
+                **column_datasets("right_choice", np.array(self.right_choices, dtype=np.int64)),
+                **_cut("more_images", self.more_images),
+                **column_datasets(
+                    "more_image_row", np.array(_flat(self.more_images), dtype=np.int64)
+                ),
             }
         )
 
@@ -65,14 +101,21 @@ def read_split(file: Hdf5File) -> SplitTable:
     integer = file.column("question_id_is_integer", np.uint8)
     ids = file.texts("question_id")
     image_rows, question_rows = file.column("image_row"), file.column("question_row")
-    offsets = file.column("answers_begin")
-    flat = _read_repeated_texts(file, "answer")
+    answers = _read_cut(file, "answers", _read_repeated_texts(file, "answer"))
     question_types = _read_repeated_texts(file, "question_type")
     answer_types = _read_repeated_texts(file, "answer_type")
-    columns = (integer, image_rows, question_rows, question_types, answer_types, offsets[1:])
-    if any(len(column) != len(ids) for column in columns):
+    groups = _read_groups(file)
+    choices = _read_cut(file, "choices", _read_repeated_texts(file, "choice"))
+    right_choices = file.column("right_choice").tolist()
+    more_images = _read_cut(file, "more_images", file.column("more_image_row").tolist())
+    columns: list[Sized] = [integer, image_rows, question_rows, answers]
+    columns += [question_types, answer_types, *groups.values()]
+    differ = any(len(column) != len(ids) for column in columns)
+    differ |= any(len(column) not in (0, len(ids)) for column in (choices, more_images))
+    if differ or len(right_choices) != len(choices):
         raise CacheDamagedError(f"{file.path}: its columns have different lengths")
-    require_offsets(offsets, len(flat), f"{file.path}: answers")
+    if any(not -1 <= right < len(c) for right, c in zip(right_choices, choices, strict=True)):
+        raise CacheDamagedError(f"{file.path}: a right choice is none of its choices")
     try:
         question_ids = [int(i) if n else i for i, n in zip(ids, integer, strict=True)]
     except ValueError as error:
@@ -81,10 +124,36 @@ def read_split(file: Hdf5File) -> SplitTable:
         question_ids=question_ids,
         image_rows=image_rows,
         question_rows=question_rows,
-        answers=[tuple(flat[a:b]) for a, b in itertools.pairwise(offsets)],
+        answers=answers,
         question_types=question_types,
         answer_types=answer_types,
+        groups=groups,
+        choices=choices,
+        right_choices=right_choices,
+        more_images=more_images,
     )
+
+
+def _flat(values: Sequence[Sequence[T]]) -> list[T]:
+    return [one for some in values for one in some]
+
+
+def _cut(name: str, values: Sequence[Sequence[object]]) -> dict[str, np.ndarray]:
+    """Return where the values of each question begin and end."""
+    return column_datasets(f"{name}_begin", running_total([len(some) for some in values]))
+
+
+def _read_cut(file: Hdf5File, name: str, flat: Sequence[T]) -> list[tuple[T, ...]]:
+    offsets = file.column(f"{name}_begin")
+    require_offsets(offsets, len(flat), f"{file.path}: {name}")
+    return [tuple(flat[a:b]) for a, b in itertools.pairwise(offsets)]
+
+
+def _read_groups(file: Hdf5File) -> dict[str, list[str]]:
+    names = file.texts("groups")
+    if len(set(names)) != len(names):
+        raise CacheDamagedError(f"{file.path}: it names a group twice")
+    return {name: _read_repeated_texts(file, f"group_{i}") for i, name in enumerate(names)}
 
 
 def _repeated_texts(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -103,7 +103,7 @@ def _check_split(
     left_out: Sequence[LeftOut],
     most: int | None,
 ) -> SplitCheck:
-    images = list(dict.fromkeys(example.image_id for example in examples))
+    images = list(dict.fromkeys(image for example in examples for image in example.images))
     looked, missing = look_for(source, images, most)
     where, form, cure = source.where(missing[0]) if missing else "", None, ""
     if isinstance(source, DescribedSource):

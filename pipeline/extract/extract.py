@@ -36,7 +36,7 @@ from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
-from frozen_vqa.pipeline.sources.example import Source
+from frozen_vqa.pipeline.sources.example import Source, VqaExample
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -116,7 +116,9 @@ def extract(
     encoder = FeatureEncoder(source, plan, images, text, dtype)
     with CacheWriter(cache, encoder.spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
-        extraction = _Extraction(encoder, cache, writer, ranks, origin or {})
+        metric = getattr(source, "metric", None)
+        about: dict[str, Json] = {"metric": metric} if metric else {}
+        extraction = _Extraction(encoder, cache, writer, ranks, origin or {}, about)
         return extraction.run(batch_size, shard_bytes)
 
 
@@ -129,6 +131,7 @@ class _Extraction:
     writer: CacheWriter | None  # on the first rank
     ranks: Ranks
     origin: Mapping[str, Json]
+    metric: Mapping[str, Json]  # for the origin of a split
 
     def __post_init__(self) -> None:
         self.began, self.started = datetime.now(UTC), time.monotonic()
@@ -238,26 +241,18 @@ class _Extraction:
                 f"unreadable, such as {lost[0]!r}. Run the same command again."
             )
         for name, examples in self.plan.splits.items():
-            kept = [example for example in examples if str(example.image_id) in images]
-            table = SplitTable(
-                question_ids=[example.question_id for example in kept],
-                image_rows=np.array([images[str(e.image_id)] for e in kept], dtype=np.int64),
-                question_rows=np.array([questions[e.question] for e in kept], dtype=np.int64),
-                answers=[example.answers for example in kept],
-                question_types=[example.question_type for example in kept],
-                answer_types=[example.answer_type for example in kept],
-            )
-            without = [
-                (e.question_id, e.image_id) for e in examples if str(e.image_id) not in images
-            ]
+            lacking = [[i for i in e.images if str(i) not in images] for e in examples]
+            pairs = list(zip(examples, lacking, strict=True))
+            kept = [example for example, lacks in pairs if not lacks]
+            without = [(example.question_id, lacks[0]) for example, lacks in pairs if lacks]
             unusable = self.plan.left_out.get(name, ())
             writer.set_split(
                 name,
-                table,
+                _table(kept, images, questions),
                 left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
                 tokens=sum(len(self.plan.questions[example.question]) for example in kept),
-                origin=of_split(self.origin, name) | note_pictures(without),
+                origin=of_split(self.origin, name) | dict(self.metric) | note_pictures(without),
             )
 
     def _report(self, throughput: Throughput | None) -> Report:
@@ -278,3 +273,26 @@ class _Extraction:
             failures=[*pictures, *questions],
             extraction=throughput,
         )
+
+
+def _table(
+    examples: Sequence[VqaExample], images: Mapping[str, int], questions: Mapping[str, int]
+) -> SplitTable:
+    """Return the table of a split; `images` and `questions` give the rows."""
+    groups = dict.fromkeys(group for example in examples for group in example.groups)
+    choices = any(example.choices for example in examples)
+    several = any(example.more_images for example in examples)
+    return SplitTable(
+        question_ids=[e.question_id for e in examples],
+        image_rows=np.array([images[str(e.image_id)] for e in examples], dtype=np.int64),
+        question_rows=np.array([questions[e.question] for e in examples], dtype=np.int64),
+        answers=[e.answers for e in examples],
+        question_types=[e.question_type for e in examples],
+        answer_types=[e.answer_type for e in examples],
+        groups={group: [e.groups.get(group, "") for e in examples] for group in groups},
+        choices=[e.choices for e in examples if choices],
+        right_choices=[
+            -1 if e.right_choice is None else e.right_choice for e in examples if choices
+        ],
+        more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
+    )

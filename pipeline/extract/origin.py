@@ -17,7 +17,12 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 LOCAL = ("vqav2", "jsonl")
 LARGEST_BATCH = 1 << 16
 """Pictures in a batch that a user may give, and an origin may record."""
-_fields = attrgetter(*VqaExample.__slots__)
+_ALWAYS = 6
+"""Fields of a question that every digest covers; the others count where one of them is given."""
+_NOTHING: tuple[object, ...] = ({}, (), None)
+_fields, _further = (
+    attrgetter(*names) for names in (VqaExample.__slots__[:_ALWAYS], VqaExample.__slots__[_ALWAYS:])
+)
 
 
 def describe_origin(
@@ -80,7 +85,9 @@ def _digest(examples: Sequence[VqaExample]) -> str:
     """
     state = xxhash.xxh3_128()
     for example in examples:
-        state.update(json.dumps(_fields(example)).encode() + b"\n")
+        further = _further(example)
+        given = _fields(example) + (further if any(one not in _NOTHING for one in further) else ())
+        state.update(json.dumps(given).encode() + b"\n")
     return state.hexdigest()
 
 

@@ -107,7 +107,7 @@ def make_plan(
     return Plan(
         splits=kept,
         left_out=left_out,
-        images=list(dict.fromkeys(example.image_id for example in every)),
+        images=list(dict.fromkeys(image for example in every for image in example.images)),
         questions=questions,
         tokens=sum(len(questions[example.question]) for example in every),
         prefixes=len(table),
@@ -155,10 +155,11 @@ class _Sieve:
         """Return why a question cannot be used; "" if it can."""
         if fault := length_fault(self.tokens[example.question], self._text):
             return fault
-        before = self._ids.setdefault(str(example.image_id), example.image_id)
-        if before != example.image_id:
-            return (
-                f"image_id {example.image_id!r} looks like {before!r} of another picture; write "
-                "both as text or both as numbers"
-            )
+        for image_id in example.images:
+            before = self._ids.setdefault(str(image_id), image_id)
+            if before != image_id:
+                return (
+                    f"image_id {image_id!r} looks like {before!r} of another picture; write both "
+                    "as text or both as numbers"
+                )
         return ""

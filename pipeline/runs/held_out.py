@@ -10,7 +10,7 @@ take it wherever they take a split. A split of the cache that has this very name
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -59,21 +59,32 @@ def read_split(cache: FeatureCache, name: str) -> SplitTable:
     """Return the questions of a split, or of a part of one that is held out.
 
     Raises:
-        CacheError: if the cache has no such split, or only one picture to be divided.
+        CacheError: if the cache has no such split, or only one picture to be divided, or if a
+            question is about several pictures.
     """
     part = find_held_out(name, cache.manifest.splits)
-    return _divide(cache, part)[1] if part else cache.split(name)
+    return _divide(cache, part)[1] if part else _whole(cache, name)
 
 
 def read_training(cache: FeatureCache, config: TrainConfig) -> SplitTable:
     """Return the questions to train on: those of the split without what is held out."""
     part = find_held_out(config.validation, ()) if config.val_fraction else None
-    return _divide(cache, part)[0] if part else cache.split(config.train_split)
+    return _divide(cache, part)[0] if part else _whole(cache, config.train_split)
+
+
+def _whole(cache: FeatureCache, name: str) -> SplitTable:
+    table = cache.split(name)
+    if table.more_images:
+        raise CacheError(
+            f"{cache.directory}: questions of split {name!r} are about two pictures each, which no "
+            f"head of this version reads. The cache keeps them for a later version."
+        )
+    return table
 
 
 def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]:
     """Return the rest of a split, and the part of it that is held out."""
-    table, names = cache.split(part.split), cache.image_ids()
+    table, names = _whole(cache, part.split), cache.image_ids()
     ids = [names[row] for row in table.image_rows.tolist()]
     if len(set(ids)) < 2:
         raise CacheError(
@@ -82,15 +93,4 @@ def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]
         )
     held = part.pictures(set(ids))
     inside = np.array([image_id in held for image_id in ids])
-    return _take(table, ~inside), _take(table, inside)
-
-
-def _take(table: SplitTable, chosen: np.ndarray) -> SplitTable:
-    rows = np.flatnonzero(chosen)
-    lists = ("question_ids", "answers", "question_types", "answer_types")
-    return replace(
-        table,
-        image_rows=table.image_rows[rows],
-        question_rows=table.question_rows[rows],
-        **{name: [getattr(table, name)[row] for row in rows.tolist()] for name in lists},
-    )
+    return table.take(np.flatnonzero(~inside)), table.take(np.flatnonzero(inside))

@@ -29,6 +29,10 @@ class VqaExample:
         answers: All given answers as written; ten in VQAv2, one in many sets, none on a test split.
         question_type: For the tables, such as "what color is"; "" if the set has none.
         answer_type: "yes/no", "number" or "other" in VQAv2; "" if the set has none.
+        groups: Further groups for the tables, such as {"modality": "CT"}.
+        choices: The texts to choose from; empty if the question is open.
+        right_choice: The number of the right one, from 0; None if it is not known.
+        more_images: The pictures after the first, in their order, if a question has several.
     """
 
     question_id: Id
@@ -37,6 +41,15 @@ class VqaExample:
     answers: tuple[str, ...]
     question_type: str = ""
     answer_type: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict, hash=False)
+    choices: tuple[str, ...] = ()
+    right_choice: int | None = None
+    more_images: tuple[Id, ...] = ()
+
+    @property
+    def images(self) -> tuple[Id, ...]:
+        """All its pictures, in their order."""
+        return (self.image_id, *self.more_images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,8 @@ class Form:
 class Source(Protocol):
     """Pictures and questions of one data set.
 
-    A source of your own may inherit from it, and then needs only `examples` and `picture`.
+    A source of your own may inherit from it, and then needs only `examples` and `picture`. One that
+    has a metric of its own names it in an attribute `metric`, such as "vizwiz".
     """
 
     def examples(self, split: str) -> list[VqaExample]:

@@ -16,11 +16,8 @@ from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
     UnknownFormError,
     UnusableError,
-    answers_of,
-    id_of,
-    question_of,
+    make_example,
     shown,
-    type_of,
 )
 
 Reader = Callable[[Any], Any]
@@ -99,15 +96,7 @@ def example_of(
     found = {f: readers[f](value) if f in readers else value for f, value in record.items()}
     if found["image_id"] is None:
         raise UnusableError("the row has no picture, or no id of one; both are needed")
-    example = VqaExample(
-        question_id=id_of(found.get("question_id", row), "question_id"),
-        image_id=id_of(found["image_id"], "image_id"),
-        question=question_of(found["question"]),
-        answers=answers_of(found.get("answers")),
-        question_type=type_of(found.get("question_type"), "question_type"),
-        answer_type=type_of(found.get("answer_type"), "answer_type"),
-    )
-    return example, ""
+    return make_example({"question_id": row} | found), ""
 
 
 def _readers_of(place: str, rows: Rows, columns: Mapping[str, str]) -> dict[str, Reader]:

@@ -25,11 +25,8 @@ from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, Source, Vq
 from frozen_vqa.pipeline.sources.selection import Selection
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
-    answers_of,
-    id_of,
     id_or_none,
-    question_of,
-    type_of,
+    make_example,
 )
 
 FORMS = {
@@ -176,12 +173,5 @@ def _checked(one: VqaExample) -> tuple[VqaExample, str]:
     """Return an example whose fields are valid, and what its image id means."""
     if isinstance(one.answers, str):
         raise UnusableError("answers are one text; a tuple of texts is needed")
-    checked = VqaExample(
-        id_of(one.question_id, "question_id"),
-        id_of(one.image_id, "image_id"),
-        question_of(one.question),
-        answers_of(one.answers),
-        type_of(one.question_type, "question_type"),
-        type_of(one.answer_type, "answer_type"),
-    )
-    return checked, ""  # one id is one picture, because `picture` is asked by id
+    fields = {name: getattr(one, name) for name in VqaExample.__slots__}
+    return make_example(fields), ""  # one id is one picture, because `picture` is asked by id

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from frozen_vqa.pipeline.sources.example import Id
+from frozen_vqa.pipeline.sources.example import Id, VqaExample
 
 LONGEST = 100_000
 """Characters of a question, an answer, an id or any other text."""
@@ -27,6 +27,57 @@ class UnusableError(Exception):
 
 class UnknownFormError(UnusableError):
     """The answers of one question have a form that is not known, which stops the source."""
+
+
+def make_example(fields: Mapping[str, Any], *, blanks: bool = False) -> VqaExample:
+    """Return the question that has these fields, named as those of `VqaExample`.
+
+    What is absent or null is not given; answers may also stand under "answer". If none are given,
+    the right choice is the answer.
+
+    Args:
+        blanks: Whether some of the answers may be blank, because a few of the data set's are.
+
+    Raises:
+        UnusableError: if a field is not valid.
+    """
+    get = fields.get
+    question_id, image_id = (
+        id_of(get("question_id"), "question_id"),
+        id_of(get("image_id"), "image_id"),
+    )
+    question = question_of(get("question"))
+    answers = answers_of(get("answers"), blanks=blanks) or answers_of(get("answer"))
+    question_type = type_of(get("question_type"), "question_type")
+    answer_type = type_of(get("answer_type"), "answer_type")
+    groups = {name: type_of(group, name) for name, group in (get("groups") or {}).items()}
+    choices = tuple(text_of(one, "a choice") for one in list_of(get("choices"), "choices"))
+    right = get("right_choice")
+    if right is not None and (type(right) is not int or not 0 <= right < len(choices)):
+        raise UnusableError(f"the right choice is {shown(right)} of {len(choices)} from 0 on")
+    return VqaExample(
+        question_id,
+        image_id,
+        question,
+        answers or (() if right is None else (choices[right],)),
+        question_type,
+        answer_type,
+        groups={name: group for name, group in groups.items() if group},
+        choices=choices,
+        right_choice=right,
+        more_images=tuple(
+            id_of(one, "image_id") for one in list_of(get("more_images"), "more_images")
+        ),
+    )
+
+
+def list_of(value: object, field: str) -> Sequence[Any]:
+    """Return a list; null is an empty one."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise UnusableError(f"{field} is {shown(value)}; a list is needed")
+    return value
 
 
 def require_fields(record: Mapping[str, object], fields: Sequence[str]) -> None:
@@ -65,12 +116,13 @@ def type_of(value: object, field: str) -> str:
     return "" if value is None else text_of(value, field)
 
 
-def answers_of(value: object) -> tuple[str, ...]:
+def answers_of(value: object, *, blanks: bool = False) -> tuple[str, ...]:
     """Return the answers of a question, in one of the forms that are known.
 
     They are a text, a list of texts, a list of objects with a text "answer" (VQAv2), or an object
     whose "answer" is a text or a list of texts (older sets of `datasets`). An empty list has no
-    answer, and so has null, which tables and many writers of JSON put where a field is absent.
+    answer, and so has null, which tables and many writers of JSON put where a field is absent. One
+    of several may be blank with `blanks`.
 
     Raises:
         UnknownFormError: if the answers have another form, such as a number or null in a list.
@@ -82,7 +134,8 @@ def answers_of(value: object) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         given = [one["answer"] if _has_answer(one) else one for one in given]
     for one in given:
-        if not isinstance(one, str) or not one or one.isspace():
+        is_blank = isinstance(one, str) and (not one or one.isspace())
+        if not isinstance(one, str) or (is_blank and not (blanks and len(given) > 1)):
             raise UnknownFormError(
                 f"an answer is {_form(one)}; answers are a text, a list of texts, or objects with "
                 'a text "answer"'

@@ -188,6 +188,12 @@ def datasets_of(path: Path) -> dict[str, np.ndarray]:
         ("splits/val.h5", column_datasets("image_row", np.array([0, ROWS])), "points outside"),
         ("splits/val.h5", column_datasets("image_row", np.array([-1, 0])), "points outside"),
         ("splits/val.h5", column_datasets("question_row", np.array([4, 0])), "points outside"),
+        (
+            "splits/val.h5",
+            column_datasets("more_images_begin", np.array([0, 1, 1]))
+            | column_datasets("more_image_row", np.array([ROWS])),
+            "points outside",
+        ),
     ],
 )
 def test_a_cache_from_elsewhere_is_not_believed(

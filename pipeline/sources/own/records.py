@@ -12,10 +12,8 @@ from frozen_vqa.pipeline.sources.own.tables import Record
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
-    answers_of,
-    id_of,
     id_or_none,
-    question_of,
+    make_example,
     require_fields,
     shown,
     text_of,
@@ -85,15 +83,7 @@ class Reader:
     def _example(self, fields: Mapping[str, Any], number: int) -> tuple[VqaExample, str]:
         require_fields(fields, NEEDED)
         image, file = self.pictures.find(text_of(fields["image"], "image"), self.below)
-        example = VqaExample(
-            question_id=id_of(fields.get("question_id", number), "question_id"),
-            image_id=id_of(fields.get("image_id", image), "image_id"),
-            question=question_of(fields["question"]),
-            answers=answers_of(fields.get("answers")) or answers_of(fields.get("answer")),
-            question_type=type_of(fields.get("question_type"), "question_type"),
-            answer_type=type_of(fields.get("answer_type"), "answer_type"),
-        )
-        return example, file
+        return make_example({"question_id": number, "image_id": image, **fields}), file
 
 
 def _value(name: str, cell: str) -> Any:

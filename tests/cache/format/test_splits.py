@@ -24,8 +24,10 @@ integers = st.integers(-(2**63), 2**63 - 1)
 few_answers = st.lists(
     st.sampled_from(["yes", "no", "", "café", "2", "\u3042"]) | texts, max_size=11
 )
+several = st.lists(texts, max_size=3).map(tuple)
 rows = st.tuples(
-    integers | integers.map(str) | texts, integers, integers, few_answers, texts, texts
+    *(integers | integers.map(str) | texts, integers, integers, few_answers, texts, texts),
+    *(texts, texts, several, st.lists(integers, max_size=2).map(tuple)),
 )
 
 TABLE = SplitTable(
@@ -35,6 +37,10 @@ TABLE = SplitTable(
     answers=[("yes", "no", "yes"), (), ("two",)],
     question_types=["is it", "", "how many"],
     answer_types=["yes/no", "", "number"],
+    groups={"modality": ["CT", "", "MRI"], "organ": ["", "", "lung"]},
+    choices=[("yes", "no"), (), ("one", "two")],
+    right_choices=[1, -1, -1],
+    more_images=[(1, 2), (), (3,)],
 )
 
 
@@ -46,13 +52,15 @@ def same(found: SplitTable, expected: SplitTable) -> None:
     assert list(found.answers) == list(expected.answers)
     assert list(found.question_types) == list(expected.question_types)
     assert list(found.answer_types) == list(expected.answer_types)
+    for name in ("groups", "choices", "right_choices", "more_images"):
+        assert getattr(found, name) == getattr(expected, name)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(rows, max_size=8))
 def test_a_split_comes_back_as_it_was(rows: list[tuple]) -> None:
-    ids, images, questions, answers, question_types, answer_types = (
-        [row[column] for row in rows] for column in range(6)
+    ids, images, questions, answers, question_types, answer_types, one, other, choices, more = (
+        [row[column] for row in rows] for column in range(10)
     )
     table = SplitTable(
         ids,
@@ -61,11 +69,31 @@ def test_a_split_comes_back_as_it_was(rows: list[tuple]) -> None:
         [tuple(given) for given in answers],
         question_types,
         answer_types,
+        {"one": one, "": other},
+        choices,
+        [len(some) - 1 for some in choices],
+        more,
     )
     found = read_split(opened(table.to_hdf5()))
 
     same(found, table)
     assert len(found) == len(rows)
+
+
+def test_questions_are_taken_with_all_that_belongs_to_them() -> None:
+    plain = SplitTable(
+        ["a", 1], np.array([5, 6]), np.array([7, 8]), [(), ("b",)], ["", "c"], [""] * 2
+    )
+    none, last = np.array([], dtype=int), np.array([1])
+
+    taken = TABLE.take(np.array([2, 0]))
+    assert taken.question_ids == ["q-ü", 7]
+    assert taken.image_rows.tolist() == [4, 4]
+    assert taken.groups == {"modality": ["MRI", "CT"], "organ": ["lung", ""]}
+    assert (taken.choices, taken.right_choices) == ([("one", "two"), ("yes", "no")], [-1, 1])
+    assert taken.more_images == [(3,), (1, 2)]
+    assert (len(TABLE.take(none)), TABLE.take(none).groups["organ"]) == (0, [])
+    same(plain.take(last), SplitTable([1], last + 5, last + 7, [("b",)], ["c"], [""]))
 
 
 def test_plain_h5py_reads_a_split(tmp_path: Path) -> None:
@@ -111,6 +139,17 @@ def int32(*values: int) -> np.ndarray:
             column_datasets("answers_begin", np.array([0, 3, 4])),
             "columns have different lengths",
         ),
+        (column_datasets("group_1_index", int32(0, 0)), "columns have different lengths"),
+        (column_datasets("group_1_index", int32(0, 0, 2)), "'group_1' points outside"),
+        (text_datasets("groups", ["organ", "organ"]), "names a group twice"),
+        (text_datasets("groups", ["modality", "organ", "x"]), "'group_2_utf8' is missing"),
+        (column_datasets("choices_begin", np.array([0, 4])), "columns have different lengths"),
+        (column_datasets("choices_begin", np.array([0, 2, 2, 3])), "offsets do not fit"),
+        (column_datasets("right_choice", np.array([1, -1])), "columns have different lengths"),
+        (column_datasets("right_choice", np.array([2, -1, -1])), "right choice is none of its"),
+        (column_datasets("right_choice", np.array([1, 0, -1])), "right choice is none of its"),
+        (column_datasets("right_choice", np.array([1, -2, -1])), "right choice is none of its"),
+        (column_datasets("more_images_begin", np.array([0, 3])), "columns have different lengths"),
         (column_datasets("image_row", np.float32([4.0, 0.0, 4.0])), "float32 .*needs int64"),
         (
             text_datasets("question_id", ["seven", "7", "q-ü"]),
