@@ -165,8 +165,30 @@ OwnEncoder = Annotated[
     ),
 ]
 Metric = Annotated[
-    Literal["2021", "2017"] | None,
-    typer.Option(help="Official rules (default: 2021, or plain accuracy below ten answers)."),
+    Literal[
+        "2021",
+        "2017",
+        "plain",
+        "vizwiz",
+        "textvqa",
+        "gqa",
+        "clevr",
+        "aokvqa",
+        "aokvqa-da",
+        "vqa-rad",
+        "slake",
+        "pathvqa",
+        "tallyqa",
+        "daquar",
+        "visual7w",
+        "scienceqa",
+        "nlvr2",
+    ]
+    | None,
+    typer.Option(
+        help="Metric, by data set (default: that of the data, else VQA accuracy by the rules of "
+        "2021, or plain accuracy below ten answers)."
+    ),
 ]
 
 
@@ -527,7 +549,7 @@ def evaluate(
         save_logits=save_logits,
         table=table,
         report=report,
-        rules=metric,
+        metric=metric,
         cluster_by=cluster_by,
         device=device,
     )
@@ -536,10 +558,14 @@ def evaluate(
 
 @command(HEADS, "score --predictions results.json --annotations v2_mscoco_val2014_annotations.json")
 def score(
-    predictions: Annotated[Path, _path_option(help="Results file in the official format.")],
+    predictions: Annotated[Path, _path_option(help="Results file in the official form.")],
     annotations: Annotated[Path, _path_option(help="Official annotation file.")],
     questions: Annotated[
-        Path | None, _path_option(help="Official question file, to check that all files match.")
+        Path | None,
+        _path_option(
+            help="Official question file of VQAv2's form, to check that all files match; of GQA "
+            "the file of choices."
+        ),
     ] = None,
     metric: Metric = None,
     per_question: Annotated[
@@ -548,14 +574,14 @@ def score(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a results file with the official VQA accuracy; this needs no run."""
+    """Score a results file as the official script of its data set does; this needs no run."""
     from frozen_vqa.pipeline.commands.score import score_command
 
     result = score_command(
         predictions=predictions,
         annotations=annotations,
         questions=questions,
-        rules=metric,
+        metric=metric,
         per_question=per_question,
     )
     _finish(result, as_json)

@@ -121,6 +121,8 @@ class TrainConfig(HeadSettings):
     """Keep at most this many classes; 0: all."""
     answers_file: str = ""
     """File of the answers that are classes, in place of both counts; empty: none."""
+    metric: str = ""
+    """What soft targets and accuracy are of; empty: what the data name, else VQA accuracy."""
 
     @property
     def validation(self) -> str:
@@ -181,6 +183,7 @@ class TrainSettings(TypedDict, total=False):
     min_answer_count: int
     top_answers: int
     answers_file: str
+    metric: str
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:

@@ -36,7 +36,7 @@ from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.evaluate.logits import load_logits
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
-from frozen_vqa.pipeline.metrics.official_files import score_files
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.runs.card import render_card
 from frozen_vqa.pipeline.runs.folder import own_run
 from frozen_vqa.pipeline.runs.run import load_run, read_outcome
@@ -106,7 +106,7 @@ def scored(data: Path) -> Any:
         predictions=data / "results.json",
         annotations=data / "given.json",
         questions=None,
-        rules=None,
+        metric=None,
     )
     return [found[0].to_json(), found[1]]
 

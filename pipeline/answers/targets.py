@@ -1,24 +1,13 @@
 """Soft targets, and the score of every class on every question."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
-
-
-def leave_one_out(matches: int, given: int) -> float:
-    """Return the mean of min(1, n/3) over the subsets that leave out one of `given` answers.
-
-    n is how many of the `matches` remain. With ten answers: 0, 0.3, 0.6, 0.9, then 1.
-
-    Source: Antol et al., VQA: Visual Question Answering, ICCV 2015, section 3, and vqaEval.py.
-    """
-    kept, lost = min(1.0, matches / 3), min(1.0, (matches - 1) / 3)
-    return ((given - matches) * kept + matches * lost) / given if matches else 0.0
+from frozen_vqa.pipeline.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -28,7 +17,7 @@ class ClassScores:
     Attributes:
         offsets: (questions + 1,) where the entries of each question begin and end.
         classes: (entries,) class.
-        targets: (entries,) soft target in [0, 1]: `leave_one_out`, or 1 under "plain".
+        targets: (entries,) soft target in [0, 1] of the metric.
         scores: (entries,) what the metric gives for predicting the class's raw form. Under "2021"
             it differs from the target only where all annotators gave one text and the raw form is
             another text.
@@ -62,13 +51,16 @@ class ClassScores:
 
 
 def class_scores(
-    answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, rules: Rules
+    answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, metric: Metric
 ) -> ClassScores:
     """Score every class of the vocabulary that a question's answers name."""
+    classes_of: dict[str, list[int]] = {}
+    for index, answer in enumerate(vocabulary.answers):
+        classes_of.setdefault(metric.normalise(answer), []).append(index)
     # Many questions have the same answers: score each distinct set once, then repeat its entries.
     kinds: dict[tuple[str, ...], int] = {}
     kind = np.array([kinds.setdefault(tuple(given), len(kinds)) for given in answers], dtype=int)
-    found = [_score_named(given, vocabulary, rules) for given in kinds]
+    found = [_score_named(given, vocabulary, classes_of, metric) for given in kinds]
     counts = np.array([len(entries) for entries in found], dtype=int)
     starts, counts = (np.cumsum(counts) - counts)[kind], counts[kind]
     flat = np.array([entry for entries in found for entry in entries], dtype=np.float64)
@@ -87,20 +79,20 @@ def _join_ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _score_named(
-    given: tuple[str, ...], vocabulary: Vocabulary, rules: Rules
+    given: tuple[str, ...],
+    vocabulary: Vocabulary,
+    classes_of: Mapping[str, Sequence[int]],
+    metric: Metric,
 ) -> list[tuple[int, float, float]]:
     """Return (class, target, score) of each class that the given answers name."""
-    counts = Counter(normalise(answer) for answer in given)
+    counts = Counter(metric.normalise(answer) for answer in given)
     found = []
     for answer, count in counts.items():
-        index = vocabulary.classes.get(answer)
-        if index is None:
-            continue
-        target = 1.0 if rules == "plain" else leave_one_out(count, len(given))
-        # The metric itself takes twice as long. Its 2021 rules give another score than the target
-        # only where all annotators agree; its 2017 rules anywhere.
-        score = target
-        if rules == "2017" or len(counts) == 1:
-            score = question_score(vocabulary.answers[index], given, rules=rules)
-        found.append((index, target, score))
+        soft = metric.soft(count, len(given)) if metric.soft else None
+        # The metric itself takes twice as long. The 2021 rules of VQAv2 give another score than
+        # the target only where all annotators agree; its 2017 rules anywhere.
+        known = soft if metric.soft_is_score and len(counts) > 1 else None
+        for index in classes_of.get(answer, ()):
+            score = metric.score(vocabulary.answers[index], given) if known is None else known
+            found.append((index, score if soft is None else soft, score))
     return found

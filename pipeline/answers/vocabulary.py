@@ -6,9 +6,8 @@ is the order of the classes, and a class is written as the file writes it.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
@@ -24,6 +23,8 @@ MOST_BYTES = 10_000_000
 MOST_ANSWERS = 300_000
 """Answers that a file may give; VQAv2 has about 30,000 that are the majority of a question."""
 
+Normalise = Callable[[str], str]
+
 NEEDED = "give one answer a line, or a JSON list of texts"
 RESTORE = "restore the file, or train the head again"
 
@@ -32,20 +33,15 @@ RESTORE = "restore the file, or train the head again"
 class Vocabulary:
     """The answers that a head can give: one raw form per class, the most frequent class first.
 
-    Two texts that the official normalisation makes equal are one class. A class is written as its
-    most frequent raw form, because the official metric compares raw text where all annotators
-    agree.
+    Two texts that the metric's normalisation makes equal are one class. A class is written as its
+    most frequent raw form, because the official metric of VQAv2 compares raw text where all
+    annotators agree.
     """
 
     answers: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.answers)
-
-    @cached_property
-    def classes(self) -> dict[str, int]:
-        """Class by normalised answer."""
-        return {normalise(answer): i for i, answer in enumerate(self.answers)}
 
     def save(self, path: Path) -> None:
         """Write the answers as a JSON list, whole or not at all."""
@@ -54,9 +50,15 @@ class Vocabulary:
 
 
 def build_vocabulary(
-    answers: Iterable[Sequence[str]], *, min_count: int = 9, top: int | None = None
+    answers: Iterable[Sequence[str]],
+    *,
+    min_count: int = 9,
+    top: int | None = None,
+    normalise: Normalise = normalise,
 ) -> Vocabulary:
     """Return the answers that are the majority of `min_count` questions or more, at most `top`.
+
+    Answers that `normalise` makes equal are one; it is that of the metric.
 
     Raises:
         ConfigError: if no answer is frequent enough.
@@ -108,12 +110,12 @@ def load_vocabulary(path: Path) -> Vocabulary:
         raise RunError(f"{path}: not a readable answer vocabulary ({error}); {RESTORE}") from error
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
+def read_vocabulary(path: Path, normalise: Normalise = normalise) -> Vocabulary:
     """Read a file of answers that a user gives.
 
     Raises:
         ConfigError: with file and line, if the file cannot be read, is not UTF-8, holds no answer,
-            an empty line, or two answers that the official normalisation makes equal.
+            an empty line, or two answers that `normalise`, that of the metric, makes equal.
     """
     text = _read_text(path)
     is_json = text.lstrip()[:1] in ("[", "{")  # an object gets its own message
@@ -136,7 +138,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         if before != i:
             raise ConfigError(
                 f"{path}: {place} {i} ({answer!r}) is the same answer as {place} {before} "
-                f"({answers[before - 1]!r}) to the official metric; keep one of them"
+                f"({answers[before - 1]!r}) to the metric; keep one of them"
             )
         answers.append(answer)
     if not answers:

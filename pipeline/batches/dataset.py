@@ -21,13 +21,14 @@ from torch.utils.data import Dataset, Sampler
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.format.quantise import dequantise
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.pipeline.answers.questions import given_answers, metric_of
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import MAX_SLOTS, Grid, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, pick_rules
+from frozen_vqa.pipeline.metrics.find import find_metric, pick_metric
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class FeatureDataset(Dataset[Question]):
         min_answer_count: As in `TrainConfig`, where there are no `answers`.
         grouped: Whether `collate` puts the questions of one picture beside each other, so that they
             share its reading and its projection, or each for itself (plain order).
+        metric: What the soft targets are of; without it as in `TrainConfig`.
 
     Raises:
         CacheError: if there is no such cache or split, or it is damaged.
@@ -114,11 +116,19 @@ class FeatureDataset(Dataset[Question]):
         answers: Vocabulary | Sequence[str] | None = None,
         min_answer_count: int = 9,
         grouped: bool = True,
+        metric: str | None = None,
     ) -> None:
         self.cache = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
         self.table, self.grouped = self.cache.split(split), grouped
+        counts = (len(given) for given in self.table.answers)
+        chosen = pick_metric(counts, metric, metric_of(self.cache, split))
+        self.metric = chosen.name
         if answers is None:
-            answers = build_vocabulary(self.table.answers, min_count=min_answer_count)
+            answers = build_vocabulary(
+                given_answers(self.table, chosen),
+                min_count=min_answer_count,
+                normalise=chosen.normalise,
+            )
         self.vocabulary = answers if isinstance(answers, Vocabulary) else Vocabulary(tuple(answers))
 
     def __len__(self) -> int:
@@ -136,8 +146,9 @@ class FeatureDataset(Dataset[Question]):
         """What reads batches of the split, in this process."""
         scores = None
         if any(self.table.answers):
-            rules: Rules = pick_rules((len(given) for given in self.table.answers), None)
-            scores = class_scores(self.table.answers, self.vocabulary, rules=rules)
+            metric = find_metric(self.metric)
+            given = given_answers(self.table, metric)
+            scores = class_scores(given, self.vocabulary, metric=metric)
         features = ResidentFeatures(self.cache, device=torch.device("cpu"))
         return BatchReader(features, self.table, scores=scores)
 

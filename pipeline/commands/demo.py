@@ -32,7 +32,7 @@ from frozen_vqa.pipeline.system.console import beside_the_work, console, duratio
 from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
 
 if TYPE_CHECKING:  # it imports torch
-    from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+    from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 
 IMAGES = 4_000
 SPLITS = ("train", "val", "test")

@@ -19,7 +19,6 @@ from frozen_vqa.pipeline.commands.tables import (
 )
 from frozen_vqa.pipeline.config import load_run_config
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.runs.description import open_cache, read_description
 from frozen_vqa.pipeline.runs.held_out import read_split
 from frozen_vqa.pipeline.system.console import beside_the_work, console, loading
@@ -42,7 +41,7 @@ def evaluate_command(
     save_logits: bool,
     table: Path | None,
     report: bool,
-    rules: Rules | None,
+    metric: str | None,
     cluster_by: "By",
     device: str,
 ) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def evaluate_command(
         require_same_encoders(run, features)
     warnings = _warn(trained, members, others, features, name)
 
-    score = partial(evaluate, cache=features, split=name, rules=rules, cluster_by=cluster_by)
+    score = partial(evaluate, cache=features, split=name, metric=metric, cluster_by=cluster_by)
     ours = SeedGroup(tuple(score(run, keep_logits=save_logits) for run in trained))
     lost: list[str] = []
     for head in ours.heads:

@@ -12,8 +12,7 @@ from frozen_vqa.cache.format.manifest import Id
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.metrics.official_files import score_files
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.system.console import beside_the_work, console
 from frozen_vqa.pipeline.system.texts import to_json
 
@@ -23,14 +22,14 @@ def score_command(
     predictions: Path,
     annotations: Path,
     questions: Path | None,
-    rules: Rules | None,
+    metric: str | None,
     per_question: Path | None,
 ) -> dict[str, Any]:
     """Score a results file and show the tables."""
     if per_question is not None and not per_question.name:  # "", "." and "/"
         raise MetricError(f"--per-question {per_question} is no name of a file; give one")
     accuracy, each = score_files(
-        predictions=predictions, annotations=annotations, questions=questions, rules=rules
+        predictions=predictions, annotations=annotations, questions=questions, metric=metric
     )
     show_accuracy(accuracy, str(predictions))
     lost: list[str] = []

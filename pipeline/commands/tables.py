@@ -15,22 +15,16 @@ from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.clusters import UNITS
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Accuracy
+from frozen_vqa.pipeline.metrics.accuracy import ANSWER_TYPE, QUESTION_TYPE, Accuracy
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.texts import markdown_table, printable
 
 if TYPE_CHECKING:  # these import torch, which `score` does without
     from frozen_vqa.pipeline.evaluate.compare import Difference
-    from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+    from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
     from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
     from frozen_vqa.pipeline.evaluate.statistics import Interval
-
-RULE_NAMES = {
-    "2021": "official VQA accuracy, rules of 2021",
-    "2017": "official VQA accuracy, rules of 2017",
-    "plain": "plain accuracy, because some questions have fewer than ten answers",
-}
-
 
 LONGEST_WORD = 20
 """Letters of a type of question that a narrow terminal does not break."""
@@ -41,16 +35,24 @@ CHOSEN = "the best epoch was chosen on these questions, so new ones score a litt
 def show_accuracy(
     accuracy: Accuracy, title: str, interval: "Interval | None" = None, note: str = ""
 ) -> None:
-    """Print accuracy overall, by answer type and by question type, and a note below."""
-    caption = "; ".join(filter(None, (RULE_NAMES[accuracy.rules], note)))
-    table = Table("", "accuracy %", title=title, caption=caption, min_width=44)
-    table.columns[1].justify = "right"
+    """Print accuracy overall and by group, the figures of the metric, and a note below."""
+    rule = METRICS[accuracy.metric].rule
+    caption = "; ".join(filter(None, (rule, note, *accuracy.notes)))
+    questions = Column("questions", justify="right")
+    figure = Column("accuracy %", justify="right")
+    table = Table("", figure, questions, title=title, caption=caption, min_width=44)
     between = f" {format_interval(interval)}" if interval else ""
-    table.add_row(f"overall ({accuracy.questions:,} questions)", f"{accuracy.overall:.2f}{between}")
-    for types in (accuracy.by_answer_type, accuracy.by_question_type):
+    overall = f"overall ({accuracy.questions:,} questions)"
+    table.add_row(overall, f"{accuracy.overall:.2f}{between}", "")
+    for kind, means in accuracy.groups.items():
         table.add_section()
-        for name, value in sorted(types.items()):
-            table.add_row(name, f"{value:.2f}")
+        for name, one in sorted(means.items()):
+            known = kind in (ANSWER_TYPE, QUESTION_TYPE)
+            shown = name if known else f"{kind}: {name}"
+            table.add_row(shown, f"{one.value:.2f}", f"{one.questions:,}")
+    table.add_section()
+    for name, one in accuracy.figures.items():
+        table.add_row(name, f"{one.value:.2f}", f"{one.questions:,}")
     console.show(table)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from frozen_vqa.pipeline.config import SEEDS
 from frozen_vqa.pipeline.errors import ConfigError, MetricError
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.runs.run import Run
 
 Spread = tuple[float, float | None]

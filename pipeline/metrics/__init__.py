@@ -1,4 +1,4 @@
-"""VQA accuracy by the official rules, and the official files that it reads and writes.
+"""The metrics of all data sets by name, and the official files that they read and write.
 
-May import sources.
+May import sources, system.
 """

@@ -11,13 +11,13 @@ this module does as Python 2.7 does.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.metrics.accuracy import ANSWER_TYPE, QUESTION_TYPE, Accuracy, summarise
 from frozen_vqa.pipeline.metrics.python2_text import lower_words, strip
 
 Rules = Literal["2021", "2017", "plain"]
@@ -29,6 +29,7 @@ _DIGIT_COMMA_DIGIT = re.compile("[0-9],[0-9]")
 # The official pattern tries to keep periods between digits, but its look-behind is mistyped and
 # always holds. It also passes the flag re.UNICODE, which is 32, where `sub` takes its count.
 _PERIOD = re.compile(r"\.(?![0-9])")
+_ANY_DIGIT_COMMA_DIGIT, _ANY_PERIOD = re.compile(r"\d,\d"), re.compile(r"\.(?!\d)")  # Python 3
 _PERIODS_REMOVED = 32
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -37,7 +38,7 @@ _DIGITS |= {"five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "t
 
 # The official table maps each of these words, less one apostrophe, to the word itself. This table
 # lacks its keys with a capital (input is in lower case) and its words that map to themselves.
-_CONTRACTED = """
+CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
     haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
     might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
@@ -50,7 +51,7 @@ _CONTRACTED = """
 """
 _CONTRACTIONS = {
     word[:i] + word[i + 1 :]: word
-    for word in _CONTRACTED.split()
+    for word in CONTRACTED.split()
     for i, letter in enumerate(word)
     if letter == "'"
 }
@@ -63,13 +64,22 @@ def _clean(answer: str) -> str:
 
 @lru_cache(maxsize=1 << 18)
 def _without_punctuation(answer: str) -> str:
-    has_number = _DIGIT_COMMA_DIGIT.search(answer) is not None
+    return _remove_punctuation(answer, _DIGIT_COMMA_DIGIT, _PERIOD)
+
+
+def _remove_punctuation(answer: str, number: re.Pattern[str], period: re.Pattern[str]) -> str:
+    has_number = number.search(answer) is not None
     text = answer
     for mark in _PUNCTUATION:
         if mark in answer:
             alone = has_number or f"{mark} " in answer or f" {mark}" in answer
             text = text.replace(mark, "" if alone else " ")
-    return _PERIOD.sub("", text, count=_PERIODS_REMOVED)
+    return period.sub("", text, count=_PERIODS_REMOVED)
+
+
+def _rewrite(words: Iterable[str], contractions: Mapping[str, str]) -> str:
+    digits = (_DIGITS.get(word, word) for word in words)
+    return " ".join(contractions.get(w, w) for w in digits if w not in _ARTICLES)
 
 
 @lru_cache(maxsize=1 << 18)
@@ -83,8 +93,17 @@ def normalise(answer: str) -> str:
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `processPunctuation`, `processDigitArticle`.
     """
-    words = (_DIGITS.get(w, w) for w in lower_words(_without_punctuation(_clean(answer))))
-    return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
+    return _rewrite(lower_words(_without_punctuation(_clean(answer))), _CONTRACTIONS)
+
+
+def normalise_python3(answer: str, contractions: Mapping[str, str] = _CONTRACTIONS) -> str:
+    """Return `answer` as copies of the official tool rewrite it that run on Python 3.
+
+    Case, spaces and digits are those of this Python.
+    """
+    text = answer.replace("\n", " ").replace("\t", " ").strip()
+    text = _remove_punctuation(text, _ANY_DIGIT_COMMA_DIGIT, _ANY_PERIOD)
+    return _rewrite(text.lower().split(), contractions)
 
 
 def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> float:
@@ -125,12 +144,31 @@ def question_score(prediction: str, answers: Sequence[str], *, rules: Rules) -> 
             predicted, given = normalise(predicted), [normalise(answer) for answer in given]
     else:
         raise ValueError(f"unknown rules {rules!r}; known are '2021', '2017' and 'plain'")
+    return leave_one_out_mean(predicted, given)
+
+
+def leave_one_out_mean(predicted: str, given: Sequence[str]) -> float:
+    """Return the mean, over the given answers, of min(1, n/3) for n of the others.
+
+    It is that of `leave_one_out`, with the last bit of the official sum.
+    """
     matches = given.count(predicted)
     total = 0.0
     for answer in given:  # in the order given, because the last bit of the sum depends on it
         others = matches - (answer == predicted)
         total += min(1.0, others / 3)
     return total / len(given)
+
+
+def leave_one_out(matches: int, given: int) -> float:
+    """Return the mean of min(1, n/3) over the subsets that leave out one of `given` answers.
+
+    n is how many of the `matches` remain. With ten answers: 0, 0.3, 0.6, 0.9, then 1.
+
+    Source: Antol et al., VQA: Visual Question Answering, ICCV 2015, section 3, and vqaEval.py.
+    """
+    kept, lost = min(1.0, matches / 3), min(1.0, (matches - 1) / 3)
+    return ((given - matches) * kept + matches * lost) / given if matches else 0.0
 
 
 def percent(score: float, rules: Rules) -> float:
@@ -142,52 +180,9 @@ def percent(score: float, rules: Rules) -> float:
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `setEvalQA`.
     """
-    return _round(100 * score, rules)
-
-
-def _round(value: float, rules: Rules) -> float:
     if rules == "2017":
-        return round(value, 2)
-    return float(Decimal(value).quantize(_CENT, ROUND_HALF_UP))
-
-
-def _mean_percent(scores: Sequence[float], rules: Rules) -> float:
-    total = 0.0
-    for score in scores:  # not `sum`, which rounds differently from Python 3.12 on
-        total += score
-    return _round(100 * total / len(scores), rules)
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Scores of a set of questions, in percent rounded to two decimals.
-
-    Means by type are in order of first occurrence, and empty without types.
-    """
-
-    overall: float
-    by_answer_type: dict[str, float]
-    by_question_type: dict[str, float]
-    questions: int
-    rules: Rules
-
-    def to_json(self) -> dict[str, object]:
-        """Return a JSON object: accuracy (overall and by answer type), by_question_type, …"""
-        overall = {"overall": self.overall}
-        return {
-            "accuracy": overall | self.by_answer_type | overall,
-            "by_question_type": dict(self.by_question_type),
-            "questions": self.questions,
-            "metric": self.rules,
-        }
-
-
-def _by_type(scores: Sequence[float], types: Sequence[str], rules: Rules) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
-    for score, kind in zip(scores, types, strict=True):
-        if kind:
-            groups.setdefault(kind, []).append(score)
-    return {kind: _mean_percent(group, rules) for kind, group in groups.items()}
+        return round(100 * score, 2)
+    return float(Decimal(100 * score).quantize(_CENT, ROUND_HALF_UP))
 
 
 def accuracy(
@@ -196,7 +191,7 @@ def accuracy(
     question_types: Sequence[str],
     rules: Rules,
 ) -> Accuracy:
-    """Return the mean scores, over all questions and by type.
+    """Return the mean scores, over all questions and by type, in percent with two decimals.
 
     Args:
         scores: One score in [0, 1] per question, in the order of the annotation file.
@@ -209,22 +204,5 @@ def accuracy(
 
     Source: GT-Vision-Lab/VQA, vqaEval.py at a013f00, `setAccuracy`.
     """
-    if not scores:
-        raise MetricError(
-            "There are no questions to score, and a mean needs at least one. "
-            "Choose a split that has questions with answers."
-        )
-    return Accuracy(
-        overall=_mean_percent(scores, rules),
-        by_answer_type=_by_type(scores, answer_types, rules),
-        by_question_type=_by_type(scores, question_types, rules),
-        questions=len(scores),
-        rules=rules,
-    )
-
-
-def pick_rules(answer_counts: Iterable[int], requested: Rules | None) -> Rules:
-    """Return `requested` if given; else "2021", or "plain" if a question has under ten answers."""
-    if requested is not None:
-        return requested
-    return "2021" if all(count >= 10 for count in answer_counts) else "plain"
+    kinds = {ANSWER_TYPE: answer_types, QUESTION_TYPE: question_types}
+    return summarise(scores, kinds, metric=rules, percent=partial(percent, rules=rules))

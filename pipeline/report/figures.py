@@ -9,7 +9,7 @@ import numpy as np
 
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.pipeline.answers.targets import ClassScores
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.report.attention import Attended, Seen
 from frozen_vqa.pipeline.report.deletion import Deletion
 from frozen_vqa.pipeline.report.pictures import Pictures

@@ -20,11 +20,13 @@ from markupsafe import Markup
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.pipeline.answers.questions import given_answers
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.compare import Difference
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+from frozen_vqa.pipeline.metrics.find import find_metric
 from frozen_vqa.pipeline.report import plots
 from frozen_vqa.pipeline.report.attention import Seen, see_split
 from frozen_vqa.pipeline.report.deletion import SHARES, delete_patches
@@ -156,7 +158,8 @@ def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) 
     }
     if first.accuracy is None or first.scores is None:
         return values
-    classes = class_scores(table.answers, run.vocabulary, rules=first.accuracy.rules)
+    metric = find_metric(first.accuracy.metric)
+    classes = class_scores(given_answers(table, metric), run.vocabulary, metric=metric)
     groups = group_scores([side.group for side in sides], classes, run.vocabulary.answers)
     calibration = calibrate(seen.probabilities[:, 0], first.scores)
     return values | {
@@ -164,7 +167,7 @@ def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) 
         "groups": groups,
         "overall": groups[0],
         "ceiling": first.ceiling,
-        "metric": first.accuracy.rules,
+        "metric": metric.rule,
         "forest": plots.forest(groups[: plots.MOST_GROUPS], len(sides)),
         "calibration": calibration,
         "reliability": plots.reliability_plot(calibration),

@@ -150,7 +150,7 @@ def _accuracies(run: Path, val_split: str, outcome: Outcome) -> str:
             continue  # a damaged file
         if {"accuracy", "metric"} <= scores.keys():  # a split without answers has none
             (own if scores.get("own_cache") else elsewhere).append(_scored(scores))
-    figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "rules")
+    figures = ("accuracy, %", "95 % interval", "ceiling, %", "by answer type", "metric")
     head = ("data set", "split", *figures)
     return markdown_table([head, *own, *sorted(elsewhere, key=tuple)])
 

@@ -32,7 +32,10 @@ LARGEST_TEXT = 16 << 20
 TRAINED = ("config.toml", "config.json", ANSWERS, "run.json", METRICS, ENVIRONMENT)
 FOLDERS = ("state", "evaluation", "tensorboard")
 """The folders of a run. None is a link, or a command would write and delete elsewhere."""
-EVALUATED = ("results.json", "scores.json", "logits.safetensors")
+RESULTS = ("results.json", "results.jsonl", "results.csv", "results.txt")
+"""The file of answers in the official form of the data set."""
+LOGITS = "logits.safetensors"
+EVALUATED = (*RESULTS, "scores.json", LOGITS)
 REPORT = "report.html"
 
 

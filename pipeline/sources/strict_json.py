@@ -87,7 +87,11 @@ def read_json(path: Path | str) -> Any:
 
 def entries_in(path: Path | str, key: str) -> list[Any]:
     """Return the list under `key` of the object in a file; raise `SourceError` if it has none."""
-    content = read_json(path)
+    return entries_under(path, key, read_json(path))
+
+
+def entries_under(path: Path | str, key: str, content: Any) -> list[Any]:
+    """Return the list under `key` of what a file holds; raise `SourceError` if it has none."""
     if isinstance(content, dict) and isinstance(content.get(key), list):
         return content[key]
     found = type(content).__name__

@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
+
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
+from frozen_vqa.pipeline.answers.questions import counted, given_answers, metric_of
 from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary, read_vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, percent, pick_rules
+from frozen_vqa.pipeline.metrics.find import pick_metric
+from frozen_vqa.pipeline.metrics.metric import Metric
 from frozen_vqa.pipeline.runs.held_out import read_split, read_training, split_of
 
 LOW_CEILING = 90.0
@@ -27,21 +31,28 @@ class TrainData:
     cache: FeatureCache
     splits: Mapping[str, SplitTable]  # the questions to train on and to validate with, by name
     vocabulary: Vocabulary
-    rules: Rules
+    metric: Metric
 
     @cached_property
     def scores(self) -> dict[str, ClassScores]:
         """The score of each class on each question, by split."""
         return {
-            name: class_scores(split.answers, self.vocabulary, rules=self.rules)
+            name: class_scores(
+                given_answers(split, self.metric), self.vocabulary, metric=self.metric
+            )
             for name, split in self.splits.items()
         }
+
+    @cached_property
+    def counted(self) -> dict[str, np.ndarray]:
+        """Which questions the metric counts, by split: (questions,) bool."""
+        return {name: counted(split, self.metric) for name, split in self.splits.items()}
 
     @cached_property
     def ceilings(self) -> dict[str, float]:
         """Percent that the best class for each question scores, by split."""
         return {
-            name: percent(float(scores.best().mean()), self.rules)
+            name: self.metric.percent(float(scores.best()[self.counted[name]].mean()))
             for name, scores in self.scores.items()
         }
 
@@ -65,17 +76,19 @@ class TrainData:
                 f"warning: a head is wrong wherever the answer is no class, and cannot exceed "
                 f"{min(self.ceilings.values()):.2f} % here. With other classes it could reach:"
             )
-            yield from self._other_ceilings(self.splits[config.train_split].answers)
+            split = self.splits[config.train_split]
+            yield from self._other_ceilings(given_answers(split, self.metric))
 
     def _other_ceilings(self, answers: Sequence[Sequence[str]]) -> Iterator[str]:
         """Yield the ceilings with other classes, which are answers of the training split."""
-        every = build_vocabulary(answers, min_count=1)
+        build = partial(build_vocabulary, answers, normalise=self.metric.normalise)
+        every = build(min_count=1)
         choices: list[tuple[str, int, int | None]]
         choices = [(f"--min-answer-count {count}", count, None) for count in COUNTS]
         choices += [(f"top_answers = {top}", 1, top) for top in TOPS if top < len(every)]
         for name, count, top in choices:
             with suppress(ConfigError):  # no answer is so frequent
-                vocabulary = build_vocabulary(answers, min_count=count, top=top)
+                vocabulary = build(min_count=count, top=top)
                 there = replace(self, vocabulary=vocabulary)._spell_ceilings()
                 yield f"  {name:<22} {len(vocabulary):>7,} answers, {there}"
 
@@ -98,16 +111,18 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
     }
     for name, split in splits.items():
         _require_answers(cache, name, split)
-    rules = pick_rules((len(a) for split in splits.values() for a in split.answers), None)
+    counts = (len(a) for split in splits.values() for a in split.answers)
+    metric = pick_metric(counts, config.metric, metric_of(cache, config.train_split))
     if config.answers_file:
-        vocabulary = read_vocabulary(Path(config.answers_file))
+        vocabulary = read_vocabulary(Path(config.answers_file), metric.normalise)
     else:
         vocabulary = build_vocabulary(
-            splits[config.train_split].answers,
+            given_answers(splits[config.train_split], metric),
             min_count=config.min_answer_count,
             top=config.top_answers or None,
+            normalise=metric.normalise,
         )
-    data = TrainData(cache, splits, vocabulary, rules)
+    data = TrainData(cache, splits, vocabulary, metric)
     if not len(data.scores[config.train_split].classes):
         raise ConfigError(
             f"{config.answers_file}: no question of split {config.train_split!r} has one of its "

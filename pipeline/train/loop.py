@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.errors import RunError, reason_of
-from frozen_vqa.pipeline.metrics.vqa_accuracy import percent
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import record_data
 from frozen_vqa.pipeline.runs.description import Outcome
@@ -245,7 +244,7 @@ class TrainingLoop:
         if self.ranks.lead:
             summary = {
                 **result.to_json(),
-                "metric": data.rules,
+                "metric": data.metric.name,
                 **record_data(data.cache, config),
             }
             write_card(self.run, cast(Outcome, summary))
@@ -260,7 +259,7 @@ class TrainingLoop:
             run=str(self.run),
             fusion=config.fusion,
             epochs=self.epochs,
-            best_accuracy=percent(progress.best_accuracy / 100, data.rules),
+            best_accuracy=data.metric.percent(progress.best_accuracy / 100),
             best_epoch=progress.best_epoch,
             trainable_parameters=sum(p.numel() for p in trainer.model.parameters()),
             questions_per_second=round(self.epochs * len(trainer.train_split) / seconds, 1),

@@ -38,6 +38,7 @@ SHARED = (
     "min_answer_count",
     "top_answers",
     "answers_file",
+    "metric",
     "epochs",
     "batch_size",
     "accumulate",

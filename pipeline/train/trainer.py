@@ -60,6 +60,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
         self.val_scores = data.scores[config.validation]
+        self.val_counted = data.counted[config.validation]
         scores = data.scores[config.train_split]
         self.train_reader = BatchReader(features, self.train_split, scores=scores)
         self.val_reader = BatchReader(features, self.val_split)
@@ -208,7 +209,7 @@ class Trainer:
 
     def accuracy_of(self, predicted: np.ndarray) -> float:
         """Return the percentage that (questions,) int64 classes of the validation split score."""
-        return 100 * float(self.val_scores.score(predicted).mean())
+        return 100 * float(self.val_scores.score(predicted)[self.val_counted].mean())
 
     def _losses(self) -> Tensor:
         """Return `loss` of each rank: (ranks,), on the CPU."""

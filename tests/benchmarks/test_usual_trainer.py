@@ -15,6 +15,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.model.config import POOLINGS
 from frozen_vqa.pipeline.model.reference import translate_weights
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
@@ -60,7 +61,7 @@ def dataset(made: Made, tmp_path: Path, request: pytest.FixtureRequest) -> Usual
     split = cache.split("train")
     path = tmp_path / ("chunks.h5" if request.param else "contiguous.h5")
     write_usual_file(path, cache, split, one_row_chunks=request.param)
-    scores = class_scores(split.answers, VOCABULARY, rules="plain")
+    scores = class_scores(split.answers, VOCABULARY, metric=METRICS["plain"])
     return UsualDataset(path, scores, len(VOCABULARY))
 
 

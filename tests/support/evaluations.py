@@ -8,7 +8,7 @@ import numpy as np
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.evaluate.compare import compare
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.metrics.vqa_accuracy import accuracy
 

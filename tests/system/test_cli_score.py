@@ -63,6 +63,16 @@ def test_score(tmp_path: Path) -> None:
     assert found.json() == {
         "accuracy": {"overall": 80.0, "yes/no": 60.0, "number": 100.0},
         "by_question_type": {"is it": 60.0, "how many": 100.0},
+        "groups": {
+            "answer_type": {
+                "yes/no": {"accuracy": 60.0, "questions": 1},
+                "number": {"accuracy": 100.0, "questions": 1},
+            },
+            "question_type": {
+                "is it": {"accuracy": 60.0, "questions": 1},
+                "how many": {"accuracy": 100.0, "questions": 1},
+            },
+        },
         "questions": 2,
         "metric": "2021",
     }

@@ -16,7 +16,7 @@ from frozen_vqa.pipeline.commands.tables import show_evaluation
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.metrics.official_files import score_files
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.sources.own.source import OwnSource
 from tests.support.caches import Made

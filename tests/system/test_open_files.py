@@ -25,7 +25,7 @@ from tests.support.trainings import CPU, run_training
 def evaluate_run(made: Made, folder: Path) -> None:
     if not folder.exists():
         run_training(made, folder, epochs=1)
-    evaluate(load_run(folder, CPU), FeatureCache(made.directory), "val", rules=None)
+    evaluate(load_run(folder, CPU), FeatureCache(made.directory), "val", metric=None)
 
 
 def refuse(work: Callable[[], object]) -> None:

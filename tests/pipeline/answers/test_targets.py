@@ -5,9 +5,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores, leave_one_out
+from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
-from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
+from frozen_vqa.pipeline.metrics.find import METRICS
+from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, leave_one_out, normalise, question_score
 
 # Forms that the metric makes equal, and forms that only look alike.
 FORMS = ["2", "two", "Two", " two", "yes", "Yes", "YES ", "t-shirt", "t\tshirt", "t shirt", "a dog"]
@@ -55,7 +56,7 @@ def test_scores_are_those_of_the_metric(
     asked: list[list[str]], vocabulary: Vocabulary, rules: Rules
 ) -> None:
     """For every question and every class, whether or not an annotator named it."""
-    scores = class_scores(asked, vocabulary, rules=rules)
+    scores = class_scores(asked, vocabulary, metric=METRICS[rules])
     expected = np.array(
         [[question_score(c, a, rules=rules) for c in vocabulary.answers] for a in asked]
     ).reshape(len(asked), len(vocabulary))
@@ -79,7 +80,7 @@ def dense_targets(scores: ClassScores, rows: np.ndarray, classes: int) -> np.nda
 def test_targets_equal_a_dense_matrix(
     asked: list[list[str]], vocabulary: Vocabulary, rules: Rules, random: object
 ) -> None:
-    scores = class_scores(asked, vocabulary, rules=rules)
+    scores = class_scores(asked, vocabulary, metric=METRICS[rules])
     rows = list(range(len(asked))) * 2  # any order, repeats too
     random.shuffle(rows)  # type: ignore[attr-defined]
 
@@ -93,7 +94,7 @@ def test_where_all_agree_the_raw_text_has_to_match() -> None:
     """The target is 1 all the same: the class means that answer."""
     vocabulary = Vocabulary(("yes", "no"))
     scores = class_scores(
-        [("Yes",) * 10, ("yes",) * 10, ("Yes", "Yes ") * 5], vocabulary, rules="2021"
+        [("Yes",) * 10, ("yes",) * 10, ("Yes", "Yes ") * 5], vocabulary, metric=METRICS["2021"]
     )
     assert scores.score(np.array([0, 0, 0])).tolist() == [0, 1, 0]
     assert dense_targets(scores, np.arange(3), 2).tolist() == [[1, 0], [1, 0], [1, 0]]
@@ -103,12 +104,12 @@ def test_where_all_agree_the_raw_text_has_to_match() -> None:
 def test_each_question_is_scored_by_its_own_prediction() -> None:
     vocabulary = Vocabulary(("red", "blue", "green"))
     asked = [question("red", 8, "blue"), question("no class"), question("green", 7, "blue")]
-    scores = class_scores(asked, vocabulary, rules="2021")
+    scores = class_scores(asked, vocabulary, metric=METRICS["2021"])
     assert scores.score(np.array([1, 2, 2])) == pytest.approx([0.6, 0, 1])
     assert scores.score(np.array([0, 0, 1])) == pytest.approx([1, 0, 0.9])
 
 
 def test_scores_of_no_questions() -> None:
-    scores: ClassScores = class_scores([], Vocabulary(("red",)), rules="2021")
+    scores: ClassScores = class_scores([], Vocabulary(("red",)), metric=METRICS["2021"])
     assert scores.best().tolist() == []
     assert [len(part) for part in scores.sparse(np.array([], dtype=np.int64))] == [0, 0, 0]

@@ -64,11 +64,6 @@ def test_a_vocabulary_without_answers_is_refused() -> None:
         build_vocabulary([(), ()])
 
 
-def test_classes_are_found_by_normalised_answer() -> None:
-    assert Vocabulary(("t-shirt", "Two")).classes == {"t shirt": 0, "2": 1}
-    assert len(Vocabulary(("t-shirt", "Two"))) == 2
-
-
 @pytest.mark.parametrize("answers", [("red", "blue"), ("größe", '"', "日本", "a\nb", "")], ids=repr)
 def test_a_vocabulary_survives_its_file(answers: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "answers.json"

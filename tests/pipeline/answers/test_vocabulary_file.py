@@ -65,8 +65,7 @@ NEEDED = "give one answer a line, or a JSON list of texts"
         ("red\nblue\n\n", "line 3 is empty; remove it"),
         (
             "two\nred\n2\n",
-            "line 3 ('2') is the same answer as line 1 ('two') to the official metric; keep one of "
-            "them",
+            "line 3 ('2') is the same answer as line 1 ('two') to the metric; keep one of them",
         ),
         ("red\nred\n", "line 2 ('red') is the same answer as line 1 ('red')"),
         ('["a dog", "Dog!"]', "entry 2 ('Dog!') is the same answer as entry 1 ('a dog')"),

@@ -21,6 +21,7 @@ from frozen_vqa.pipeline.batches.dataset import FeatureDataset
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.model.config import HeadSettings
 from tests.support.caches import Made, Row, make_cache, make_spec
 from tests.support.resuming import CPU
@@ -50,7 +51,9 @@ def ours(made: Made, *, grouped: bool, epoch: int) -> Iterator[FeatureBatch]:
     cache = FeatureCache(made.directory)
     table = cache.split("train")
     scores = class_scores(
-        table.answers, FeatureDataset(cache, "train", answers=ANSWERS).vocabulary, rules="2021"
+        table.answers,
+        FeatureDataset(cache, "train", answers=ANSWERS).vocabulary,
+        metric=METRICS["2021"],
     )
     reader = BatchReader(ResidentFeatures(cache, device=CPU), table, scores=scores)
     yield from reader.batches(

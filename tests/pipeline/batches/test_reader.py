@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.batches.reader import (
     FeatureBatch,
 )
 from frozen_vqa.pipeline.batches.residency import Buffer, Residency, ResidentFeatures
+from frozen_vqa.pipeline.metrics.find import METRICS
 from tests.support.caches import PATCHES, VISION_DIM, Made, Row, extent_of, make_cache
 
 ANSWERS = [("red",) * 6 + ("blue",) * 3 + ("teal",), ("blue",) * 10, ("teal", "red") * 5, ()]
@@ -123,7 +124,7 @@ def test_batches_hold_what_a_lookup_finds(
 ) -> None:
     plan = plan_of(made, batch_size, grouped=grouped)
     answers = [row.answers for row in made.splits["train"]]
-    scores = class_scores(answers, VOCABULARY, rules="2021")
+    scores = class_scores(answers, VOCABULARY, metric=METRICS["2021"])
     reader = make_reader(made, scores=scores, residency=residency)
     matrix = [
         [min(1.0, 0.3 * given.count(answer)) for answer in VOCABULARY.answers] for given in answers

@@ -8,7 +8,7 @@ import pytest
 
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.evaluate.compare import Difference, compare
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.evaluate.statistics import (
     Interval,

@@ -11,9 +11,11 @@ import torch
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.evaluate.statistics import mean_interval
-from frozen_vqa.pipeline.metrics.official_files import read_predictions, score_files
+from frozen_vqa.pipeline.metrics.official_files import read_predictions
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, normalise, question_score
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from frozen_vqa.pipeline.runs.sealed import unseal_json
@@ -81,15 +83,15 @@ def write_annotations(made: Made, split: str, path: Path) -> Path:
 def test_it_is_the_accuracy_of_the_official_files(
     rules: Rules | None, made: Made, run: Run, tmp_path: Path
 ) -> None:
-    evaluation = evaluate(run, FeatureCache(made.directory), "val", rules=rules)
+    evaluation = evaluate(run, FeatureCache(made.directory), "val", metric=rules)
 
     expected, each = score_files(
         predictions=evaluation.results,
         annotations=write_annotations(made, "val", tmp_path / "annotations.json"),
-        rules=rules,
+        metric=rules,
     )
     assert evaluation.accuracy == expected
-    assert expected.rules == (rules or "2021")
+    assert expected.metric == (rules or "2021")
     assert 0 < expected.overall < 100
     assert evaluation.scores is not None
     assert 100 * evaluation.scores == pytest.approx(list(each.values()), abs=0.005)
@@ -98,7 +100,7 @@ def test_it_is_the_accuracy_of_the_official_files(
 def test_the_rules_differ_on_these_files(made: Made, run: Run) -> None:
     """Otherwise the test above could not tell one from the other."""
     cache = FeatureCache(made.directory)
-    new, old = (evaluate(run, cache, "val", rules=rules) for rules in ("2021", "2017"))
+    new, old = (evaluate(run, cache, "val", metric=rules) for rules in ("2021", "2017"))
     assert new.accuracy is not None
     assert old.accuracy is not None
     assert new.accuracy.overall != old.accuracy.overall
@@ -148,7 +150,7 @@ def test_the_interval_is_by_picture(made: Made, run: Run) -> None:
 
 @pytest.mark.parametrize("rules", ["2021", "2017"])
 def test_no_head_is_above_its_ceiling(rules: Rules, made: Made, run: Run) -> None:
-    evaluation = evaluate(run, FeatureCache(made.directory), "val", rules=rules)
+    evaluation = evaluate(run, FeatureCache(made.directory), "val", metric=rules)
     assert evaluation.accuracy is not None
     assert evaluation.ceiling is not None
     assert evaluation.accuracy.overall <= evaluation.ceiling < 100
@@ -172,7 +174,7 @@ def test_a_split_without_answers_is_predicted_only(made: Made, run: Run) -> None
 def test_fewer_than_ten_answers_are_scored_plainly(made: Made, run: Run) -> None:
     evaluation = evaluate(run, FeatureCache(made.directory), "few")
     assert evaluation.accuracy is not None
-    assert evaluation.accuracy.rules == "plain"
+    assert evaluation.accuracy.metric == "plain"
     right = [
         normalise(answer) == normalise(row.answers[0])
         for answer, row in zip(evaluation.answers, made.splits["few"], strict=True)

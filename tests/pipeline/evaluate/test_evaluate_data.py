@@ -12,7 +12,8 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.caveats import warn_of_training_data
-from frozen_vqa.pipeline.evaluate.evaluate import Evaluation, evaluate
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.runs.card import CARD, write_card
 from frozen_vqa.pipeline.runs.publish import publish_run
 from frozen_vqa.pipeline.runs.run import finish_run, load_run, read_outcome

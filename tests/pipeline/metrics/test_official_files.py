@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 from frozen_vqa.pipeline.errors import MetricError, SourceError
-from frozen_vqa.pipeline.metrics.official_files import (
-    Annotation,
-    read_annotations,
-    read_predictions,
-    score_files,
-)
+from frozen_vqa.pipeline.metrics.metric import Annotation
+from frozen_vqa.pipeline.metrics.official_files import read_annotations, read_predictions
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules
 from frozen_vqa.pipeline.sources.strict_json import read_json
 from tests.support.repository import DATA
@@ -147,18 +144,18 @@ def test_annotations_must_belong_to_the_questions(annotations: Path, tmp_path: P
 def test_score_files(annotations: Path, predictions: Path, tmp_path: Path) -> None:
     found, each = score_files(predictions=predictions, annotations=annotations)
     assert list(each.items()) == [(3, 30.0), (1, 100.0), (2, 60.0)]
-    assert found.rules == "2021"
+    assert found.metric == "2021"
     assert found.overall == 63.33
     assert found.by_answer_type == {"other": 30.0, "yes/no": 100.0, "number": 60.0}
     assert found.by_question_type == {"what is": 30.0, "is the": 100.0, "how many": 60.0}
-    plain, each = score_files(predictions=predictions, annotations=annotations, rules="plain")
-    assert (plain.overall, plain.rules) == (100.0, "plain")
-    old, each = score_files(predictions=predictions, annotations=annotations, rules="2017")
+    plain, each = score_files(predictions=predictions, annotations=annotations, metric="plain")
+    assert (plain.overall, plain.metric) == (100.0, "plain")
+    old, each = score_files(predictions=predictions, annotations=annotations, metric="2017")
     assert each == {3: 30.0, 1: 100.0, 2: 60.0}
-    assert old.rules == "2017"
+    assert old.metric == "2017"
     few = write(tmp_path / "few.json", {"annotations": [annotation(i, "yes") for i in (1, 2, 3)]})
     found, _ = score_files(predictions=predictions, annotations=few)
-    assert (found.overall, found.rules, found.by_answer_type) == (33.33, "plain", {})
+    assert (found.overall, found.metric, found.by_answer_type) == (33.33, "plain", {})
 
 
 @pytest.mark.parametrize(
@@ -166,7 +163,7 @@ def test_score_files(annotations: Path, predictions: Path, tmp_path: Path) -> No
     [
         ([1, 2], r"of 3 questions 1 are missing \(3\); exactly the same ids are needed"),
         ([1, 2, 3, 4], r"of 3 questions 1 are unknown \(4\); exactly"),
-        (["1", "2", "3"], r"3 are missing \(3, 1, 2\) and 3 are unknown \('1', '2', '3'\)"),
+        (["1", "2", "3.0"], r"1 are missing \(3\) and 1 are unknown \('3\.0'\)"),
         (list(range(1, 20)), r"16 are unknown \(4, 5, 6, 7, 8, …\)"),
         ([], r"3 are missing \(3, 1, 2\); .* Predict every question of this split, and no other"),
     ],
@@ -190,7 +187,7 @@ def test_golden_files(name: str, rules: Rules) -> None:
         predictions=golden / f"res_valid_{name}.json",
         annotations=OFFICIAL / "annotations_valid.json",
         questions=OFFICIAL / "questions_valid.json",
-        rules=rules,
+        metric=rules,
     )
     assert time.monotonic() - start < 10
     expected = read_json(golden / f"{PREFIX[rules]}_valid_{name}.json")

@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.metrics.accuracy import Accuracy, Figure
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
     _CONTRACTIONS,
-    Accuracy,
     Rules,
     accuracy,
     normalise,
     percent,
-    pick_rules,
     question_score,
 )
 from tests.support.repository import DATA
@@ -139,19 +138,31 @@ def test_accuracy_by_type() -> None:
     )
     assert found == Accuracy(
         overall=43.33,
-        by_answer_type={"yes/no": 100.0, "other": 15.0},
-        by_question_type={"is": 100.0, "what color": 0.0},
+        groups={
+            "answer_type": {"yes/no": Figure(100.0, 1), "other": Figure(15.0, 2)},
+            "question_type": {"is": Figure(100.0, 1), "what color": Figure(0.0, 1)},
+        },
         questions=3,
-        rules="2021",
+        metric="2021",
     )
     as_json = found.to_json()
     assert json.loads(json.dumps(as_json)) == {
         "accuracy": {"overall": 43.33, "yes/no": 100.0, "other": 15.0},
         "by_question_type": {"is": 100.0, "what color": 0.0},
+        "groups": {
+            "answer_type": {
+                "yes/no": {"accuracy": 100.0, "questions": 1},
+                "other": {"accuracy": 15.0, "questions": 2},
+            },
+            "question_type": {
+                "is": {"accuracy": 100.0, "questions": 1},
+                "what color": {"accuracy": 0.0, "questions": 1},
+            },
+        },
         "questions": 3,
         "metric": "2021",
     }
-    assert list(as_json) == ["accuracy", "by_question_type", "questions", "metric"]
+    assert list(as_json) == ["accuracy", "by_question_type", "groups", "questions", "metric"]
     assert next(iter(as_json["accuracy"])) == "overall"  # type: ignore[call-overload]
 
 
@@ -171,22 +182,6 @@ def test_sums_run_from_left_to_right() -> None:
     """`sum` of Python 3.12 makes ten times 0.1 equal 1, and the last digit another."""
     scores, none = [0.1] * 10 + [0.0] * 790, [""] * 800
     assert accuracy(scores, none, none, "2021").overall == 0.12  # exact sums: 0.125, so 0.13
-
-
-@pytest.mark.parametrize(
-    ("counts", "requested", "expected"),
-    [
-        ([10, 10], None, "2021"),
-        ([10, 11], None, "2021"),
-        ([10, 9], None, "plain"),
-        ([0], None, "plain"),
-        ([10, 10], "2017", "2017"),
-        ([1], "2021", "2021"),
-        ([10], "plain", "plain"),
-    ],
-)
-def test_pick_rules(counts: list[int], requested: Rules | None, expected: Rules) -> None:
-    assert pick_rules(counts, requested) == expected
 
 
 @given(st.text())

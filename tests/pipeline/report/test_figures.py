@@ -10,6 +10,7 @@ import pytest
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.report.figures import calibrate, confuse, group_scores, read_curve
 from frozen_vqa.pipeline.report.plots import curve_plots
 from frozen_vqa.pipeline.runs.state import EpochLine, write_metrics
@@ -24,7 +25,7 @@ def test_groups_have_the_scores_of_the_evaluation_and_their_bounds() -> None:
     table = replace(first.table, answers=given)
     first, second = replace(first, table=table), replace(second, table=table)
     vocabulary = Vocabulary(("blue", "red"))
-    classes = class_scores(given, vocabulary, rules="plain")
+    classes = class_scores(given, vocabulary, metric=METRICS["plain"])
     sides = [SeedGroup((first,)), SeedGroup((first, second))]
     groups = {group.name: group for group in group_scores(sides, classes, vocabulary.answers)}
     assert list(groups) == ["overall", "yes/no", "other", "number", "is [the]", "what", "how many"]

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.targets import class_scores
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.trainer import Trainer
@@ -68,7 +69,7 @@ def test_the_average_is_what_is_scored_and_kept(
     assert all(torch.equal(kept[name], averaged[name]) for name in kept)
     assert not torch.equal(run.model.head.weight, trainers[0].model.head.weight)
     scores = class_scores(
-        FeatureCache(scenes.directory).split("val").answers, run.vocabulary, rules="2021"
+        FeatureCache(scenes.directory).split("val").answers, run.vocabulary, metric=METRICS["2021"]
     )
     (predicted,) = predict([run.model], trainers[0].val_reader, split, batch_size=9)
     assert 100 * scores.score(predicted).mean() == pytest.approx(result.best_accuracy, abs=0.005)

@@ -89,7 +89,7 @@ def test_each_head_ends_as_if_alone(
     assert set(result.heads) == set(HEADS)
     assert not result.failed
     trained = load_run(tmp_path / "sweep" / "text", CPU)
-    evaluation = evaluate(trained, FeatureCache(scenes.directory), "val", rules=None)
+    evaluation = evaluate(trained, FeatureCache(scenes.directory), "val", metric=None)
     assert evaluation.accuracy is not None
     assert evaluation.accuracy.overall == result.heads["text"].best_accuracy
 

@@ -15,6 +15,7 @@ from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.loss import soft_target_loss
@@ -276,7 +277,7 @@ def test_metrics_and_result(scenes: Made, tmp_path: Path) -> None:
 def test_the_best_accuracy_is_that_of_the_kept_weights(scenes: Made, tmp_path: Path) -> None:
     result = run_training(scenes, tmp_path / "run")
     run, split = load_run(tmp_path / "run", CPU), FeatureCache(scenes.directory).split("val")
-    scores = class_scores(split.answers, run.vocabulary, rules="2021")
+    scores = class_scores(split.answers, run.vocabulary, metric=METRICS["2021"])
     reader = make_trainer(scenes).val_reader
     (predicted,) = predict([run.model], reader, split, batch_size=9)
     assert 100 * scores.score(predicted).mean() == pytest.approx(result.best_accuracy, abs=0.005)

@@ -1,0 +1,46 @@
+"""The questions of a split as a metric sees them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, every_question
+
+
+def annotations_of(table: SplitTable) -> list[Annotation]:
+    """Return what the annotators say of each question of a split."""
+    groups, choices, right = table.groups, table.choices, table.right_choices
+    return [
+        Annotation(
+            question_id,
+            tuple(table.answers[row]),
+            table.question_types[row],
+            table.answer_types[row],
+            groups={name: column[row] for name, column in groups.items() if column[row]},
+            choices=tuple(choices[row]) if len(choices) else (),
+            right=int(right[row]) if len(right) else -1,
+        )
+        for row, question_id in enumerate(table.question_ids)
+    ]
+
+
+def given_answers(table: SplitTable, metric: Metric) -> list[Sequence[str]]:
+    """Return what the answer to each question of a split is compared with."""
+    if metric.given is all_answers:
+        return list(table.answers)
+    return [metric.given(question) for question in annotations_of(table)]
+
+
+def counted(table: SplitTable, metric: Metric) -> np.ndarray:
+    """Return which questions are in the means of a metric: (questions,) bool."""
+    if metric.counts is every_question:
+        return np.ones(len(table), dtype=bool)
+    return np.array([metric.counts(question) for question in annotations_of(table)], dtype=bool)
+
+
+def metric_of(cache: FeatureCache, split: str) -> str | None:
+    """Return the metric that a split names; None for data of one's own."""
+    record = cache.manifest.splits.get(split)
+    name = record.origin.get("metric") if record else None
+    return name if isinstance(name, str) else None
