@@ -154,12 +154,9 @@ class FeatureCache:
         """Return the table of a split."""
         record = self.split_record(name)
         table = read_table(self.directory, record)
-        more = np.array([row for rows in table.more_images for row in rows], dtype=np.int64)
-        images, questions = self.manifest.image_rows, self.manifest.question_rows
         for rows, limit in (
-            (table.image_rows, images),
-            (more, images),
-            (table.question_rows, questions),
+            (table.all_image_rows, self.manifest.image_rows),
+            (table.all_question_rows, self.manifest.question_rows),
         ):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
                 raise CacheDamagedError(

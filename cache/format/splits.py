@@ -37,6 +37,8 @@ class SplitTable:
         choices: The texts to choose from, per question; empty if no question has any.
         right_choices: The number of the right one, -1 where it is not known; with `choices`.
         more_images: Rows of the pictures after the first, per question; empty if none has any.
+        choice_rows: Rows of the distinct texts that are a question and then one of its choices;
+            with `choices`.
     """
 
     question_ids: Sequence[Id]
@@ -49,9 +51,31 @@ class SplitTable:
     choices: Sequence[tuple[str, ...]] = ()
     right_choices: Sequence[int] = ()
     more_images: Sequence[tuple[int, ...]] = ()
+    choice_rows: Sequence[tuple[int, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.question_ids)
+
+    @property
+    def all_image_rows(self) -> np.ndarray:
+        """The rows of all pictures: those of `image_rows`, then those of `more_images`."""
+        more = np.array(_flat(self.more_images), dtype=np.int64)
+        return np.concatenate([self.image_rows, more])
+
+    @property
+    def all_question_rows(self) -> np.ndarray:
+        """The rows of all texts: those of `question_rows`, then those of `choice_rows`."""
+        more = np.array(_flat(self.choice_rows), dtype=np.int64)
+        return np.concatenate([self.question_rows, more])
+
+    @property
+    def picture_rows(self) -> np.ndarray:
+        """Rows of the pictures of each question, of which all have equally many.
+
+        (questions, pictures)
+        """
+        more = np.array(self.more_images, dtype=np.int64).reshape(len(self), -1)
+        return np.column_stack([self.image_rows, more])
 
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""
@@ -87,6 +111,7 @@ class SplitTable:
                 },
                 **_cut("choices", self.choices),
                 **_repeated_texts("choice", _flat(self.choices)),
+                **column_datasets("choice_row", np.array(_flat(self.choice_rows), dtype=np.int64)),
                 **column_datasets("right_choice", np.array(self.right_choices, dtype=np.int64)),
                 **_cut("more_images", self.more_images),
                 **column_datasets(
@@ -106,6 +131,7 @@ def read_split(file: Hdf5File) -> SplitTable:
     answer_types = _read_repeated_texts(file, "answer_type")
     groups = _read_groups(file)
     choices = _read_cut(file, "choices", _read_repeated_texts(file, "choice"))
+    choice_rows = _read_cut(file, "choices", file.column("choice_row").tolist())
     right_choices = file.column("right_choice").tolist()
     more_images = _read_cut(file, "more_images", file.column("more_image_row").tolist())
     columns: list[Sized] = [integer, image_rows, question_rows, answers]
@@ -131,6 +157,7 @@ def read_split(file: Hdf5File) -> SplitTable:
         choices=choices,
         right_choices=right_choices,
         more_images=more_images,
+        choice_rows=choice_rows,
     )
 
 

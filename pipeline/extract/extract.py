@@ -251,7 +251,7 @@ class _Extraction:
                 _table(kept, images, questions),
                 left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
-                tokens=sum(len(self.plan.questions[example.question]) for example in kept),
+                tokens=sum(len(self.plan.questions[text]) for one in kept for text in one.texts),
                 origin=of_split(self.origin, name) | dict(self.metric) | note_pictures(without),
             )
 
@@ -293,6 +293,9 @@ def _table(
         choices=[e.choices for e in examples if choices],
         right_choices=[
             -1 if e.right_choice is None else e.right_choice for e in examples if choices
+        ],
+        choice_rows=[
+            tuple(questions[text] for text in e.choice_texts) for e in examples if choices
         ],
         more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
     )

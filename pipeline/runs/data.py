@@ -132,8 +132,8 @@ def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> 
     that these use. So a cache that was moved, or extended with other splits, counts as the same.
     """
     manifest, tables = cache.manifest, splits.values()
-    images = max(int(table.image_rows.max()) for table in tables)
-    questions = max(int(table.question_rows.max()) for table in tables)
+    images = max(int(table.all_image_rows.max()) for table in tables)
+    questions = max(int(table.all_question_rows.max()) for table in tables)
     return {
         **cache.spec.settings(),
         **{f"split {n}": manifest.splits[split_of(n, manifest.splits)].xxh3 for n in splits},
