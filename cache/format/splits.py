@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.cache.format.hdf5 import (
     Hdf5Bytes,
     Hdf5File,
@@ -70,12 +70,33 @@ class SplitTable:
 
     @property
     def picture_rows(self) -> np.ndarray:
-        """Rows of the pictures of each question, of which all have equally many.
+        """Rows of the pictures of each question, (questions, pictures).
 
-        (questions, pictures)
+        Raises `CacheError` unless all questions have equally many.
         """
+        numbers = {1 + len(more) for more in self.more_images}
+        if len(numbers) > 1:
+            raise CacheError(
+                f"its questions are about {min(numbers)} to {max(numbers)} pictures, and equally "
+                f"many are needed; extract those with equally many as a split of their own"
+            )
         more = np.array(self.more_images, dtype=np.int64).reshape(len(self), -1)
         return np.column_stack([self.image_rows, more])
+
+    @property
+    def linked_rows(self) -> np.ndarray:
+        """The smallest row of all pictures that a question's pictures are linked with.
+
+        (questions,). Pictures of one question are linked, and those that they are linked with. With
+        one picture a question it is that picture.
+        """
+        rows = self.picture_rows
+        label = np.arange(rows.max(initial=-1) + 1)
+        while True:
+            before = label.copy()
+            np.minimum.at(label, rows, label[rows].min(axis=1, keepdims=True))
+            if np.array_equal(label, before):
+                return label[self.image_rows]
 
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""

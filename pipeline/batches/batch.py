@@ -19,7 +19,8 @@ class FeatureBatch:
     """Features of some questions and their pictures.
 
     Attributes:
-        image_rows: (images,) rows of the pictures in the cache; the last ones may be padding.
+        image_rows: (images * pictures,) rows of the pictures in the cache, those of one question
+            beside each other; the last ones may be padding.
         patch_embeddings: (images, patches, vision_dim); None until the GPU gathers them.
         patch_scales: (images, patches) of an int8 cache, else None.
         hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
@@ -31,6 +32,10 @@ class FeatureBatch:
         target_indices: (2, entries) question of the batch and class of each soft target that is not
             zero; None without targets.
         target_values: (entries,) those soft targets.
+        choices: The most choices of a question, if each slot holds one choice of a question; else
+            0.
+        choice_places: (2, choices of all questions) question of the batch and number of the choice
+            that each slot holds, in the order of `question_slots`; None without choices.
     """
 
     image_rows: Tensor
@@ -44,6 +49,8 @@ class FeatureBatch:
     questions: np.ndarray
     target_indices: Tensor | None = None
     target_values: Tensor | None = None
+    choices: int = 0
+    choice_places: Tensor | None = None
 
     @cached_property
     def patches(self) -> Patches:
@@ -59,7 +66,10 @@ class FeatureBatch:
         return zeros.index_put_(tuple(self.target_indices), self.target_values)
 
     def logits(self, head: nn.Module) -> Tensor:
-        """Return a head's (questions, answers) logits in the order of `questions`."""
+        """Return a head's (questions, answers) logits in the order of `questions`.
+
+        With choices they are (questions, choices), very low where a question has fewer.
+        """
         logits: Tensor = head(
             self.patches,
             self.hidden_states,
@@ -68,7 +78,11 @@ class FeatureBatch:
             token_prefixes=self.token_prefixes,
             question_slots=self.question_slots,
         )
-        return logits[: len(self.questions)]
+        if self.choice_places is None:
+            return logits[: len(self.questions)]
+        lowest = torch.finfo(logits.dtype).min / 2  # finite, so that 0 times it is 0
+        every = logits.new_full((len(self.questions), self.choices), lowest)
+        return every.index_put(tuple(self.choice_places), logits[: self.choice_places.shape[1], 0])
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FeatureBatch":
         """Return the batch with its tensors on a device."""

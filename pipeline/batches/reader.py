@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
+from frozen_vqa.pipeline.batches.rows import Rows
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -27,13 +28,22 @@ Libraries prepare a kernel for each new shape, which takes longer than the paddi
 
 
 class BatchReader:
-    """Reads the batches of one split, with soft targets if there are `scores`."""
+    """Reads the batches of one split, with soft targets if there are `scores`.
+
+    A slot holds a question, or if `choosing` one of its choices; then the targets are of those.
+    """
 
     def __init__(
-        self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
+        self,
+        features: ResidentFeatures,
+        split: SplitTable,
+        *,
+        scores: ClassScores | None = None,
+        choosing: bool = False,
     ) -> None:
-        self._features, self._split, self.scores = features, split, scores
-        self._lengths = features.questions.lengths()
+        self._features, self.scores = features, scores
+        self._rows, self._choosing = Rows.of(split, choosing=choosing), choosing
+        self._lengths = features.questions.lengths()[self._rows.text_rows]
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
 
@@ -55,15 +65,27 @@ class BatchReader:
         Raises:
             CacheDamagedError: if a row differs from its digest.
         """
-        return self._read(grid, self._features.buffers.make(_round_up(len(grid), IMAGES)))
+        images = _round_up(len(grid), IMAGES)
+        return self._read(grid, self._features.buffers.make(images * self._pictures))
 
     def require_usable(self, questions: np.ndarray) -> None:
         """Raise `CacheDamagedError` if a feature of these rows of the split is not finite."""
-        cache, split = self._features.cache, self._split
-        cache.require_usable(split.image_rows[questions], split.question_rows[questions])
+        rows = np.concatenate(self._rows.spread([questions]))
+        pictures, texts = self._rows.picture_rows[rows], self._rows.text_rows[rows]
+        self._features.cache.require_usable(pictures.ravel(), texts)
+
+    @property
+    def most_choices(self) -> int:
+        """The most choices of a question; 1 unless slots hold choices."""
+        return self._rows.most
+
+    @property
+    def _pictures(self) -> int:
+        """Pictures of each question."""
+        return self._rows.picture_rows.shape[1]
 
     def _read_ahead(self, plan: BatchPlan) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
-        images = _round_up(plan.most_images, IMAGES)
+        images = _round_up(plan.most_images, IMAGES) * self._pictures
         pending: deque[tuple[Future[FeatureBatch], Buffer]] = deque()
         with self._features.buffers.lend(AHEAD + 1, images=images) as buffers:
             thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -113,29 +135,45 @@ class BatchReader:
         }
         if features.on_gpu is not None:
             rows = moved["image_rows"]
-            moved["patch_embeddings"] = features.on_gpu.index_select(0, rows)
+            moved["patch_embeddings"] = self._side_by_side(features.on_gpu.index_select(0, rows))
             if features.scales_on_gpu is not None:
-                moved["patch_scales"] = features.scales_on_gpu.index_select(0, rows)
+                scales = features.scales_on_gpu.index_select(0, rows)
+                moved["patch_scales"] = self._side_by_side(scales)
         return replace(batch, **moved)
 
+    def _side_by_side(self, pictures: Tensor) -> Tensor:
+        """Join the pictures of a question: (images * pictures, patches, ...) -> (images, ...)."""
+        return pictures.unflatten(0, (-1, self._pictures)).flatten(1, 2)
+
     def _read(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
+        batch = self._read_rows(self._rows.spread(grid), buffer)
+        if self._choosing:
+            asked = np.concatenate(grid)
+            places = self._tensor(self._rows.place(batch.questions, asked))
+            batch = replace(batch, questions=asked, choices=self._rows.most, choice_places=places)
+        if self.scores is None:
+            return batch
+        of, classes, values = self.scores.sparse(batch.questions)
+        return replace(
+            batch,
+            target_indices=self._tensor(np.stack([of, classes])),
+            target_values=self._tensor(values),
+        )
+
+    def _read_rows(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
         slots = max(len(entry) for entry in grid)
         rows = np.full((_round_up(len(grid), IMAGES), slots), -1, dtype=np.int64)
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
         question_slots = np.flatnonzero(rows >= 0)
-        questions = rows.reshape(-1)[question_slots]
-        image_rows = np.zeros(len(rows), dtype=np.int64)
-        image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
-        patches, scales = self._read_patches(image_rows, len(grid), buffer)
+        pictures = self._pictures
+        image_rows = np.zeros((len(rows), pictures), dtype=np.int64)
+        image_rows[: len(grid)] = self._rows.picture_rows[rows[: len(grid), 0]]
+        flat = image_rows.reshape(-1)
+        patches, scales = self._read_patches(flat, len(grid) * pictures, buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
-        targets = {}
-        if self.scores is not None:
-            of, classes, values = self.scores.sparse(questions)
-            targets["target_indices"] = self._tensor(np.stack([of, classes]))
-            targets["target_values"] = self._tensor(values)
         return FeatureBatch(
-            image_rows=self._tensor(image_rows),
+            image_rows=self._tensor(flat),
             patch_embeddings=patches,
             patch_scales=scales,
             hidden_states=self._tensor(states),
@@ -143,8 +181,7 @@ class BatchReader:
             token_prefixes=None if token_prefixes is None else self._tensor(token_prefixes),
             attention_mask=self._tensor(mask),
             question_slots=self._tensor(_pad(question_slots, QUESTIONS)),
-            questions=questions,
-            **targets,
+            questions=rows.reshape(-1)[question_slots],
         )
 
     def _read_patches(
@@ -163,7 +200,7 @@ class BatchReader:
         room[count:] = 0
         if scales is not None:  # memory fresh from a GPU's driver may hold NaN
             scales.numpy()[count:] = 0
-        return patches, scales
+        return self._side_by_side(patches), None if scales is None else self._side_by_side(scales)
 
     def _find_prefixes(
         self, rows: np.ndarray
@@ -174,8 +211,8 @@ class BatchReader:
         batch.
         """
         questions = self._features.questions
-        question_rows = self._split.question_rows[rows]
-        lengths = np.where(rows >= 0, self._lengths[question_rows], 0)
+        question_rows = self._rows.text_rows[rows]
+        lengths = np.where(rows >= 0, self._lengths[rows], 0)
         steps = np.arange(int(lengths.max()))
         mask = steps < lengths[..., None]  # (images, slots, tokens)
         starts = questions.path_offsets[:-1][question_rows]

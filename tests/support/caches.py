@@ -27,13 +27,19 @@ PATCHES = GRID[0] * GRID[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One question of a split: rows of its picture and of its text, and what it is given."""
+    """One question of a split: rows of its picture and of its text, and what it is given.
+
+    Each choice is named after the row of its text, "choice 3".
+    """
 
     image: int
     question: int
     answers: tuple[str, ...] = ()
     question_type: str = ""
     answer_type: str = ""
+    choices: tuple[int, ...] = ()
+    right: int = -1
+    more_images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ def make_cache(
     rng = np.random.default_rng(seed)
     rows = [row for split in splits.values() for row in split]
     if patch_embeddings is None:
-        shape = (1 + max(row.image for row in rows), spec.patches, spec.vision_dim)
+        images = [image for row in rows for image in (row.image, *row.more_images)]
+        shape = (1 + max(images), spec.patches, spec.vision_dim)
         patch_embeddings = rng.standard_normal(shape)
     scales = None
     if spec.quantised:
@@ -128,7 +135,7 @@ def make_cache(
         shared = rng.standard_normal((1, spec.text_dim))
         states = [
             np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
-            for i in range(1 + max(row.question for row in rows))
+            for i in range(1 + max(text for row in rows for text in (row.question, *row.choices)))
         ]
     states = [np.asarray(one, dtype=spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
@@ -170,6 +177,7 @@ def _questions(states: Sequence[np.ndarray]) -> NewQuestions:
 
 
 def _table(rows: Sequence[Row]) -> SplitTable:
+    chosen, several = any(row.choices for row in rows), any(row.more_images for row in rows)
     return SplitTable(
         question_ids=[100 + i for i in range(len(rows))],
         image_rows=np.array([row.image for row in rows], dtype=np.int64),
@@ -177,6 +185,10 @@ def _table(rows: Sequence[Row]) -> SplitTable:
         answers=[row.answers for row in rows],
         question_types=[row.question_type for row in rows],
         answer_types=[row.answer_type for row in rows],
+        choices=[tuple(f"choice {one}" for one in row.choices) for row in rows if chosen],
+        right_choices=[row.right for row in rows if chosen],
+        more_images=[row.more_images for row in rows if several],
+        choice_rows=[row.choices for row in rows if chosen],
     )
 
 
