@@ -128,7 +128,11 @@ def _be_quiet(quiet: bool) -> bool:
     return quiet
 
 
-DATA = "Data: vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], or MODULE:NAME."
+DATA = (
+    "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
+    "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
+    "slake, pathvqa, daquar, scienceqa and nlvr2."
+)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[
     bool,
@@ -145,8 +149,12 @@ Column = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    _path_option(help="Folder of the pictures of a jsonl: or vqav2: data set, if elsewhere."),
+    _path_option(
+        help="Folder of the pictures, if elsewhere; for vqav2:FILE the path of each, such as "
+        "'val2014/COCO_val2014_{image_id:012d}.jpg'."
+    ),
 ]
+Annotations = Annotated[Path | None, _path_option(help="File of the annotations of a vqav2:FILE.")]
 OwnFusion = Annotated[
     list[str] | None,
     typer.Option(
@@ -236,6 +244,7 @@ def extract_features(
     ] = "float16",
     column: Column = None,
     images: Images = None,
+    annotations: Annotations = None,
     batch_size: Annotated[
         str, typer.Option(help="Pictures per batch (auto: 32 on a CPU, the fastest on a GPU).")
     ] = "auto",
@@ -269,6 +278,7 @@ def extract_features(
         dtype=dtype,
         columns=_pairs(column or []),
         pictures=images,
+        annotations=annotations,
         batch_size=_batch_size(batch_size),
         device=device,
         limit=limit,
@@ -294,6 +304,7 @@ def check_data(
     ] = None,
     column: Column = None,
     images: Images = None,
+    annotations: Annotations = None,
     sheet: Annotated[
         Path | None, _path_option(help="Also draw some pictures with their questions to this PNG.")
     ] = None,
@@ -307,6 +318,7 @@ def check_data(
         splits=split or [],
         columns=_pairs(column or []),
         pictures=images,
+        annotations=annotations,
         sheet=sheet,
     )
     some = any(one["left_out"] or one["missing"] for one in result["splits"])

@@ -140,15 +140,14 @@ class FeatureCache:
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
-        record = self.manifest.splits.get(name)
-        if record is None:
+        if name not in self.manifest.splits:
             there = ", ".join(self.manifest.splits) or "none"
             raise CacheError(
                 f"{self.directory}: there is no split {name!r} in this cache (splits: {there}). "
                 f"Add it with `frozen-vqa extract-features --cache {quoted(self.directory)} "
                 f"--split {name} ...`."
             )
-        return record
+        return self.manifest.splits[name]
 
     def split(self, name: str) -> SplitTable:
         """Return the table of a split."""

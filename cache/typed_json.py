@@ -39,9 +39,6 @@ Json = str | int | float | bool | None | list | dict
 FILE_PATH = re.compile(r"[^\0\ud800-\udc7f\udd00-\udfff]+")
 """A path that the system takes; halves of pairs stand for bytes that are not UTF-8."""
 
-SHORT_NAME = re.compile(r"[a-z0-9-]{1,40}")
-"""Such as the name of a metric."""
-
 Count = Annotated[int, (0, 2**48 - 1)]
 """No disk and no training counts further."""
 
@@ -57,7 +54,6 @@ NAMES: Mapping[object, str] = {
     bool: "true or false",
     NoneType: "null",
     FILE_PATH: "a path without NUL",
-    SHORT_NAME: "a name of small letters, digits and hyphens",
 }
 """How a message calls a type, or what an expression matches."""
 

@@ -17,7 +17,7 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quot
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
 from frozen_vqa.cache.format.spec import CacheSpec
-from frozen_vqa.cache.typed_json import SHORT_NAME, Count, Json, decode, finite_json
+from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
 FORMAT = 4
 NAME = "cache.json"
@@ -58,7 +58,7 @@ class Origin(TypedDict, total=False):
     batch_size: Count | None
     images: str
     annotations: str
-    metric: Annotated[str, SHORT_NAME]
+    metric: str
     without_picture: Sequence[tuple[Id, str]]
 
 

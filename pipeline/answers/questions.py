@@ -10,16 +10,15 @@ from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, 
 
 def annotations_of(table: SplitTable) -> list[Annotation]:
     """Return what the annotators say of each question of a split."""
-    groups, choices, right = table.groups, table.choices, table.right_choices
     return [
         Annotation(
             question_id,
             tuple(table.answers[row]),
             table.question_types[row],
             table.answer_types[row],
-            groups={name: column[row] for name, column in groups.items() if column[row]},
-            choices=tuple(choices[row]) if len(choices) else (),
-            right=int(right[row]) if len(right) else -1,
+            groups={name: column[row] for name, column in table.groups.items() if column[row]},
+            choices=tuple(table.choices[row]) if len(table.choices) else (),
+            right=int(table.right_choices[row]) if len(table.right_choices) else -1,
         )
         for row, question_id in enumerate(table.question_ids)
     ]
@@ -42,8 +41,8 @@ def counted(table: SplitTable, metric: Metric) -> np.ndarray:
 def metric_of(cache: FeatureCache, split: str, table: SplitTable) -> str | None:
     """Return the metric that a split names; for data of one's own "choice", or None if open."""
     record = cache.manifest.splits.get(split)
-    name = record.origin.get("metric") if record else None
-    return name if isinstance(name, str) else "choice" if table.choices else None
+    name = record.metric if record else None
+    return name or ("choice" if table.choices else None)
 
 
 def require_choices(cache: FeatureCache, split: str, table: SplitTable) -> None:

@@ -33,6 +33,7 @@ def check_data_command(
     splits: Sequence[str],
     columns: Mapping[str, str],
     pictures: Path | None,
+    annotations: Path | None,
     sheet: Path | None,
 ) -> dict[str, Any]:
     """Read a data set, look for all its pictures, and show what was found.
@@ -41,7 +42,7 @@ def check_data_command(
     """
     if sheet:
         require_own_file(sheet, is_sheet, PipelineError, "--sheet")
-    source = open_source(dataset, columns=columns or None, images=pictures)
+    source = open_source(dataset, columns=columns or None, images=pictures, annotations=annotations)
     checks, refused = _read_splits(source, splits)
     show_checks(checks, SHOWN)
     require_pictures(source, checks, None)

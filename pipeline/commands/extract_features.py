@@ -51,6 +51,7 @@ def extract_command(
     dtype: str,
     columns: Mapping[str, str],
     pictures: Path | None,
+    annotations: Path | None,
     batch_size: int | None,
     device: str,
     limit: int | None,
@@ -64,7 +65,9 @@ def extract_command(
                 require_model_name(model)
         if ranks.lead:
             require_own_cache(cache)
-        source = open_source(dataset, columns=columns or None, images=pictures)
+        source = open_source(
+            dataset, columns=columns or None, images=pictures, annotations=annotations
+        )
         read = read_questions(source, splits)
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
         show_checks(checks)
@@ -103,7 +106,9 @@ def extract_command(
             text=text,
             dtype=dtype,
             batch_size=batch_size,
-            origin=describe_origin(dataset, columns, plan.splits, limit, batch_size, pictures),
+            origin=describe_origin(
+                dataset, columns, plan.splits, limit, batch_size, pictures, annotations
+            ),
             ranks=ranks,
         )
         show_report(report, cache)

@@ -13,8 +13,9 @@ import xxhash
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
+from frozen_vqa.pipeline.sources.open_source import OFFICIAL
 
-LOCAL = ("vqav2", "jsonl")
+LOCAL = (*OFFICIAL, "jsonl")
 LARGEST_BATCH = 1 << 16
 """Pictures in a batch that a user may give, and an origin may record."""
 _ALWAYS = 6
@@ -32,6 +33,7 @@ def describe_origin(
     limit: int | None,
     batch_size: int | None,
     images: Path | None = None,
+    annotations: Path | None = None,
 ) -> dict[str, Json]:
     """Return the facts that a cache records about its source, with absolute paths.
 
@@ -48,6 +50,7 @@ def describe_origin(
         "limit": limit,
         "batch_size": batch_size,
         **({"images": str(images.resolve())} if images else {}),
+        **({"annotations": str(annotations.resolve())} if annotations else {}),
     }
 
 
@@ -68,7 +71,7 @@ def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     words = ["frozen-vqa", "extract-features", "--dataset", origin.get("dataset", "DATASET")]
     for field, column in origin.get("columns", {}).items():
         words += ["--column", f"{field}={column}"]
-    for option in ("images", "limit", "batch_size"):
+    for option in ("images", "annotations", "limit", "batch_size"):
         if origin.get(option) is not None:
             words += [f"--{option.replace('_', '-')}", str(origin[option])]
     for name in [split] if split else origin.get("splits") or ["SPLIT"]:

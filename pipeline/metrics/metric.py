@@ -120,6 +120,13 @@ def right_choice(question: Annotation) -> Sequence[str]:
     return question.answers
 
 
+def require_choice(place: int, choices: Sequence[str]) -> int:
+    """Return the place of the right choice; raise `ValueError` if there is none."""
+    if not 0 <= place < len(choices):
+        raise ValueError(f"the right choice is number {place} of {len(choices)}, counted from 0")
+    return place
+
+
 def chance(answered: Sequence[Answered]) -> dict[str, Figure]:
     """Return what a guess among the choices scores, in percent."""
     shares = [1 / len(one.question.choices) for one in answered if one.question.choices]
@@ -139,7 +146,6 @@ class Metric:
         percent: A score in percent; the rules of VQAv2 round it.
         counts: Whether a question is in the means. `figures` gets all.
         given: What an answer is compared with.
-        answer_key: Where a results file has several answers to a question, the key of this one's.
         unanswerable: The answer that a question has none; results then hold how sure a head is that
             it has one.
         figures: What the data set reports beside the accuracy. It may raise `MetricError`.
@@ -155,7 +161,6 @@ class Metric:
     percent: Callable[[float], float] = lambda score: 100 * score
     counts: Callable[[Annotation], bool] = every_question
     given: Callable[[Annotation], Sequence[str]] = all_answers
-    answer_key: str = ""
     unanswerable: str = ""
     figures: Callable[[Sequence[Answered]], Mapping[str, Figure]] = lambda answered: {}
 

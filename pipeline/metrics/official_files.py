@@ -5,7 +5,7 @@
     questions    {"questions": [{"question_id", …}, …]}
 
 Any of them may be gzipped. A score must be of exactly the questions that were asked, so one bad
-entry refuses the file. Stage one leaves bad entries out instead (`pipeline/sources/vqav2.py`).
+entry refuses the file. Stage one leaves bad entries out (`pipeline/sources/official/joined.py`).
 
 Source of the formats: https://visualqa.org/download.html. The metric is in `vqa_accuracy.py`;
 `records.py` reads other layouts.
@@ -116,7 +116,7 @@ def annotations_in(
     path: Path | str, content: Any, questions: Path | str | None = None
 ) -> list[Annotation]:
     """Return the records of what an official annotation file holds; see `read_annotations`."""
-    entries = entries_under(path, "annotations", content)
+    entries = entries_under(path, content, "annotations")
     if not entries:
         remedy = "Check that this is the right file."
         raise _refusal(path, "the list of annotations is empty", "at least one", remedy)

@@ -99,6 +99,15 @@ def _read_annotations(
 ) -> tuple[Layout, list[Annotation]]:
     content = read_content(path)
     layout = find_layout(content, LAYOUTS) or (metric.layout if metric else vqav2.LAYOUT)
+    if layout is vqav2.LAYOUT and not (isinstance(content, dict) and layout.place in content):
+        found = "lines that are no JSON" if isinstance(content, tuple) else shown(content)
+        raise SourceError(
+            f"{path}: found {found} with entries of no known layout; an official annotation file "
+            f"is needed. Check that this is the right file; --metric with the name of its data set "
+            f"makes this message say what it lacks."
+        )
+    if metric and metric.layout.form is layout.form:  # A-OKVQA's two metrics have a key each
+        layout = metric.layout
     if layout is vqav2.LAYOUT:
         return layout, annotations_in(path, content, questions)
     if questions is not None and layout is not gqa.LAYOUT:
@@ -160,7 +169,7 @@ def _match(
         require_once(path, [name for name, _ in entries])
     by_id = {str(name): entry for name, entry in entries}
     known = {str(record.question_id): record for record in records}
-    answers = _answers(path, {i: by_id[i] for i in by_id if i in known}, known, layout, metric)
+    answers = _answers(path, {i: by_id[i] for i in by_id if i in known}, known, layout)
     # GQA counts the balanced questions alone; its consistency takes what else is answered.
     counted = [record for record in records if metric.counts(record)]
     missing = [r.question_id for r in counted if str(r.question_id) not in answers]
@@ -170,7 +179,9 @@ def _match(
         len(counted),
         [] if layout.missing and len(missing) < len(counted) else missing,
         [] if layout.unknown else unknown,
-        _remedy(layout, metric, by_id),
+        "Predict every question of this split, and no other."
+        if answers
+        else f"No prediction has an answer under {layout.answer_key!r}.",
     )
     notes = []
     if missing:
@@ -182,18 +193,16 @@ def _match(
     answered = []
     for name, record in known.items():
         if name in answers:
-            score = metric.score(answers[name], metric.given(record))
+            if not (given := metric.given(record)):
+                raise MetricError(
+                    f"{annotations}: question {record.question_id!r} has no given answers, and a "
+                    f"score needs at least one. Score a split that has answers, such as val."
+                )
+            score = metric.score(answers[name], given)
             answered.append(Answered(record, answers[name], score, by_id[name]))
         elif metric.counts(record):
             answered.append(Answered(record, "", 0.0))
     return answered, notes
-
-
-def _remedy(layout: Layout, metric: Metric, entries: Mapping[str, Mapping[str, Any]]) -> str:
-    key = metric.answer_key or layout.answer_key
-    if entries and not any(key in entry or "answer" in entry for entry in entries.values()):
-        return f"No prediction has a {key!r}, which --metric {metric.name} takes."
-    return "Predict every question of this split, and no other."
 
 
 def _answers(
@@ -201,19 +210,15 @@ def _answers(
     entries: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, Annotation],
     layout: Layout,
-    metric: Metric,
 ) -> dict[str, str]:
     """Return the answer of each entry; those without one may be missing, by the official rule."""
     found, faults = {}, []
     for name, entry in entries.items():
-        if metric.answer_key:
-            value = entry.get(metric.answer_key, entry.get("answer"))
-        else:
-            value = layout.read(layout, entry, known[name])
+        value = layout.read(layout, entry, known[name])
         if type(value) in (str, int):
             found[name] = str(value)
         elif value is not None or not layout.missing:
             faults.append(f"question {name} has {shown(value)} as answer")
     if faults:
-        refuse(path, faults, len(entries), "an answer that is a text is")
+        refuse(path, faults, len(entries), "a text or a whole number is")
     return found

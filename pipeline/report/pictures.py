@@ -57,7 +57,11 @@ def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictu
     """Return small copies of the pictures in these rows, the first ones if not all fit a page."""
     split = split_of(split, cache.manifest.splits)
     origin = cache.manifest.splits[split].origin
-    dataset, columns, images = (origin.get(name) for name in ("dataset", "columns", "images"))
+    dataset, columns = origin.get("dataset"), origin.get("columns")
+    images, annotations = (
+        Path(file) if isinstance(file := origin.get(name), str) else None
+        for name in ("images", "annotations")
+    )
     if not isinstance(dataset, str):
         return Pictures({}, "The cache does not say which data set its pictures are from.")
     kind, _, rest = dataset.partition(":")
@@ -71,7 +75,8 @@ def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictu
         source = open_source(
             dataset,
             columns=columns if isinstance(columns, dict) else None,
-            images=Path(images) if isinstance(images, str) else None,
+            images=images,
+            annotations=annotations,
         )
         ids = {str(example.image_id): example.image_id for example in source.examples(split)}
     except PipelineError:  # the message may quote a file that a stranger's cache names

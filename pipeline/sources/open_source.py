@@ -1,6 +1,7 @@
 """Opens the data set that `--dataset SPEC` names.
 
-    vqav2:PATH          official JSON files beside train2014/, val2014/, test2015/   vqav2.py
+    NAME:PATH           a data set in its authors' files, such as vqav2:PATH     official/
+    vqav2:FILE          a file in VQAv2's form, with --images and --annotations  official/joined.py
     jsonl:PATH          your own JSONL, JSON, CSV or TSV: a file, or one per split   own/source.py
     hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
     shapes[:N]          generated scenes, N of them                                  shapes.py
@@ -10,6 +11,7 @@
 """
 
 import difflib
+import importlib
 import importlib.util
 import os
 import sys
@@ -29,8 +31,27 @@ from frozen_vqa.pipeline.sources.validation import (
     make_example,
 )
 
+OFFICIAL = {
+    "vqav2": "vqav2:Vqav2Source",
+    "okvqa": "vqav2:OkVqaSource",
+    "vizwiz": "vizwiz:VizWizSource",
+    "textvqa": "textvqa:TextVqaSource",
+    "gqa": "gqa:GqaSource",
+    "clevr": "clevr:ClevrSource",
+    "aokvqa": "choices.aokvqa:AokvqaSource",
+    "tallyqa": "tallyqa:TallyQaSource",
+    "visual7w": "choices.visual7w:Visual7wSource",
+    "vqa-rad": "medical.vqa_rad:VqaRadSource",
+    "slake": "medical.slake:SlakeSource",
+    "pathvqa": "medical.pathvqa:PathVqaSource",
+    "daquar": "daquar:DaquarSource",
+    "scienceqa": "choices.scienceqa:ScienceQaSource",
+    "nlvr2": "nlvr2:Nlvr2Source",
+}
+"""The class of each data set in its authors' files, below `official/`."""
+
 FORMS = {
-    "vqav2": "vqav2:PATH",
+    **{name: f"{name}:PATH" for name in OFFICIAL},
     "jsonl": "jsonl:PATH",
     "hub": "hub:NAME_OR_PATH",
     "shapes": "shapes[:N]",
@@ -39,14 +60,20 @@ OWN = "MODULE:NAME (code of your own)"
 
 
 def open_source(
-    spec: str, *, columns: Mapping[str, str] | None = None, images: Path | None = None
+    spec: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    images: Path | None = None,
+    annotations: Path | None = None,
 ) -> Source:
     """Return the source that `spec` names.
 
     Args:
         columns: For `hub:` and `jsonl:`, the column of the data set for a field, such as
             {"question": "query"}; see `pipeline/sources/hub.py`.
-        images: For `jsonl:` and `vqav2:`, the folder of the pictures, if it is another.
+        images: For data sets in files, the folder of the pictures, if it is another; for one file
+            in VQAv2's form, the path of a picture, such as "val2014/{image_id:012d}.jpg".
+        annotations: The file of the annotations of one file of questions in VQAv2's form.
 
     Raises:
         SourceError: if `spec` has none of the forms, or its data set does not exist.
@@ -58,19 +85,28 @@ def open_source(
         raise SourceError(_bad_spec(spec, kind))
     if columns and kind not in ("hub", "jsonl"):
         raise SourceError(f"{spec}: --column is for hub: and jsonl: data sets. Leave it out.")
-    if images and kind not in ("jsonl", "vqav2"):
-        raise SourceError(f"{spec}: --images is for jsonl: and vqav2: data sets. Leave it out.")
+    if images and kind not in (*OFFICIAL, "jsonl"):
+        raise SourceError(f"{spec}: --images is for data sets in files. Leave it out.")
+    path = Path(os.path.expanduser(rest))
+    is_file = kind == "vqav2" and path.is_file()
+    if annotations and not is_file:
+        raise SourceError(f"{spec}: --annotations is for one file, vqav2:FILE. Leave it out.")
     if own:
         return CodeSource(spec)
     # These imports are late, because `datasets` alone takes seconds.
-    if kind == "vqav2":
-        from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
+    if is_file:
+        from frozen_vqa.pipeline.sources.official.joined import FileInVqav2Form
 
-        return Vqav2Source(Path(os.path.expanduser(rest)), images)
+        return FileInVqav2Form(path, annotations, images)
+    if kind in OFFICIAL:
+        module, _, name = OFFICIAL[kind].partition(":")
+        official = importlib.import_module(f"frozen_vqa.pipeline.sources.official.{module}")
+        opened: Source = getattr(official, name)(path, images)
+        return opened
     if kind == "jsonl":
         from frozen_vqa.pipeline.sources.own.source import OwnSource
 
-        return OwnSource(Path(os.path.expanduser(rest)), images, columns)
+        return OwnSource(path, images, columns)
     if kind == "hub":
         from frozen_vqa.pipeline.sources.hub import HubSource
 
@@ -96,7 +132,8 @@ def is_own_source(spec: str) -> bool:
 
 
 def _bad_spec(spec: str, kind: str) -> str:
-    forms = ", ".join([*FORMS.values(), OWN])
+    others = [form for name, form in FORMS.items() if name not in OFFICIAL]
+    forms = ", ".join([*others, OWN, f"or NAME:PATH of {', '.join(OFFICIAL)}"])
     if kind in FORMS:
         return f"dataset {spec!r}: nothing follows {kind!r}; write {FORMS[kind]}."
     from frozen_vqa.pipeline.sources.own.tables import SUFFIXES

@@ -10,8 +10,11 @@ import io
 import json
 import math
 import os
+import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,19 +50,23 @@ def parse_json(text: str) -> Any:
     try:
         require_few_values(text, bytes_each=BYTES_EACH)
         return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        cut_short = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    except (ValueError, RecursionError) as error:
+        raise _not_json(error) from None
+
+
+def _not_json(error: Exception) -> NotJsonError:
+    """Return what Python found wrong with a JSON text."""
+    if isinstance(error, NotJsonError):
+        return error
+    if isinstance(error, json.JSONDecodeError):
+        cut_short = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
         remedy = "It may be cut short: copy it again." if cut_short else "Mend it there."
-        found = f"column {error.colno}: {error.msg}"
-        raise NotJsonError(found, line=error.lineno, remedy=remedy) from None
-    except NotJsonError:
-        raise
-    except TooManyValuesError as error:
-        raise NotJsonError(str(error), remedy="Split it into several files.") from None
-    except RecursionError:
-        raise NotJsonError("brackets nest too deeply", remedy="Write it flatter.") from None
-    except ValueError:  # Python's limit of digits
-        raise NotJsonError("an integer has thousands of digits") from None
+        return NotJsonError(f"column {error.colno}: {error.msg}", line=error.lineno, remedy=remedy)
+    if isinstance(error, TooManyValuesError):
+        return NotJsonError(str(error), remedy="Split it into several files.")
+    if isinstance(error, RecursionError):
+        return NotJsonError("brackets nest too deeply", remedy="Write it flatter.")
+    return NotJsonError("an integer has thousands of digits")  # Python's limit
 
 
 def read_json(path: Path | str) -> Any:
@@ -72,36 +79,98 @@ def read_json(path: Path | str) -> Any:
     gc_was_on = gc.isenabled()
     gc.disable()  # it takes half the time of VQAv2, and JSON has no cycles
     try:
-        return parse_json(_read_bytes(path).decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{path}: byte {error.start} is not UTF-8; JSON in UTF-8 is needed. Save it as UTF-8."
-        ) from None
-    except NotJsonError as error:
-        place = f"line {error.line}, " if str(error).startswith("column") else ""
-        raise SourceError(f"{path}: {place}{error}; valid JSON is needed. {error.remedy}") from None
+        with _explained(path):
+            return parse_json(json_bytes(path).decode("utf-8-sig"))
     finally:
         if gc_was_on:
             gc.enable()
 
 
-def entries_in(path: Path | str, key: str) -> list[Any]:
-    """Return the list under `key` of the object in a file; raise `SourceError` if it has none."""
-    return entries_under(path, key, read_json(path))
+def entries_in(path: Path | str, key: str | None = None) -> list[Any]:
+    """Return the list in a file, or that under `key` of the object in it.
+
+    Raise `SourceError` if there is none.
+    """
+    return entries_under(path, read_json(path), key)
 
 
-def entries_under(path: Path | str, key: str, content: Any) -> list[Any]:
-    """Return the list under `key` of what a file holds; raise `SourceError` if it has none."""
-    if isinstance(content, dict) and isinstance(content.get(key), list):
-        return content[key]
+def entries_under(path: Path | str, content: Any, key: str | None = None) -> list[Any]:
+    """Return the list that a file holds, as `entries_in` does."""
+    found = content
+    if key is not None:
+        found = content.get(key) if isinstance(content, dict) else None
+    if isinstance(found, list):
+        return found
+    need = "a list" if key is None else f"an object with a list under {key!r}"
+    raise _wrong_shape(path, content, need)
+
+
+def members_in(path: Path | str) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of the object in a file, each parsed when it is asked for.
+
+    So memory holds the text of the file and one value. Raise `SourceError` as `read_json` does.
+    """
+    path = Path(path)
+    with _explained(path):
+        text = json_bytes(path).decode("utf-8-sig")
+        require_few_values(text, bytes_each=BYTES_EACH)
+        place = _skip(text, 0)
+        if text[place : place + 1] != "{":
+            raise _wrong_shape(path, parse_json(text), "an object by id")
+        place = _skip(text, place + 1)
+        while text[place : place + 1] != "}":
+            name, end = _DECODER.raw_decode(text, place)
+            if not isinstance(name, str):
+                raise json.JSONDecodeError("Expecting a name in quotation marks", text, place)
+            colon = _expect(":", text, end)
+            value, end = _DECODER.raw_decode(text, _skip(text, colon + 1))
+            yield name, value
+            place = _expect(",}", text, end)
+            if text[place] == ",":
+                place = _expect('"', text, place + 1)
+        if (place := _skip(text, place + 1)) < len(text):
+            raise json.JSONDecodeError("Extra data", text, place)
+
+
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
+def _skip(text: str, place: int) -> int:
+    found = _BLANK.match(text, place)
+    return found.end() if found else place
+
+
+def _expect(marks: str, text: str, place: int) -> int:
+    """Return the place of the next mark, which has to be one of `marks`."""
+    place = _skip(text, place)
+    if not text[place : place + 1] or text[place] not in marks:
+        raise json.JSONDecodeError(f"Expecting {' or '.join(map(repr, marks))}", text, place)
+    return place
+
+
+def _wrong_shape(path: Path | str, content: object, need: str) -> SourceError:
     found = type(content).__name__
     if isinstance(content, dict):
         keys = ", ".join(f"{name!r:.80}" for name in list(content)[:5])
         found = f"keys {keys + (', …' if len(content) > 5 else '') or 'none'}"
-    raise SourceError(
-        f"{path}: found {found}; an object with a list under {key!r} is needed. "
-        "Check that this is the right file."
+    return SourceError(
+        f"{path}: found {found}; {need} is needed. Check that this is the right file."
     )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the text of a file into a `SourceError`."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path}: byte {error.start} is not UTF-8; JSON in UTF-8 is needed. Save it as UTF-8."
+        ) from None
+    except (ValueError, RecursionError) as fault:
+        found = _not_json(fault)
+        place = f"line {found.line}, " if str(found).startswith("column") else ""
+        raise SourceError(f"{path}: {place}{found}; valid JSON is needed. {found.remedy}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +195,8 @@ def _float(text: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
-def _read_bytes(path: Path) -> bytes:
+def json_bytes(path: Path) -> bytes:
+    """Return the bytes of a file of JSON, unpacked if it is gzipped; or raise `SourceError`."""
     need = "a readable JSON file is needed"
     if os.path.isdir(path):
         raise SourceError(f"{path}: this is a folder; {need}. Name a file in it.")

@@ -121,8 +121,8 @@ def answers_of(value: object, *, blanks: bool = False) -> tuple[str, ...]:
 
     They are a text, a list of texts, a list of objects with a text "answer" (VQAv2), or an object
     whose "answer" is a text or a list of texts (older sets of `datasets`). An empty list has no
-    answer, and so has null, which tables and many writers of JSON put where a field is absent. One
-    of several may be blank with `blanks`.
+    answer, and so has null, which tables and many writers of JSON put where a field is absent. An
+    answer may be blank with `blanks`.
 
     Raises:
         UnknownFormError: if the answers have another form, such as a number or null in a list.
@@ -134,8 +134,7 @@ def answers_of(value: object, *, blanks: bool = False) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         given = [one["answer"] if _has_answer(one) else one for one in given]
     for one in given:
-        is_blank = isinstance(one, str) and (not one or one.isspace())
-        if not isinstance(one, str) or (is_blank and not (blanks and len(given) > 1)):
+        if not isinstance(one, str) or ((not one or one.isspace()) and not blanks):
             raise UnknownFormError(
                 f"an answer is {_form(one)}; answers are a text, a list of texts, or objects with "
                 'a text "answer"'

@@ -21,6 +21,7 @@ from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
+from tests.support.bad_metrics import METRICS
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
@@ -60,6 +61,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,
     "Predictions": RESULTS,
+    "Metrics of other data sets": METRICS,
     "Options": OPTIONS,
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,

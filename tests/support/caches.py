@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ PATCHES = GRID[0] * GRID[1]
 class Row:
     """One question of a split: rows of its picture and of its text, and what it is given.
 
-    Each choice is named after the row of its text, "choice 3".
+    A choice is its own text, or the row of the text that asks it, and then named "choice 3".
     """
 
     image: int
@@ -37,9 +37,15 @@ class Row:
     answers: tuple[str, ...] = ()
     question_type: str = ""
     answer_type: str = ""
-    choices: tuple[int, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str | int, ...] = ()
     right: int = -1
     more_images: tuple[int, ...] = ()
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The rows of the texts of its choices; that of the question where only names are given."""
+        return tuple(one if isinstance(one, int) else self.question for one in self.choices)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ def make_cache(
     left_out: int = 0,
     seed: int = 0,
     dataset: str | None = None,
+    metric: str | None = None,
 ) -> Made:
     """Write a cache; features that are not given are random.
 
@@ -135,7 +142,7 @@ def make_cache(
         shared = rng.standard_normal((1, spec.text_dim))
         states = [
             np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
-            for i in range(1 + max(text for row in rows for text in (row.question, *row.choices)))
+            for i in range(1 + max(text for row in rows for text in (row.question, *row.texts)))
         ]
     states = [np.asarray(one, dtype=spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
@@ -148,6 +155,7 @@ def make_cache(
         add_questions(writer, _questions(states))
         for name, split in splits.items():
             origin = {"dataset": dataset} if dataset else {}
+            origin |= {"metric": metric} if metric else {}
             writer.set_split(name, _table(split), left_out=left_out, origin=origin)
     return Made(directory, patch_embeddings, states, splits)
 
@@ -176,6 +184,10 @@ def _questions(states: Sequence[np.ndarray]) -> NewQuestions:
     )
 
 
+def _name(choice: str | int) -> str:
+    return choice if isinstance(choice, str) else f"choice {choice}"
+
+
 def _table(rows: Sequence[Row]) -> SplitTable:
     chosen, several = any(row.choices for row in rows), any(row.more_images for row in rows)
     return SplitTable(
@@ -185,10 +197,14 @@ def _table(rows: Sequence[Row]) -> SplitTable:
         answers=[row.answers for row in rows],
         question_types=[row.question_type for row in rows],
         answer_types=[row.answer_type for row in rows],
-        choices=[tuple(f"choice {one}" for one in row.choices) for row in rows if chosen],
+        groups={
+            name: [row.groups.get(name, "") for row in rows]
+            for name in dict.fromkeys(name for row in rows for name in row.groups)
+        },
+        choices=[tuple(map(_name, row.choices)) for row in rows if chosen],
         right_choices=[row.right for row in rows if chosen],
         more_images=[row.more_images for row in rows if several],
-        choice_rows=[row.choices for row in rows if chosen],
+        choice_rows=[row.texts for row in rows if chosen],
     )
 
 

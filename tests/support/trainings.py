@@ -12,6 +12,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.answers.vocabulary import build_vocabulary
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loop import TrainResult
 from frozen_vqa.pipeline.train.train import train
@@ -35,7 +36,7 @@ def make_trainer(made: Made, **changes: object) -> Trainer:
     splits = {name: cache.split(name) for name in ("train", "val")}
     vocabulary = build_vocabulary(splits["train"].answers, min_count=1)
     features = ResidentFeatures(cache, device=CPU)
-    data = TrainData(cache, splits, vocabulary, "2021")
+    data = TrainData(cache, splits, vocabulary, METRICS["2021"])
     return Trainer(features, data, config=small(**changes))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.pipeline.sources.example import VqaExample
-from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
+from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 
 NAMES = {"train": "train2014", "val": "val2014", "test": "test2015", "test-dev": "test-dev2015"}
 

@@ -27,7 +27,7 @@ from tests.support.tiny_commands import (
             "shapes:many",
             r"shapes:many: 'many' is not a number of images\. Write for example shapes:500\.",
         ),
-        ("", r"dataset '' has none of the forms vqav2:PATH, .*"),
+        ("", r"dataset '' has none of the forms jsonl:PATH, .*"),
     ],
 )
 def test_a_wrong_data_set(tmp_path: Path, dataset: str, said: str) -> None:

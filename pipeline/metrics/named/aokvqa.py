@@ -5,6 +5,7 @@ left out. A question without a prediction counts 0. Direct answers leave out the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 from frozen_vqa.pipeline.metrics.metric import (
@@ -14,6 +15,7 @@ from frozen_vqa.pipeline.metrics.metric import (
     Metric,
     chance,
     equal_to_one,
+    require_choice,
     right_choice,
 )
 from frozen_vqa.pipeline.system.texts import to_json
@@ -30,12 +32,13 @@ class _Entry(TypedDict):
 
 
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
+    place, choices = entry.get("correct_choice_idx", -1), tuple(entry["choices"])
     return Annotation(
         entry["question_id"],
         tuple(entry.get("direct_answers", ())),
-        groups={"difficult": str(entry["difficult_direct_answer"])},
-        choices=tuple(entry["choices"]),
-        right=entry.get("correct_choice_idx", -1),
+        groups={"difficult": "yes" if entry["difficult_direct_answer"] else "no"},
+        choices=choices,
+        right=-1 if place == -1 else require_choice(place, choices),
         split=entry.get("split", ""),
     )
 
@@ -63,6 +66,7 @@ LAYOUT = Layout(
     unknown=True,
     write=_write,
 )
+DIRECT = replace(LAYOUT, metric="aokvqa-da", answer_key="direct_answer")
 METRICS = (
     Metric(
         name="aokvqa",
@@ -75,11 +79,10 @@ METRICS = (
     Metric(
         name="aokvqa-da",
         rule="A-OKVQA direct answers: min(1, n/3), without the difficult questions",
-        layout=LAYOUT,
+        layout=DIRECT,
         score=_share,
         soft=_soft,
         soft_is_score=True,
-        counts=lambda question: question.groups.get("difficult") != "True",
-        answer_key="direct_answer",
+        counts=lambda question: question.groups.get("difficult") != "yes",
     ),
 )

@@ -4,10 +4,11 @@ There is no official script; the groups are those of the papers. The generator o
 writes "type" in place of "function", and answers that are numbers or truth values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from frozen_vqa.pipeline.metrics.metric import Annotation, Layout, Metric, equal_to_one
+from frozen_vqa.pipeline.metrics.accuracy import Figure, mean
+from frozen_vqa.pipeline.metrics.metric import Annotation, Answered, Layout, Metric, equal_to_one
 
 
 class _Step(TypedDict):
@@ -32,15 +33,20 @@ def answer_of(value: str | int | bool) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def group_of(program: list[_Step]) -> str:
-    """Return the group of a question: exist, count, query, or what it compares."""
-    last = program[-1].get("function") or program[-1].get("type", "") if program else ""
-    return "query" if last.startswith("query") else COMPARE.get(last, last)
-
-
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
-    kind = group_of(entry.get("program", []))
-    return Annotation(entry["question_index"], (answer_of(entry["answer"]),), kind)
+    steps = entry.get("program", [])
+    last = steps[-1].get("function") or steps[-1].get("type", "") if steps else ""
+    return Annotation(entry["question_index"], (answer_of(entry["answer"]),), last)
+
+
+def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
+    """Return the accuracy by what the last function does: exist, count, query, or compare."""
+    scores: dict[str, list[float]] = {}
+    for one in answered:
+        if last := one.question.question_type:
+            kind = "query" if last.startswith("query") else COMPARE.get(last, last)
+            scores.setdefault(kind, []).append(one.score)
+    return {kind: Figure(100 * mean(some), len(some)) for kind, some in scores.items()}
 
 
 LAYOUT = Layout(
@@ -51,5 +57,11 @@ LAYOUT = Layout(
     id_key="question_index",
 )
 METRICS = (
-    Metric(name="clevr", rule="CLEVR accuracy: equal texts", layout=LAYOUT, score=equal_to_one()),
+    Metric(
+        name="clevr",
+        rule="CLEVR accuracy: equal texts",
+        layout=LAYOUT,
+        score=equal_to_one(),
+        figures=_figures,
+    ),
 )

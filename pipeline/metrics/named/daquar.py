@@ -78,7 +78,7 @@ def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
     found = {"accuracy, mean of classes": _of_classes(answered, [one.score for one in answered])}
     for threshold in THRESHOLDS:
         near = near_from(threshold)
-        scores = [fuzzy(one.answer, one.question.answers[0], near) for one in answered]
+        scores = [fuzzy(one.answer, ", ".join(one.question.answers), near) for one in answered]
         found[f"WUPS@{threshold}"] = Figure(100 * mean(scores), len(scores))
         found[f"WUPS@{threshold}, mean of classes"] = _of_classes(answered, scores)
     return found
@@ -88,7 +88,7 @@ def _of_classes(answered: Sequence[Answered], scores: Sequence[float]) -> Figure
     """Return the mean over all distinct given answers of the mean score on each."""
     classes: dict[str, list[float]] = {}
     for one, score in zip(answered, scores, strict=True):
-        classes.setdefault(one.question.answers[0], []).append(score)
+        classes.setdefault(", ".join(one.question.answers), []).append(score)
     return Figure(100 * mean([mean(inside) for inside in classes.values()]), len(classes))
 
 
@@ -99,7 +99,7 @@ def _write(layout: Layout, answered: Sequence[Answered]) -> str:
 LAYOUT = Layout(
     metric="daquar",
     form=_Entry,
-    annotation=lambda entry: Annotation(-1, (entry["answer"],)),
+    annotation=lambda entry: Annotation(-1, tuple(_items(entry["answer"]))),
     lines=_entries,
     line=str,
     id_key="",
@@ -111,6 +111,7 @@ METRICS = (
         name="daquar",
         rule="DAQUAR accuracy: equal sets of answers",
         layout=LAYOUT,
+        given=lambda question: (", ".join(question.answers),) if question.answers else (),
         score=lambda answer, given: max(fuzzy(answer, one, equal) for one in given),
         normalise=lambda answer: ", ".join(sorted(set(_items(answer)))),
         figures=_figures,

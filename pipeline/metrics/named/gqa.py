@@ -55,24 +55,27 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
     return Annotation(
         entry["questionId"],
         (entry["answer"],),
+        question_type=entry["types"]["detailed"],
         answer_type="open" if structural == "query" else "binary",
         groups={
             "structural": structural,
             "semantic": entry["types"]["semantic"],
             "steps": str(sum(not any(no in step for no in NOT_A_STEP) for step in steps)),
             "words": str(len(entry["question"].split())),
-            "balanced": str(entry.get("isBalanced", True)),
+            "balanced": "yes" if entry.get("isBalanced", True) else "no",
+            "global": entry.get("groups", {}).get("global") or "",
         },
         record=entry,
     )
 
 
 def _is_balanced(question: Annotation) -> bool:
-    return question.groups.get("balanced") != "False"
+    return question.groups.get("balanced") != "no"
 
 
 def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
-    balanced = [one for one in answered if _is_balanced(one.question) and one.question.record]
+    counted = [one for one in answered if _is_balanced(one.question)]
+    balanced = [one for one in counted if one.question.record]
     found = {}
     if entailed := _entailed(answered, balanced):
         found["consistency"] = Figure(100 * mean(entailed), len(entailed))
@@ -80,7 +83,7 @@ def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
         for name, kind in (("validity", "valid"), ("plausibility", "plausible")):
             scores = [float(_belongs(one, kind)) for one in balanced]
             found[name] = Figure(100 * mean(scores), len(scores))
-    grouped = [(group, one) for one in balanced if (group := _global_group(one.question))]
+    grouped = [(group, one) for one in counted if (group := one.question.groups.get("global"))]
     if grouped:
         found["distribution (lower is better, no %)"] = Figure(_chi_square(grouped), len(grouped))
     return found
@@ -104,10 +107,6 @@ def _belongs(one: Answered, kind: str) -> bool:
     return one.answer in (
         COMMON if "Common" in record["types"]["detailed"] else record["choices"][kind]
     )
-
-
-def _global_group(question: Annotation) -> str | None:
-    return question.record.get("groups", {}).get("global")
 
 
 def _chi_square(grouped: Sequence[tuple[str, Answered]]) -> float:

@@ -38,12 +38,15 @@ def _vqa_rad(entry: Mapping[str, Any]) -> Annotation:
         (answer,),
         entry.get("question_type", ""),
         answer_type,
-        groups={
-            "yes or no": "yes or no" if answer.strip().lower() in YES_NO else "",
-            "organ": entry.get("image_organ", ""),
-        },
+        groups={"organ": entry.get("image_organ", ""), "phrase": entry["phrase_type"]},
         split="test" if entry["phrase_type"].startswith("test") else "train",
     )
+
+
+def _yes_or_no(answered: Sequence[Answered]) -> dict[str, Figure]:
+    """Return the accuracy where the answer is yes or no, which is "closed" in some papers."""
+    scores = [one.score for one in answered if one.question.answers[0].strip().lower() in YES_NO]
+    return {"answered yes or no": Figure(100 * mean(scores), len(scores))} if scores else {}
 
 
 class _Slake(TypedDict):
@@ -54,15 +57,22 @@ class _Slake(TypedDict):
     answer_type: str
     modality: NotRequired[str]
     content_type: NotRequired[str]
+    base_type: NotRequired[str]
+    location: NotRequired[str]
 
 
 def _slake(entry: Mapping[str, Any]) -> Annotation:
     return Annotation(
         entry["qid"],
         (entry["answer"],),
-        entry.get("content_type", ""),
+        entry.get("base_type", ""),
         entry["answer_type"].strip(),
-        groups={"language": entry["q_lang"], "modality": entry.get("modality", "")},
+        groups={
+            "language": entry["q_lang"],
+            "modality": entry.get("modality", ""),
+            "content": entry.get("content_type", ""),
+            "location": entry.get("location", ""),
+        },
     )
 
 
@@ -94,8 +104,8 @@ class _PathVqa(TypedDict):
 
 
 def _path_vqa(entry: Mapping[str, Any]) -> Annotation:
-    closed = entry["answer"].strip().lower() in YES_NO
-    return Annotation(-1, (entry["answer"],), answer_type="closed" if closed else "open")
+    kind = "CLOSED" if entry["answer"] in YES_NO else "OPEN"
+    return Annotation(-1, (entry["answer"],), answer_type=kind)
 
 
 def _words(text: str) -> Counter[str]:
@@ -145,6 +155,7 @@ METRICS = (
         layout=VQA_RAD,
         score=equal_to_one(normalise),
         normalise=normalise,
+        figures=_yes_or_no,
     ),
     Metric(
         name="slake",

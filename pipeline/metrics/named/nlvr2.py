@@ -21,8 +21,8 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
 
 
 def _line(text: str) -> Mapping[str, str]:
-    identifier, _, label = text.partition(",")
-    return {"identifier": identifier, "label": label.partition(",")[0]} if identifier else {}
+    identifier, *rest = text.split(",")
+    return {"identifier": identifier, "label": rest[0]} if rest else {"identifier": identifier}
 
 
 def _write(layout: Layout, answered: Sequence[Answered]) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from frozen_vqa.pipeline.metrics.accuracy import Figure
+from frozen_vqa.pipeline.metrics.accuracy import Figure, mean
 from frozen_vqa.pipeline.metrics.metric import (
     Annotation,
     Answered,
@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.metrics.metric import (
     Metric,
     chance,
     equal_to_one,
+    require_choice,
     right_choice,
 )
 from frozen_vqa.pipeline.system.texts import to_json
@@ -35,25 +36,23 @@ class _Entry(TypedDict):
     image: str | None
     subject: NotRequired[str]
     grade: NotRequired[str]
+    category: NotRequired[str]
+    topic: NotRequired[str]
     split: NotRequired[str]
 
 
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
-    grade = re.sub(r"\D", "", entry.get("grade", ""))
-    picture, hint = bool(entry["image"]), bool(entry["hint"])
+    choices = tuple(entry["choices"])
+    right = require_choice(entry["answer"], choices)
     return Annotation(
         entry["id"],
-        (),
-        groups={
-            "subject": _SUBJECTS.get(entry.get("subject", ""), ""),
-            "grade": ("G1-6" if int(grade) <= 6 else "G7-12") if grade else "",
-            "picture": "IMG" if picture else "",
-            "hint": "TXT" if hint else "",
-            "context": "" if picture or hint else "NO",
-        },
-        choices=tuple(entry["choices"]),
-        right=entry["answer"],
+        (choices[right],),
+        entry.get("topic", ""),
+        groups={kind: entry[kind] for kind in ("subject", "grade", "category") if kind in entry},
+        choices=choices,
+        right=right,
         split=entry.get("split", ""),
+        record=entry,
     )
 
 
@@ -84,8 +83,23 @@ def _write(layout: Layout, answered: Sequence[Answered]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _classes(question: Annotation) -> list[str]:
+    """Return the authors' classes of a question; those of its context need the official file."""
+    grade = re.sub(r"\D", "", question.groups.get("grade", ""))
+    classes = [_SUBJECTS.get(question.groups.get("subject", ""), "")]
+    classes += [("G1-6" if int(grade) <= 6 else "G7-12") if grade else ""]
+    if question.record:
+        picture, hint = bool(question.record["image"]), bool(question.record["hint"])
+        classes += ["IMG"] * picture + ["TXT"] * hint + ["NO"] * (not picture and not hint)
+    return [name for name in classes if name]
+
+
 def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
-    found = chance(answered)
+    found, parts = chance(answered), dict[str, list[float]]()
+    for one in answered:
+        for name in _classes(one.question):
+            parts.setdefault(name, []).append(one.score)
+    found |= {name: Figure(100 * mean(scores), len(scores)) for name, scores in parts.items()}
     prompted = [one.score for one in answered if "<image>" in str(one.entry.get("prompt", ""))]
     if prompted:
         found["<image> in the prompt"] = Figure(100 * sum(prompted) / len(prompted), len(prompted))

@@ -24,25 +24,31 @@ class _Entry(TypedDict):
     issimple: NotRequired[bool]
 
 
-def groups_of(data_source: str, is_simple: bool | None) -> dict[str, str]:
-    """Return the groups of a question: of the script, and by `issimple`, which may be unknown."""
-    simple = "" if is_simple is None else "simple" if is_simple else "complex"
-    script = "complex" if data_source == "amt" else simple if is_simple else ""
-    return {"difficulty": script, "issimple": simple}
-
-
 def _annotation(entry: Mapping[str, Any]) -> Annotation:
-    groups = groups_of(entry["data_source"], entry.get("issimple"))
+    groups = {"source": entry["data_source"]}
+    if "issimple" in entry:
+        groups["simple"] = "yes" if entry["issimple"] else "no"
     return Annotation(entry["question_id"], (str(entry["answer"]),), groups=groups)
 
 
+def _parts(question: Annotation) -> list[str]:
+    """Return the parts that a question is in: of the script, and by `issimple`, if it is known."""
+    is_amt, simple = question.groups.get("source") == "amt", question.groups.get("simple")
+    script = ["complex (amt)"] if is_amt else ["simple (not amt)"] * (simple == "yes")
+    return script + {"yes": ["simple by issimple"], "no": ["complex by issimple"]}.get(
+        simple or "", []
+    )
+
+
 def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
+    parts: dict[str, list[Answered]] = {}
+    for one in answered:
+        for name in _parts(one.question):
+            parts.setdefault(name, []).append(one)
     found = {"RMSE": _rmse(answered)}
-    for kind in ("difficulty", "issimple"):
-        for name in ("simple", "complex"):
-            inside = [one for one in answered if one.question.groups.get(kind) == name]
-            if inside:
-                found[f"RMSE, {name} by {kind}"] = _rmse(inside)
+    for name, inside in sorted(parts.items()):
+        found[name] = Figure(100 * mean([one.score for one in inside]), len(inside))
+        found[f"RMSE, {name}"] = _rmse(inside)
     return found
 
 

@@ -45,7 +45,7 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
         entry["image"],
         tuple(answer["answer"] for answer in entry["answers"]),
         answer_type=entry.get("answer_type", ""),
-        groups={ANSWERABLE: str(entry[ANSWERABLE])} if ANSWERABLE in entry else {},
+        groups={ANSWERABLE: "yes" if entry[ANSWERABLE] else "no"} if ANSWERABLE in entry else {},
     )
 
 
@@ -56,10 +56,10 @@ def normalise(answer: str) -> str:
 
 def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
     """Return average precision and F1 of finding what cannot be answered."""
-    known = [one for one in answered if one.question.groups.get(ANSWERABLE) in ("0", "1")]
+    known = [one for one in answered if one.question.groups.get(ANSWERABLE)]
     if not known or not all(_is_number(one.entry.get(ANSWERABLE)) for one in known):
         return {}
-    true = [one.question.groups[ANSWERABLE] == "0" for one in known]
+    true = [one.question.groups[ANSWERABLE] == "no" for one in known]
     sure = [1 - one.entry[ANSWERABLE] for one in known]
     found = [value > 0.5 for value in sure]
     right = sum(a and b for a, b in zip(true, found, strict=True))

@@ -86,7 +86,7 @@ def read_table(file: Path, columns: Mapping[str, str]) -> Table:
         is_list = not rest.strip() and not _is_question(value)
     if is_list:
         return Table(f"JSON list, {encoding}", "entry", _read_entries(data, file))
-    return Table(f"JSONL, {encoding}", "line", _read_lines(data, file))
+    return Table(f"JSONL, {encoding}", "line", read_lines(data, file))
 
 
 def _is_question(value: Any) -> bool:
@@ -228,7 +228,8 @@ def _list_in(content: Any, file: Path) -> list[Any]:
     )
 
 
-def _read_lines(data: bytes, file: Path) -> Iterator[Record]:
+def read_lines(data: bytes, file: Path) -> Iterator[Record]:
+    """Yield the lines of JSONL that are not blank."""
     for number, raw in enumerate(data.split(b"\n"), 1):
         if len(raw) > LONGEST_LINE:
             fault = UnusableError(f"the line has more than {LONGEST_LINE:,} bytes; cut it")

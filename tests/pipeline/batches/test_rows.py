@@ -58,7 +58,7 @@ def make_head(pictures: int, answers: int, fusion: str) -> VqaModel:
 def by_the_reference(made: Made, head: VqaModel, row: Row, *, choosing: bool) -> Tensor:
     """Return the logits of a question, from the features themselves."""
     pictures = made.patch_embeddings[[row.image, *row.more_images]].reshape(-1, VISION_DIM)
-    texts = row.choices if choosing else (row.question,)
+    texts = row.texts if choosing else (row.question,)
     states = [torch.from_numpy(made.states[text]).double() for text in texts]
     twin, patches = reference_twin(head), torch.from_numpy(pictures).double()
     if choosing:

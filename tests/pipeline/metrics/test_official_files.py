@@ -182,14 +182,14 @@ def test_predictions_must_cover_the_annotations(
 @pytest.mark.parametrize("rules", ["2021", "2017"])
 def test_golden_files(name: str, rules: Rules) -> None:
     golden = OFFICIAL / "golden"
-    start = time.monotonic()
+    start = time.process_time()
     found, each = score_files(
         predictions=golden / f"res_valid_{name}.json",
         annotations=OFFICIAL / "annotations_valid.json",
         questions=OFFICIAL / "questions_valid.json",
         metric=rules,
     )
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     expected = read_json(golden / f"{PREFIX[rules]}_valid_{name}.json")
     assert found.overall == expected["overall"]
     assert found.by_answer_type == expected["perAnswerType"]

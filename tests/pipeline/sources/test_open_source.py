@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.sources.own.source import OwnSource
 from frozen_vqa.pipeline.sources.shapes import ShapesSource
-from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 
 
 def test_the_forms_of_a_spec(tmp_path: Path) -> None:
@@ -35,7 +35,10 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("", "none of the forms vqav2:PATH, jsonl:PATH, hub:NAME_OR_PATH, shapes"),
+        (
+            "",
+            "none of the forms jsonl:PATH, hub:NAME_OR_PATH, shapes.*or NAME:PATH of vqav2, okvqa",
+        ),
         ("vqa2:/data", "Did you mean 'vqav2:/data'"),
         ("JSONL:x", "Did you mean 'jsonl:x'"),
         ("data/train.jsonl", "Did you mean 'jsonl:data/train.jsonl'"),

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.hub import HubSource
+from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 from frozen_vqa.pipeline.sources.own.source import OwnSource
-from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 from tests.support import jsonl_files, vqav2_files
 from tests.support.hub_data import plain, png
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.pipeline.sources.example import LeftOut
-from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
+from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 from tests.support import vqav2_files
 from tests.support.vqav2_files import (
     ANNOTATIONS,

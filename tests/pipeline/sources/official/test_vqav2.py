@@ -7,8 +7,8 @@ from PIL import Image
 
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 from frozen_vqa.pipeline.sources.open_source import open_source
-from frozen_vqa.pipeline.sources.vqav2 import Vqav2Source
 from tests.support import vqav2_files
 from tests.support.vqav2_files import NAMES, annotation, question, read, write
 
@@ -53,7 +53,7 @@ def test_a_missing_question_file_is_named_with_the_splits_there(root: Path) -> N
 def test_a_missing_annotation_file_is_named(root: Path) -> None:
     (root / "v2_mscoco_val2014_annotations.json").unlink()
 
-    with pytest.raises(SourceError, match=r"v2_mscoco_val2014_annotations\.json is not there"):
+    with pytest.raises(SourceError, match=r"v2_mscoco_val2014_annotations\.json, which is not"):
         Vqav2Source(root).examples("val")
 
 

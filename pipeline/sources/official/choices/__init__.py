@@ -1,0 +1,1 @@
+"""Data sets of which a question has several texts to choose from."""
