@@ -33,7 +33,7 @@ def check_data_command(
     splits: Sequence[str],
     columns: Mapping[str, str],
     pictures: Path | None,
-    annotations: Path | None,
+    annotations: Path | None = None,
     sheet: Path | None,
 ) -> dict[str, Any]:
     """Read a data set, look for all its pictures, and show what was found.

@@ -51,7 +51,7 @@ def extract_command(
     dtype: str,
     columns: Mapping[str, str],
     pictures: Path | None,
-    annotations: Path | None,
+    annotations: Path | None = None,
     batch_size: int | None,
     device: str,
     limit: int | None,

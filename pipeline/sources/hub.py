@@ -28,14 +28,25 @@ from frozen_vqa.pipeline.sources.hub_files import (
     Table,
     find_layout,
 )
-from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, example_of, records_of
+from frozen_vqa.pipeline.sources.hub_rows import PictureColumn, example_of, fits, records_of
 from frozen_vqa.pipeline.sources.selection import Selection, did_you_mean, split_like
 from frozen_vqa.pipeline.sources.validation import id_or_none, shown
 
-FIELDS = ("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type")
+FIELDS = (
+    *("image", "question", "answers", "question_id", "image_id", "question_type", "answer_type"),
+    *("choices", "right_choice"),
+)
 """The fields of a question; each is also its default column name."""
 ANSWER = "answer"
 """The column of the answers if none is named `answers`."""
+OTHERS = {
+    "answers": (ANSWER, "direct_answers"),
+    "question_id": ("questionId", "qid"),
+    "image_id": ("imageId", "img_id"),
+    "answer_type": ("category",),
+    "right_choice": ("correct_choice_idx", ANSWER),
+}
+"""Other names of columns in copies of known data sets; one counts if its type fits the field."""
 
 _NEEDED = ("image", "question", "answers")
 _HUB_NAME = re.compile(r"[^\W_][\w.-]*(/[^\W_][\w.-]*)?(?<!\.parquet)")
@@ -221,16 +232,30 @@ class HubSource:
         names, present = rows.schema.names, {}
         for field in FIELDS:
             column = self._columns.get(field, field)
-            if field == "answers" and field not in self._columns and field not in names:
-                column = ANSWER if ANSWER in names else column
+            if field not in self._columns and field not in names:
+                others = [other for other in OTHERS.get(field, ()) if other in names]
+                column = next((one for one in others if fits(rows, field, one)), column)
+                if field == "answers" and ANSWER in names and "choices" not in names:
+                    column = ANSWER  # or its type would not be found to be wrong
             if names.count(column) > 1:
                 raise SourceError(
                     f"{self._place}: {names.count(column)} columns are named {column!r}. Rename "
                     "all but one."
                 )
             if column in names:
+                if field in ("choices", "right_choice") and field not in self._columns:
+                    known = field == "choices" or "choices" in present
+                    if not (known and fits(rows, field, column)):
+                        continue  # a column of the owner's own
                 present[field] = column
             elif column and (field in _NEEDED or field in self._columns):
+                if field == "answers" and field not in self._columns and "choices" in names:
+                    continue  # the right choice is the answer, where it is known
+                if field == "image" and field not in self._columns and "imageId" in names:
+                    raise SourceError(
+                        f"{self._place}: no column 'image', because GQA's pictures are another "
+                        "configuration. Read its official files: gqa:PATH."
+                    )
                 example = "question=query" if field == "question" else f"{field}=NAME"
                 none = f", or --column {field}= if it has none" if field == "answers" else ""
                 raise SourceError(

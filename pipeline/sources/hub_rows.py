@@ -1,5 +1,6 @@
 """The rows of a Hugging Face data set: how each type of column is read, and which is refused."""
 
+import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from threading import Lock
@@ -14,6 +15,7 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.hub_files import UNREADABLE, Rows, Table
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.validation import (
+    LONGEST,
     UnknownFormError,
     UnusableError,
     make_example,
@@ -111,8 +113,15 @@ def _readers_of(place: str, rows: Rows, columns: Mapping[str, str]) -> dict[str,
             raise SourceError(
                 f"{place}: column {column!r}{file} holds {_type_name(kind)}, and {need}."
             )
-        readers[field] = reader
+        as_python = column == "direct_answers" and _is_text(kind)
+        readers[field] = _python_list if as_python else reader
     return readers
+
+
+def fits(rows: Rows, field: str, column: str) -> bool:
+    """Whether a column has a type that its field may have."""
+    kind = rows.schema.field(column).type
+    return _FIELDS[field][0](kind, rows.features.get(column)) is not None
 
 
 def _values(place: str, batch: pa.RecordBatch, column: str) -> list[Any]:
@@ -174,6 +183,15 @@ def _answers(kind: pa.DataType, feature: Any) -> Reader | None:
     )
 
 
+def _choices(kind: pa.DataType, feature: Any) -> Reader | None:
+    return _list(kind, feature, _text)
+
+
+def _number(kind: pa.DataType, feature: Any) -> Reader | None:
+    names = getattr(feature, "names", None)
+    return _same if pat.is_integer(_plain(kind)) and not names else None
+
+
 def _image(kind: pa.DataType, feature: Any) -> Reader | None:
     if pat.is_struct(kind):
         fields = {field.name: field.type for field in kind}
@@ -211,6 +229,14 @@ def _parse(text: str | None) -> Any:
         return None if text is None else parse_json(text)
     except NotJsonError as error:
         raise UnusableError(f"a value is not JSON: {error}") from None
+
+
+def _python_list(text: str | None) -> Any:
+    """Return the list that a text writes as Python does, as a copy of A-OKVQA has it."""
+    try:
+        return None if text is None else ast.literal_eval(text[:LONGEST])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise UnusableError(f"direct_answers is {shown(text)}; a list is needed") from None
 
 
 def _class_reader(names: Sequence[str]) -> Reader:
@@ -254,5 +280,7 @@ _FIELDS: dict[str, tuple[Callable[[pa.DataType, Any], Reader | None], str]] = {
         'a text, a list of texts, or records with a text "answer" is needed. Write answers as '
         "text; numbers may stand for classes whose names are lost",
     ),
+    "choices": (_choices, "a list of texts is needed"),
+    "right_choice": (_number, "the number of the right choice, from 0 on, is needed"),
 }
 """How a column of each field is read, and what its type must be."""

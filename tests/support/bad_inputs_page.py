@@ -22,6 +22,7 @@ from tests.support.bad_forged import FORGED
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_metrics import METRICS
+from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
 from tests.support.bad_picture_modes import MODES
@@ -51,6 +52,7 @@ SECTIONS = {
     "Own tables and pictures": TABLES,
     "Forms of answers": ANSWERS,
     "Typed columns": COLUMNS,
+    "Data sets in their authors' files": OFFICIAL,
     "Files and splits": FILES,
     "Folders": FOLDERS,
     "Forged runs and caches": FORGED,

@@ -1,20 +1,11 @@
-"""Tiny made-up data sets in the exact layouts of their authors' files, pictures included.
+"""The data sets of `official_files.py`: what a source finds in each."""
 
-Each function writes the splits "train" and one more below a folder. The pictures are of one colour,
-and the answers name it where the set has open answers. `texts` are the questions: two a split.
-"""
-
-import json
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
-COLORS = ("red", "blue")
-TEXTS = ("What color is it?", "Which color is this?")
-Texts = Sequence[str]
+from tests.support import official_files
+from tests.support.official_files import TEXTS, Texts
 
 
 class Layout(NamedTuple):
@@ -30,237 +21,24 @@ class Layout(NamedTuple):
     place: str = "entry 1"
 
 
-def draw(file: Path, number: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), COLORS[number % 2]).save(file)
-
-
-def dump(file: Path, content: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-def number_of(split: str, i: int) -> int:
-    """Return an id of a picture or question that no other split has."""
-    return i + (40 if split == "train" else 50)
-
-
-def ten(color: str, **more: str) -> list[dict[str, Any]]:
-    return [{"answer": color, "answer_confidence": "yes"} | more for _ in range(10)]
-
-
-def _coco_vqa(root: Path, split: str, texts: Texts, prefix: str, raw: bool) -> None:
-    name = f"{split}2014"
-    questions, annotations = [], []
-    for i, text in enumerate(texts):
-        image = number_of(split, i)
-        draw(root / name / f"COCO_{name}_{image:012d}.jpg", i)
-        one = {"image_id": image, "question_id": image * 10}
-        questions.append({**one, "question": text})
-        answers = ten(COLORS[i], **({"raw_answer": COLORS[i] + "dish"} if raw else {}))
-        kinds = {"question_type": "four", "answer_type": "other"}
-        annotations.append({**one, **kinds, "answers": answers})
-    dump(root / f"{prefix}OpenEnded_mscoco_{name}_questions.json", {"questions": questions})
-    dump(root / f"{prefix}mscoco_{name}_annotations.json", {"annotations": annotations})
-
-
-def vqav2(root: Path, split: str, texts: Texts) -> None:
-    _coco_vqa(root, split, texts, "v2_", raw=False)
-
-
-def okvqa(root: Path, split: str, texts: Texts) -> None:
-    _coco_vqa(root, split, texts, "", raw=True)
-
-
-def vizwiz(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        name = f"VizWiz_{split}_{i:08d}.jpg"
-        draw(root / split / name, i)
-        answers = [*ten(COLORS[i])[:9], {"answer": "", "answer_confidence": "no"}]
-        kinds = {"answer_type": "other", "answerable": i}
-        entries.append({"image": name, "question": text, "answers": answers, **kinds})
-    dump(root / "Annotations" / f"{split}.json", entries)
-
-
-def textvqa(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        image = f"00{number_of(split, i)}ab"
-        draw(root / "train_images" / f"{image}.jpg", i)
-        one = {"image_id": image, "question_id": number_of(split, i), "question": text}
-        entries.append({**one, "answers": [COLORS[i]] * 10, "set_name": split})
-    dump(root / f"TextVQA_0.5.1_{split}.json", {"dataset_type": split, "data": entries})
-
-
-def gqa(root: Path, split: str, texts: Texts) -> None:
-    entries = {}
-    for i, text in enumerate(texts):
-        image = f"n{number_of(split, i)}"
-        draw(root / "images" / f"{image}.jpg", i)
-        types = {"detailed": "queryAttr", "semantic": "attr", "structural": "query"}
-        entries[f"0{number_of(split, i)}"] = {
-            **{"imageId": image, "question": text, "answer": COLORS[i], "isBalanced": i == 1},
-            **{"types": types, "groups": {"global": None, "local": "06-cup_color"}},
-            **{"entailed": [], "semantic": [{"operation": "select", "dependencies": []}]},
-        }
-    dump(root / f"{split}_balanced_questions.json", entries)
-    if split == "train":
-        for chunk in range(10):
-            part = {f"{chunk}{key}": value for key, value in entries.items()}
-            dump(root / "train_all_questions" / f"train_all_questions_{chunk}.json", part)
-
-
-def clevr(root: Path, split: str, texts: Texts) -> None:
-    entries: list[dict[str, Any]] = []
-    for i, text in enumerate(texts):
-        name = f"CLEVR_{split}_{i:06d}.png"
-        draw(root / "CLEVR_v1.0" / "images" / split / name, i)
-        step = "function" if i else "type"  # as the generator itself writes it
-        program = [{step: "scene", "inputs": []}, {step: "query_color", "inputs": [0]}]
-        one = {"question_index": i, "image_index": i, "image_filename": name, "split": split}
-        entries.append({**one, "question": text, "program": program, "answer": COLORS[i]})
-    entries.append({**entries[0], "question_index": 7, "question": "Is it?", "answer": True})
-    entries.append({**entries[0], "question_index": 8, "question": "How many?", "answer": 3})
-    folder = root / "CLEVR_v1.0" / "questions"
-    dump(folder / f"CLEVR_{split}_questions.json", {"info": {}, "questions": entries})
-
-
-def aokvqa(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        image = number_of(split, i)
-        draw(root / f"{split}2017" / f"{image:012d}.jpg", i)
-        one = {"split": split, "image_id": image, "question_id": f"{'Ab' * 10}{image}"}
-        choices = {"choices": ["green", "red", "blue", "black"], "correct_choice_idx": 1 + i}
-        direct = {"direct_answers": [COLORS[i]] * 10, "difficult_direct_answer": i == 1}
-        entries.append({**one, "question": text, **choices, **direct, "rationales": ["It is."]})
-    dump(root / f"aokvqa_v1p0_{split}.json", entries)
-
-
-def tallyqa(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        image = number_of(split, i)
-        name = f"VG_100K_2/{image}.jpg" if i else f"val2014/COCO_val2014_{image:012d}.jpg"
-        draw(root / name, i)
-        one = {"image": name, "image_id": int(f"9{image}") if i else image, "question_id": image}
-        kinds = {"data_source": "amt" if i else "imported_vqa"}
-        kinds |= {} if split == "train" else {"issimple": not i}
-        entries.append({**one, **kinds, "question": text, "answer": i})
-    dump(root / f"{split}.json", entries)
-
-
-def visual7w(root: Path, split: str, texts: Texts) -> None:
-    """Write both splits, which are in one file."""
-    images = []
-    for part in ("train", "val"):
-        for i, text in enumerate(texts if part == split else TEXTS):
-            image = number_of(part, i)
-            draw(root / "images" / f"v7w_{image}.jpg", i)
-            pair = {"qa_id": image * 10, "image_id": image, "question": text, "type": "what"}
-            pair |= {"answer": f"{COLORS[i]}.", "multiple_choices": ["A dog.", "Rain.", "Green."]}
-            one = {"image_id": image, "filename": f"v7w_{image}.jpg", "split": part}
-            images.append({**one, "qa_pairs": [pair]})
-    dump(root / "dataset_v7w_telling.json", {"dataset": "visual7w-telling", "images": images})
-
-
-def vqa_rad(root: Path, split: str, texts: Texts) -> None:
-    """Write both splits, which are in one file."""
-    entries: list[dict[str, Any]] = []
-    for part in ("test", "train"):
-        for i, text in enumerate(texts if part == split else TEXTS):
-            name = f"synpic{number_of(part, i)}.jpg"
-            draw(root / "VQA_RAD Image Folder" / name, i)
-            phrase = "test_para" if part == "test" else "freeform"
-            qid = number_of(part, i) if entries else "0"
-            one = {"qid": qid, "phrase_type": phrase, "image_name": name, "image_organ": "HEAD"}
-            answer = 2 if i else "Yes"
-            kinds = {"question_type": "PRES, POS", "answer_type": "OPEN" if i else "CLOSED "}
-            entries.append({**one, **kinds, "question": text, "answer": answer})
-    dump(root / "VQA_RAD Dataset Public.json", entries)
-
-
-def slake(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        image = number_of(split, i)
-        draw(root / "Slake1.0" / "imgs" / f"xmlab{image}" / "source.jpg", i)
-        one = {"img_id": image, "img_name": f"xmlab{image}/source.jpg", "qid": image * 10}
-        kinds = {"q_lang": "zh" if i else "en", "modality": "CT", "content_type": "Organ"}
-        kinds |= {"location": "Lung", "answer_type": "OPEN", "base_type": "vqa"}
-        answer = "\u80ba" if i else "Lung"
-        entries.append({**one, **kinds, "question": text, "answer": answer})
-    dump(root / "Slake1.0" / f"{'validate' if split == 'val' else split}.json", entries)
-
-
-def pathvqa(root: Path, split: str, texts: Texts) -> None:
-    entries = []
-    for i, text in enumerate(texts):
-        image = f"{split}_{i:04d}"
-        draw(root / "pvqa" / "images" / split / f"{image}.jpg", i)
-        entries.append({"image": image, "question": text, "answer": COLORS[0] if i else "no"})
-    file = root / "pvqa" / "qas" / split / f"{split}_qa.pkl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(pickle.dumps(entries, protocol=3))
-
-
-def daquar(root: Path, split: str, texts: Texts) -> None:
-    triples = []
-    for i, text in enumerate(texts):
-        image = f"image{number_of(split, i)}"
-        draw(root / "nyu_depth_images" / f"{image}.png", i)
-        triples += [text, "lamp, garbage_bin" if i else "2", image]
-    (root / f"qa.894.raw.{split}.format_triple").write_text("\n".join(triples) + "\n")
-
-
-def scienceqa(root: Path, split: str, texts: Texts) -> None:
-    """Write both splits, which are in one file; a third question of each has no picture."""
-    problems, parts = {}, {}
-    for part in ("train", "val"):
-        ids = [str(number_of(part, i)) for i in range(3)]
-        parts[part] = [*reversed(ids)]
-        for i, text in enumerate([*(texts if part == split else TEXTS), "Why?"]):
-            if i < 2:
-                draw(root / "images" / part / ids[i] / "image.png", i)
-            one = {"question": text, "choices": ["red", "blue", "grey"][: 2 + i], "answer": i % 2}
-            kinds = {"subject": "natural science", "grade": "grade4", "topic": "physics"}
-            more = {"image": "image.png" if i < 2 else None, "hint": "Look." if i else ""}
-            problems[ids[i]] = {**one, **kinds, **more, "split": part}
-    dump(root / "problems.json", problems)
-    dump(root / "pid_splits.json", parts)
-
-
-def nlvr2(root: Path, split: str, texts: Texts) -> None:
-    lines = []
-    part = "dev" if split == "val" else split
-    for i, text in enumerate(texts):
-        folder = root / ("images/train/67" if split == "train" else part)
-        for side in (0, 1):
-            draw(folder / f"{part}-{i}-1-img{side}.png", i + side)
-        one = {"identifier": f"{part}-{i}-1-0", "sentence": text, "label": str(i == 1)}
-        lines.append(json.dumps(one | ({"directory": 67} if split == "train" else {})))
-    (root / f"{part}.json").write_text("\n".join(lines) + "\n")
-
-
 ANSWERS = {"answers": ("blue",) * 10}
 LAYOUTS = {
     "vqav2": Layout(
-        vqav2,
+        official_files.vqav2,
         "val",
         "v2_OpenEnded_mscoco_val2014_questions.json",
         {"question_id": 510, "image_id": 51, **ANSWERS}
         | {"question_type": "four", "answer_type": "other"},
     ),
     "okvqa": Layout(
-        okvqa,
+        official_files.okvqa,
         "val",
         "OpenEnded_mscoco_val2014_questions.json",
         {"question_id": 510, "image_id": 51, **ANSWERS}
         | {"question_type": "four", "answer_type": "other"},
     ),
     "vizwiz": Layout(
-        vizwiz,
+        official_files.vizwiz,
         "val",
         "Annotations/val.json",
         {"question_id": "VizWiz_val_00000001.jpg", "image_id": "VizWiz_val_00000001.jpg"}
@@ -268,13 +46,13 @@ LAYOUTS = {
         | {"groups": {"answerable": "yes"}},
     ),
     "textvqa": Layout(
-        textvqa,
+        official_files.textvqa,
         "val",
         "TextVQA_0.5.1_val.json",
         {"question_id": 51, "image_id": "0051ab", **ANSWERS},
     ),
     "gqa": Layout(
-        gqa,
+        official_files.gqa,
         "val",
         "val_balanced_questions.json",
         {"question_id": "051", "image_id": "n51", "answers": ("blue",)}
@@ -283,14 +61,14 @@ LAYOUTS = {
         "entry '051'",
     ),
     "clevr": Layout(
-        clevr,
+        official_files.clevr,
         "val",
         "CLEVR_v1.0/questions/CLEVR_val_questions.json",
         {"question_id": 1, "image_id": "CLEVR_val_000001.png", "answers": ("blue",)}
         | {"question_type": "query_color"},
     ),
     "aokvqa": Layout(
-        aokvqa,
+        official_files.aokvqa,
         "val",
         "aokvqa_v1p0_val.json",
         {"question_id": "Ab" * 10 + "51", "image_id": 51, **ANSWERS}
@@ -298,14 +76,14 @@ LAYOUTS = {
         | {"groups": {"difficult": "yes"}},
     ),
     "tallyqa": Layout(
-        tallyqa,
+        official_files.tallyqa,
         "test",
         "test.json",
         {"question_id": 51, "image_id": 951, "answers": ("1",)}
         | {"groups": {"source": "amt", "simple": "no"}},
     ),
     "visual7w": Layout(
-        visual7w,
+        official_files.visual7w,
         "val",
         "dataset_v7w_telling.json",
         {"question_id": 510, "image_id": 51, "answers": ("blue.",), "question_type": "what"}
@@ -313,7 +91,7 @@ LAYOUTS = {
         "entry 3, 510",
     ),
     "vqa-rad": Layout(
-        vqa_rad,
+        official_files.vqa_rad,
         "test",
         "VQA_RAD Dataset Public.json",
         {"question_id": 51, "image_id": "synpic51.jpg", "answers": ("2",)}
@@ -321,7 +99,7 @@ LAYOUTS = {
         | {"groups": {"organ": "HEAD", "phrase": "test_para"}},
     ),
     "slake": Layout(
-        slake,
+        official_files.slake,
         "val",
         "Slake1.0/validate.json",
         {"question_id": 510, "image_id": 51, "answers": ("\u80ba",)}
@@ -329,20 +107,20 @@ LAYOUTS = {
         | {"groups": {"language": "zh", "modality": "CT", "content": "Organ", "location": "Lung"}},
     ),
     "pathvqa": Layout(
-        pathvqa,
+        official_files.pathvqa,
         "val",
         "pvqa/qas/val/val_qa.pkl",
         {"question_id": 1, "image_id": "val_0001", "answers": ("red",), "answer_type": "OPEN"},
     ),
     "daquar": Layout(
-        daquar,
+        official_files.daquar,
         "test",
         "qa.894.raw.test.format_triple",
         {"question_id": 1, "image_id": "image51", "answers": ("lamp", "garbage_bin")},
         "5",
     ),
     "scienceqa": Layout(
-        scienceqa,
+        official_files.scienceqa,
         "val",
         "problems.json",
         {"question_id": "51", "image_id": "51", "answers": ("blue",), "question_type": "physics"}
@@ -351,7 +129,7 @@ LAYOUTS = {
         "entry '51'",
     ),
     "nlvr2": Layout(
-        nlvr2,
+        official_files.nlvr2,
         "val",
         "dev.json",
         {"question_id": "dev-1-1-0", "image_id": "dev-1-1-img0", "answers": ("True",)}

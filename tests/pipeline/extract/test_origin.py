@@ -11,6 +11,7 @@ from frozen_vqa.cache import load_manifest
 from frozen_vqa.pipeline.extract.origin import describe_origin, of_split, rebuild_command
 from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import lost_shards
+from tests.support.caches import Made
 from tests.support.command import Finished, run_command
 from tests.support.frozen import files, picture
 from tests.support.lost_shards import shards
@@ -49,6 +50,19 @@ def test_another_folder_of_pictures_is_noted_only_if_there_is_one(tmp_path: Path
     found = describe_origin("jsonl:data", {}, {"val": [ASKED]}, None, None, tmp_path / "a" / "..")
     assert found["images"] == str(tmp_path)
     assert of_split(found, "val")["images"] == str(tmp_path)
+
+
+def test_the_file_of_annotations_is_named_in_the_command(scenes: Made) -> None:
+    manifest = load_manifest(scenes.directory)
+    found = describe_origin(
+        "vqav2:q.json", {}, {"val": [ASKED]}, None, None, Path("{image_id}.png"), Path("a.json")
+    )
+    record = replace(manifest.splits["val"], origin=of_split(found, "val"))
+    manifest = replace(manifest, splits={"val": record})
+
+    words = shlex.split(rebuild_command(scenes.directory, manifest, record.file))
+    assert words[words.index("--annotations") + 1] == str(Path("a.json").resolve())
+    assert words[words.index("--images") + 1] == str(Path("{image_id}.png").resolve())
 
 
 def digest(*examples: VqaExample) -> str:

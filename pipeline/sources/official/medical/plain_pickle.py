@@ -23,7 +23,7 @@ _PLAIN = (
     *("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"),
 )
 _STEPS = [getattr(pickle, name)[0] for name in _PLAIN]
-_FAULTS = (pickle.UnpicklingError, struct.error, EOFError, OSError)
+_FAULTS: tuple[type[Exception], ...] = (pickle.UnpicklingError, struct.error, EOFError, OSError)
 _FAULTS += (ValueError, TypeError, LookupError, AttributeError)
 
 

@@ -8,7 +8,7 @@ import pytest
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.open_source import open_source
-from tests.support.official_layouts import draw
+from tests.support.official_files import draw
 
 QUESTIONS = [
     {"question_id": 1, "image_id": 42, "question": "What color is it?"},

@@ -13,7 +13,8 @@ from frozen_vqa.pipeline.extract.plan import read_questions
 from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.official.reader import OfficialSource
 from frozen_vqa.pipeline.sources.open_source import OFFICIAL, open_source
-from tests.support.official_layouts import COLORS, LAYOUTS, TEXTS
+from tests.support.official_files import COLORS, TEXTS
+from tests.support.official_layouts import LAYOUTS
 
 every = pytest.mark.parametrize("name", LAYOUTS)
 

@@ -76,7 +76,7 @@ def test_what_a_pickle_names_or_claims_is_not_believed(
     (tmp_path / "a.pkl").write_bytes(content)
     began = time.process_time()
 
-    if b"]" in content:  # the claim itself does no harm
+    if content.endswith((b"].", b"\xff\xff\xff\xff.")):  # the claim itself does no harm
         assert read_plain_pickle(tmp_path / "a.pkl") == []
     else:
         with pytest.raises(SourceError, match=r"a\.pkl: no plain list of questions"):
