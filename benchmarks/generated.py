@@ -45,6 +45,7 @@ def write_cache(
     spec: CacheSpec,
     seed: int = 0,
     rows_per_shard: int | None = None,
+    one_long: int | None = None,
 ) -> None:
     """Write a cache with the splits `train` and `val`; the last twentieth of the pictures is val's.
 
@@ -57,6 +58,7 @@ def write_cache(
         spec: Shapes and dtype.
         seed: The same arguments give the same bytes.
         rows_per_shard: Pictures in a shard; by default as many as `SHARD_BYTES` holds.
+        one_long: Tokens of one more distinct question, the last, which no split asks.
     """
     if images < 2:
         raise ValueError(f"{images} pictures cannot be two splits")
@@ -65,7 +67,7 @@ def write_cache(
         pool = features(rng, max(POOL_PATCHES, 2 * spec.patches), spec.vision_dim, spec)
         for shard in image_shards(spec, pool, images, rng, rows_per_shard):
             add(writer, shard)
-        for shard in _question_shards(spec, distinct_questions, rng):
+        for shard in _question_shards(spec, distinct_questions, rng, one_long):
             add(writer, shard)
         val = max(1, images // 20)
         for name, rows in {
@@ -120,7 +122,9 @@ def _image_shard(spec: CacheSpec, pool: np.ndarray, rows: range, rng: np.random.
     return image_shard(spec, NewImages(ids, thumbnails, patches, cls, scales))
 
 
-def _question_shards(spec: CacheSpec, count: int, rng: np.random.Generator) -> Iterator[Shard]:
+def _question_shards(
+    spec: CacheSpec, count: int, rng: np.random.Generator, one_long: int | None
+) -> Iterator[Shard]:
     """Yield distinct questions, each beginning as an earlier one does and going on by itself.
 
     Token and row of a prefix are the same number, so that no two prefixes of one parent are equal.
@@ -128,6 +132,7 @@ def _question_shards(spec: CacheSpec, count: int, rng: np.random.Generator) -> I
     most = max(1, SHARD_BYTES // spec.prefix_row_bytes)
     # A negative binomial around 8.5 tokens with a long tail, as in VQAv2.
     lengths = np.minimum(SHORTEST + rng.negative_binomial(3, 0.4, count), LONGEST)
+    lengths = np.append(lengths, one_long or [])
     paths: list[list[int]] = []
     parents: list[int] = []
     written = rows = 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from frozen_vqa.cache import SplitTable
-from frozen_vqa.pipeline.batches.batch import FeatureBatch
+from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.rows import same_pictures
@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 
 def batch_logits(
-    model: nn.Module, batch: FeatureBatch, dtype: torch.dtype = torch.float32
+    model: nn.Module, batch: FeatureBatch | BatchPart, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Return (questions, answers) float32 logits in the order of `batch.questions`.
 
@@ -26,8 +26,7 @@ def batch_logits(
     of matrix products. Answers come from float32, so that they do not depend on the other questions
     of the batch; training may take bfloat16.
     """
-    device = batch.attention_mask.device.type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         return batch.logits(model)
 
 

@@ -80,8 +80,9 @@ def ours_batches(path: Path) -> Read:
         edges = np.append(each[::BATCH], len(questions))
         cut = np.stack([edges[:-1], edges[1:]], axis=1)
         for batch in reader.batches(BatchPlan(questions, each, np.ones_like(each), cut)):
-            assert batch.patch_embeddings is not None
-            yield batch.patch_embeddings[: len(batch.questions)]
+            (part,) = batch.parts
+            assert part.patch_embeddings is not None
+            yield part.patch_embeddings[: len(part.questions)]
 
     return read
 

@@ -20,6 +20,10 @@ a batch of many pictures is cut at such a multiple."""
 BUCKET = 16
 """Pictures of this many batches are sorted by their number of questions, to pad less."""
 
+PART, PICTURE = 512, 128
+"""What one more part of a batch costs, and a picture in it, in tokens of a question: steps of some
+sizes were timed on a CPU (docs/log.md)."""
+
 Grid = list[np.ndarray]
 """A batch before it is read: for each picture the rows of its questions in the split."""
 
@@ -159,3 +163,40 @@ def _cut_batches(lengths: np.ndarray, batch_size: int, *, multiple: int) -> np.n
             full -= entries % multiple
         edges.append(full)
     return np.stack([edges[:-1], edges[1:]], axis=1).reshape(-1, 2).astype(np.int64)
+
+
+def divide_by_length(grid: Grid, lengths: np.ndarray) -> list[Grid]:
+    """Take questions out of a batch that are so long that they would pad all others.
+
+    `lengths`, (questions of the split,), counts tokens. Those that are longer than half of the
+    longest become a grid of their own if two grids cost less than one; then the same is asked of
+    the others. The first grid has the shortest questions, and in each they keep their order.
+    """
+    rows = np.concatenate(grid)
+    entries = np.repeat(np.arange(len(grid)), [len(entry) for entry in grid])
+    left, longer = np.arange(len(rows)), []
+    while True:
+        tokens = lengths[rows[left]]
+        long = tokens > tokens.max() // 2
+        both = left[~long], left[long]
+        if long.all() or sum(_cost(entries[half], lengths[rows[half]]) for half in both) >= _cost(
+            entries[left], tokens
+        ):
+            break
+        left = both[0]
+        longer.append(both[1])
+    if not longer:
+        return [grid]
+    return [
+        np.split(rows[part], np.flatnonzero(np.diff(entries[part])) + 1) for part in (left, *longer)
+    ]
+
+
+def _cost(entries: np.ndarray, tokens: np.ndarray) -> int:
+    """Return what questions cost as one part of a batch, in tokens, most of which are padding.
+
+    For each question, `entries` has its picture and `tokens` its length.
+    """
+    slots = np.bincount(entries)
+    pictures = np.count_nonzero(slots)
+    return int(PART + pictures * (PICTURE + slots.max() * tokens.max()))

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.answers.targets import ClassScores
-from frozen_vqa.pipeline.batches.batch import FeatureBatch
-from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid
+from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
+from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 from frozen_vqa.pipeline.batches.rows import Rows
 
@@ -128,29 +127,41 @@ class BatchReader:
             yield _await_copy(*ahead)
 
     def _upload(self, batch: FeatureBatch) -> FeatureBatch:
-        features = self._features
-        moved: dict[str, Any] = {
-            name: tensor.to(features.device, non_blocking=True)
-            for name, tensor in batch.tensors().items()
-        }
-        if features.on_gpu is not None:
-            rows = moved["image_rows"]
-            moved["patch_embeddings"] = self._side_by_side(features.on_gpu.index_select(0, rows))
-            if features.scales_on_gpu is not None:
-                scales = features.scales_on_gpu.index_select(0, rows)
-                moved["patch_scales"] = self._side_by_side(scales)
-        return replace(batch, **moved)
+        device = self._features.device
+        moved = batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(moved, parts=[self._gather(part) for part in moved.parts])
 
-    def _side_by_side(self, pictures: Tensor) -> Tensor:
-        """Join the pictures of a question: (images * pictures, patches, ...) -> (images, ...)."""
+    def _gather(self, part: BatchPart) -> BatchPart:
+        """Return a part with its patches, if those of all pictures are on the GPU."""
+        table, scales = self._features.on_gpu, self._features.scales_on_gpu
+        if table is None:
+            return part
+        rows = part.image_rows
+        return replace(
+            part,
+            patch_embeddings=self._join(table.index_select(0, rows)),
+            patch_scales=None if scales is None else self._join(scales.index_select(0, rows)),
+        )
+
+    def _join(self, pictures: Tensor) -> Tensor:
+        """Put the pictures of a question side by side.
+
+        (images * pictures, patches, ...) -> (images, pictures * patches, ...)
+        """
         return pictures.unflatten(0, (-1, self._pictures)).flatten(1, 2)
 
     def _read(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
-        batch = self._read_rows(self._rows.spread(grid), buffer)
+        first, *longer = divide_by_length(self._rows.spread(grid), self._lengths)
+        parts = [self._read_part(first, buffer, _round_up(len(first), IMAGES))]
+        # Longer questions are few, and each part of them has a shape of its own anyway.
+        for few in longer:
+            room = self._features.buffers.make(len(few) * self._pictures)
+            parts.append(self._read_part(few, room, len(few)))
+        batch = FeatureBatch(parts)
         if self._choosing:
-            asked = np.concatenate(grid)
-            places = self._tensor(self._rows.place(batch.questions, asked))
-            batch = replace(batch, questions=asked, choices=self._rows.most, choice_places=places)
+            asked, slots = np.concatenate(grid), batch.questions
+            places = self._tensor(self._rows.place(slots, asked))
+            batch = FeatureBatch(parts, asked=asked, choices=self._rows.most, choice_places=places)
         if self.scores is None:
             return batch
         of, classes, values = self.scores.sparse(batch.questions)
@@ -160,19 +171,19 @@ class BatchReader:
             target_values=self._tensor(values),
         )
 
-    def _read_rows(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
+    def _read_part(self, grid: Grid, buffer: Buffer, images: int) -> BatchPart:
+        """Read some pictures and their questions, padded to a number of `images`."""
         slots = max(len(entry) for entry in grid)
-        rows = np.full((_round_up(len(grid), IMAGES), slots), -1, dtype=np.int64)
+        rows = np.full((images, slots), -1, dtype=np.int64)
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
         question_slots = np.flatnonzero(rows >= 0)
-        pictures = self._pictures
-        image_rows = np.zeros((len(rows), pictures), dtype=np.int64)
+        image_rows = np.zeros((images, self._pictures), dtype=np.int64)
         image_rows[: len(grid)] = self._rows.picture_rows[rows[: len(grid), 0]]
         flat = image_rows.reshape(-1)
-        patches, scales = self._read_patches(flat, len(grid) * pictures, buffer)
+        patches, scales = self._read_patches(flat, len(grid) * self._pictures, buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
-        return FeatureBatch(
+        return BatchPart(
             image_rows=self._tensor(flat),
             patch_embeddings=patches,
             patch_scales=scales,
@@ -188,7 +199,7 @@ class BatchReader:
         self, image_rows: np.ndarray, count: int, buffer: Buffer
     ) -> tuple[Tensor | None, Tensor | None]:
         """Read the first `count` pictures into the buffer, and zeros for the padding after them."""
-        if self._features.location == "gpu":
+        if not self._features.read_by_batch:
             return None, None
         if buffer.copied is not None:
             buffer.copied.synchronize()
@@ -200,7 +211,7 @@ class BatchReader:
         room[count:] = 0
         if scales is not None:  # memory fresh from a GPU's driver may hold NaN
             scales.numpy()[count:] = 0
-        return self._side_by_side(patches), None if scales is None else self._side_by_side(scales)
+        return self._join(patches), None if scales is None else self._join(scales)
 
     def _find_prefixes(
         self, rows: np.ndarray
@@ -238,9 +249,12 @@ def _await_copy(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:
     """Let the current stream wait for a batch, and keep its memory until that stream is done."""
     current = torch.cuda.current_stream(event.device)
     current.wait_event(event)
-    for tensor in batch.tensors().values():
+
+    def hold(tensor: Tensor) -> Tensor:
         tensor.record_stream(current)
-    return batch
+        return tensor
+
+    return batch.map(hold)
 
 
 def _round_up(count: int, multiple: int) -> int:

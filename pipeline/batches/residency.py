@@ -3,6 +3,7 @@
     gpu      uploaded once; each batch gathers its rows there
     ram      copied into this process's memory once
     mapped   left to the operating system's page cache, and read when a batch needs them
+    unread   nowhere, because no head sees a picture
 
 Hidden states are few after prefix sharing, and always in memory. Batches are read into buffers,
 which the readers reuse in turn.
@@ -26,7 +27,7 @@ from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
-Location = Literal["gpu", "ram", "mapped"]
+Location = Literal["gpu", "ram", "mapped", "unread"]
 
 GPU_SHARE = 0.7
 """Share of a GPU's free memory that features may take; the rest is for training."""
@@ -115,7 +116,7 @@ class BufferPool:
 
 
 class ResidentFeatures:
-    """A cache's features, where batches are read from.
+    """A cache's features, where batches are read from; without `pictures` those of the text alone.
 
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
@@ -123,7 +124,12 @@ class ResidentFeatures:
     """
 
     def __init__(
-        self, cache: FeatureCache, *, residency: Residency = "mapped", device: torch.device
+        self,
+        cache: FeatureCache,
+        *,
+        residency: Residency = "mapped",
+        device: torch.device,
+        pictures: bool = True,
     ) -> None:
         self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
@@ -135,10 +141,13 @@ class ResidentFeatures:
         if self.free is not None:
             self.free //= local_ranks()  # each may want a copy
         self.free_on_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-        self.location = choose_location(
-            residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu
-        )
-        self.buffers = BufferPool(spec, device, holds_patches=self.location != "gpu")
+        self.location: Location = "unread"
+        if pictures:
+            self.location = choose_location(
+                residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu
+            )
+        self.read_by_batch = self.location in ("ram", "mapped")
+        self.buffers = BufferPool(spec, device, holds_patches=self.read_by_batch)
         if self.location == "ram":
             self.images = ResidentImages(cache)
         elif self.location == "gpu":
@@ -146,7 +155,8 @@ class ResidentFeatures:
 
     def describe(self) -> str:
         """Return one line: where the features are, and how much room there was."""
-        where = {"gpu": f"on {self.device}", "ram": "in memory", "mapped": "mapped"}[self.location]
+        places = {"gpu": f"on {self.device}", "ram": "in memory", "unread": "not read"}
+        where = places.get(self.location, self.location)
         room = [] if self.free is None else [f"{size(self.free)} of memory"]
         room += [] if self.free_on_gpu is None else [f"{size(self.free_on_gpu)} of the GPU's"]
         return (

@@ -4,7 +4,9 @@ What is wrong with the data set is said before torch and the encoders are loaded
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,15 @@ from frozen_vqa.pipeline.extract.data_check import SplitCheck, check_data, requi
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, read_questions
+from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
-from frozen_vqa.pipeline.system.device import choose_device, encoder_dtype
+from frozen_vqa.pipeline.system.device import (
+    choose_device,
+    encoder_dtype,
+    keep_freed_memory,
+    use_cores,
+)
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 
@@ -32,6 +40,8 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 
 SHOWN_FAILURES, MOST_COLUMNS = 5, 8
+MEASURED, WORTH_SAYING = 4.0, 0.5
+"""Seconds of a dry run's sample, more for slow encoders; the share of waiting that is said."""
 OTHER_BYTES = (
     "not the same bytes as before: another device or library rounds otherwise, and so did a "
     "conversion from float16"
@@ -186,21 +196,22 @@ def show_report(report: "Report", cache: Path) -> None:
 
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
-    """Time one batch of each encoder, and report the bytes and the time that all of them need."""
+    """Extract a sample, and report the bytes and the time that everything needs."""
     from frozen_vqa.pipeline.extract.batch_size import default_batch_size
-    from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH
 
-    batch = batch_size or default_batch_size(encoder.images.device)
-    plan, images, text = encoder.plan, encoder.images, encoder.text
+    plan = encoder.plan
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
-    pixels = np.stack([encoder.decoder.first_pixels(plan.images)] * batch)
-    questions = sorted(plan.questions.values(), key=len)
-    tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
-    seconds = _time(lambda: images.encode(pixels)[0].cpu()) / len(pixels) * len(plan.images)
-    seconds += _time(lambda: text.encode(tokens).cpu()) / len(tokens) * len(questions)
+    encoder.decoder.first_pixels(plan.images)  # or say that there is none
+    keep_freed_memory()
+    use_cores()
+    batch = batch_size or default_batch_size(encoder.images.device)
+    seconds, waiting = _time_pictures(encoder, batch)
+    seconds += _time_questions(encoder)
+    limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(
         f"dry run: {size(need)} of features ({size(free)} are free on that disk), about "
-        f"{duration(seconds)} of encoding; nothing was written"
+        f"{duration(seconds)} of decoding and encoding{limit if waiting > WORTH_SAYING else ''}; "
+        f"nothing was written"
     )
     return {
         "dry_run": True,
@@ -212,11 +223,49 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     }
 
 
-def _time(work: Callable[[], object]) -> float:
-    work()  # the first call includes loading and set-up
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def _time_pictures(encoder: "FeatureEncoder", batch: int) -> tuple[float, float]:
+    """Return the seconds for all pictures, and the share in which the encoder waits for them.
+
+    A sample goes through what an extraction does, all at once: threads decode, the encoder works,
+    and a thread builds what would be stored. On few cores these slow each other down.
+    """
+    from frozen_vqa.pipeline.extract.batch_size import BatchSize
+
+    images, timer = encoder.plan.images, PhaseTimer()
+    # From all over the data set, whose pictures may be sorted.
+    starts = np.random.default_rng(0).permutation(np.arange(0, len(images), batch)).tolist()
+    chunks = [images[first : first + batch] for first in starts]
+    first, *others = chunks if len(chunks) > 1 else chunks * 2
+    encoded = encoder.encode_images([first, *others], BatchSize(batch), timer)
+    began, done, shard = time.perf_counter(), 0, None
+    with ThreadPoolExecutor(1) as shards, closing(encoded):
+        next(encoded)  # includes loading and set-up
+        ready, waited = time.perf_counter(), timer.seconds["waiting"]
+        for chunk, features in zip(others, encoded, strict=False):
+            if shard:
+                shard.result()
+            shard = shards.submit(features.to_shard, encoder.spec, {})
+            done += len(chunk)
+            if time.perf_counter() - ready > MEASURED:
+                break
+        seconds = time.perf_counter() - ready
+        waited = timer.seconds["waiting"] - waited
+    left = max(0, len(images) - len(first))
+    return ready - began + seconds / done * left, waited / seconds
+
+
+def _time_questions(encoder: "FeatureEncoder") -> float:
+    """Return the seconds for all distinct questions."""
+    from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH
+
+    questions = sorted(encoder.plan.questions.values(), key=len)
+    tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
+    began = time.perf_counter()
+    encoder.text.encode(tokens).cpu()  # includes loading and set-up
+    ready = time.perf_counter()
+    encoder.text.encode(tokens).cpu()
+    seconds = time.perf_counter() - ready
+    return ready - began + seconds / len(tokens) * (len(questions) - len(tokens))
 
 
 def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:

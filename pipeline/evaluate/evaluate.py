@@ -217,7 +217,8 @@ def _predict(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the predicted class of each question, (questions,), and the logits if asked for."""
     use_cores()
-    features = ResidentFeatures(cache, device=next(run.model.parameters()).device)
+    device, sees = next(run.model.parameters()).device, run.config.sees_pictures
+    features = ResidentFeatures(cache, device=device, pictures=sees)
     reader = BatchReader(features, asked, choosing=run.chooses)
     size = run.config.batch_size
     if not keep_logits:

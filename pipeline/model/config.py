@@ -86,6 +86,11 @@ class HeadSettings:
         if wrong:
             raise ConfigError("; ".join(wrong))
 
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether the answers depend on the picture."""
+        return self.fusion != "question-only"
+
     def with_shapes(
         self,
         *,

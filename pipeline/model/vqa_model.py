@@ -109,7 +109,7 @@ class VqaModel(nn.Module):
         super().__init__()
         self.config = config
         width, fusion = config.width, config.fusion
-        sees, reads = fusion != "question-only", fusion != "image-only"
+        sees, reads = config.sees_pictures, fusion != "image-only"
         attends = fusion in ("co-attention", "text-to-image")
         self.own_fusion = build_fusion(config) if is_own(fusion) else None
         own = self.own_fusion is not None
@@ -161,7 +161,7 @@ class VqaModel(nn.Module):
 
     def forward(
         self,
-        patch_embeddings: Tensor | Patches,
+        patch_embeddings: Tensor | Patches | None,
         hidden_states: Tensor,
         attention_mask: Tensor,
         patch_scales: Tensor | None = None,
@@ -174,8 +174,9 @@ class VqaModel(nn.Module):
 
         Args:
             patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales. Or
-                `Patches`, which share between heads what needs none of their weights. Where
-                questions are about several pictures, an image is all of them, side by side.
+                `Patches`, which share between heads what needs none of their weights. None for a
+                head that sees no picture. Where questions are about several pictures, an image is
+                all of them, side by side.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -244,7 +245,7 @@ class VqaModel(nn.Module):
         text = text.map(lambda x: normalise(cast_for_autocast(x, self.dtype)))
         return text.map(self.text_projection)
 
-    def _project(self, patches: Patches) -> Tensor | None:
+    def _project(self, patches: Patches | None) -> Tensor | None:
         """Return the projected patches, if the head sees the picture.
 
         (images, 1, patches, width), or (images, 1, width) where it only needs their average: the
@@ -252,6 +253,7 @@ class VqaModel(nn.Module):
         """
         if self.vision_projection is None:
             return None
+        assert patches is not None
         if self.patches_pooling is not None:
             vector = self.patches_pooling.score_vector
             if vector is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache, SplitTable
-from frozen_vqa.pipeline.batches.batch import FeatureBatch
+from frozen_vqa.pipeline.batches.batch import BatchPart
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
@@ -27,7 +27,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Look:
-    """The answers to the questions of a batch, and what the last layer looked at meanwhile.
+    """The answers to a part of a batch, and what the last layer looked at meanwhile.
 
     Attributes:
         logits: (questions, answers).
@@ -45,17 +45,17 @@ class Look:
 
 
 @torch.inference_mode()
-def look(model: VqaModel, batch: FeatureBatch) -> Look:
-    """Answer a batch and keep the weights of the last layer, in the order of `batch.questions`."""
-    count = len(batch.questions)
+def look(model: VqaModel, part: BatchPart) -> Look:
+    """Answer a part and keep the weights of the last layer, in the order of `part.questions`."""
+    count = len(part.questions)
     with watched(model) as seen:
-        logits = batch_logits(model, batch)
-    slots = batch.question_slots[:count]
+        logits = batch_logits(model, part)
+    slots = part.question_slots[:count]
 
     def chosen(weights: Tensor | None) -> Tensor | None:
         return None if weights is None else weights.flatten(0, 1).index_select(0, slots)
 
-    lengths = batch.attention_mask.sum(-1).flatten().index_select(0, slots)
+    lengths = part.attention_mask.sum(-1).flatten().index_select(0, slots)
     return Look(logits, lengths, chosen(seen.get("patches")), chosen(seen.get("words")))
 
 
@@ -108,21 +108,22 @@ class Seen:
 def see_split(run: Run, cache: FeatureCache, table: SplitTable, rows: Collection[int]) -> Seen:
     """Answer a split in one pass, and keep what the questions in `rows` attend to."""
     device = run.model.head.weight.device
-    reader = BatchReader(ResidentFeatures(cache, device=device), table)
+    features = ResidentFeatures(cache, device=device, pictures=run.config.sees_pictures)
+    reader = BatchReader(features, table)
     size, top = run.config.batch_size, min(TOP, len(run.vocabulary))
     classes = np.zeros((len(table), top), dtype=np.int64)
     probabilities = np.zeros((len(table), top))
     attended: dict[int, Attended] = {}
     plan = plan_batches(table.image_rows, batch_size=size, grouped=True, shuffle=None)
-    for batch in reader.batches(plan):
-        found = look(run.model, batch)
-        require_finite_logits(found.logits, batch.questions, reader)
+    for part in (part for batch in reader.batches(plan) for part in batch.parts):
+        found = look(run.model, part)
+        require_finite_logits(found.logits, part.questions, reader)
         values, places = found.logits.topk(top)
-        classes[batch.questions] = places.cpu().numpy()
-        probabilities[batch.questions] = values.double().sigmoid().cpu().numpy()
+        classes[part.questions] = places.cpu().numpy()
+        probabilities[part.questions] = values.double().sigmoid().cpu().numpy()
         if found.to_patches is None:
             continue
-        for i, row in enumerate(batch.questions.tolist()):
+        for i, row in enumerate(part.questions.tolist()):
             if row in rows:
                 length = int(found.lengths[i])
                 words = None if found.to_words is None else found.to_words[i, :length].cpu().numpy()

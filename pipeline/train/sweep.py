@@ -138,7 +138,10 @@ def sweep(
             require_possible(left, data, device)
             for name, state in states.items():
                 require_same_data(path_in(run, name), state, data, left[name], device)
-            features = ResidentFeatures(data.cache, residency=residency, device=device)
+            sees = any(one.sees_pictures for one in left.values())
+            features = ResidentFeatures(
+                data.cache, residency=residency, device=device, pictures=sees
+            )
             console.print(data.describe(), features.describe(), sep="\n")
             for line in data.advise(next(iter(left.values()))):
                 console.show(line)

@@ -106,7 +106,9 @@ def train(
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
-        features = ResidentFeatures(data.cache, residency=residency, device=device)
+        features = ResidentFeatures(
+            data.cache, residency=residency, device=device, pictures=config.sees_pictures
+        )
         loop = begin(
             run,
             data,

@@ -62,13 +62,14 @@ def ours(made: Made, *, grouped: bool, epoch: int) -> Iterator[FeatureBatch]:
 
 
 def assert_equal(found: FeatureBatch, expected: FeatureBatch) -> None:
-    for field in fields(FeatureBatch):
-        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
-        if theirs is None or isinstance(theirs, int):
-            assert mine == theirs, field.name
-        else:
-            np.testing.assert_array_equal(mine, theirs, err_msg=field.name)
-            assert mine.dtype == theirs.dtype, field.name
+    for one, other in zip([found, *found.parts], [expected, *expected.parts], strict=True):
+        for name in {field.name for field in fields(type(other))} - {"parts"}:
+            mine, theirs = getattr(one, name), getattr(other, name)
+            if theirs is None or isinstance(theirs, int):
+                assert mine == theirs, name
+            else:
+                np.testing.assert_array_equal(mine, theirs, err_msg=name)
+                assert mine.dtype == theirs.dtype, name
 
 
 @pytest.mark.parametrize("grouped", [True, False])

@@ -3,13 +3,21 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frozen_vqa.pipeline.batches.plan import MAX_SLOTS, Grid, plan_batches
+from frozen_vqa.pipeline.batches.plan import (
+    MAX_SLOTS,
+    PART,
+    PICTURE,
+    Grid,
+    divide_by_length,
+    plan_batches,
+)
 from tests.support.plans import as_lists, batch_sizes, shuffles, some_image_rows
 
 
@@ -121,3 +129,55 @@ def test_pictures_meet_others_in_every_epoch() -> None:
         assert all(len(pair) == 2 for pair in pairs)
         assert len(pairs & neighbours) < 6
         assert len(pairs & epochs[i - 1]) < 6
+
+
+def cost(grid: Grid, lengths: np.ndarray) -> int:
+    slots = max(map(len, grid))
+    longest = max(int(lengths[row]) for entry in grid for row in entry)
+    return PART + len(grid) * (PICTURE + slots * longest)
+
+
+@given(
+    some_image_rows.filter(len),
+    batch_sizes,
+    st.booleans(),
+    st.sampled_from([4, 40, 400, 4000]),
+    st.randoms(use_true_random=False),
+)
+def test_a_batch_is_divided_by_length_where_that_costs_less(
+    image_rows: np.ndarray, batch_size: int, grouped: bool, most: int, random: Random
+) -> None:
+    """Each question is in one part, those of a picture side by side, the short ones first."""
+    lengths = np.array([int(most ** random.random() ** 4) for _ in image_rows])
+    for grid in plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=None):
+        parts = divide_by_length(grid, lengths)
+        for number, entry in enumerate(grid):
+            left = [
+                [row for row in entry.tolist() if row in np.concatenate(part)] for part in parts
+            ]
+            assert sorted(np.concatenate(left).tolist()) == sorted(entry.tolist()), number
+            for rows, part in zip(left, parts, strict=True):
+                assert not rows or rows in [one.tolist() for one in part]
+        assert sum(map(len, map(np.concatenate, parts))) == sum(map(len, grid))
+        ranges = [(lengths[rows].min(), lengths[rows].max()) for rows in map(np.concatenate, parts)]
+        first, *longer = ranges
+        for (_, before), (after, _) in pairwise([first, *reversed(longer)]):
+            assert before < after
+        # Every part but the first pays for itself, and none of its questions is padded to double.
+        assert all(low > high // 2 for low, high in longer)
+        if longer:
+            assert sum(cost(part, lengths) for part in parts) < cost(grid, lengths)
+
+
+def test_one_long_question_is_no_longer_beside_the_others() -> None:
+    """Nor is a batch divided whose questions are about equally long, or that is too small."""
+    grid = [np.arange(first, first + 5) for first in range(0, 250, 5)]
+    lengths = np.tile([6, 7, 9, 12, 20], 50)
+    (whole,) = divide_by_length(grid, lengths)
+    assert whole is grid
+    lengths[121] = 250
+    short, long = divide_by_length(grid, lengths)
+    assert [part.tolist() for part in long] == [[121]]
+    assert [len(part) for part in short] == [5] * 24 + [4] + [5] * 25
+    lengths[121] = 100
+    assert len(divide_by_length(grid[24:25], lengths)) == 1

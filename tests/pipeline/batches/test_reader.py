@@ -13,6 +13,7 @@ import torch
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, plan_batches
 from frozen_vqa.pipeline.batches.reader import (
     AHEAD,
@@ -20,7 +21,6 @@ from frozen_vqa.pipeline.batches.reader import (
     PREFIXES,
     QUESTIONS,
     BatchReader,
-    FeatureBatch,
 )
 from frozen_vqa.pipeline.batches.residency import Buffer, Residency, ResidentFeatures
 from frozen_vqa.pipeline.metrics.find import METRICS
@@ -61,15 +61,20 @@ def plan_of(made: Made, batch_size: int, *, grouped: bool = True) -> BatchPlan:
 
 def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
     """Compare a batch with what its questions have in the made-up data, question by question."""
+    (part,) = batch.parts
+    check_part(made, grid, part)
+
+
+def check_part(made: Made, grid: Grid, part: BatchPart, multiple: int = IMAGES) -> None:
     rows = made.splits["train"]
-    assert batch.questions.tolist() == [int(row) for entry in grid for row in entry]
-    assert batch.patch_embeddings is not None
-    images = -(-len(grid) // IMAGES) * IMAGES
-    assert batch.patch_embeddings.shape == (images, PATCHES, VISION_DIM)
-    assert not batch.patch_embeddings[len(grid) :].any()
+    assert part.questions.tolist() == [int(row) for entry in grid for row in entry]
+    assert part.patch_embeddings is not None
+    images = -(-len(grid) // multiple) * multiple
+    assert part.patch_embeddings.shape == (images, PATCHES, VISION_DIM)
+    assert not part.patch_embeddings[len(grid) :].any()
     slots = max(len(entry) for entry in grid)
     tokens = max(len(made.states[rows[row].question]) for entry in grid for row in entry)
-    assert batch.attention_mask.shape == (images, slots, tokens)
+    assert part.attention_mask.shape == (images, slots, tokens)
     words = [  # the distinct words of each picture, by what they are
         {
             made.states[rows[row].question][t].tobytes()
@@ -80,35 +85,35 @@ def check_features(made: Made, grid: Grid, batch: FeatureBatch) -> None:
         for entry in grid
     ]
     distinct = len(set().union(*words))
-    assert len(batch.hidden_states) == -(-distinct // PREFIXES) * PREFIXES
+    assert len(part.hidden_states) == -(-distinct // PREFIXES) * PREFIXES
     if slots == 1:
-        assert batch.token_prefixes is None
-        assert batch.picture_prefixes.shape == (images, tokens)
-        in_full = batch.hidden_states[batch.picture_prefixes][:, None]
+        assert part.token_prefixes is None
+        assert part.picture_prefixes.shape == (images, tokens)
+        in_full = part.hidden_states[part.picture_prefixes][:, None]
     else:
-        assert batch.token_prefixes is not None
-        assert batch.token_prefixes[~batch.attention_mask].unique().tolist() in ([], [0])
+        assert part.token_prefixes is not None
+        assert part.token_prefixes[~part.attention_mask].unique().tolist() in ([], [0])
         most = max(map(len, words))
-        assert batch.picture_prefixes.shape == (
+        assert part.picture_prefixes.shape == (
             images,
             -(-most // PICTURE_PREFIXES) * PICTURE_PREFIXES,
         )
-        assert batch.token_prefixes.flatten(1).amax(1)[: len(grid)].tolist() == [
+        assert part.token_prefixes.flatten(1).amax(1)[: len(grid)].tolist() == [
             len(w) - 1 for w in words
         ]
-        of_images = batch.hidden_states[batch.picture_prefixes]
-        in_full = of_images[torch.arange(images)[:, None, None], batch.token_prefixes]
-    there = batch.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
+        of_images = part.hidden_states[part.picture_prefixes]
+        in_full = of_images[torch.arange(images)[:, None, None], part.token_prefixes]
+    there = part.attention_mask.any(-1).flatten().nonzero()[:, 0].tolist()
     padding = -len(there) % QUESTIONS
-    assert batch.question_slots.tolist() == there + padding * there[:1]
+    assert part.question_slots.tolist() == there + padding * there[:1]
     for i, entry in enumerate(grid):
         for s in range(slots):
-            mask = batch.attention_mask[i, s].tolist()
+            mask = part.attention_mask[i, s].tolist()
             if s >= len(entry):
                 assert mask == [False] * tokens
                 continue
             row = rows[entry[s]]
-            patches = batch.patch_embeddings[i].numpy()
+            patches = part.patch_embeddings[i].numpy()
             assert np.array_equal(patches, made.patch_embeddings[row.image])
             states = made.states[row.question]
             assert mask == [t < len(states) for t in range(tokens)]
@@ -213,13 +218,13 @@ def test_readers_of_the_same_features_use_the_same_room_but_never_at_once(made: 
     plan = plan_of(made, 2, grouped=False)
 
     def rooms(reader: BatchReader) -> dict[int, torch.Tensor]:
-        found = [batch.patch_embeddings for batch in reader.batches(plan)]
+        found = [batch.parts[0].patch_embeddings for batch in reader.batches(plan)]
         return {room.data_ptr(): room for room in found}
 
     first = rooms(train)  # still held, so that no new room can lie there
     assert rooms(val).keys() == first.keys()
     for grid, batch in zip(plan, train.batches(plan), strict=True):
-        assert batch.patch_embeddings.data_ptr() not in rooms(val)
+        assert batch.parts[0].patch_embeddings.data_ptr() not in rooms(val)
         check_features(made, grid, batch)
 
 

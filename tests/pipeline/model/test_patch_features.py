@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.format.quantise import quantise
-from frozen_vqa.pipeline.batches.batch import FeatureBatch
+from frozen_vqa.pipeline.batches.batch import BatchPart
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
@@ -112,23 +112,24 @@ def test_an_average_does_not_depend_on_how_many_are_made_at_a_time(
 
 
 @pytest.fixture(scope="module", params=["float16", "int8"])
-def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FeatureBatch:
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BatchPart:
     folder: Path = tmp_path_factory.mktemp(request.param)
     made = make_scenes(folder, train=6, val=1, spec=make_spec(dtype=request.param))
     features = ResidentFeatures(FeatureCache(made.directory), device=torch.device("cpu"))
     split = features.cache.split("train")
     order = plan_batches(split.image_rows, batch_size=64, grouped=True, shuffle=None)
     (found,) = BatchReader(features, split).batches(order)
-    return found
+    (part,) = found.parts
+    return part
 
 
-def test_a_head_has_the_bits_that_it_has_alone(batch: FeatureBatch) -> None:
+def test_a_head_has_the_bits_that_it_has_alone(batch: BatchPart) -> None:
     """Whatever heads of any kind and precision have made of the batch before."""
     heads = [(make_head(i, **kind), kind) for i, kind in enumerate(KINDS.values())]
     # Each in bfloat16 after all have been in float32, and the other way round.
     turns = [torch.bfloat16, torch.float32, torch.bfloat16]
 
-    def step(head: VqaModel, of: FeatureBatch, dtype: torch.dtype) -> list[Tensor]:
+    def step(head: VqaModel, of: BatchPart, dtype: torch.dtype) -> list[Tensor]:
         torch.manual_seed(8)
         logits = batch_logits(head, of, dtype)
         return [logits, *gradients(head, logits)]
@@ -141,7 +142,7 @@ def test_a_head_has_the_bits_that_it_has_alone(batch: FeatureBatch) -> None:
 
 
 def test_what_has_no_weights_is_made_once_a_batch(
-    batch: FeatureBatch, monkeypatch: pytest.MonkeyPatch
+    batch: BatchPart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int, ...]] = []
     real = patches.normalise

@@ -79,11 +79,11 @@ def test_weights_are_those_of_the_forward_pass(
     reader = BatchReader(ResidentFeatures(cache, device=CPU), table)
     plan = plan_batches(table.image_rows, batch_size=10, grouped=slots, shuffle=None)
     checked = 0
-    for batch in reader.batches(plan):
-        seen = look(model, batch)
-        assert torch.equal(seen.logits, batch_logits(model, batch))
+    for part in (part for batch in reader.batches(plan) for part in batch.parts):
+        seen = look(model, part)
+        assert torch.equal(seen.logits, batch_logits(model, part))
         assert seen.to_patches is not None
-        for i, row in enumerate(batch.questions.tolist()):
+        for i, row in enumerate(part.questions.tolist()):
             plain, length = plain_weights(model, made, row), int(seen.lengths[i])
             assert length == len(made.states[ROWS[row].question])
             ours = seen.to_patches[i, :length]
