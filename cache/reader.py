@@ -153,9 +153,9 @@ class FeatureCache:
         """Return the table of a split."""
         record = self.split_record(name)
         table = read_table(self.directory, record)
-        for rows, limit in (
-            (table.all_image_rows, self.manifest.image_rows),
-            (table.all_question_rows, self.manifest.question_rows),
+        limits = (self.manifest.image_rows, self.manifest.question_rows)
+        for rows, limit in zip(
+            (table.all_image_rows, table.all_question_rows), limits, strict=True
         ):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
                 raise CacheDamagedError(

@@ -135,6 +135,7 @@ def evaluate(
         results=results if write else None,
         data=data,
         left_out=_left_out(cache, split, table),
+        chooses=run.chooses,
         seed=run.config.seed,
         variant=variant,
         cluster_by=cluster_by,
