@@ -294,8 +294,6 @@ def _table(
         right_choices=[
             -1 if e.right_choice is None else e.right_choice for e in examples if choices
         ],
-        choice_rows=[
-            tuple(map(questions.__getitem__, e.choice_texts)) for e in examples if choices
-        ],
+        choice_rows=[tuple(questions[t] for t in e.choice_texts) for e in examples if choices],
         more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
     )
