@@ -11,7 +11,7 @@ from frozen_vqa.cache import CacheError
 from frozen_vqa.pipeline.answers.vocabulary import CHOICES
 from frozen_vqa.pipeline.ask.head import VqaHead
 from frozen_vqa.pipeline.commands.evaluate import evaluate_command
-from frozen_vqa.pipeline.errors import ConfigError, RunError
+from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.logits import load_logits
 from frozen_vqa.pipeline.evaluate.variants import ensemble
@@ -123,34 +123,6 @@ def ask_for_a_report(made: Made, run: Path) -> None:
         cluster_by="image",
         device="cpu",
     )
-
-
-REFUSED = {
-    "open questions among them": (
-        [Row(0, 0, choices=(0, 1), right=0), Row(0, 1, ("a",))],
-        "1 of 2",
-    ),
-    "unknown right choices": ([Row(0, 0, choices=(0, 1))], "no known right choice"),
-    "no choices to validate with": ([Row(0, 0, ("a",))], "have no choices, and the head scores"),
-}
-
-
-@pytest.mark.parametrize(("rows", "message"), REFUSED.values(), ids=REFUSED)
-def test_questions_that_cannot_be_chosen_for_are_refused(
-    rows: list[Row], message: str, tmp_path: Path
-) -> None:
-    made = make_cache(tmp_path, {"train": [Row(0, 1, choices=(0, 1), right=1)], "val": rows})
-    with pytest.raises(CacheError, match=message):
-        load_train_data(made.directory, small())
-
-
-def test_settings_that_choices_leave_without_a_meaning_are_refused(
-    made: Made, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=r"fusion is 'image-only'.*does not read"):
-        run_training(made, tmp_path / "run", fusion="image-only")
-    with pytest.raises(ConfigError, match="the questions have choices, and a head scores those"):
-        load_train_data(made.directory, small(answers_file="some.txt"))
 
 
 def test_an_open_metric_leaves_the_choices_alone(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def test_what_a_head_of_pairs_cannot_do_is_one_sentence(run: Path, tmp_path: Pat
     with pytest.raises(RunError, match=r"reads 2 pictures a question, but `ask` gives"):
         head.ask(np.zeros((8, 8, 3), np.uint8), "both?")
     one = make_cache(tmp_path, {"val": [Row(0, 0, ("a",))]})
-    with pytest.raises(CacheError, match="is about 1 pictures, and the head reads 2"):
+    with pytest.raises(
+        CacheError, match="pictures of each question: 1 in split 'val', and the head reads 2"
+    ):
         evaluate(run, one.directory, "val")
 
 
@@ -80,7 +82,7 @@ def test_a_split_with_uneven_numbers_of_pictures_is_refused(tmp_path: Path) -> N
 def test_both_splits_need_as_many_pictures(tmp_path: Path) -> None:
     pair = Row(1, 0, ("a",), more_images=(2,))
     made = make_cache(tmp_path, {"train": [pair], "val": [Row(0, 0, ("a",))]})
-    with pytest.raises(CacheError, match="split 'val' is about 1 pictures"):
+    with pytest.raises(CacheError, match="pictures of each question: 1 in split 'val'"):
         load_train_data(made.directory, small())
 
 
