@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.patch_features import Patches
 
+NO_CHOICE = -1e18
+"""The logit of a choice that a question lacks: its probability is 0, and so is 0 times it."""
+
 
 @dataclass(frozen=True)
 class BatchPart:
@@ -117,8 +120,7 @@ class FeatureBatch:
         logits = each[0] if len(each) == 1 else torch.cat(each)
         if self.choice_places is None:
             return logits
-        lowest = torch.finfo(logits.dtype).min / 2  # finite, so that 0 times it is 0
-        every = logits.new_full((len(self.questions), self.choices), lowest)
+        every = logits.new_full((len(self.questions), self.choices), NO_CHOICE)
         return every.index_put(tuple(self.choice_places), logits.squeeze(1))
 
     @property

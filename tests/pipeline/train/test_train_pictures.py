@@ -53,10 +53,10 @@ def test_an_item_of_a_data_set_has_the_patches_of_both(made: Made) -> None:
     row = made.splits["val"][4]
     expected = made.patch_embeddings[[row.image, *row.more_images]].reshape(-1, VISION_DIM)
     np.testing.assert_array_equal(data[4].patch_embeddings, expected)
-    batch = data.collate([data[i] for i in (0, 4, 1)])
-    assert batch.patch_embeddings is not None
-    assert batch.patch_embeddings.shape == (4, 2 * PATCHES, VISION_DIM)
-    np.testing.assert_array_equal(batch.patch_embeddings[1], expected)
+    (part,) = data.collate([data[i] for i in (0, 4, 1)]).parts
+    assert part.patch_embeddings is not None
+    assert part.patch_embeddings.shape == (4, 2 * PATCHES, VISION_DIM)
+    np.testing.assert_array_equal(part.patch_embeddings[1], expected)
 
 
 def test_what_a_head_of_pairs_cannot_do_is_one_sentence(run: Path, tmp_path: Path) -> None:
