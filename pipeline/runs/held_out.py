@@ -86,8 +86,8 @@ def require_pictures(cache: FeatureCache, name: str, table: SplitTable, needed: 
     found = table.picture_rows.shape[1]
     if found != needed:
         raise CacheError(
-            f"{cache.directory}: pictures of each question: {found} in split {name!r}, and the head "
-            f"reads {needed}; name a split of the data that the head is for"
+            f"{cache.directory}: pictures of each question: {found} in split {name!r}, and the "
+            f"head reads {needed}; name a split of the data that the head is for"
         )
 
 
