@@ -42,7 +42,7 @@ def make_choices(directory: Path, *, train: int = 200, val: int = 100, seed: int
     )
 
 
-def make_pairs(directory: Path, *, train: int = 200, val: int = 100, seed: int = 0) -> Made:
+def make_pairs(directory: Path, *, train: int = 120, val: int = 40, seed: int = 0) -> Made:
     """Write a cache that asks of two pictures: are both red, is one of them, is the first?"""
     pictures = 2 * (train + val)
     red = np.random.default_rng(seed).integers(0, 2, pictures)

@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="module")
 def run(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "head"
-    run_training(made, path, epochs=15)
+    run_training(made, path, epochs=6, lr=0.02)
     return path
 
 
