@@ -138,7 +138,7 @@ def test_files_are_opened_in_one_place() -> None:
 
 PARTS = st.one_of(
     st.sampled_from(
-        ["", ".", "..", "...", "a", "~", "-", " ", "a\\b", "\0", "a\n", "é", "x" * 256]
+        ["", ".", "..", "...", "a", "~", "-", " ", "a\\b", "\0", "a\n", "é", "x" * 256, "\ud800"]
     ),
     st.text(max_size=5),
 )

@@ -46,6 +46,12 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 ALSO: dict[str, tuple[str, ...]] = {
     "cache/convert.py": ("tests/pipeline/commands/test_convert_cache*.py",),
+    "cache/memory.py": ("tests/pipeline/batches/test_residency*.py",),
+    "cache/names.py": ("tests/test_paths.py",),
+    "pipeline/batches/plan.py": ("tests/pipeline/train/test_parallel.py",),
+    "pipeline/model/attention.py": ("tests/pipeline/report/test_deletion.py",),
+    "pipeline/model/own_fusion.py": ("tests/pipeline/test_plugins.py",),
+    "pipeline/sources/open_source.py": ("tests/pipeline/test_plugins_data.py",),
 }
 """Tests of single modules in other rooms."""
 

@@ -1,7 +1,10 @@
 """What a split lacks, and the sentences that say so."""
 
+from dataclasses import replace
+
 from frozen_vqa.cache import Failure
-from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, note_pictures
+from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of, note_pictures
+from tests.support.manifests import SMALL
 
 FAULT = Failure(7, "data.json:3", "no question", "val")
 PICTURE = Failure("a.jpg", "a.jpg", "truncated", "")
@@ -23,6 +26,17 @@ def test_a_reason_without_questions_is_not_said() -> None:
     assert LeftOutQuestions(without_picture=1).describe() == [
         "1 questions are left out because their pictures cannot be read"
     ]
+
+
+def test_what_is_known_of_the_questions_that_a_split_lacks() -> None:
+    """Five of them: two faults of which one has an id, and three pictures of which one is noted."""
+    faults = [FAULT, replace(FAULT, id=None)]
+    origin = note_pictures([(9, "a.jpg")])
+    record = replace(SMALL.splits["val"], left_out=5, origin=origin)
+    manifest = replace(SMALL, splits={"val": record}, failures=(*faults, PICTURE))
+    found = left_out_of(manifest, "val", answered=[1, 2])
+    assert found == LeftOutQuestions(faults, 3, [7, 9], 1 + 2, PICTURE)
+    assert left_out_of(manifest, "val", answered=[7]).ids == [9]  # a second question of that id
 
 
 def test_an_origin_notes_pictures_only_where_one_is_lost() -> None:

@@ -133,7 +133,7 @@ def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
         add_images(writer, new_images(["new"], PICTURES[:1], CLS[:1]))
         add_questions(writer, SECOND)
         add_questions(writer, NOTHING_NEW)
-        writer.set_split("train", replace(SPLIT, question_rows=np.array([3, 2])), left_out=0)
+        writer.set_split("train", replace(SPLIT, question_rows=np.array([3, 2])))
 
     after = tree(tmp_path)
     assert set(after) - set(before) == {
@@ -147,6 +147,7 @@ def test_a_second_writer_extends_and_touches_no_shard(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cache.questions.states(1), STATES[[0, 2]])
     assert list(cache.manifest.splits) == ["val", "train"]
     assert cache.split("train").question_rows.tolist() == [3, 2]
+    assert cache.manifest.splits["train"].left_out == 0
 
 
 def test_a_split_is_replaced_in_its_place(tmp_path: Path) -> None:

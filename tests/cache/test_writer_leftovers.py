@@ -76,11 +76,12 @@ def test_a_full_disk_ends_in_one_sentence_and_a_whole_cache(
     directory = tmp_path / "cache"
     with monkeypatch.context() as patch:
         patch.setattr(os, call, FullAt(number, getattr(os, call)))
-        with pytest.raises(CacheError, match=r"cannot be written .*\(No space left"):
+        with pytest.raises(CacheError, match=r"cannot be written .*\(No space left") as found:
             write(directory)
 
     assert not list(directory.rglob("*.partial"))
     if (directory / "cache.json").exists():
+        assert "What was stored before is whole. Make room" in str(found.value)
         manifest = load_manifest(directory)
         for record in manifest.files:
             assert check_file(directory, manifest, record) is None

@@ -110,6 +110,7 @@ def test_settings_take_the_form_and_import_nothing() -> None:
 def test_a_fusion_that_keeps_its_promises() -> None:
     before = torch.get_rng_state()
     check_fusion(own_code.Attends)
+    check_fusion(own_code.Rounds)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -128,7 +129,7 @@ def test_every_wrong_fusion_is_tried() -> None:
         for name, one in vars(own_code).items()
         if isinstance(one, type) and issubclass(one, torch.nn.Module) and one.__module__ == HOME
     }
-    assert wrong == {"Attends", "Wrong", *FAULTS}
+    assert wrong == {"Attends", "Rounds", "Wrong", *FAULTS}
 
 
 def test_a_run_of_an_own_fusion_needs_its_name_in_every_command(

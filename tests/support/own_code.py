@@ -47,6 +47,13 @@ class Attends(nn.Module):
         return self.end((weights[..., None] * tokens).sum(1))
 
 
+class Rounds(Attends):
+    """A right one, of which padding changes the last digits, as it may on a GPU."""
+
+    def forward(self, patches: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(patches, tokens, mask) * (1 + 1e-6 * mask.shape[1])
+
+
 class Wrong(Attends):
     """What all wrong ones inherit from."""
 

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from frozen_vqa.cache.disk.files import (
+    map_file,
     open_regular,
     read_file,
     require_regular_below,
@@ -89,3 +91,24 @@ def test_a_folder_that_a_library_will_read_holds_files_only(tmp_path: Path) -> N
             made.unlink()
         pipe(place / ".x")  # no library reads it
     require_regular_below(tmp_path, {".json": 5})
+
+
+def test_the_limit_of_open_files_is_raised_only_if_it_was_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[object] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    with pytest.raises(FileNotFoundError):
+        map_file(tmp_path / "none")
+    assert limits == []
+    (tmp_path / "x").write_bytes(b"12345")
+    real, failed = os.open, [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+    def once_too_many(*given: object, **more: object) -> int:
+        if failed:
+            raise failed.pop()
+        return real(*given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", once_too_many)
+    assert map_file(tmp_path / "x") == b"12345"
+    assert limits == [(resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2]

@@ -92,6 +92,11 @@ def test_the_batches_are_those_of_our_reader(made: Made, grouped: bool, start: s
         assert found == len(data)
 
 
+def test_without_a_seed_the_order_is_that_of_seed_0(made: Made) -> None:
+    data = FeatureDataset(made.directory, "train", answers=ANSWERS)
+    assert list(data.batches(8)) == list(data.batches(8, seed=0)) != list(data.batches(8, seed=1))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
 def test_workers_that_begin_anew_read_the_same(made: Made, start: str) -> None:

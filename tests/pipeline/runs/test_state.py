@@ -1,6 +1,7 @@
 """A state from elsewhere: its counters and results have ranges, and fit each other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.runs import sealed
-from frozen_vqa.pipeline.runs.state import FORMAT, recover_state, state_files
+from frozen_vqa.pipeline.runs.state import FORMAT, recover_state, save_state, state_files
 
 LINE = {
     "epoch": 1,
@@ -110,3 +111,12 @@ def test_results_fit_each_other(changes: dict[str, Any], tmp_path: Path) -> None
     write(tmp_path, json.dumps(record))
     with pytest.raises(RunError, match="does not fit the format of a training state"):
         recover_state(tmp_path)
+
+
+def test_a_state_of_no_finite_weights_is_not_written(tmp_path: Path) -> None:
+    write(tmp_path, json.dumps(RECORD))
+    state, before = recover_state(tmp_path), state_files(tmp_path).current.read_bytes()
+    spoilt = replace(state, tensors={"model.a": torch.tensor([1.0, torch.nan])})
+    with pytest.raises(NotFiniteError, match=r"after epoch 3 the weights model\.a are not finite"):
+        save_state(tmp_path, spoilt)
+    assert state_files(tmp_path).current.read_bytes() == before

@@ -1,5 +1,6 @@
 """The files of a data set of Hugging Face: rows are found in them, and damage is one sentence."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.sources.hub import HubSource
+from frozen_vqa.pipeline.sources.hub_files import require_own_files
 from tests.support.hub_data import (
     _offline,  # noqa: F401  (a fixture)
     plain,
@@ -84,3 +86,28 @@ def test_a_damaged_arrow_file_is_one_sentence(tmp_path: Path, cut: int) -> None:
     with pytest.raises(SourceError, match="cannot be loaded") as caught:
         HubSource(str(tmp_path)).examples("train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ("a.parquet", None),
+        ("[a.parquet, b/*.parquet]", None),
+        ("/etc/passwd", "/etc/passwd"),
+        ("../a.parquet", "../a.parquet"),
+        ("https://x.org/a.parquet", "https://x.org/a.parquet"),
+        ("[a.parquet, ../b.parquet]", "../b.parquet"),
+        ("[{split: train, path: a.parquet}, {split: val, path: [b.parquet, ~/c]}]", "~/c"),
+    ],
+)
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+def test_a_folder_names_no_data_outside_of_it(
+    card: str, files: str, named: str | None, tmp_path: Path
+) -> None:
+    text = f"configs:\n- config_name: default\n  data_files: {files}\n"
+    (tmp_path / card).write_text(f"---\n{text}---\n" if card == "README.md" else text)
+    if named is None:
+        require_own_files(tmp_path)
+    else:
+        with pytest.raises(SourceError, match=re.escape(f"data outside of its folder, {named!r}")):
+            require_own_files(tmp_path)

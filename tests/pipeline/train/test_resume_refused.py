@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheError, CacheMismatchError
+from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.runs import sealed
 from frozen_vqa.pipeline.runs.description import load_resumed_config
 from frozen_vqa.pipeline.runs.folder import CURRENT, state_files
 from frozen_vqa.pipeline.runs.state import has_state, recover_state
+from frozen_vqa.pipeline.train.resume import require_same_answers
 from tests.support import resuming
 from tests.support.caches import Made, make_cache, make_spec
 from tests.support.resuming import GROUPED, begin, files, flip, go_on
@@ -191,3 +194,26 @@ def test_the_settings_of_a_run_name_no_answers_elsewhere(tmp_path: Path) -> None
         with nullcontext() if fits else pytest.raises(RunError, match="keeps its answers in"):
             load_resumed_config(tmp_path, None, {})
         assert load_resumed_config(tmp_path, None, {"answers_file": "mine"}).answers_file == "mine"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (["a", "b"], None),
+        (["a", "c"], "answer 2 is 'c', and was 'b' when"),
+        (["x", "b", "c"], "answer 1 is 'x', and was 'a' when"),
+        (["a"], "there are 1 answers in it, and there were 2 when"),
+        (["a", "b", "c"], "there are 3 answers in it, and there were 2 when"),
+    ],
+)
+def test_another_file_of_answers_must_hold_the_same(
+    now: list[str], said: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "answers.json").write_text('["a", "b"]')
+    asked, config = Vocabulary(tuple(now)), TrainConfig(answers_file="mine.txt")
+    if said is None:
+        require_same_answers(tmp_path, asked, config)
+        return
+    require_same_answers(tmp_path, asked, TrainConfig())  # no file, no question
+    with pytest.raises(ConfigError, match=f"^mine.txt: {said} the training of {tmp_path} began"):
+        require_same_answers(tmp_path, asked, config)

@@ -61,6 +61,7 @@ def test_a_path_that_leads_elsewhere_names_the_cure(
         ("/home/me/a.png", "a.png", "a.png"),
         ("c.png", "c.png", "train2014/c.png"),
         ("/gone/d.png", "d.png", "d.png"),
+        ("/gone/far/below/d.png", "d.png", "d.png"),
     ],
 )
 def test_elsewhere_the_longest_end_of_a_path_counts(

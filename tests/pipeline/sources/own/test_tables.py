@@ -143,3 +143,21 @@ def test_bytes_of_another_encoding_are_refused_with_the_line(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_bytes("question,image\nq?,a.png\nOù?,a.png\n".encode("cp1252"))
     with pytest.raises(SourceError, match=r"a\.csv:3: byte 26 of the file is not UTF-8.*Excel"):
         OwnSource(tmp_path / "a.csv").examples("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '{"question": "q?",\n"image": ', r"a\.json:1: column "),
+        ("a.jsonl", '{"question": "q?",\n"image": ', r"no line|a\.jsonl:1: "),
+        ("a.jsonl", '[{"question": "q?",\n"image": ', r"a\.jsonl:1: "),
+        ("a.json", '[{"question": "q?",\n"image": ', r"a\.json: line 2, column "),
+        ("a.csv", 'question,image\nq?,a.png\n"q" q?,a.png\n', r"a\.csv:3: a quotation mark in"),
+    ],
+)
+def test_damage_is_said_in_the_words_of_its_form(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=said):
+        OwnSource(tmp_path / name).examples("train")
