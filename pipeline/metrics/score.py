@@ -180,7 +180,7 @@ def _match(
         [] if layout.missing and len(missing) < len(counted) else missing,
         [] if layout.unknown else unknown,
         "Predict every question of this split, and no other."
-        if answers
+        if answers or not any(name in known for name in by_id)
         else f"No prediction has an answer under {layout.answer_key!r}.",
     )
     notes = []

@@ -4,90 +4,20 @@ A set has the content of its files: a list, an object, or a text as it stands.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-
-@dataclass(frozen=True)
-class OfficialSet:
-    """Annotations and predictions of one metric, and the percent of each question by them."""
-
-    annotations: Any
-    predictions: Any
-    percents: list[float]
-    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    figures: Mapping[str, float] = field(default_factory=dict)
-
-
-def _lines(*records: Any) -> str:
-    return "".join(f"{json.dumps(record)}\n" for record in records)
-
-
-def _ten(*answers: str) -> list[str]:
-    return [*answers, *(f"none of {i}" for i in range(10 - len(answers)))]
-
-
-def _objects(answers: list[str]) -> list[dict[str, Any]]:
-    return [{"answer": one, "answer_confidence": "yes"} for one in answers]
-
-
-def _path_record(answer: str) -> dict[str, str]:
-    return {"image": "test_0000", "question": "what?", "answer": answer}
-
-
-def _gqa(answer: str, structural: str, **more: Any) -> dict[str, Any]:
-    return {
-        "question": "is it a cup ?",
-        "imageId": "n1",
-        "answer": answer,
-        "types": {"structural": structural, "semantic": "attr", "detailed": "x"},
-        "semantic": [
-            {"operation": "select", "argument": "cup (1)"},
-            {"operation": "exist", "argument": "?"},
-        ],
-        "groups": {"global": None},
-        "isBalanced": True,
-        **more,
-    }
-
-
-def _aokvqa(name: str, right: int, direct: list[str], *, difficult: bool) -> dict[str, Any]:
-    return {
-        "split": "val",
-        "question_id": name,
-        "question": "?",
-        "choices": ["a cup", "A cup", "rain", "tea"],
-        "correct_choice_idx": right,
-        "direct_answers": direct,
-        "difficult_direct_answer": difficult,
-    }
-
-
-AOKVQA = [
-    _aokvqa("p", 0, _ten("cup", "cup"), difficult=False),
-    _aokvqa("q", 2, _ten("rain", "rain", "rain"), difficult=True),
-    _aokvqa("r", 3, _ten("tea"), difficult=False),
-]
-AOKVQA_SAID = {
-    "p": {"multiple_choice": "A cup", "direct_answer": "cup"},
-    "q": {"multiple_choice": "rain", "direct_answer": "rain"},
-    "r": {"multiple_choice": "tea", "direct_answer": "Tea"},
-}
-
-
-def _problem(answer: int, choices: int, grade: int, **more: Any) -> dict[str, Any]:
-    texts = ["one", "two", "three", "four", "five"][:choices]
-    base = {"question": "?", "choices": texts, "answer": answer, "hint": "", "image": None}
-    return {**base, "grade": f"grade{grade}", "split": "test", **more}
-
-
-def _visual7w(name: int, answer: str, kind: str) -> dict[str, Any]:
-    wrong = ["A dog.", "A cat.", "Rain."]
-    asked = {"question": "?", "answer": answer, "multiple_choices": wrong, "type": kind}
-    return {"qa_id": name, "image_id": 1, **asked}
-
+from tests.support.official_records import (
+    AOKVQA,
+    AOKVQA_SAID,
+    OfficialSet,
+    as_lines,
+    gqa,
+    objects,
+    path_record,
+    problem,
+    ten,
+    visual7w,
+)
 
 SETS: dict[str, OfficialSet] = {
     # The given "T-shirt" is never matched, because only the prediction is normalised.
@@ -96,7 +26,7 @@ SETS: dict[str, OfficialSet] = {
             {
                 "image": f"VizWiz_val_{i:08}.jpg",
                 "question": "?",
-                "answers": _objects(_ten(*answers)),
+                "answers": objects(ten(*answers)),
                 "answer_type": kind,
                 "answerable": answerable,
             }
@@ -122,7 +52,7 @@ SETS: dict[str, OfficialSet] = {
         {
             "data": [
                 {"question_id": 1, "question": "?", "image_id": "a", "answers": ["Wendy's"] * 10},
-                {"question_id": 2, "question": "?", "image_id": "b", "answers": _ten("yes,sir")},
+                {"question_id": 2, "question": "?", "image_id": "b", "answers": ten("yes,sir")},
             ]
         },
         [{"question_id": 1, "answer": "wendy 's"}, {"question_id": 2, "answer": "yessir"}],
@@ -131,9 +61,9 @@ SETS: dict[str, OfficialSet] = {
     # The unbalanced question only counts for consistency.
     "gqa": OfficialSet(
         {
-            "1": _gqa("red", "query", entailed=["1", "3"], groups={"global": "color"}),
-            "2": _gqa("yes", "verify"),
-            "3": _gqa("no", "verify", isBalanced=False),
+            "1": gqa("red", "query", entailed=["1", "3"], groups={"global": "color"}),
+            "2": gqa("yes", "verify"),
+            "3": gqa("no", "verify", isBalanced=False),
         },
         [
             {"questionId": "1", "prediction": "red"},
@@ -244,7 +174,7 @@ SETS: dict[str, OfficialSet] = {
     ),
     # Half of the words of "a cell" are in the answer; "2" has no letter, so no words to share.
     "pathvqa": OfficialSet(
-        [_path_record("the cell"), _path_record("no"), _path_record("2")],
+        [path_record("the cell"), path_record("no"), path_record("2")],
         ["a cell", "No.", "2"],
         [100.0, 100.0, 100.0],
         {"answer_type": {"OPEN": 100.0, "CLOSED": 100.0}},
@@ -279,9 +209,9 @@ SETS: dict[str, OfficialSet] = {
     "visual7w": OfficialSet(
         {
             "images": [
-                {"image_id": 1, "split": "val", "qa_pairs": [_visual7w(1, "A cup.", "what")]},
-                {"image_id": 2, "split": "train", "qa_pairs": [_visual7w(2, "Tea.", "what")]},
-                {"image_id": 3, "split": "val", "qa_pairs": [_visual7w(3, "Here.", "where")]},
+                {"image_id": 1, "split": "val", "qa_pairs": [visual7w(1, "A cup.", "what")]},
+                {"image_id": 2, "split": "train", "qa_pairs": [visual7w(2, "Tea.", "what")]},
+                {"image_id": 3, "split": "val", "qa_pairs": [visual7w(3, "Here.", "where")]},
             ]
         },
         [
@@ -294,7 +224,7 @@ SETS: dict[str, OfficialSet] = {
     ),
     # A sentence is consistent if all its pairs are right; a label with a space is wrong.
     "nlvr2": OfficialSet(
-        _lines(
+        as_lines(
             *(
                 {"identifier": name, "sentence": "?", "label": label}
                 for name, label in [
@@ -312,13 +242,13 @@ SETS: dict[str, OfficialSet] = {
     ),
     "scienceqa": OfficialSet(
         {
-            "11": _problem(0, 2, 4, subject="natural science", image="image.png"),
-            "12": _problem(1, 4, 7, subject="social science", hint="A hint."),
-            "13": _problem(2, 5, 12, subject="language science"),
-            "14": _problem(0, 2, 1, subject="natural science"),
-            "15": _problem(0, 2, 1, split="train"),
+            "11": problem(0, 2, 4, subject="natural science", image="image.png"),
+            "12": problem(1, 4, 7, subject="social science", hint="A hint."),
+            "13": problem(2, 5, 12, subject="language science"),
+            "14": problem(0, 2, 1, subject="natural science"),
+            "15": problem(0, 2, 1, split="train"),
         },
-        _lines(
+        as_lines(
             {"question_id": "11", "prompt": "<image>", "text": "A. one"},
             {"question_id": "12", "prompt": "", "text": "So. The answer is B. Yes."},
             {"question_id": "13", "prompt": "", "text": "c"},
