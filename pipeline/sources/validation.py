@@ -54,7 +54,9 @@ def make_example(fields: Mapping[str, Any], *, blanks: bool = False) -> VqaExamp
     choices = tuple(text_of(one, "a choice") for one in list_of(get("choices"), "choices"))
     right = get("right_choice")
     if right is not None and (type(right) is not int or not 0 <= right < len(choices)):
-        raise UnusableError(f"the right choice is {shown(right)} of {len(choices)} from 0 on")
+        raise UnusableError(
+            f"the right choice is {shown(right)}; one of {len(choices)}, counted from 0, is needed"
+        )
     return VqaExample(
         question_id,
         image_id,

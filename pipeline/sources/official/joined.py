@@ -118,8 +118,9 @@ class FileInVqav2Form(JoinedSource):
         pattern = str(images or "")
         if not (found := _PATTERN.fullmatch(pattern)):
             raise SourceError(
-                f"--images {pattern}: a file of questions needs the path of a picture with its id, "
-                "such as --images 'val2014/COCO_val2014_{image_id:012d}.jpg'"
+                f"vqav2:{questions}: found --images {pattern!r}; for a file of questions the path "
+                "of a picture with its id is needed, such as --images "
+                "'val2014/COCO_val2014_{image_id:012d}.jpg'"
             )
         super().__init__(Path(found["folder"] or "."))
         self._named, self._pattern = found, pattern

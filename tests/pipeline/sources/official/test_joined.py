@@ -69,7 +69,7 @@ def test_without_annotations_there_are_no_answers(files: tuple[Path, Path]) -> N
     ],
 )
 def test_a_pattern_without_the_id_is_refused(pattern: str, files: tuple[Path, Path]) -> None:
-    with pytest.raises(SourceError, match="needs the path of a picture with its id, such as"):
+    with pytest.raises(SourceError, match="of a picture with its id is needed, such as"):
         open_source(f"vqav2:{files[0]}", images=Path(pattern))
 
 

@@ -214,8 +214,8 @@ def test_a_picture_elsewhere_is_not_another_of_that_name(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"correct_choice_idx": 4}, "the right choice is 4 of 4 from 0 on"),
-        ({"correct_choice_idx": True}, "the right choice is true of 4"),
+        ({"correct_choice_idx": 4}, "the right choice is 4; one of 4, counted from 0, is needed"),
+        ({"correct_choice_idx": True}, "the right choice is true; one of 4"),
         ({"choices": "red"}, "choices is 'red'; a list is needed"),
         ({"choices": [1, 2]}, "a choice is 1; text is needed"),
         ({"image_id": "42"}, "image_id is '42'; a whole number is needed"),
