@@ -22,7 +22,7 @@ from benchmarks.generated import write_cache
 from benchmarks.harness import Json, finish, fresh, machine, median, rounds, show
 from benchmarks.step.data import easy_vqa_config, load_data, new_trainer, real_rows_config
 from frozen_vqa.cache import CacheSpec
-from frozen_vqa.pipeline.batches import reader
+from frozen_vqa.pipeline.batches import plan
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import choose_device
@@ -70,7 +70,7 @@ def one(folder: Path, shape: str, variant: str) -> Json:
         train = replace(train, question_rows=asked)
         data = replace(data, splits={**data.splits, "train": train})
     if variant == "whole":
-        reader.divide_by_length = lambda grid, _: [grid]
+        plan.PART = 1 << 40  # no other part is worth that
     trainer = new_trainer(data, config, choose_device("auto"))
     wall, cpu = [], []
     for number in range(EPOCHS):
@@ -119,7 +119,7 @@ def main() -> None:
             for variant in VARIANTS:
                 arguments = ["--one", cache, shape, variant]
                 tasks[f"{shape}/{variant}"] = partial(_fresh, arguments)
-        result = {"machine": machine(), "rows": summary(rounds(tasks, options.rounds))}
+        result: Json = {"machine": machine(), "rows": summary(rounds(tasks, options.rounds))}
     show("one long question among 1,000", result["rows"])
     finish(result, as_json=options.json, path=options.out)
 

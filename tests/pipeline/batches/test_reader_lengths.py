@@ -16,7 +16,7 @@ from frozen_vqa.pipeline.predict import predict
 from frozen_vqa.pipeline.report.attention import see_split
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.train.sweep import sweep
-from tests.pipeline.batches.test_reader import check_part
+from tests.support.batch_parts import check_part
 from tests.support.caches import TEXT_DIM, Made, Row, make_cache
 from tests.support.fusion_heads import HEADS
 from tests.support.heads import make_run

@@ -1,5 +1,6 @@
 """Where features go, and that they are the same wherever they are."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,10 @@ from frozen_vqa.pipeline.batches.residency import (
     choose_location,
 )
 from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.evaluate.evaluate import evaluate
+from frozen_vqa.pipeline.model.config import FUSIONS, Fusion
+from frozen_vqa.pipeline.report.attention import see_split
+from frozen_vqa.pipeline.runs.run import load_run
 from tests.support.caches import (
     Made,
     Row,
@@ -26,6 +31,8 @@ from tests.support.caches import (
     make_cache,
     make_spec,
 )
+from tests.support.heads import make_run
+from tests.support.trainings import make_trainer, metrics, run_training
 
 GB = 10**9
 
@@ -149,3 +156,32 @@ def test_rows_are_uploaded_in_parts(
         found = dequantise(found, features.scales_on_gpu.numpy())
     assert (dtype == "int8") == (features.scales_on_gpu is not None)
     assert np.array_equal(found, made.patch_embeddings)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_pictures_are_read_for_heads_that_see_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fusion: Fusion
+) -> None:
+    """By a training, an evaluation and a report; the others end as if they had been read."""
+    rows = [Row(image, image % 3, (("red", "blue")[image % 2],) * 10) for image in range(8)]
+    made = make_cache(tmp_path / "cache", {"train": rows, "val": rows})
+    make_run(made, tmp_path / "run", fusion=fusion)
+    cpu, cache = torch.device("cpu"), FeatureCache(made.directory)
+    run, how = load_run(tmp_path / "run", cpu), {"fusion": fusion, "width": 8, "epochs": 1}
+    expected = make_trainer(made, **how).epoch(0) if fusion == "question-only" else 0.0
+
+    def refuse(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(FeatureCache, "read_images", refuse)
+    for work in (
+        lambda: run_training(made, tmp_path / "trained", **how),
+        lambda: evaluate(run, cache, split="val"),
+        lambda: see_split(run, cache, cache.split("val"), ()),
+    ):
+        with pytest.raises(ZeroDivisionError) if expected == 0 else nullcontext():
+            work()
+    if expected:
+        assert metrics(tmp_path / "trained")[0]["loss"] == pytest.approx(expected)
+        features = ResidentFeatures(cache, device=cpu, pictures=False)
+        assert "480 B of pictures not read, " in features.describe()
