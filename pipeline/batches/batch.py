@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.patch_features import Patches
 
-NO_CHOICE = -1e18
+NO_CHOICE = -1e17
 """The logit of a choice that a question lacks: its probability is 0, and so is 0 times it."""
 
 

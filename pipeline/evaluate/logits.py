@@ -7,7 +7,7 @@ round different logits to equal ones. The metadata holds under `run` a JSON obje
 `load_logits` checks that digest; a plain reader of safetensors does not.
 
 With choices, the columns are the choices of each question in their order, "choice 1" first. Where a
-question has fewer, the logit is -1e18.
+question has fewer, the logit is -1e17.
 """
 
 from collections.abc import Sequence
