@@ -238,8 +238,8 @@ def _require_all_or_none_answered(
     if 0 < without < len(table):
         raise CacheError(
             f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
-            f"no known answer, but a split is scored as a whole. Extract the answered questions as "
-            f"a split of their own."
+            f"no answers, but a split is scored as a whole. Extract the answered questions as a "
+            f"split of their own."
         )
 
 

@@ -7,7 +7,6 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.metric import Layout, Metric
 from frozen_vqa.pipeline.metrics.named import (
     aokvqa,
-    choice,
     clevr,
     daquar,
     gqa,
@@ -23,7 +22,7 @@ from frozen_vqa.pipeline.metrics.named import (
 
 _MODULES = (
     *(vqav2, vizwiz, textvqa, gqa, clevr, aokvqa, medical),
-    *(tallyqa, daquar, visual7w, scienceqa, nlvr2, choice),
+    *(tallyqa, daquar, visual7w, scienceqa, nlvr2),
 )
 METRICS: Mapping[str, Metric] = {one.name: one for module in _MODULES for one in module.METRICS}
 LAYOUTS: tuple[Layout, ...] = tuple(dict.fromkeys(one.layout for one in METRICS.values()))
