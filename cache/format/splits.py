@@ -74,14 +74,15 @@ class SplitTable:
 
         Raises `CacheError` unless all questions have equally many.
         """
+        if not self.more_images:
+            return self.image_rows[:, np.newaxis]
         numbers = {1 + len(more) for more in self.more_images}
         if len(numbers) > 1:
             raise CacheError(
                 f"its questions are about {min(numbers)} to {max(numbers)} pictures, and equally "
                 f"many are needed; extract those with equally many as a split of their own"
             )
-        more = np.array(self.more_images, dtype=np.int64).reshape(len(self), -1)
-        return np.column_stack([self.image_rows, more])
+        return np.column_stack([self.image_rows, np.array(self.more_images, dtype=np.int64)])
 
     @property
     def linked_rows(self) -> np.ndarray:
@@ -90,6 +91,8 @@ class SplitTable:
         (questions,). Pictures of one question are linked, and those that they are linked with. With
         one picture a question it is that picture.
         """
+        if not self.more_images:
+            return self.image_rows
         rows = self.picture_rows
         label = np.arange(rows.max(initial=-1) + 1)
         while True:

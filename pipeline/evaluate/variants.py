@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import MetricError, RunError
+from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import Run
 
@@ -28,10 +29,11 @@ IMAGES_SEED = 0
 class Ensemble(nn.Module):
     """Heads over the same answers, called like one of them."""
 
+    config: ModelConfig  # of one, in `ensemble`
+
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
-        self.config = heads[0].config
 
     def forward(self, *features: Any, **named: Any) -> Tensor:
         """Return (questions, answers) float32 logits of the mean probabilities.
@@ -57,6 +59,7 @@ def ensemble(runs: Sequence[Run]) -> Run:
     for run in runs[1:]:
         _require_same_answers(runs[0], run)
     heads = Ensemble([run.model for run in runs]).eval()
+    heads.config = runs[0].model.config
     # Evaluation only calls a run's model.
     return replace(runs[0], model=cast(VqaModel, heads), others=tuple(runs[1:]))
 
