@@ -194,15 +194,6 @@ def datasets_of(path: Path) -> dict[str, np.ndarray]:
             | column_datasets("more_image_row", np.array([ROWS])),
             "points outside",
         ),
-        (
-            "splits/val.h5",
-            column_datasets("choices_begin", np.array([0, 1, 1]))
-            | column_datasets("choice_index", np.array([0], np.int32))
-            | text_datasets("choice", ["left"])
-            | column_datasets("right_choice", np.array([0, -1]))
-            | column_datasets("choice_row", np.array([4])),
-            "points outside",
-        ),
     ],
 )
 def test_a_cache_from_elsewhere_is_not_believed(

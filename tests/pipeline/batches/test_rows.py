@@ -1,5 +1,6 @@
 """Questions with choices and several pictures: a batch gives the logits of the plain formulas."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache import CacheDamagedError, CacheWriter, FeatureCache
 from frozen_vqa.pipeline.batches.batch import NO_CHOICE
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -140,3 +141,12 @@ def test_choices_find_their_questions_in_any_order() -> None:
     assert rows.most == 2
     found = rows.place(np.array([2, 4, 3, 0]), np.array([2, 0, 1]))
     assert found.tolist() == [[2, 0, 0, 1], [0, 1, 0, 0]]
+
+
+def test_a_choice_beyond_the_texts_of_a_cache_is_damage(tmp_path: Path) -> None:
+    make_cache(tmp_path, {"val": [Row(0, 1, choices=(0, 1), right=0)]})
+    table = FeatureCache(tmp_path).split("val")
+    with CacheWriter(tmp_path, make_spec()) as writer:
+        writer.set_split("val", replace(table, choice_rows=[(0, 2)]), left_out=0, origin={})
+    with pytest.raises(CacheDamagedError, match="points outside"):
+        FeatureCache(tmp_path).split("val")
