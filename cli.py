@@ -195,6 +195,7 @@ Metric = Annotated[
         "2021",
         "2017",
         "plain",
+        "choice",
         "vizwiz",
         "textvqa",
         "gqa",

@@ -153,8 +153,8 @@ class FeatureCache:
         """Return the table of a split."""
         record = self.split_record(name)
         table = read_table(self.directory, record)
-        limits = (self.manifest.image_rows, self.manifest.question_rows)
-        for rows, limit in zip((table.all_image_rows, table.question_rows), limits, strict=True):
+        images, texts = self.manifest.image_rows, self.manifest.question_rows
+        for rows, limit in ((table.all_image_rows, images), (table.all_question_rows, texts)):
             if len(rows) and not 0 <= rows.min() <= rows.max() < limit:
                 raise CacheDamagedError(
                     f"{path_in(self.directory, record.file)}: points outside the cache"

@@ -11,6 +11,7 @@ from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
+from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -64,7 +65,7 @@ def predict(
     """
     for model in models:
         model.eval()
-    plan = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    plan = plan_batches(same_pictures(split), batch_size=batch_size, grouped=True, shuffle=None)
     rounds = range(0, len(plan), ranks.world)
     answers = []
     # Some ranks may have no batch in the last round.

@@ -54,7 +54,7 @@ def new_trainer(data: TrainData, config: TrainConfig, device: torch.device) -> T
 
 def first_head(data: TrainData, config: TrainConfig) -> VqaModel:
     """Return the head with the first weights that our trainer has for this seed."""
-    return build_untrained_head(data.cache.spec, len(data.vocabulary), config)
+    return build_untrained_head(data, config)
 
 
 def easy_vqa_config() -> TrainConfig:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.cache.format.hdf5 import (
     Hdf5Bytes,
     Hdf5File,
@@ -37,6 +37,8 @@ class SplitTable:
         choices: The texts to choose from, per question; empty if no question has any.
         right_choices: The number of the right one, -1 where it is not known; with `choices`.
         more_images: Rows of the pictures after the first, per question; empty if none has any.
+        choice_rows: Rows of the distinct texts that are a question and then one of its choices;
+            with `choices`.
     """
 
     question_ids: Sequence[Id]
@@ -49,6 +51,7 @@ class SplitTable:
     choices: Sequence[tuple[str, ...]] = ()
     right_choices: Sequence[int] = ()
     more_images: Sequence[tuple[int, ...]] = ()
+    choice_rows: Sequence[tuple[int, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.question_ids)
@@ -58,6 +61,45 @@ class SplitTable:
         """The rows of all pictures: those of `image_rows`, then those of `more_images`."""
         more = np.array(_flat(self.more_images), dtype=np.int64)
         return np.concatenate([self.image_rows, more])
+
+    @property
+    def all_question_rows(self) -> np.ndarray:
+        """The rows of all texts: those of `question_rows`, then those of `choice_rows`."""
+        more = np.array(_flat(self.choice_rows), dtype=np.int64)
+        return np.concatenate([self.question_rows, more])
+
+    @property
+    def picture_rows(self) -> np.ndarray:
+        """Rows of the pictures of each question, (questions, pictures).
+
+        Raises `CacheError` unless all questions have equally many.
+        """
+        if not self.more_images:
+            return self.image_rows[:, np.newaxis]
+        numbers = {1 + len(more) for more in self.more_images}
+        if len(numbers) > 1:
+            raise CacheError(
+                f"its questions are about {min(numbers)} to {max(numbers)} pictures, and equally "
+                f"many are needed; extract those with equally many as a split of their own"
+            )
+        return np.column_stack([self.image_rows, np.array(self.more_images, dtype=np.int64)])
+
+    @property
+    def linked_rows(self) -> np.ndarray:
+        """The smallest row of all pictures that a question's pictures are linked with.
+
+        (questions,). Pictures of one question are linked, and those that they are linked with. With
+        one picture a question it is that picture.
+        """
+        if not self.more_images:
+            return self.image_rows
+        rows = self.picture_rows
+        label = np.arange(rows.max(initial=-1) + 1)
+        while True:
+            before = label.copy()
+            np.minimum.at(label, rows, label[rows].min(axis=1, keepdims=True))
+            if np.array_equal(label, before):
+                return label[self.image_rows]
 
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""
@@ -93,6 +135,7 @@ class SplitTable:
                 },
                 **_cut("choices", self.choices),
                 **_repeated_texts("choice", _flat(self.choices)),
+                **column_datasets("choice_row", np.array(_flat(self.choice_rows), dtype=np.int64)),
                 **column_datasets("right_choice", np.array(self.right_choices, dtype=np.int64)),
                 **_cut("more_images", self.more_images),
                 **column_datasets(
@@ -112,6 +155,7 @@ def read_split(file: Hdf5File) -> SplitTable:
     answer_types = _read_repeated_texts(file, "answer_type")
     groups = _read_groups(file)
     choices = _read_cut(file, "choices", _read_repeated_texts(file, "choice"))
+    choice_rows = _read_cut(file, "choices", file.column("choice_row").tolist())
     right_choices = file.column("right_choice").tolist()
     more_images = _read_cut(file, "more_images", file.column("more_image_row").tolist())
     columns: list[Sized] = [integer, image_rows, question_rows, answers]
@@ -137,6 +181,7 @@ def read_split(file: Hdf5File) -> SplitTable:
         choices=choices,
         right_choices=right_choices,
         more_images=more_images,
+        choice_rows=choice_rows,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, every_question
 
 
@@ -38,7 +38,18 @@ def counted(table: SplitTable, metric: Metric) -> np.ndarray:
     return np.array([metric.counts(question) for question in annotations_of(table)], dtype=bool)
 
 
-def metric_of(cache: FeatureCache, split: str) -> str | None:
-    """Return the metric that a split names; None for data of one's own."""
+def metric_of(cache: FeatureCache, split: str, table: SplitTable) -> str | None:
+    """Return the metric that a split names; for data of one's own "choice", or None if open."""
     record = cache.manifest.splits.get(split)
-    return record.metric if record else None
+    name = record.metric if record else None
+    return name or ("choice" if table.choices else None)
+
+
+def require_choices(cache: FeatureCache, split: str, table: SplitTable) -> None:
+    """Raise `CacheError` unless each question of a split has choices, which a head scores."""
+    lacking = len(table) - sum(1 for choices in table.choices if choices)
+    if lacking:
+        raise CacheError(
+            f"{cache.directory}: {lacking:,} of {len(table):,} questions of split {split!r} have "
+            f"no choices, and the head scores those of each; name a split in which all have some"
+        )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from frozen_vqa.cache import SplitTable
+from frozen_vqa.pipeline.answers.questions import given_answers
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.metrics.metric import Metric
 
@@ -70,6 +72,27 @@ def class_scores(
         classes=classes.astype(np.int64),
         targets=targets.astype(np.float32),
         scores=scores.copy(),
+    )
+
+
+def choice_scores(table: SplitTable, metric: Metric) -> ClassScores:
+    """Score every choice of each question; its number is its class, and 1 the target if right."""
+    given = given_answers(table, metric)
+    found = [
+        [
+            (place, float(place == right), metric.score(choice, answers))
+            for place, choice in enumerate(choices)
+        ]
+        for choices, right, answers in zip(table.choices, table.right_choices, given, strict=True)
+    ]
+    flat = np.array([entry for entries in found for entry in entries]).reshape(-1, 3)
+    return ClassScores(
+        offsets=np.concatenate(
+            [[0], np.cumsum([len(entries) for entries in found], dtype=np.int64)]
+        ),
+        classes=flat[:, 0].astype(np.int64),
+        targets=flat[:, 1].astype(np.float32),
+        scores=flat[:, 2].copy(),
     )
 
 

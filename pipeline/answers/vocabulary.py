@@ -49,6 +49,10 @@ class Vocabulary:
         write_atomically(path, f"{text}\n".encode())
 
 
+CHOICES = Vocabulary(())
+"""That of a head that scores the choices of each question: it needs no answers."""
+
+
 def build_vocabulary(
     answers: Iterable[Sequence[str]],
     *,

@@ -58,10 +58,12 @@ class Asker:
     Raises:
         ModelError: if an encoder cannot be loaded.
         PluginError: if the run names code that the user has not named.
-        RunError: if it is no longer the same checkpoint.
+        RunError: if it is no longer the same checkpoint, or the head reads choices or several
+            pictures.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
+        run.require_no_needs("`ask` gives it a question and a picture")
         self.run, self.device = run, device
         self.images, self.words = _load_encoders(run, device)
 

@@ -17,13 +17,17 @@ from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.patch_features import Patches
 
+NO_CHOICE = -1e17
+"""The logit of a choice that a question lacks: its probability is 0, and so is 0 times it."""
+
 
 @dataclass(frozen=True)
 class BatchPart:
     """Features of questions of about the same length, and of their pictures.
 
     Attributes:
-        image_rows: (images,) rows of the pictures in the cache; the last ones may be padding.
+        image_rows: (images * pictures,) rows of the pictures in the cache, those of one question
+            beside each other; the last ones may be padding.
         patch_embeddings: (images, patches, vision_dim); None until the GPU gathers them, and where
             no head sees them.
         patch_scales: (images, patches) of an int8 cache, else None.
@@ -79,15 +83,25 @@ class FeatureBatch:
         target_indices: (2, entries) question of the batch and class of each soft target that is not
             zero; None without targets.
         target_values: (entries,) those soft targets.
+        asked: (questions,) rows of the split, where each slot holds one choice of a question; the
+            `questions` of the parts are those choices then. None without choices.
+        choices: The most choices of a question of the split.
+        choice_places: (2, choices of all questions) number of the question in `asked`, and of the
+            choice, that each slot of the parts holds, one after the other.
     """
 
     parts: Sequence[BatchPart]
     target_indices: Tensor | None = None
     target_values: Tensor | None = None
+    asked: np.ndarray | None = None
+    choices: int = 0
+    choice_places: Tensor | None = None
 
     @cached_property
     def questions(self) -> np.ndarray:
-        """The rows of the split, part by part: (questions,)."""
+        """The rows of the split: (questions,)."""
+        if self.asked is not None:
+            return self.asked
         return np.concatenate([part.questions for part in self.parts])
 
     def soft_targets(self, answers: int) -> Tensor:
@@ -98,9 +112,16 @@ class FeatureBatch:
         return zeros.index_put_(tuple(self.target_indices), self.target_values)
 
     def logits(self, head: nn.Module) -> Tensor:
-        """Return a head's (questions, answers) logits in the order of `questions`."""
+        """Return a head's (questions, answers) logits in the order of `questions`.
+
+        With choices they are (questions, choices), very low where a question has fewer.
+        """
         each = [part.logits(head) for part in self.parts]
-        return each[0] if len(each) == 1 else torch.cat(each)
+        logits = each[0] if len(each) == 1 else torch.cat(each)
+        if self.choice_places is None:
+            return logits
+        every = logits.new_full((len(self.questions), self.choices), NO_CHOICE)
+        return every.index_put(tuple(self.choice_places), logits.squeeze(1))
 
     @property
     def device(self) -> torch.device:

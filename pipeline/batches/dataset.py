@@ -28,6 +28,7 @@ from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import MAX_SLOTS, Grid, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
+from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.metrics.find import find_metric, pick_metric
 
 
@@ -54,7 +55,7 @@ class Question:
 
     @property
     def image_id(self) -> str:
-        """The id of its picture."""
+        """The id of its first picture."""
         return self.data.cache.image_ids()[self.data.table.image_rows[self.row]]
 
     @property
@@ -64,12 +65,14 @@ class Question:
 
     @property
     def patch_embeddings(self) -> Tensor:
-        """The patches of its picture: (patches, vision_dim) floats."""
+        """The patches of its pictures, side by side: (patches, vision_dim) floats."""
         cache, spec = self.data.cache, self.data.cache.spec
-        out = np.empty((1, spec.patches, spec.vision_dim), spec.image_dtype)
-        scales = np.empty((1, spec.patches), SCALE_DTYPE) if spec.quantised else None
-        cache.read_images(self.data.table.image_rows[self.row : self.row + 1], out, scales)
-        return torch.from_numpy(out[0] if scales is None else dequantise(out[0], scales[0]))
+        rows = self.data.table.picture_rows[self.row]
+        out = np.empty((len(rows), spec.patches, spec.vision_dim), spec.image_dtype)
+        scales = np.empty((len(rows), spec.patches), SCALE_DTYPE) if spec.quantised else None
+        cache.read_images(rows, out, scales)
+        every = out if scales is None else dequantise(out, scales)
+        return torch.from_numpy(every.reshape(-1, spec.vision_dim))
 
     @property
     def hidden_states(self) -> Tensor:
@@ -120,8 +123,9 @@ class FeatureDataset(Dataset[Question]):
     ) -> None:
         self.cache = cache if isinstance(cache, FeatureCache) else FeatureCache(cache)
         self.table, self.grouped = self.cache.split(split), grouped
+        self.pictures = same_pictures(self.table)
         counts = (len(given) for given in self.table.answers)
-        chosen = pick_metric(counts, metric, metric_of(self.cache, split))
+        chosen = pick_metric(counts, metric, metric_of(self.cache, split, self.table))
         self.metric = chosen.name
         if answers is None:
             answers = build_vocabulary(
@@ -168,16 +172,14 @@ class FeatureDataset(Dataset[Question]):
 
         Each pass over it is the next epoch, with an order of its own if `shuffle` is set.
         """
-        return BatchOrder(
-            self.table.image_rows, batch_size, self.grouped, seed if shuffle else None
-        )
+        return BatchOrder(self.pictures, batch_size, self.grouped, seed if shuffle else None)
 
     def _grid(self, rows: Sequence[int]) -> Grid:
         if not self.grouped:
             return [np.array([row]) for row in rows]
         pictures: dict[int, list[int]] = {}
         for row in rows:
-            pictures.setdefault(int(self.table.image_rows[row]), []).append(row)
+            pictures.setdefault(int(self.pictures[row]), []).append(row)
         return [
             np.array(one[first : first + MAX_SLOTS])
             for one in pictures.values()

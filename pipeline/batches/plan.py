@@ -107,8 +107,8 @@ def plan_batches(
 ) -> BatchPlan:
     """Put the questions of a split into batches of at most `batch_size`, each exactly once.
 
-    `image_rows`, (questions,), are the rows of their pictures. `shuffle` is seed and epoch, or None
-    for the order of the split (by picture, if `grouped`).
+    `image_rows`, (questions,), are the rows of their pictures, or the numbers of `same_pictures`.
+    `shuffle` is seed and epoch, or None for the order of the split (by picture, if `grouped`).
     """
     rng = np.random.default_rng(shuffle) if shuffle is not None else None
     rows = np.arange(len(image_rows))

@@ -16,6 +16,7 @@ from frozen_vqa.pipeline.answers.targets import ClassScores
 from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
+from frozen_vqa.pipeline.batches.rows import Rows
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -26,13 +27,22 @@ Libraries prepare a kernel for each new shape, which takes longer than the paddi
 
 
 class BatchReader:
-    """Reads the batches of one split, with soft targets if there are `scores`."""
+    """Reads the batches of one split, with soft targets if there are `scores`.
+
+    A slot holds a question, or if `choosing` one of its choices; then the targets are of those.
+    """
 
     def __init__(
-        self, features: ResidentFeatures, split: SplitTable, *, scores: ClassScores | None = None
+        self,
+        features: ResidentFeatures,
+        split: SplitTable,
+        *,
+        scores: ClassScores | None = None,
+        choosing: bool = False,
     ) -> None:
-        self._features, self._split, self.scores = features, split, scores
-        self._lengths = features.questions.lengths()[split.question_rows]
+        self._features, self.scores = features, scores
+        self._rows, self._choosing = Rows.of(split, choosing=choosing), choosing
+        self._lengths = features.questions.lengths()[self._rows.text_rows]
         self.waited = 0.0
         """Seconds for which the consumer of `batches` has waited."""
 
@@ -54,15 +64,27 @@ class BatchReader:
         Raises:
             CacheDamagedError: if a row differs from its digest.
         """
-        return self._read(grid, self._features.buffers.make(_round_up(len(grid), IMAGES)))
+        images = _round_up(len(grid), IMAGES)
+        return self._read(grid, self._features.buffers.make(images * self._pictures))
 
     def require_usable(self, questions: np.ndarray) -> None:
         """Raise `CacheDamagedError` if a feature of these rows of the split is not finite."""
-        cache, split = self._features.cache, self._split
-        cache.require_usable(split.image_rows[questions], split.question_rows[questions])
+        rows = np.concatenate(self._rows.spread([questions]))
+        pictures, texts = self._rows.picture_rows[rows], self._rows.text_rows[rows]
+        self._features.cache.require_usable(pictures.ravel(), texts)
+
+    @property
+    def most_choices(self) -> int:
+        """The most choices of a question; 1 unless slots hold choices."""
+        return self._rows.most
+
+    @property
+    def _pictures(self) -> int:
+        """Pictures of each question."""
+        return self._rows.picture_rows.shape[1]
 
     def _read_ahead(self, plan: BatchPlan) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
-        images = _round_up(plan.most_images, IMAGES)
+        images = _round_up(plan.most_images, IMAGES) * self._pictures
         pending: deque[tuple[Future[FeatureBatch], Buffer]] = deque()
         with self._features.buffers.lend(AHEAD + 1, images=images) as buffers:
             thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -114,19 +136,32 @@ class BatchReader:
         table, scales = self._features.on_gpu, self._features.scales_on_gpu
         if table is None:
             return part
+        rows = part.image_rows
         return replace(
             part,
-            patch_embeddings=table.index_select(0, part.image_rows),
-            patch_scales=None if scales is None else scales.index_select(0, part.image_rows),
+            patch_embeddings=self._join(table.index_select(0, rows)),
+            patch_scales=None if scales is None else self._join(scales.index_select(0, rows)),
         )
 
+    def _join(self, pictures: Tensor) -> Tensor:
+        """Put the pictures of a question side by side.
+
+        (images * pictures, patches, ...) -> (images, pictures * patches, ...)
+        """
+        return pictures.unflatten(0, (-1, self._pictures)).flatten(1, 2)
+
     def _read(self, grid: Grid, buffer: Buffer) -> FeatureBatch:
-        first, *longer = divide_by_length(grid, self._lengths)
+        first, *longer = divide_by_length(self._rows.spread(grid), self._lengths)
         parts = [self._read_part(first, buffer, _round_up(len(first), IMAGES))]
         # Longer questions are few, and each part of them has a shape of its own anyway.
         for few in longer:
-            parts.append(self._read_part(few, self._features.buffers.make(len(few)), len(few)))
+            room = self._features.buffers.make(len(few) * self._pictures)
+            parts.append(self._read_part(few, room, len(few)))
         batch = FeatureBatch(parts)
+        if self._choosing:
+            asked, slots = np.concatenate(grid), batch.questions
+            places = self._tensor(self._rows.place(slots, asked))
+            batch = FeatureBatch(parts, asked=asked, choices=self._rows.most, choice_places=places)
         if self.scores is None:
             return batch
         of, classes, values = self.scores.sparse(batch.questions)
@@ -143,12 +178,13 @@ class BatchReader:
         for i, entry in enumerate(grid):
             rows[i, : len(entry)] = entry
         question_slots = np.flatnonzero(rows >= 0)
-        image_rows = np.zeros(images, dtype=np.int64)
-        image_rows[: len(grid)] = self._split.image_rows[rows[: len(grid), 0]]
-        patches, scales = self._read_patches(image_rows, len(grid), buffer)
+        image_rows = np.zeros((images, self._pictures), dtype=np.int64)
+        image_rows[: len(grid)] = self._rows.picture_rows[rows[: len(grid), 0]]
+        flat = image_rows.reshape(-1)
+        patches, scales = self._read_patches(flat, len(grid) * self._pictures, buffer)
         states, picture_prefixes, token_prefixes, mask = self._find_prefixes(rows)
         return BatchPart(
-            image_rows=self._tensor(image_rows),
+            image_rows=self._tensor(flat),
             patch_embeddings=patches,
             patch_scales=scales,
             hidden_states=self._tensor(states),
@@ -175,7 +211,7 @@ class BatchReader:
         room[count:] = 0
         if scales is not None:  # memory fresh from a GPU's driver may hold NaN
             scales.numpy()[count:] = 0
-        return patches, scales
+        return self._join(patches), None if scales is None else self._join(scales)
 
     def _find_prefixes(
         self, rows: np.ndarray
@@ -186,7 +222,7 @@ class BatchReader:
         batch.
         """
         questions = self._features.questions
-        question_rows = self._split.question_rows[rows]
+        question_rows = self._rows.text_rows[rows]
         lengths = np.where(rows >= 0, self._lengths[rows], 0)
         steps = np.arange(int(lengths.max()))
         mask = steps < lengths[..., None]  # (images, slots, tokens)

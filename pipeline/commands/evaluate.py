@@ -68,6 +68,8 @@ def evaluate_command(
 
         used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
+    if report:
+        trained[0].require_no_needs("a report shows a question and one picture")
     others = [load_run(path, used) for path in compare_with]
     require_one_group(trained)
     members = [trained[0], *(load_run(path, used) for path in ensemble_with)]
@@ -94,7 +96,7 @@ def evaluate_command(
             for group in groups
         ]
     if shuffle_images:
-        images = assign_other_images(read_split(features, name).image_rows)
+        images = assign_other_images(read_split(features, name).picture_rows)
         shuffle = partial(score, variant="shuffled-images", image_rows=images)
         found["shuffled_images"] = _compare(rows, SeedGroup(tuple(map(shuffle, trained))))
     if averaged:
@@ -162,7 +164,8 @@ def _compare(rows: list[Row], theirs: "SeedGroup") -> dict[str, Any]:
 
 
 def _require_answers(cache: FeatureCache, split: str) -> None:
-    if not any(read_split(cache, split).answers):
+    table = read_split(cache, split)
+    if not any(table.answers) and max(table.right_choices, default=-1) < 0:
         raise MetricError(
             f"{cache.directory}: split {split!r} has no answers, so there is nothing to compare "
             f"or to put in a table. Without --compare, --shuffle-images, --table and a second "

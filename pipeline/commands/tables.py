@@ -65,7 +65,8 @@ def show_evaluation(evaluation: "Evaluation") -> None:
         note = CHOSEN if evaluation.data and evaluation.data.chosen_on else ""
         title = f"{evaluation.run} ({evaluation.fusion}{variant}) on {evaluation.split}"
         show_accuracy(evaluation.accuracy, title, evaluation.interval, note)
-        console.show(f"ceiling of the answer vocabulary: {evaluation.ceiling:.2f} %")
+        what = "choices" if evaluation.chooses else "answer vocabulary"
+        console.show(f"ceiling of the {what}: {evaluation.ceiling:.2f} %")
         for caveat in evaluation.caveats:
             console.warn(caveat)
     _show_left_out(evaluation)

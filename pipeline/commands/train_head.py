@@ -131,6 +131,9 @@ def _write_report(
     written: dict[str, Any] = {}
     with beside_the_work(lost):
         head, features = load_run(run, device), FeatureCache(cache)
+        if head.needs:
+            console.print(f"{run}: no report, because the head reads {head.needs}")
+            return {}
         scored = evaluate(head, features, head.config.validation)
         row = Row(SeedGroup((scored,)))
         written = dict(write_report_beside(head, features, [row], lost, brief=True))

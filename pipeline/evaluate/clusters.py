@@ -19,11 +19,13 @@ UNITS: dict[By, str] = {"image": "pictures", "folder": "folders", "question": "w
 def cluster_questions(cache: FeatureCache, table: SplitTable, by: By) -> np.ndarray:
     """Return (questions,) values that are equal for the questions of one cluster.
 
-    "folder" is what stands before the last / of a picture's id, "question" the text of a question.
+    "image" joins the questions that are about the same picture, or about pictures of one question.
+    "folder" is what stands before the last / of the first picture's id, "question" the text of a
+    question.
     Raises `MetricError` if no picture of the split has a folder.
     """
     if by == "image":
-        return table.image_rows
+        return table.linked_rows
     if by == "question":
         return table.question_rows
     ids = cache.image_ids()

@@ -22,9 +22,13 @@ from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.left_out import NONE, LeftOutQuestions, left_out_of
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.pipeline.answers.questions import counted, given_answers, metric_of
-from frozen_vqa.pipeline.answers.targets import class_scores
-from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
+from frozen_vqa.pipeline.answers.questions import (
+    counted,
+    given_answers,
+    metric_of,
+    require_choices,
+)
+from frozen_vqa.pipeline.answers.targets import choice_scores, class_scores
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import RunError
@@ -51,7 +55,7 @@ from frozen_vqa.pipeline.runs.folder import (
     require_place_for_results,
     writing_results,
 )
-from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split, split_of
+from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split, require_pictures, split_of
 from frozen_vqa.pipeline.runs.run import Run, load_run, read_outcome, require_same_encoders
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
@@ -83,7 +87,8 @@ def evaluate(
             `pick_metric`.
         variant: "" for the head itself. Results of any other variant, such as "shuffled-images" or
             "ensemble", get a folder of that name below the split's.
-        image_rows: (questions,) picture to show in place of each question's own.
+        image_rows: (questions,) picture to show in place of each question's own; (questions,
+            pictures) where a question has several.
         cluster_by: What the interval takes as drawn at random; see `clusters.py`.
         write: False leaves the run's folder as it is, because it is only compared with.
 
@@ -100,21 +105,26 @@ def evaluate(
     split = split or run.config.validation
     require_same_encoders(run, cache)
     table = read_split(cache, split)
-    _require_all_or_none_answered(cache, split, table)
     counts, whole = (len(given) for given in table.answers), split_of(split, cache.manifest.splits)
-    chosen = pick_metric(counts, metric, run.config.metric, metric_of(cache, whole))
+    chosen = pick_metric(counts, metric, run.config.metric, metric_of(cache, whole, table))
+    _require_all_or_none_answered(cache, split, table, chosen)
+    require_pictures(cache, split, table, run.model.config.pictures)
+    if run.chooses:
+        require_choices(cache, split, table)
     heads = [(one.data, one.config) for one in (run, *run.others)]
     data = describe_score(heads, cache, split, table)
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = path_in(run.path / "evaluation", f"{name}/{variant}" if variant else name)
-    asked = table if image_rows is None else replace(table, image_rows=image_rows)
+    asked = table if image_rows is None else _show(table, image_rows)
     results = folder / chosen.layout.results
     if write:
         names = _names_in(run, results)
         require_place_for_results(run.path, run.stamp, names if keep_logits else names[:2])
     doubt, keep_logits = find_unanswerable(run.vocabulary, chosen), keep_logits and write
     classes, found = _predict(run, cache, asked, keep_logits=keep_logits or doubt is not None)
-    answers = [run.vocabulary.answers[i] for i in classes]
+    answers = [run.vocabulary.answers[i] for i in classes if not run.chooses] or [
+        choices[i] for choices, i in zip(table.choices, classes, strict=True)
+    ]
     doubts = None if found is None or doubt is None else found[:, doubt]
     evaluation = Evaluation(
         run=run.path,
@@ -125,6 +135,7 @@ def evaluate(
         results=results if write else None,
         data=data,
         left_out=_left_out(cache, split, table),
+        chooses=run.chooses,
         seed=run.config.seed,
         variant=variant,
         cluster_by=cluster_by,
@@ -133,12 +144,19 @@ def evaluate(
     )
     answered = score_answers(table, answers, chosen, doubts)
     text = official_text(chosen.layout, answered, evaluation.left_out.ids)
-    if any(table.answers):
-        evaluation = _score(evaluation, answered, run.vocabulary, chosen)
+    if any(given_answers(table, chosen)):
+        evaluation = _score(evaluation, answered, run, chosen)
     if write:
         written = Results(text, table.question_ids, found if keep_logits else None)
         evaluation = _write_evaluation(run, evaluation, results, written)
     return evaluation
+
+
+def _show(table: SplitTable, image_rows: np.ndarray) -> SplitTable:
+    """Return a split whose questions are about other pictures."""
+    rows = image_rows.reshape(len(table), -1)
+    more = [tuple(some) for some in rows[:, 1:].tolist()] if table.more_images else ()
+    return replace(table, image_rows=rows[:, 0], more_images=more)
 
 
 def _left_out(cache: FeatureCache, split: str, table: SplitTable) -> LeftOutQuestions:
@@ -168,7 +186,7 @@ def _write_evaluation(
             write_card(evaluation.run, trained)
         if written.logits is None:
             return evaluation
-        return _keep_logits(evaluation, own, path_in(run.path, names[2]), written, run.vocabulary)
+        return _keep_logits(evaluation, own, path_in(run.path, names[2]), written, run)
 
 
 def _names_in(run: Run, results: Path) -> list[str]:
@@ -178,7 +196,7 @@ def _names_in(run: Run, results: Path) -> list[str]:
 
 
 def _keep_logits(
-    evaluation: Evaluation, own: OwnFolder, path: Path, written: Results, vocabulary: Vocabulary
+    evaluation: Evaluation, own: OwnFolder, path: Path, written: Results, run: Run
 ) -> Evaluation:
     """Write the logits if they can be; the evaluation says why not."""
     lost: list[str] = []
@@ -186,9 +204,10 @@ def _keep_logits(
         with explain_write_errors(path, RunError, WRITE_ADVICE):
             own.note(str(path.relative_to(evaluation.run)))
         assert written.logits is not None
-        save_logits(
-            path, written.logits, question_ids=written.question_ids, answers=vocabulary.answers
-        )
+        columns: Sequence[str] = run.vocabulary.answers
+        if run.chooses:
+            columns = [f"choice {i + 1}" for i in range(written.logits.shape[1])]
+        save_logits(path, written.logits, question_ids=written.question_ids, answers=columns)
     return replace(
         evaluation, logits=None if lost else path, not_written=(*evaluation.not_written, *lost)
     )
@@ -201,18 +220,21 @@ def _predict(
     use_cores()
     device, sees = next(run.model.parameters()).device, run.config.sees_pictures
     features = ResidentFeatures(cache, device=device, pictures=sees)
-    reader, size = BatchReader(features, asked), run.config.batch_size
+    reader = BatchReader(features, asked, choosing=run.chooses)
+    size = run.config.batch_size
     if not keep_logits:
         return predict([run.model], reader, asked, batch_size=size)[0], None
-    answers = len(run.vocabulary)
+    answers = reader.most_choices if run.chooses else len(run.vocabulary)
     found = split_logits(run.model, reader, asked, batch_size=size, answers=answers)
     return found.argmax(1), found
 
 
-def _require_all_or_none_answered(cache: FeatureCache, split: str, table: SplitTable) -> None:
+def _require_all_or_none_answered(
+    cache: FeatureCache, split: str, table: SplitTable, metric: Metric
+) -> None:
     if not len(table):
         raise CacheError(f"{cache.directory}: split {split!r} has no questions; name another")
-    without = sum(1 for given in table.answers if not given)
+    without = sum(1 for given in given_answers(table, metric) if not given)
     if 0 < without < len(table):
         raise CacheError(
             f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
@@ -222,11 +244,15 @@ def _require_all_or_none_answered(cache: FeatureCache, split: str, table: SplitT
 
 
 def _score(
-    evaluation: Evaluation, answered: Sequence[Answered], vocabulary: Vocabulary, metric: Metric
+    evaluation: Evaluation, answered: Sequence[Answered], run: Run, metric: Metric
 ) -> Evaluation:
     """Score the questions that the metric counts; the evaluation is of no others from here on."""
-    inside = counted(evaluation.table, metric)
-    best = class_scores(given_answers(evaluation.table, metric), vocabulary, metric=metric).best()
+    table, inside = evaluation.table, counted(evaluation.table, metric)
+    if run.chooses:
+        classes = choice_scores(table, metric)
+    else:
+        classes = class_scores(given_answers(table, metric), run.vocabulary, metric=metric)
+    best = classes.best()
     evaluation = evaluation.take(np.flatnonzero(inside))
     scores = np.array([one.score for one, count in zip(answered, inside, strict=True) if count])
     found, lost = score_answered(answered, metric, figures=False), list[str]()

@@ -23,7 +23,9 @@ class Evaluation:
         results: The file in the official form; None if nothing was written.
         scores: (questions,) in [0, 1]. None where the split has no answers; then the accuracy, the
             ceiling and the interval are None too.
-        ceiling: Percent that a head would score that always picks the best answer it knows.
+        ceiling: Percent that a head would score that always picks the best answer it knows, or the
+            best choice.
+        chooses: Whether the head scores the choices of each question.
         interval: 95 % interval of the overall accuracy, in percent.
         data: What it is a score on.
         left_out: Questions that the cache lacks, and why; the results answer them with "".
@@ -43,6 +45,7 @@ class Evaluation:
     scores: np.ndarray | None = None
     accuracy: Accuracy | None = None
     ceiling: float | None = None
+    chooses: bool = False
     interval: Interval | None = None
     data: ScoredData | None = None
     left_out: LeftOutQuestions = NONE

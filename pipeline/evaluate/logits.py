@@ -5,6 +5,9 @@ the largest of each row is the answer in results.json. float16 would halve the f
 round different logits to equal ones. The metadata holds under `run` a JSON object with
 `question_ids` and `answers`, which name the rows and the columns, and a digest of everything.
 `load_logits` checks that digest; a plain reader of safetensors does not.
+
+With choices, the columns are the choices of each question in their order, "choice 1" first. Where a
+question has fewer, the logit is -1e17.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.format.manifest import Id
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
+from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, require_finite_logits
@@ -31,13 +35,13 @@ WRITE_ADVICE = "Check the permissions of the run folder and the free space of it
 def split_logits(
     model: VqaModel, reader: BatchReader, split: SplitTable, *, batch_size: int, answers: int
 ) -> np.ndarray:
-    """Return the logits of every question of a split: (questions, answers) float32.
+    """Return the logits of every question of a split: (questions, answers or choices) float32.
 
     Raises as `require_finite_logits` does.
     """
     model.eval()
     found = np.empty((len(split), answers), dtype=np.float32)
-    order = plan_batches(split.image_rows, batch_size=batch_size, grouped=True, shuffle=None)
+    order = plan_batches(same_pictures(split), batch_size=batch_size, grouped=True, shuffle=None)
     for batch in reader.batches(order):
         logits = batch_logits(model, batch).cpu()
         require_finite_logits(logits, batch.questions, reader)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from frozen_vqa.pipeline.config import ANSWERS
 from frozen_vqa.pipeline.errors import MetricError, RunError
+from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.runs.run import Run
 
@@ -27,6 +28,8 @@ IMAGES_SEED = 0
 
 class Ensemble(nn.Module):
     """Heads over the same answers, called like one of them."""
+
+    config: ModelConfig  # of one, in `ensemble`
 
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -46,16 +49,28 @@ def ensemble(runs: Sequence[Run]) -> Run:
     """Return the first run, with the mean of all heads in place of its own head.
 
     Raises:
-        RunError: if two runs have different answers.
+        RunError: if two runs have different answers or numbers of pictures, or score choices.
     """
+    if runs[0].chooses:
+        raise RunError(
+            f"{runs[0].path}: scores the choices of each question, and an ensemble averages the "
+            f"probabilities of answers; leave --ensemble out"
+        )
     for run in runs[1:]:
         _require_same_answers(runs[0], run)
     heads = Ensemble([run.model for run in runs]).eval()
+    heads.config = runs[0].model.config
     # Evaluation only calls a run's model.
     return replace(runs[0], model=cast(VqaModel, heads), others=tuple(runs[1:]))
 
 
 def _require_same_answers(one: Run, other: Run) -> None:
+    seen = [run.model.config.pictures for run in (one, other)]
+    if seen[0] != seen[1]:
+        raise RunError(
+            f"{one.path} reads {seen[0]} pictures a question and {other.path} {seen[1]}, so they "
+            f"cannot answer together; give heads of the same data"
+        )
     mine, theirs = one.vocabulary.answers, other.vocabulary.answers
     if mine == theirs:
         return
@@ -73,15 +88,16 @@ def _require_same_answers(one: Run, other: Run) -> None:
 
 
 def assign_other_images(image_rows: np.ndarray) -> np.ndarray:
-    """Return the picture that each question is asked about, never its own: (questions,).
+    """Return the picture that each question is asked about, never its own: as `image_rows`.
 
     The pictures of the split stand in a circle, in an order of a fixed seed. The questions about a
-    picture get the next picture of the circle. `image_rows` has the picture of each question.
+    picture get the next picture of the circle. `image_rows` has the picture of each question,
+    (questions,), or its pictures, (questions, pictures), which count as one then.
 
     Raises:
         MetricError: if the split has a single picture.
     """
-    pictures, which = np.unique(image_rows, return_inverse=True)
+    pictures, which = np.unique(image_rows, axis=0, return_inverse=True)
     if len(pictures) < 2:
         raise MetricError(
             "the split has a single picture, so --shuffle-images has no other picture to show; "

@@ -251,7 +251,7 @@ class _Extraction:
                 _table(kept, images, questions),
                 left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
-                tokens=sum(len(self.plan.questions[example.question]) for example in kept),
+                tokens=sum(len(self.plan.questions[text]) for one in kept for text in one.texts),
                 origin=of_split(self.origin, name) | dict(self.metric) | note_pictures(without),
             )
 
@@ -294,5 +294,6 @@ def _table(
         right_choices=[
             -1 if e.right_choice is None else e.right_choice for e in examples if choices
         ],
+        choice_rows=[tuple(questions[t] for t in e.choice_texts) for e in examples if choices],
         more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
     )

@@ -27,8 +27,9 @@ class Plan:
     Attributes:
         left_out: Unusable questions by split: first all those that the source left out, whatever
             the limit, then those that do not fit the text model or the other questions.
-        questions: Distinct questions with their tokens, BOS first.
-        tokens: Tokens of all questions; a repeated question counts each time.
+        questions: Distinct questions, alone and with each of their choices, with their tokens, BOS
+            first.
+        tokens: Tokens of all these texts; a repeated one counts each time.
     """
 
     splits: Mapping[str, Sequence[VqaExample]]
@@ -100,7 +101,7 @@ def make_plan(
                 f"split {name!r} has no question that can be used{found}. Check the data set."
             )
     every = [example for examples in kept.values() for example in examples]
-    questions = {example.question: sieve.tokens[example.question] for example in every}
+    questions = {text: sieve.tokens[text] for example in every for text in example.texts}
     table = PrefixTable()
     for tokens in questions.values():
         table.add(tokens)
@@ -109,7 +110,7 @@ def make_plan(
         left_out=left_out,
         images=list(dict.fromkeys(image for example in every for image in example.images)),
         questions=questions,
-        tokens=sum(len(questions[example.question]) for example in every),
+        tokens=sum(len(questions[text]) for example in every for text in example.texts),
         prefixes=len(table),
     )
 
@@ -140,7 +141,7 @@ class _Sieve:
         refused: list[LeftOut] = []
         rest = iter(examples)
         while batch := list(islice(rest, None if limit is None else limit - len(kept))):
-            asked = dict.fromkeys(example.question for example in batch)
+            asked = dict.fromkeys(text for example in batch for text in example.texts)
             new = [text for text in asked if text not in self.tokens]
             self.tokens.update(zip(new, self._text.tokens(new), strict=True))
             for example in batch:
@@ -153,8 +154,9 @@ class _Sieve:
 
     def _fault(self, example: VqaExample) -> str:
         """Return why a question cannot be used; "" if it can."""
-        if fault := length_fault(self.tokens[example.question], self._text):
-            return fault
+        for text in example.texts:
+            if fault := length_fault(self.tokens[text], self._text):
+                return fault
         for image_id in example.images:
             before = self._ids.setdefault(str(image_id), image_id)
             if before != image_id:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, load_manifest
+from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, SplitTable, load_manifest
 from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_table
 from frozen_vqa.cache.errors import quoted
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.system.console import progress
 
 
@@ -107,16 +108,19 @@ class _OldShard:
         for name in [name for name in plan.splits if name in splits]:
             with suppress(CacheDamagedError):  # the other splits may suffice
                 table = read_table(self.writer.directory, splits[name])
-                first, more = table.image_rows.tolist(), table.more_images or [()] * len(table)
-                if self.kind == "images":
-                    names = {e.question_id: [*map(str, e.images)] for e in plan.splits[name]}
-                    rows = [[row, *others] for row, others in zip(first, more, strict=True)]
-                else:
-                    names = {e.question_id: [e.question] for e in plan.splits[name]}
-                    rows = [[row] for row in table.question_rows.tolist()]
-                for asked_id, some in zip(table.question_ids, rows, strict=True):
-                    found |= zip(some, names.get(asked_id, ()), strict=False)
+                examples = {example.question_id: example for example in plan.splits[name]}
+                for row, question_id in enumerate(table.question_ids):
+                    if question_id in examples:
+                        found |= self._rows_of(table, row, examples[question_id])
         return found
+
+    def _rows_of(self, table: SplitTable, row: int, example: VqaExample) -> dict[int, str]:
+        """Return the image ids, or the texts, of the rows that a question of a split points at."""
+        first, more, names = table.image_rows, table.more_images, example.images
+        if self.kind == "questions":
+            first, more, names = table.question_rows, table.choice_rows, example.texts
+        rows = (int(first[row]), *(more[row] if more else ()))
+        return dict(zip(rows, map(str, names), strict=False))  # the data may have changed
 
 
 def _find(writer: CacheWriter, file: str) -> _OldShard:

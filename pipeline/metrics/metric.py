@@ -164,6 +164,11 @@ class Metric:
     unanswerable: str = ""
     figures: Callable[[Sequence[Answered]], Mapping[str, Figure]] = lambda answered: {}
 
+    @property
+    def chooses(self) -> bool:
+        """Whether the right answer is one of a question's choices, where it has any."""
+        return self.given is right_choice
+
 
 def equal_to_one(
     normalise: Callable[[str], str] = str,

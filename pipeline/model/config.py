@@ -92,13 +92,24 @@ class HeadSettings:
         return self.fusion != "question-only"
 
     def with_shapes(
-        self, *, vision_dim: int, text_dim: int, grid: tuple[int, int], answers: int
+        self,
+        *,
+        vision_dim: int,
+        text_dim: int,
+        grid: tuple[int, int],
+        answers: int,
+        pictures: int = 1,
     ) -> "ModelConfig":
         """Return these settings of a head with the shapes of its data; see `ModelConfig`."""
         settings = {field.name: getattr(self, field.name) for field in fields(HeadSettings)}
         settings["width"] = self.width or text_dim
         return ModelConfig(
-            **settings, vision_dim=vision_dim, text_dim=text_dim, grid=grid, answers=answers
+            **settings,
+            vision_dim=vision_dim,
+            text_dim=text_dim,
+            grid=grid,
+            answers=answers,
+            pictures=pictures,
         )
 
 
@@ -109,6 +120,7 @@ class ModelConfig(HeadSettings):
     LIMITS: ClassVar[Mapping[str, Limit]] = {
         **HeadSettings.LIMITS,
         **dict.fromkeys(("vision_dim", "text_dim", "answers"), AT_LEAST_1),
+        "pictures": (lambda pictures: 1 <= pictures <= 1000, "at least 1 and at most 1,000"),
         "width": (lambda width: 1 <= width <= 10**6, "at least 1 and at most 1,000,000"),
     }
 
@@ -117,9 +129,16 @@ class ModelConfig(HeadSettings):
     text_dim: int
     """Size of one hidden state."""
     grid: tuple[Side, Side]
-    """Rows and columns of patches."""
+    """Rows and columns of patches of one picture."""
     answers: int
-    """Size of the answer vocabulary."""
+    """Number of logits: the size of the answer vocabulary, or 1 where a head scores choices."""
+    pictures: int = 1
+    """Pictures of each question."""
+
+    @property
+    def patches(self) -> int:
+        """Patches of all pictures of a question."""
+        return self.pictures * self.grid[0] * self.grid[1]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # JSON brings a list

@@ -33,7 +33,8 @@ class FusionModule(Protocol):
 
         Args:
             patches: (questions, patches, width), the projected patches of each question's picture
-                in row-major order; with `position_embedding` they say where they are.
+                in row-major order; with `position_embedding` they say where they are. Those of a
+                second picture follow, if `config.pictures` says that there is one.
             tokens: (questions, tokens, width), the projected hidden states; zeros where padded.
             mask: (questions, tokens), True = real token. More padding must change no number.
         """
@@ -113,7 +114,7 @@ def check_fusion(
 
 
 def _check_numbers(name: str, made: nn.Module, config: ModelConfig) -> None:
-    patches = torch.randn(3, config.grid[0] * config.grid[1], config.width)
+    patches = torch.randn(3, config.patches, config.width)
     mask = torch.arange(5) < torch.tensor([[5], [2], [1]])
     tokens = torch.randn(3, 5, config.width) * mask[..., None]
     with torch.no_grad():

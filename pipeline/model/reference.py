@@ -7,7 +7,7 @@ patches, and nothing is shared, folded or reordered: x is (questions, length, wi
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +141,9 @@ class ReferenceModel(nn.Module):
         if attends and config.position_embedding:
             for name, length in zip(("rows", "columns"), config.grid, strict=True):
                 self.position_embedding[name] = nn.Parameter(torch.zeros(length, width))
+        self.picture_marks = nn.ParameterDict()
+        if attends and config.pictures > 1:
+            self.picture_marks["vectors"] = nn.Parameter(torch.zeros(config.pictures, width))
         self.layers = nn.ModuleList(
             ReferenceLayer(config) for _ in range(config.layers if attends else 0)
         )
@@ -157,15 +160,21 @@ class ReferenceModel(nn.Module):
     ) -> Tensor:
         """Return logits, (questions, answers).
 
-        Patch embeddings are (questions, patches, vision_dim), hidden states (questions, tokens,
-        text_dim) with zeros where padded, and the mask is (questions, tokens), True = real token.
+        Patch embeddings are (questions, patches, vision_dim), those of a question's first picture
+        first; hidden states (questions, tokens, text_dim) with zeros where padded; and the mask is
+        (questions, tokens), True = real token.
         """
         dtype, padding = self.head.weight.dtype, ~attention_mask
         if self.sees:
             patches = patches_scored = self.vision_projection(patch_embeddings.to(dtype))
         if self.position_embedding:
             rows, columns = (self.position_embedding[name] for name in ("rows", "columns"))
-            patches = patches + (rows[:, None] + columns[None]).flatten(0, 1)
+            position = (rows[:, None] + columns[None]).flatten(0, 1)
+            patches = patches + torch.cat([position] * self.config.pictures)
+        if self.picture_marks:
+            marks = self.picture_marks["vectors"]
+            each = patches.shape[1] // len(marks)
+            patches = patches + torch.cat([mark.expand(each, -1) for mark in marks])
         if self.reads:
             text = text_scored = self.text_projection(hidden_states.to(dtype))
         for layer in self.layers:
@@ -176,6 +185,21 @@ class ReferenceModel(nn.Module):
         if self.sees:
             pooled.append(pool(patches, patches_scored, self.patches_score, None))
         return self.head(self.fusion(torch.cat(pooled, dim=-1)))
+
+
+def score_choices(
+    model: ReferenceModel, patch_embeddings: Tensor, choices: Sequence[Tensor]
+) -> Tensor:
+    """Return the logit of each choice of one question, (choices,): each is read by itself.
+
+    Patch embeddings are (patches, vision_dim); of each choice there are the hidden states of the
+    question and it, (tokens, text_dim).
+    """
+    logits = [
+        model(patch_embeddings[None], states[None], torch.ones(1, len(states), dtype=torch.bool))
+        for states in choices
+    ]
+    return torch.cat(logits).squeeze(1)
 
 
 def translate_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ def bound_parameters(config: ModelConfig) -> int:
     if is_own(config.fusion):
         return count_parameters(config)
     width, layer = config.width, 64 * config.width * (config.width + 1)
-    ends = config.vision_dim + config.text_dim + sum(config.grid) + 4 * (config.answers + 1)
+    ends = config.vision_dim + config.text_dim + sum(config.grid) + config.pictures
+    ends += 4 * (config.answers + 1)
     return (config.layers + 1) * layer + width * ends + 4 * config.answers
 
 

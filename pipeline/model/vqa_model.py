@@ -78,8 +78,28 @@ class PositionEmbedding(nn.Module):
                 nn.init.normal_(vectors, std=0.5)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """(images, patches, width) -> the same, patches in row-major order."""
-        return patches + (self.rows[:, None] + self.columns[None]).flatten(0, 1)
+        """(..., patches, width) -> the same, patches of each picture in row-major order."""
+        grid = (self.rows[:, None] + self.columns[None]).flatten(0, 1)
+        return patches + grid.repeat(patches.shape[-2] // len(grid), 1)
+
+
+class PictureMarks(nn.Module):
+    """A learned vector for each picture of a question, added to all patches of that picture.
+
+    "The left picture" cannot be found without it, because the pictures' patches lie side by side.
+    """
+
+    def __init__(self, pictures: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(pictures, width))
+        if not self.vectors.is_meta:
+            nn.init.normal_(self.vectors, std=0.5)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(..., patches, width) -> the same, patches of the first picture first."""
+        pictures = len(self.vectors)
+        each = self.vectors[:, None].expand(-1, patches.shape[-2] // pictures, -1)
+        return patches + each.flatten(0, 1)
 
 
 class VqaModel(nn.Module):
@@ -98,6 +118,8 @@ class VqaModel(nn.Module):
         self.text_projection = project(config.text_dim) if reads else None
         embeds = (attends or own) and config.position_embedding
         self.position_embedding = PositionEmbedding(config.grid, width) if embeds else None
+        marks = (attends or own) and config.pictures > 1
+        self.picture_marks = PictureMarks(config.pictures, width) if marks else None
         layers = config.layers if attends else 0
         self.layers = nn.ModuleList(
             CoAttentionLayer(config, last=i == layers - 1) for i in range(layers)
@@ -153,7 +175,8 @@ class VqaModel(nn.Module):
         Args:
             patch_embeddings: (images, patches, vision_dim), any float type, or int8 with scales. Or
                 `Patches`, which share between heads what needs none of their weights. None for a
-                head that sees no picture.
+                head that sees no picture. Where questions are about several pictures, an image is
+                all of them, side by side.
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
@@ -237,4 +260,6 @@ class VqaModel(nn.Module):
                 return self.vision_projection(patches.average(self.dtype))
             return self.vision_projection.average(patches.each(self.dtype), vector)
         projected = self.vision_projection(patches.each(self.dtype)).unsqueeze(1)
-        return projected if self.position_embedding is None else self.position_embedding(projected)
+        if self.position_embedding is not None:
+            projected = self.position_embedding(projected)
+        return projected if self.picture_marks is None else self.picture_marks(projected)

@@ -69,8 +69,10 @@ def write_report(
         maps: Questions whose attention is tested and shown, at most.
 
     Raises:
-        CacheError, RunError: if a feature cannot be read, or the file cannot be written.
+        CacheError, RunError: if a feature cannot be read, or the file cannot be written; or if the
+            head reads choices or several pictures.
     """
+    run.require_no_needs("a report shows a question and one picture")
     first = sides[0].group.first
     assert first.results is not None
     path = first.results.with_name(REPORT)

@@ -63,6 +63,9 @@ def render_card(run: Path, outcome: Outcome) -> str:
     )
     own = config.fusion if is_own(config.fusion) else ""  # every command has to name it again
     option, argument = (f" --fusion {own}", f', fusion="{own}"') if own else ("", "")
+    usual = outcome.get("answers") != 0 and description.model.pictures == 1
+    command = "ask --run FOLDER --image FILE --question TEXT"
+    command = command if usual else "evaluate --run FOLDER --cache CACHE"
     return f"""---
 library_name: frozen-vqa
 pipeline_tag: visual-question-answering
@@ -71,8 +74,8 @@ pipeline_tag: visual-question-answering
 
 # {config.fusion} head for visual question answering
 
-{outcome["trainable_parameters"]:,} trained parameters choose among \
-{description.model.answers:,} answers. They read features of two frozen encoders, which are
+{outcome["trainable_parameters"]:,} trained parameters {_task(description, outcome)}. They read \
+features of two frozen encoders, which are
 not in this folder.
 
 ## Accuracy
@@ -106,12 +109,21 @@ from frozen_vqa import VqaHead
 head = VqaHead.from_pretrained("FOLDER OR REPOSITORY"{argument})
 ```
 
-or `frozen-vqa ask --run FOLDER --image FILE --question TEXT{option}`.
+or `frozen-vqa {command}{option}`.
 
 ## Licences
 
 The encoders and the data set have their own licences, which may also apply to this head.
 """
+
+
+def _task(description: Description, outcome: Outcome) -> str:
+    """Return what the head does, in words."""
+    answers, pictures = description.model.answers, description.model.pictures
+    task = "score the choices of each question"
+    if outcome.get("answers") != 0:
+        task = f"choose among {answers:,} answers"
+    return task if pictures == 1 else f"{task} about {pictures} pictures"
 
 
 def _choice(config: TrainConfig) -> str:

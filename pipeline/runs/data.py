@@ -137,7 +137,7 @@ def fingerprint_cache(cache: FeatureCache, splits: Mapping[str, SplitTable]) -> 
     """
     manifest, tables = cache.manifest, splits.values()
     images = max(int(table.all_image_rows.max()) for table in tables)
-    questions = max(int(table.question_rows.max()) for table in tables)
+    questions = max(int(table.all_question_rows.max()) for table in tables)
     return {
         **cache.spec.settings(),
         **{f"split {n}": manifest.splits[split_of(n, manifest.splits)].xxh3 for n in splits},

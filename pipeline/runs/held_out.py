@@ -60,8 +60,8 @@ def read_split(cache: FeatureCache, name: str) -> SplitTable:
     """Return the questions of a split, or of a part of one that is held out.
 
     Raises:
-        CacheError: if the cache has no such split, or only one picture to be divided, or if a
-            question is about several pictures.
+        CacheError: if the cache has no such split, or only one picture to be divided, or if some
+            questions are about more pictures than others.
     """
     part = find_held_out(name, cache.manifest.splits)
     return _divide(cache, part)[1] if part else _whole(cache, name)
@@ -75,18 +75,35 @@ def read_training(cache: FeatureCache, config: TrainConfig) -> SplitTable:
 
 def _whole(cache: FeatureCache, name: str) -> SplitTable:
     table = cache.split(name)
-    if table.more_images:
-        raise CacheError(
-            f"{cache.directory}: questions of split {name!r} are about two pictures each, which no "
-            f"head of this version reads. The cache keeps them for a later version."
-        )
+    try:
+        _ = table.picture_rows
+    except CacheError as error:
+        raise CacheError(f"{cache.directory}: split {name!r}: {error}") from None
     return table
 
 
+def require_pictures(cache: FeatureCache, name: str, table: SplitTable, needed: int) -> None:
+    """Raise `CacheError` unless the questions of a split have as many pictures as a head reads."""
+    found = table.picture_rows.shape[1]
+    if found != needed:
+        raise CacheError(
+            f"{cache.directory}: pictures of each question: {found} in split {name!r}, and the "
+            f"head reads {needed}; name a split of the data that the head is for"
+        )
+
+
 def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]:
-    """Return the rest of a split, and the part of it that is held out."""
+    """Return the rest of a split, and the part of it that is held out.
+
+    No picture is in both, so pictures that questions link go together, under the first of their
+    ids.
+    """
     table, names = _whole(cache, part.split), cache.image_ids()
-    ids = [names[row] for row in table.image_rows.tolist()]
+    linked, least = table.linked_rows.tolist(), dict[int, str]()
+    for link, rows in zip(linked, table.picture_rows.tolist(), strict=True):
+        own = [names[row] for row in rows]
+        least[link] = min(least.get(link, own[0]), *own)
+    ids = [least[link] for link in linked]
     if len(set(ids)) < 2:
         raise CacheError(
             f"{cache.directory}: split {part.split!r} has {len(set(ids))} pictures with questions, "

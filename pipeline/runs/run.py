@@ -27,7 +27,7 @@ from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, load_vocabulary
+from frozen_vqa.pipeline.answers.vocabulary import CHOICES, Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError, reason_of
 from frozen_vqa.pipeline.model.config import ModelConfig
@@ -74,6 +74,26 @@ class Run:
     data: TrainingData
     stamp: Stamp  # tells its file of weights from any other
     others: tuple["Run", ...] = ()  # whose answers are averaged with its own, in an ensemble
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it scores the choices of each question, and has no answers of its own."""
+        return self.vocabulary == CHOICES
+
+    @property
+    def needs(self) -> str:
+        """What it reads beside a question and one picture; "" if that is all."""
+        pictures = self.model.config.pictures
+        needs = ["the choices of each question"] if self.chooses else []
+        needs += [f"{pictures} pictures a question"] if pictures > 1 else []
+        return " and ".join(needs)
+
+    def require_no_needs(self, but: str) -> None:
+        """Raise `RunError`, which says `but`, if it reads more than a question and one picture."""
+        if self.needs:
+            raise RunError(
+                f"{self.path}: the head reads {self.needs}, but {but}; use `frozen-vqa evaluate`"
+            )
 
     @property
     def cache(self) -> Path:
@@ -184,7 +204,7 @@ def load_run(
         reason = reason_of(error)
         raise RunError(f"{path / CURRENT}: does not fit this run ({reason}). {RESTORE}") from error
     vocabulary = load_vocabulary(path / ANSWERS)
-    if len(vocabulary) != model.config.answers:
+    if (len(vocabulary) or 1) != model.config.answers:
         raise RunError(
             f"{path / ANSWERS}: it has {len(vocabulary):,} answers, but the head tells "
             f"{model.config.answers:,} apart. {RESTORE}"

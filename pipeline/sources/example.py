@@ -47,6 +47,19 @@ class VqaExample:
     more_images: tuple[Id, ...] = ()
 
     @property
+    def choice_texts(self) -> tuple[str, ...]:
+        """What an encoder reads of each choice: the question and then the choice.
+
+        So a choice shares the question's hidden states, and a cache keeps those of its own tokens.
+        """
+        return tuple(f"{self.question} {choice}" for choice in self.choices)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that an encoder reads."""
+        return (self.question, *self.choice_texts)
+
+    @property
     def images(self) -> tuple[Id, ...]:
         """All its pictures, in their order."""
         return (self.image_id, *self.more_images)

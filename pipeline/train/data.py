@@ -9,14 +9,30 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
-from frozen_vqa.pipeline.answers.questions import counted, given_answers, metric_of
-from frozen_vqa.pipeline.answers.targets import ClassScores, class_scores
-from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary, read_vocabulary
+from frozen_vqa.pipeline.answers.questions import (
+    counted,
+    given_answers,
+    metric_of,
+    require_choices,
+)
+from frozen_vqa.pipeline.answers.targets import ClassScores, choice_scores, class_scores
+from frozen_vqa.pipeline.answers.vocabulary import (
+    CHOICES,
+    Vocabulary,
+    build_vocabulary,
+    read_vocabulary,
+)
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.find import pick_metric
 from frozen_vqa.pipeline.metrics.metric import Metric
-from frozen_vqa.pipeline.runs.held_out import read_split, read_training, split_of
+from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.runs.held_out import (
+    read_split,
+    read_training,
+    require_pictures,
+    split_of,
+)
 
 LOW_CEILING = 90.0
 """Percent; a vocabulary that allows less is rarely meant."""
@@ -33,13 +49,39 @@ class TrainData:
     vocabulary: Vocabulary
     metric: Metric
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a head scores the choices of each question; else the answers are classes."""
+        return self.vocabulary == CHOICES
+
+    def shape_head(self, config: TrainConfig) -> ModelConfig:
+        """Return the settings of a head with the shapes of the data.
+
+        Raises:
+            ConfigError: if they do not fit together.
+        """
+        if self.chooses and config.fusion == "image-only":
+            raise ConfigError(
+                "fusion is 'image-only', but the questions have choices, which are texts that such "
+                "a head does not read; take another fusion"
+            )
+        spec = self.cache.spec
+        return config.with_shapes(
+            vision_dim=spec.vision_dim,
+            text_dim=spec.text_dim,
+            grid=spec.grid,
+            answers=len(self.vocabulary) or 1,
+            pictures=self.splits[config.train_split].picture_rows.shape[1],
+        )
+
     @cached_property
     def scores(self) -> dict[str, ClassScores]:
-        """The score of each class on each question, by split."""
+        """The score of each class on each question, by split; a choice's number is its class."""
+        metric = self.metric
+        if self.chooses:
+            return {name: choice_scores(split, metric) for name, split in self.splits.items()}
         return {
-            name: class_scores(
-                given_answers(split, self.metric), self.vocabulary, metric=self.metric
-            )
+            name: class_scores(given_answers(split, metric), self.vocabulary, metric=metric)
             for name, split in self.splits.items()
         }
 
@@ -57,7 +99,20 @@ class TrainData:
         }
 
     def describe(self) -> str:
-        """Return a line for people: the number of classes, and the highest score of a head."""
+        """Return a line for people: the number of classes, and the highest score of a head.
+
+        With choices: how many there are, and what a guess scores.
+        """
+        if self.chooses:
+            counts = [len(some) for split in self.splits.values() for some in split.choices]
+            chances = (
+                f"{100 * np.mean([1 / len(some) for some in split.choices]):.2f} % on {name}"
+                for name, split in self.splits.items()
+            )
+            return (
+                f"multiple choice: a head scores the {min(counts)} to {max(counts)} choices of "
+                f"each question, and a guess scores {' and '.join(chances)}"
+            )
         return (
             f"{len(self.vocabulary):,} answers are classes; a head that always picks the best of "
             f"them scores {self._spell_ceilings()}"
@@ -109,15 +164,27 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
         config.train_split: read_training(cache, config),
         config.validation: read_split(cache, config.validation),
     }
-    for name, split in splits.items():
-        _require_answers(cache, name, split)
+    training = splits[config.train_split]
     counts = (len(a) for split in splits.values() for a in split.answers)
-    metric = pick_metric(counts, config.metric, metric_of(cache, config.train_split))
+    metric = pick_metric(counts, config.metric, metric_of(cache, config.train_split, training))
+    for name, split in splits.items():
+        _require_answers(cache, name, split, metric)
+    for name, split in splits.items():
+        require_pictures(cache, name, split, training.picture_rows.shape[1])
+    if metric.chooses and training.choices:
+        if config.answers_file:
+            raise ConfigError(
+                f"{config.answers_file}: the questions have choices, and a head scores those "
+                f"instead of answers of a file; leave it out, or give the --metric of open answers"
+            )
+        for name, split in splits.items():
+            require_choices(cache, name, split)
+        return TrainData(cache, splits, CHOICES, metric)
     if config.answers_file:
         vocabulary = read_vocabulary(Path(config.answers_file), metric.normalise)
     else:
         vocabulary = build_vocabulary(
-            given_answers(splits[config.train_split], metric),
+            given_answers(training, metric),
             min_count=config.min_answer_count,
             top=config.top_answers or None,
             normalise=metric.normalise,
@@ -144,12 +211,13 @@ def require_validation(cache: FeatureCache, config: TrainConfig) -> None:
         )
 
 
-def _require_answers(cache: FeatureCache, name: str, split: SplitTable) -> None:
-    if unanswered := sum(1 for answers in split.answers if not answers):
+def _require_answers(cache: FeatureCache, name: str, split: SplitTable, metric: Metric) -> None:
+    if unanswered := sum(1 for answers in given_answers(split, metric) if not answers):
+        lack = "no known right choice" if metric.chooses and split.choices else "no answers"
         mend = "extract it again, which leaves them out, or " if unanswered < len(split) else ""
         raise CacheError(
             f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
-            f"no answers, so it can be used neither for training nor for validation; {mend}name "
+            f"{lack}, so it can be used neither for training nor for validation; {mend}name "
             f"another split"
         )
     if not len(split):

@@ -12,10 +12,11 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone: norms, biases and position embeddings keep their size."""
+    """AdamW that decays matrices alone: norms, biases, positions and marks keep their size."""
     named = list(model.named_parameters())
-    matrices = [p for name, p in named if p.ndim > 1 and "position_embedding" not in name]
-    rest = [p for name, p in named if p.ndim <= 1 or "position_embedding" in name]
+    kept = ("position_embedding", "picture_marks")
+    matrices = [p for name, p in named if p.ndim > 1 and not any(one in name for one in kept)]
+    rest = [p for name, p in named if p.ndim <= 1 or any(one in name for one in kept)]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},

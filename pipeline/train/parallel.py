@@ -8,7 +8,6 @@ function of seed, batch and rank: a resumed training needs no generator states o
 it needs the same number of ranks.
 """
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -45,7 +44,7 @@ def distribute(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module
     # be over before the first step, or a resumed training would differ from an undisturbed one.
     shapes = model.config
     nothing = wrapped(
-        torch.zeros(1, math.prod(shapes.grid), shapes.vision_dim, device=device),
+        torch.zeros(1, shapes.patches, shapes.vision_dim, device=device),
         torch.zeros(1, 1, 1, shapes.text_dim, device=device),
         torch.ones(1, 1, 1, dtype=torch.bool, device=device),
     )

@@ -43,7 +43,7 @@ from frozen_vqa.pipeline.train.resume import (
     require_same_settings,
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
-from frozen_vqa.pipeline.train.trainer import Trainer, shape_head
+from frozen_vqa.pipeline.train.trainer import Trainer
 
 
 def train(
@@ -158,7 +158,7 @@ def require_possible(
         PluginError: if a fusion of the user's own was not named by the user, or fails its test.
     """
     require_memory(heads, data, device)
-    shapes = [shape_head(data.cache.spec, len(data.vocabulary), one) for one in heads.values()]
+    shapes = [data.shape_head(one) for one in heads.values()]
     for config in {one.fusion: one for one in shapes if is_own(one.fusion)}.values():
         check_fusion(config.fusion, config)
 
@@ -171,7 +171,7 @@ def require_memory(heads: Mapping[str, TrainConfig], data: TrainData, device: to
     shapes = {}
     for name, config in heads.items():
         try:
-            shapes[name] = shape_head(data.cache.spec, len(data.vocabulary), config)
+            shapes[name] = data.shape_head(config)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}" if len(heads) > 1 else str(error)) from error
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()

@@ -9,19 +9,19 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frozen_vqa.cache import CacheSpec
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
+from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import NotFiniteError
-from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.sealed import require_fit
@@ -29,7 +29,7 @@ from frozen_vqa.pipeline.runs.state import Counters, select_tensors
 from frozen_vqa.pipeline.system.device import training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
-from frozen_vqa.pipeline.train.loss import soft_target_loss
+from frozen_vqa.pipeline.train.loss import choice_loss, soft_target_loss
 from frozen_vqa.pipeline.train.optimizer import (
     WeightAverage,
     build_optimizer,
@@ -55,15 +55,18 @@ class Trainer:
         self.config, self.ranks, self.device = config, ranks, features.device
         self.train_split = data.splits[config.train_split]
         self.val_split = data.splits[config.validation]
-        model = build_untrained_head(features.cache.spec, len(data.vocabulary), config)
+        model = build_untrained_head(data, config)
         self.model = model.to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
         self.val_scores = data.scores[config.validation]
         self.val_counted = data.counted[config.validation]
         scores = data.scores[config.train_split]
-        self.train_reader = BatchReader(features, self.train_split, scores=scores)
-        self.val_reader = BatchReader(features, self.val_split)
+        read, self.criterion = partial(BatchReader, features), soft_target_loss
+        if data.chooses:
+            read, self.criterion = partial(read, choosing=True), choice_loss
+        self.train_reader = read(self.train_split, scores=scores)
+        self.val_reader = read(self.val_split)
         # Steps of all epochs, for the learning rate. Epochs may differ by a batch; the schedule
         # need not end exactly at the last step.
         self.steps = config.epochs * math.ceil(len(self.plan(0)) / config.accumulate)
@@ -77,7 +80,7 @@ class Trainer:
 
     def plan(self, number: int) -> BatchPlan:
         return plan_batches(
-            self.train_split.image_rows,
+            same_pictures(self.train_split),
             batch_size=self.config.batch_size,
             grouped=self.config.group_by_image,
             shuffle=(self.config.order_seed, number),
@@ -143,7 +146,7 @@ class Trainer:
             seed_draws(config.seed, self.counters.epoch, self.seen, ranks.rank)
         with sync_gradients(self._distributed, now=ends_step):
             logits = batch_logits(self._distributed, batch, dtype)
-            loss = soft_target_loss(logits, batch.soft_targets(logits.shape[-1]))
+            loss = self.criterion(logits, batch.soft_targets(logits.shape[-1]))
             # Batches differ a little in size; each question counts the same.
             share = ranks.world * own / (config.batch_size * config.accumulate)
             (loss * share).backward()
@@ -281,17 +284,10 @@ class Trainer:
         self.counters = replace(counters)
 
 
-def build_untrained_head(spec: CacheSpec, answers: int, config: TrainConfig) -> VqaModel:
+def build_untrained_head(data: TrainData, config: TrainConfig) -> VqaModel:
     """Return the head with which a training begins: a function of its settings and its seed.
 
-    Raises `ConfigError` if the settings do not fit together.
+    Raises `ConfigError` if settings and data do not fit together.
     """
     torch.manual_seed(config.seed)
-    return VqaModel(shape_head(spec, answers, config))
-
-
-def shape_head(spec: CacheSpec, answers: int, config: TrainConfig) -> ModelConfig:
-    """Return the settings of a head with the shapes of a cache; raise as `with_shapes` does."""
-    return config.with_shapes(
-        vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
-    )
+    return VqaModel(data.shape_head(config))

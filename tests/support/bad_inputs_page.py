@@ -35,6 +35,7 @@ from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_system import SYSTEM
@@ -66,6 +67,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,
+    "Choices and several pictures": SEVERAL,
     "Predictions": RESULTS,
     "Metrics of other data sets": METRICS,
     "Options": OPTIONS,

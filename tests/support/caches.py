@@ -27,7 +27,10 @@ PATCHES = GRID[0] * GRID[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One question of a split: rows of its picture and of its text, and what it is given."""
+    """One question of a split: rows of its picture and of its text, and what it is given.
+
+    A choice is its own text, or the row of the text that asks it, and then named "choice 3".
+    """
 
     image: int
     question: int
@@ -35,8 +38,14 @@ class Row:
     question_type: str = ""
     answer_type: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | int, ...] = ()
     right: int = -1
+    more_images: tuple[int, ...] = ()
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The rows of the texts of its choices; that of the question where only names are given."""
+        return tuple(one if isinstance(one, int) else self.question for one in self.choices)
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,8 @@ def make_cache(
     rng = np.random.default_rng(seed)
     rows = [row for split in splits.values() for row in split]
     if patch_embeddings is None:
-        shape = (1 + max(row.image for row in rows), spec.patches, spec.vision_dim)
+        images = [image for row in rows for image in (row.image, *row.more_images)]
+        shape = (1 + max(images), spec.patches, spec.vision_dim)
         patch_embeddings = rng.standard_normal(shape)
     scales = None
     if spec.quantised:
@@ -132,7 +142,7 @@ def make_cache(
         shared = rng.standard_normal((1, spec.text_dim))
         states = [
             np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
-            for i in range(1 + max(row.question for row in rows))
+            for i in range(1 + max(text for row in rows for text in (row.question, *row.texts)))
         ]
     states = [np.asarray(one, dtype=spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
@@ -174,7 +184,12 @@ def _questions(states: Sequence[np.ndarray]) -> NewQuestions:
     )
 
 
+def _name(choice: str | int) -> str:
+    return choice if isinstance(choice, str) else f"choice {choice}"
+
+
 def _table(rows: Sequence[Row]) -> SplitTable:
+    chosen, several = any(row.choices for row in rows), any(row.more_images for row in rows)
     return SplitTable(
         question_ids=[100 + i for i in range(len(rows))],
         image_rows=np.array([row.image for row in rows], dtype=np.int64),
@@ -186,8 +201,10 @@ def _table(rows: Sequence[Row]) -> SplitTable:
             name: [row.groups.get(name, "") for row in rows]
             for name in dict.fromkeys(name for row in rows for name in row.groups)
         },
-        choices=[row.choices for row in rows] if any(row.choices for row in rows) else (),
-        right_choices=[row.right for row in rows] if any(row.choices for row in rows) else (),
+        choices=[tuple(map(_name, row.choices)) for row in rows if chosen],
+        right_choices=[row.right for row in rows if chosen],
+        more_images=[row.more_images for row in rows if several],
+        choice_rows=[row.texts for row in rows if chosen],
     )
 
 

@@ -19,6 +19,7 @@ CONFIG = ModelConfig(
 LENGTHS = torch.tensor([[2, 4, 1], [3, 0, 0]])  # the second picture has one question
 ATTENTION: tuple[Fusion, ...] = ("co-attention", "text-to-image")
 MEAN = {"pooling": "mean"}
+TWO = {"pictures": 2, "grid": (1, 3)}  # as many patches as one picture of `GRID`
 ALL = {"text_self_attention": True, "merge": "gated"}
 HEADS: dict[str, dict[str, Any]] = {
     **{fusion: {"fusion": fusion} for fusion in FUSIONS},
@@ -27,6 +28,7 @@ HEADS: dict[str, dict[str, Any]] = {
     **{f"{name}={value}": {name: value} for name, value in ALL.items()},
     "no position embedding, linear": {"position_embedding": False, "answer_head": "linear"},
     "post-norm": {"post_norm": True, "layers": 2},
+    **{f"{fusion}, two pictures": {"fusion": fusion, **TWO} for fusion in FUSIONS},
     "post-norm, mean, text-to-image": {"post_norm": True, "fusion": "text-to-image", **MEAN},
     "all": {"layers": 2, "feature_dropout": 0.5, **ALL},
     "all, mean": {"layers": 2, "feature_dropout": 0.5, **ALL, **MEAN},

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NotRequired, TypedDict
 
-from frozen_vqa.pipeline.metrics.metric import Annotation, Layout, Metric
+from frozen_vqa.pipeline.metrics.metric import (
+    Annotation,
+    Layout,
+    Metric,
+    chance,
+    equal_to_one,
+    right_choice,
+)
 from frozen_vqa.pipeline.metrics.vqa_accuracy import (
     Rules,
     leave_one_out,
@@ -63,4 +70,12 @@ METRICS = (
     _metric("2021", "official VQA accuracy, rules of 2021", soft_is_score=True),
     _metric("2017", "official VQA accuracy, rules of 2017", soft_is_score=False),
     _metric("plain", "plain accuracy: equal after the official normalisation", soft_is_score=True),
+    Metric(  # of data of one's own, which has no official one
+        name="choice",
+        rule="multiple choice: the right choice",
+        layout=LAYOUT,
+        score=equal_to_one(),
+        given=right_choice,
+        figures=chance,
+    ),
 )

@@ -41,6 +41,7 @@ TABLE = SplitTable(
     choices=[("yes", "no"), (), ("one", "two")],
     right_choices=[1, -1, -1],
     more_images=[(1, 2), (), (3,)],
+    choice_rows=[(3, 2), (), (0, 4)],
 )
 
 
@@ -52,7 +53,7 @@ def same(found: SplitTable, expected: SplitTable) -> None:
     assert list(found.answers) == list(expected.answers)
     assert list(found.question_types) == list(expected.question_types)
     assert list(found.answer_types) == list(expected.answer_types)
-    for name in ("groups", "choices", "right_choices", "more_images"):
+    for name in ("groups", "choices", "right_choices", "choice_rows", "more_images"):
         assert getattr(found, name) == getattr(expected, name)
 
 
@@ -73,6 +74,7 @@ def test_a_split_comes_back_as_it_was(rows: list[tuple]) -> None:
         choices,
         [len(some) - 1 for some in choices],
         more,
+        [tuple(map(len, some)) for some in choices],
     )
     found = read_split(opened(table.to_hdf5()))
 
@@ -91,7 +93,7 @@ def test_questions_are_taken_with_all_that_belongs_to_them() -> None:
     assert taken.image_rows.tolist() == [4, 4]
     assert taken.groups == {"modality": ["MRI", "CT"], "organ": ["lung", ""]}
     assert (taken.choices, taken.right_choices) == ([("one", "two"), ("yes", "no")], [-1, 1])
-    assert taken.more_images == [(3,), (1, 2)]
+    assert (taken.more_images, taken.choice_rows) == ([(3,), (1, 2)], [(0, 4), (3, 2)])
     assert (len(TABLE.take(none)), TABLE.take(none).groups["organ"]) == (0, [])
     same(plain.take(last), SplitTable([1], last + 5, last + 7, [("b",)], ["c"], [""]))
 
@@ -134,6 +136,7 @@ def int32(*values: int) -> np.ndarray:
         (column_datasets("answer_type_index", int32(0, 1, 3)), "'answer_type' points outside"),
         (column_datasets("answer_index", int32(0, 1, 0, -1)), "'answer' points outside"),
         (column_datasets("answers_begin", np.array([0, 3, 3, 5])), "offsets do not fit"),
+        (column_datasets("choice_row", np.array([3, 2, 0])), "offsets do not fit"),
         (column_datasets("answers_begin", np.array([0, 3, 2, 4])), "offsets do not fit"),
         (
             column_datasets("answers_begin", np.array([0, 3, 4])),

@@ -65,8 +65,8 @@ def assert_equal(found: FeatureBatch, expected: FeatureBatch) -> None:
     for one, other in zip([found, *found.parts], [expected, *expected.parts], strict=True):
         for name in {field.name for field in fields(type(other))} - {"parts"}:
             mine, theirs = getattr(one, name), getattr(other, name)
-            if theirs is None:
-                assert mine is None, name
+            if theirs is None or isinstance(theirs, int):
+                assert mine == theirs, name
             else:
                 np.testing.assert_array_equal(mine, theirs, err_msg=name)
                 assert mine.dtype == theirs.dtype, name

@@ -10,7 +10,7 @@ from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.runs.held_out import read_split
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
-from tests.support.extractions import OPTIONS
+from tests.support.extractions import OPTIONS, prefixes_of
 from tests.support.frozen import BAD, Images, Source, Text, picture
 
 ASKED = [
@@ -41,9 +41,14 @@ def test_a_table_has_all_that_a_question_has(tmp_path: Path) -> None:
     assert table.groups == {"modality": ["CT", "", ""], "organ": ["", "lung", ""]}
     assert table.choices == [("x", "y"), (), ()]
     assert table.right_choices == [0, -1, -1]
+    texts = [[cache.questions.texts[row] for row in rows] for rows in table.choice_rows]
+    assert texts == [["ab x", "ab y"], [], []]
+    assert cache.manifest.prefix_rows == len(
+        prefixes_of(*(text for one in ASKED for text in one.texts))
+    )
     assert cache.split_record("train").metric == "vizwiz"
     assert cache.split_record("train").origin["without_picture"] == [[4, "bad"]]
-    with pytest.raises(CacheError, match=r"split 'train' are about two pictures each, which no"):
+    with pytest.raises(CacheError, match=r"split 'train': its questions are about 1 to 3 pictures"):
         read_split(cache, "train")
     with pytest.raises(CacheError, match="no split 'val' in this cache"):
         cache.split_record("val")
@@ -55,5 +60,6 @@ def test_what_no_question_has_takes_no_place(tmp_path: Path) -> None:
     table = cache.split("train")
 
     assert (table.groups, table.choices, table.right_choices, table.more_images) == ({}, [], [], [])
+    assert table.choice_rows == []
     assert cache.split_record("train").metric is None
     assert read_split(cache, "train").question_ids == [1, 3]

@@ -52,6 +52,8 @@ HEADS |= {
     "no position embedding": {"position_embedding": False},
     "linear": {"answer_head": "linear"},
 }
+TWO = {"pictures": 2, "grid": (1, 3)}  # as many patches as one picture of `GRID`
+HEADS |= {f"{fusion}, two pictures": {"fusion": fusion, **TWO} for fusion in FUSIONS}
 for preset in PRESETS:
     chosen = make_config({"preset": preset, "width": WIDTH, "heads": 2, "dropout": 0.0})
     HEADS[f"preset {preset}"] = {
@@ -62,9 +64,11 @@ for preset in PRESETS:
 def make_head(settings: dict[str, Any]) -> VqaModel:
     """Return a head in double precision; no weight has a value that would hide a mix-up."""
     torch.manual_seed(1)
-    chosen = HeadSettings(**{"width": WIDTH, "heads": 2, **settings})
-    shapes = {"vision_dim": VISION_DIM, "text_dim": TEXT_DIM, "answers": 9}
-    head = VqaModel(chosen.with_shapes(grid=GRID, **shapes)).double()
+    own = {name: value for name, value in settings.items() if name not in TWO}
+    chosen = HeadSettings(**{"width": WIDTH, "heads": 2, **own})
+    shapes: dict[str, Any] = {"vision_dim": VISION_DIM, "text_dim": TEXT_DIM, "answers": 9}
+    shapes |= {"grid": GRID} | {name: settings[name] for name in TWO if name in settings}
+    head = VqaModel(chosen.with_shapes(**shapes)).double()
     with torch.no_grad():  # biases, norms and scores begin at 0 and 1
         for parameter in head.parameters():
             parameter += 0.3 * torch.randn_like(parameter)

@@ -21,7 +21,7 @@ def test_heads_that_exceed_the_memory_are_refused_at_once(
     scenes: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_train_data(scenes.directory, SMALL)
-    head = build_untrained_head(data.cache.spec, len(data.vocabulary), SMALL)
+    head = build_untrained_head(data, SMALL)
     number = sum(parameter.numel() for parameter in head.parameters())
     heads = {"a": SMALL, "b": replace(SMALL, ema=0.9)}
     need = 4 * number * (4 + 5)
