@@ -124,7 +124,7 @@ def test_the_bytes_of_a_cache() -> None:
         "origin": {},
     }
     found = {name: digest(data) for name, data in small_files(SMALL).items()}
-    assert FORMAT == 3
+    assert FORMAT == 4
     assert found == {
         "cache.json": "4d3f411d37698ba1d2322ca32b316f05",
         "cache.copy.json": "4d3f411d37698ba1d2322ca32b316f05",
@@ -210,7 +210,7 @@ def test_intervals_and_tests() -> None:
 def test_thumbnails_and_when_they_differ() -> None:
     """A cache keeps those of its pictures; others would be taken for another data set."""
     pixels = (np.arange(24 * 32 * 3).reshape(24, 32, 3) * 7 % 256).astype(np.uint8)
-    encoder: Any = SimpleNamespace(pixels=np.asarray)
+    encoder: Any = SimpleNamespace(pixels=np.asarray, window=None)
     source: Any = SimpleNamespace(picture=lambda image_id: encoded(Image.fromarray(pixels)))
     found = decoder.PictureDecoder(source, encoder).decode(7)
     assert digest(found.thumbnail.tobytes()) == "ec61f5b9c8139c1fc4c45706fd375516"

@@ -12,7 +12,7 @@ from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.metrics.official_files import score_files
+from frozen_vqa.pipeline.metrics.score import score_files
 from frozen_vqa.pipeline.report.figures import read_curve
 from frozen_vqa.pipeline.runs.card import render_card
 from frozen_vqa.pipeline.runs.environment import note_environment, parse_environments
@@ -87,6 +87,6 @@ def scored(data: Path) -> Any:
         predictions=data / "results.json",
         annotations=data / "given.json",
         questions=None,
-        rules=None,
+        metric=None,
     )
     return [found[0].to_json(), found[1]]

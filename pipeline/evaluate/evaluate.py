@@ -116,7 +116,7 @@ def evaluate(
     name = split if data.own_cache else f"{split}-{data.cache_digest[:8]}"
     folder = path_in(run.path / "evaluation", f"{name}/{variant}" if variant else name)
     asked = table if image_rows is None else _show(table, image_rows)
-    results = folder / chosen.layout.results
+    results = path_in(folder, chosen.layout.results)
     if write:
         names = _names_in(run, results)
         require_place_for_results(run.path, run.stamp, names if keep_logits else names[:2])

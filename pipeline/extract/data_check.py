@@ -125,7 +125,7 @@ def narrow_bits(source: Source, checks: Sequence[SplitCheck]) -> int | None:
     Some pictures are looked into. Scanners write 12 bits into files of 16, and nothing in the file
     says so.
     """
-    largest = -1
+    largest = 0
     for check in checks:
         step = max(1, len(check.images) // LOOKED_INTO)
         for image_id in check.images[::step][:LOOKED_INTO]:
@@ -133,7 +133,7 @@ def narrow_bits(source: Source, checks: Sequence[SplitCheck]) -> int | None:
                 found = largest_of_16_bits(source.picture(image_id))
             except ImageError:
                 continue
-            largest = max(largest, -1 if found is None else found)
+            largest = max(largest, found or 0)
     bits = largest.bit_length()
     return bits if 0 < bits <= MOST_BITS else None
 

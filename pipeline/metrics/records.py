@@ -7,14 +7,13 @@
 One bad entry refuses the file, because a score must be of exactly the questions that were asked.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.typed_json import UnfitValueError, decode
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.metrics.metric import Annotation, Layout
@@ -45,13 +44,11 @@ def read_content(path: Path) -> Any:
 
 
 def _head(path: Path) -> bytes:
-    if not os.path.isfile(path):
-        return b""  # `read_json` says what is wrong
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(_HEAD)
-    except OSError:
-        return b""
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        return b""  # `read_json` says what is wrong
 
 
 def _is_object(line: bytes) -> bool:

@@ -63,6 +63,7 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
         "evaluate": ("--run", place / "run"),
         "score": ("--predictions", data / "results.json", "--annotations", data / "given.json"),
         "ask": ("--run", place / "run", "--image", data / "a.png", "--question", "what is it?"),
+        "serve": ("--run", place / "run", "--port", 0),
         "inspect-cache": ("--cache", place / "cache"),
         "verify-cache": ("--cache", place / "cache"),
         "convert-cache": ("--source", place / "cache", "--cache", out / "converted"),

@@ -19,6 +19,7 @@ COMMANDS = (
     "evaluate",
     "score",
     "ask",
+    "serve",
     "inspect-cache",
     "verify-cache",
     "convert-cache",

@@ -146,7 +146,7 @@ def test_train_and_the_card(place: Path, tmp_path: Path) -> None:
 
 def test_ask(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(text, 0.5) for text in TEXTS]
-    monkeypatch.setattr(asked, "load_file", lambda image: image)
+    monkeypatch.setattr(asked, "load_file", lambda image, *_: image)
     monkeypatch.setattr(Asker, "__init__", lambda *_: None)
     monkeypatch.setattr(Asker, "logits", lambda *_: [0])
     monkeypatch.setattr(Asker, "rank", lambda *_: answers)

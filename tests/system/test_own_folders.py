@@ -13,7 +13,7 @@ import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.runs.folder import EVALUATED
+from frozen_vqa.pipeline.runs.folder import LOGITS
 from frozen_vqa.pipeline.system import endings
 from tests.support import tiny_commands
 from tests.support.caches import Made
@@ -163,7 +163,7 @@ def test_what_is_in_the_way_is_said_before_hours_of_scoring(
     scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen_vqa.pipeline.evaluate.evaluate, "_predict", pytest.fail)
-    for number, name in enumerate(EVALUATED):
+    for number, name in enumerate(("results.json", "scores.json", LOGITS)):
         run = tmp_path / str(number)
         make_run(scenes, run)
         (run / "evaluation" / "val").mkdir(parents=True)

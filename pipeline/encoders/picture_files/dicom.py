@@ -126,7 +126,8 @@ class DicomPicture:
                 raise ImageError(f"truncated or damaged (its window is {width:g} wide)")
             if shape == "SIGMOID":
                 numbers -= centre
-                return to_levels(1 / (1 + np.exp(numbers * (-4 / width))), (0, 1))
+                # 1 / (1 + exp(-4x / width)), which no large number overflows
+                return to_levels(0.5 + 0.5 * np.tanh(numbers * (2 / width)), (0, 1))
             if shape not in ("LINEAR", "LINEAR_EXACT"):
                 raise _unread(f"its window has the shape {shape}; give --window LOW HIGH")
             middle, half = (centre - 0.5, (width - 1) / 2) if least else (centre, width / 2)

@@ -43,6 +43,8 @@ def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         dtype="float16",
         columns={},
         pictures=None,
+        annotations=None,
+        window=None,
         batch_size=None,
         device="cpu",
         limit=None,

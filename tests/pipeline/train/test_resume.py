@@ -174,12 +174,14 @@ def test_a_reader_begins_in_the_midst_of_a_plan(
     """What comes then is what would have come; the rows are read no more than once."""
     trainer = make_trainer(scenes, seed=3)
     plan = trainer.plan(1)
-    whole = [(b.questions.tolist(), b.patch_embeddings.tolist()) for b in read(trainer, plan)]
+    whole = [content(b) for b in read(trainer, plan)]
     for start in range(len(plan) + 1):
-        part = [
-            (b.questions.tolist(), b.patch_embeddings.tolist()) for b in read(trainer, plan[start:])
-        ]
+        part = [content(b) for b in read(trainer, plan[start:])]
         assert part == whole[start:]
+
+
+def content(batch: Any) -> list[Any]:
+    return [batch.questions.tolist(), *(part.patch_embeddings.tolist() for part in batch.parts)]
 
 
 def read(trainer: Trainer, plan: Any) -> Iterator[Any]:
