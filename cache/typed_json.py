@@ -216,7 +216,8 @@ def _dataclass(kind: Any) -> Decoder:
 
 
 def _keys(kind: Any) -> Decoder:
-    decoders, needed = _decoders(kind), kind.__required_keys__
+    decoders = _decoders(kind)
+    needed = [name for name in decoders if name in kind.__required_keys__]  # in their order
 
     def check(value: Any) -> Any:
         _fields(value, needed, decoders, _plain)

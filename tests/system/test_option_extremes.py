@@ -31,7 +31,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Enough
 
     monkeypatch.setattr(TrainingLoop, "run_to_end", stop)
-    monkeypatch.setattr("frozen_vqa.pipeline.commands.extract_features._time", lambda work: 1.0)
+    monkeypatch.setattr(
+        "frozen_vqa.pipeline.commands.extract_features._time_pictures", lambda *_: (1, 0)
+    )
     monkeypatch.setattr("frozen_vqa.pipeline.commands.demo.make_plan", stop)
     monkeypatch.setattr("frozen_vqa.pipeline.serve.answerer.Answerer.__init__", stop)
     monkeypatch.setattr("frozen_vqa.pipeline.download.transfer.Transfer.size", stop)

@@ -61,12 +61,15 @@ def cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (lambda folder: (folder / WEIGHTS).unlink(), r"no file named model\.safetensors"),
-        (pickle_only, r"no file named model\.safetensors"),
-        (cut, r"SafetensorError: .*header.*not fully covered"),
+        (
+            lambda folder: (folder / WEIGHTS).unlink(),
+            r" is not a complete model folder: .*no file named model\.safetensors",
+        ),
+        (pickle_only, r" is not a complete model folder: .*no file named model\.safetensors"),
+        (cut, rf"/{WEIGHTS}: it has [\d,]+ bytes and a header for [\d,]+, so these are no whole"),
         (
             lambda folder: (folder / WEIGHTS).write_bytes(b"junk" * 10**6),
-            r"SafetensorError: .*header",
+            rf"/{WEIGHTS}: it has no header, so these are no whole weights; download it again",
         ),
     ],
     ids=["absent", "pickle", "cut", "junk"],
@@ -75,7 +78,7 @@ def test_weights_that_cannot_be_read(text: Path, damage: Any, match: str) -> Non
     """A pickle is never opened, for it could run code."""
     damage(text)
     encoder = TextEncoder(str(text))
-    with pytest.raises(ModelError, match=rf"^{text} is not a complete model folder: .*{match}"):
+    with pytest.raises(ModelError, match=rf"^{text}{match}"):
         encoder.encode([[0, 9]])
 
 
