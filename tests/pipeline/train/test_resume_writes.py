@@ -101,15 +101,15 @@ def test_every_state_that_is_saved_is_one_to_go_on_from(
 
 
 @pytest.mark.parametrize(
-    ("curve", "keep"),
+    ("curve", "keep", "step"),
     [
-        ("rising", "best"),
-        *(pytest.param(one, "best", marks=SLOW) for one in ACCURACIES if one != "rising"),
-        pytest.param("falling", "last", marks=SLOW),
+        ("rising", "best", 3),
+        *(pytest.param(one, "best", 1, marks=SLOW) for one in ACCURACIES),
+        pytest.param("falling", "last", 1, marks=SLOW),
     ],
 )
 def test_killed_between_any_two_writes(
-    curve: str, keep: Keep, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    curve: str, keep: Keep, step: int, scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And once more after a second kill: what the first resume has mended stays mended."""
     score_by_epoch(ACCURACIES[curve], monkeypatch)
@@ -124,7 +124,7 @@ def test_killed_between_any_two_writes(
     assert not previous.exists() if best == 1 else read_weights(previous).epoch == best - 1
     assert len(seen) > 40
     resumed = 0
-    for number, found in enumerate(seen):
+    for number, found in list(enumerate(seen))[::step]:
         run = tmp_path / str(number)
         lay_out(found, run)
         if "run.json" in found and "best_accuracy" in json.loads(found["run.json"]):
@@ -133,7 +133,7 @@ def test_killed_between_any_two_writes(
         else:
             resumed += end_well(scenes, run, config)
         assert without_times(run) == whole, number
-    assert resumed > 30
+    assert resumed > 30 // step
 
 
 @pytest.mark.slow
