@@ -46,7 +46,7 @@ def show_accuracy(
     table.add_row(overall, f"{accuracy.overall:.2f}{between}", "")
     for kind, means in accuracy.groups.items():
         table.add_section()
-        for name, one in sorted(means.items()):
+        for name, one in sorted(means.items(), key=lambda pair: _in_order(pair[0])):
             known = kind in (ANSWER_TYPE, QUESTION_TYPE)
             shown = name if known else f"{kind}: {name}"
             table.add_row(shown, f"{one.value:.2f}", f"{one.questions:,}")
@@ -54,6 +54,12 @@ def show_accuracy(
     for name, one in accuracy.figures.items():
         table.add_row(name, f"{one.value:.2f}", f"{one.questions:,}")
     console.show(table)
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Return what sorts names, such as "9 steps" by its number before "10 steps"."""
+    digits = name.partition(" ")[0]
+    return (int(digits) if digits.isdecimal() and len(digits) < 10 else -1, name)
 
 
 def show_evaluation(evaluation: "Evaluation") -> None:

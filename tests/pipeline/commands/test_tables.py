@@ -1,5 +1,6 @@
 """Tables for people: what stands in them, on stderr alone."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from frozen_vqa.pipeline.commands.tables import (
 )
 from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.statistics import Interval
+from frozen_vqa.pipeline.metrics.accuracy import Accuracy, Figure
 from frozen_vqa.pipeline.metrics.vqa_accuracy import Rules, accuracy
 from frozen_vqa.pipeline.runs.data import ScoredData
 from frozen_vqa.pipeline.system.console import console
@@ -69,6 +71,14 @@ def test_a_run_in_the_folder_where_one_is(
     mine = group(replace(ours, run=Path(), variant="shuffled-images"))
     show_comparison(mine, group(theirs), compare(mine, group(theirs)))
     assert "here (shuffled-images) against theirs on val" in capsys.readouterr().err
+
+
+def test_groups_that_are_numbers_stand_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["10", "two", "9", "2 steps", "11 steps", "a"]
+    each = {name: Figure(50.0, 3) for name in names}
+    show_accuracy(Accuracy(50.0, {"words": each}, 18, "gqa"), "x")
+    found = re.findall(r"words: ([\w ]*?) *│", capsys.readouterr().err)
+    assert found == ["a", "two", "2 steps", "9", "10", "11 steps"]
 
 
 def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
