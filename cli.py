@@ -229,8 +229,11 @@ def extract_features(
         str,
         typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
     ],
-    split: Annotated[list[str], typer.Option(help="Split to extract; repeat for several.")],
     cache: Cache,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
+    ] = None,
     vision_model: Annotated[
         str,
         typer.Option(
@@ -288,7 +291,7 @@ def extract_features(
 
     result = extract_command(
         dataset=dataset,
-        splits=split,
+        splits=split or [],
         cache=cache,
         vision_model=vision_model,
         text_model=text_model,

@@ -20,10 +20,11 @@ from frozen_vqa.pipeline.extract.data_check import (
     check_data,
     narrow_bits,
     require_pictures,
+    splits_of,
 )
 from frozen_vqa.pipeline.extract.plan import read_questions
 from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet, is_sheet
-from frozen_vqa.pipeline.sources.example import DescribedSource, Id, Source, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, Source, VqaExample
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console
 
@@ -78,7 +79,7 @@ def _read_splits(source: Source, splits: Sequence[str]) -> tuple[list[SplitCheck
         return check_data(source, read_questions(source, splits)), {}
     found: list[SplitCheck] = []
     refused: dict[str, str] = {}
-    for name in (source.splits() if isinstance(source, DescribedSource) else ()) or ("train",):
+    for name in splits_of(source):
         try:
             found += check_data(source, read_questions(source, [name]))
         except SourceError as error:

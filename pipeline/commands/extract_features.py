@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     check_data,
     narrow_bits,
     require_pictures,
+    splits_to_extract,
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
@@ -82,9 +83,9 @@ def extract_command(
                 require_model_name(model)
         if ranks.lead:
             require_own_cache(cache)
-        source = open_source(
-            dataset, columns=columns or None, images=pictures, annotations=annotations
-        )
+        where: dict[str, Path | None] = {"images": pictures, "annotations": annotations}
+        source = open_source(dataset, columns=columns or None, **where)
+        splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
         show_checks(checks)

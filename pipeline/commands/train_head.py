@@ -4,16 +4,17 @@ What is wrong with settings, cache or answers is said before torch is loaded.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache import FeatureCache, load_manifest
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
-from frozen_vqa.pipeline.config import load_config
+from frozen_vqa.pipeline.config import TrainConfig, load_config
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.plugins import is_own, trusted
 from frozen_vqa.pipeline.runs.description import (
@@ -37,6 +38,9 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.batches.residency import Residency
     from frozen_vqa.pipeline.train.loop import TrainResult
     from frozen_vqa.pipeline.train.sweep import SweepResult
+
+VAL, HELD_OUT = "val", 0.1
+"""The split that validates, and the share of training pictures that does where there is none."""
 
 
 def train_command(
@@ -81,6 +85,14 @@ def train_command(
             if heads:
                 require_sweep_folder(run)
         cache = cache or _cache_of(run, heads)
+        if not resume and settings.get("val_split") is None:
+            given, chosen = chosen, _with_held_out(cache, chosen)
+            heads = {name: _with_held_out(cache, one) for name, one in heads.items()}
+            if ranks.lead and chosen.val_fraction != given.val_fraction:
+                console.print(
+                    f"{cache}: no split {VAL!r}, so {100 * HELD_OUT:.0f} % of the pictures of "
+                    f"{chosen.train_split!r} are held out to choose the best epoch (--val-fraction)"
+                )
         data = None if resume else load_train_data(cache, chosen)
         if ranks.lead and chosen.keep == "best" and split_like(chosen.validation, ["test"]):
             console.print(
@@ -108,6 +120,19 @@ def train_command(
         return None
     found = _report_head(run, result)
     return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _with_held_out(cache: Path, config: TrainConfig) -> TrainConfig:
+    """Return settings that validate on what a cache has, if the user has named no split for it.
+
+    That is a split of another usual name for "val", or a part of the training pictures.
+    """
+    splits = load_manifest(cache).splits
+    if config.validation != VAL or VAL in splits or config.train_split not in splits:
+        return config
+    if (alike := split_like(VAL, list(splits))) and alike != config.train_split:
+        return replace(config, val_split=alike)
+    return replace(config, val_fraction=HELD_OUT)
 
 
 def _cache_of(run: Path, heads: Iterable[str]) -> Path:

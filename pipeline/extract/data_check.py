@@ -13,7 +13,7 @@ from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_names
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
-from frozen_vqa.pipeline.errors import ImageError
+from frozen_vqa.pipeline.errors import ConfigError, ImageError
 from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
 from frozen_vqa.pipeline.extract.plan import Read
 from frozen_vqa.pipeline.sources.example import (
@@ -87,6 +87,23 @@ class SplitCheck:
                 for one in self.left_out
             ],
         }
+
+
+def splits_of(source: Source) -> Sequence[str]:
+    """Return the names of a source's splits; "train" if any name would do."""
+    return (source.splits() if isinstance(source, DescribedSource) else ()) or ("train",)
+
+
+def splits_to_extract(source: Source, dataset: str) -> Sequence[str]:
+    """Return all splits of data of one's own; of other data they may be too many to take unasked.
+
+    Raises `ConfigError` for those.
+    """
+    found = splits_of(source)
+    if dataset.startswith("jsonl:"):
+        return found
+    has = ", ".join(found)
+    raise ConfigError(f"{dataset}: name the splits to extract by --split; it has {has}")
 
 
 def check_data(

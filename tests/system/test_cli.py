@@ -119,7 +119,6 @@ TRAIN = ("train-head", "--cache", "c", "--run", "r")
         ((*TRAIN, "--epochs", "many"), r"'--epochs'.*integer"),
         ((*TRAIN, "--lr", "fast"), r"'--lr'.*number"),
         (("train-head", "--cache", "c"), r"Missing option '--run'"),
-        (("extract-features", "--dataset", "shapes", "--cache", "c"), r"Missing option '--split'"),
         (("inspect-cache",), r"Missing option '--cache'"),
         ((*EXTRACT, "--limit", "0"), r"'--limit'.*1"),
         (

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.extract.data_check import check_data, require_pictures
+from frozen_vqa.pipeline.errors import ConfigError, SourceError
+from frozen_vqa.pipeline.extract.data_check import (
+    check_data,
+    require_pictures,
+    splits_to_extract,
+)
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan, read_questions
 from frozen_vqa.pipeline.sources.own.source import OwnSource
+from frozen_vqa.pipeline.sources.shapes import ShapesSource
 from tests.support.frozen import Images, Text, picture
 
 
@@ -27,6 +32,14 @@ def check(data: Path, split: str, cache: Path | None) -> int:
     checks = check_data(source, read_questions(source, [split]))
     require_pictures(source, checks, cache)
     return checks[0].missing
+
+
+def test_of_data_of_ones_own_all_splits_are_taken_and_of_other_data_those_that_are_named(
+    data: Path,
+) -> None:
+    assert list(splits_to_extract(OwnSource(data), f"jsonl:{data}")) == ["train", "val"]
+    with pytest.raises(ConfigError, match=r"^shapes: name .* by --split; it has train, val, test$"):
+        splits_to_extract(ShapesSource(), "shapes")
 
 
 def test_no_picture_of_a_split_is_a_failure_in_a_new_and_in_an_old_cache(data: Path) -> None:
