@@ -16,6 +16,8 @@ def open_port(host: str, port: int) -> socket.socket:
     """Return a socket that listens, or raise `ConfigError`. Port 0 is any that is free."""
     if not host.strip():
         raise ConfigError("--host is empty; give an address of this machine, such as 127.0.0.1")
+    if not host.isascii() or not host.isprintable():
+        raise ConfigError(f"--host {host!r} is no address; give one such as 127.0.0.1")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)

@@ -57,6 +57,9 @@ def test_a_port_in_use(run: Path) -> None:
         (" ", "--host is empty"),
         ("192.0.2.1", "no page can be opened there"),
         ("::zz", "no page can be opened there"),
+        ("x" * 5000, "no page can be opened there"),
+        ("caf\udce9", "is no address"),
+        ("local\nhost", "is no address"),
     ],
 )
 def test_a_host_that_is_not_of_this_machine(host: str, said: str, run: Path) -> None:
