@@ -22,12 +22,13 @@ def open_port(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        where = f"--host {host} --port {port}"
+        where = f"--host {host:.80} --port {port}"
+        why = str(error.strerror).partition(" (while")[0]  # which repeats the address
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"{where}: another program uses this port; give another --port (0: any free one)"
             ) from None
         raise ConfigError(
-            f"{where}: no page can be opened there ({error.strerror}); give an address of this "
+            f"{where}: no page can be opened there ({why}); give an address of this "
             f"machine, and a port from 1024 on"
         ) from None

@@ -58,6 +58,7 @@ def test_a_port_in_use(run: Path) -> None:
         ("192.0.2.1", "no page can be opened there"),
         ("::zz", "no page can be opened there"),
         ("x" * 5000, "no page can be opened there"),
+        ("x" * 5000, f"--host {'x' * 80} --port 0: no page can be opened there ("),
         ("caf\udce9", "is no address"),
         ("local\nhost", "is no address"),
     ],
