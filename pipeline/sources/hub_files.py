@@ -214,8 +214,10 @@ def _mapped(file: Path, features: Mapping[str, Any]) -> Rows:
         table = pa.ipc.open_stream(content).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(content).read_all()
-    selection.require_proportional(file, table.num_rows, table.num_rows, table.nbytes)
-    table.validate(full=True)  # a damaged file must not end the process
+    rows = table.num_rows
+    selection.require_proportional(file, rows, rows, 0)
+    table.validate(full=True)  # a damaged file must not end the process, nor `nbytes` do so
+    selection.require_proportional(file, rows, rows, table.nbytes)
     return TableRows(str(file), table, features)
 
 

@@ -1,6 +1,7 @@
 """The files of a data set of Hugging Face: rows are found in them, and damage is one sentence."""
 
 import re
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,6 +87,25 @@ def test_a_damaged_arrow_file_is_one_sentence(tmp_path: Path, cut: int) -> None:
     with pytest.raises(SourceError, match="cannot be loaded") as caught:
         HubSource(str(tmp_path)).examples("train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_offsets_of_an_arrow_file_that_lead_elsewhere_do_not_end_the_process(
+    which: int, tmp_path: Path
+) -> None:
+    """Of lists, and of lists of lists; pyarrow follows them when it counts bytes."""
+    nested = pa.array([[["x"], ["y"]], [["z"]]])
+    table = pa.table({"question": ["a", "b"], "answers": [["x", "y"], ["z"]], "more": nested})
+    path, offsets = tmp_path / "train.arrow", struct.pack("<3i", 0, 2, 3)
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    parts = path.read_bytes().split(offsets)
+    assert len(parts) == 3
+    forged = [offsets, offsets]
+    forged[which] = struct.pack("<3i", 0, 2**30, 2**31 - 256)
+    path.write_bytes(parts[0] + forged[0] + parts[1] + forged[1] + parts[2])
+    with pytest.raises(SourceError, match="cannot be loaded"):
+        HubSource(str(tmp_path), {"image": "question"}).examples("train")
 
 
 @pytest.mark.parametrize(
