@@ -250,7 +250,8 @@ def replay(name: str, seed: int, scratch: Path) -> int:
     lay_out(READERS[name], place)
     outcome, trace = one_input(name, seed, place, None)
     print(trace or outcome)
-    print((place / READERS[name].file).read_bytes()[:2000])
+    for file in sorted((place / READERS[name].file).parent.glob("*.*")):
+        print(file.name, file.read_bytes()[:2000])
     return 0 if outcome in ("refused", "read", "as before") else 1
 
 
