@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,23 @@ def test_a_cut_file_goes_on_where_it_was_cut(
 
     places = [sum(cuts[: i + 1]) for i in range(len(cuts))]
     assert server.ranges("/a.bin") == ["", *(f"bytes={n}-" if n else "" for n in places)]
+
+
+def test_a_disk_that_fills_up_is_told_and_the_next_command_goes_on(
+    server: DataServer, tmp_path: Path
+) -> None:
+    """The kernel refuses the bytes after 5,000, as a full disk does."""
+    _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(
+            DownloadError, match=r"cannot be written \(.*Make room and run the comm"
+        ):
+            fetched(server, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert all(path.stat().st_size <= 5000 for path in tmp_path.iterdir())
+    assert fetched(server, tmp_path, sha256=hashlib.sha256(DATA).hexdigest()) == DATA
 
 
 def test_the_next_command_goes_on_too(server: DataServer, tmp_path: Path) -> None:
