@@ -6,6 +6,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
 from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, every_question
+from frozen_vqa.pipeline.sources.example import VqaExample
 
 
 def annotations_of(table: SplitTable) -> list[Annotation]:
@@ -22,6 +23,20 @@ def annotations_of(table: SplitTable) -> list[Annotation]:
         )
         for row, question_id in enumerate(table.question_ids)
     ]
+
+
+def annotation_of(example: VqaExample) -> Annotation:
+    """Return what the annotators say of a question of a source."""
+    right = -1 if example.right_choice is None else example.right_choice
+    return Annotation(
+        example.question_id,
+        example.answers,
+        example.question_type,
+        example.answer_type,
+        groups=example.groups,
+        choices=example.choices,
+        right=right,
+    )
 
 
 def given_answers(table: SplitTable, metric: Metric) -> list[Sequence[str]]:
