@@ -1,11 +1,18 @@
 """The questions of a split as a metric sees them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
-from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, every_question
+from frozen_vqa.pipeline.metrics.metric import (
+    Annotation,
+    Metric,
+    all_answers,
+    every_question,
+    no_groups,
+)
 from frozen_vqa.pipeline.sources.example import VqaExample
 
 
@@ -51,6 +58,16 @@ def counted(table: SplitTable, metric: Metric) -> np.ndarray:
     if metric.counts is every_question:
         return np.ones(len(table), dtype=bool)
     return np.array([metric.counts(question) for question in annotations_of(table)], dtype=bool)
+
+
+def with_groups(table: SplitTable, metric: Metric) -> SplitTable:
+    """Return a split whose groups are those of the data and of a metric."""
+    if metric.groups is no_groups:
+        return table
+    found = [metric.groups(question) for question in annotations_of(table)]
+    names = dict.fromkeys(name for some in found for name in some)
+    more = {name: [some.get(name, "") for some in found] for name in names}
+    return replace(table, groups={**table.groups, **more})
 
 
 def metric_of(cache: FeatureCache, split: str, table: SplitTable) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from frozen_vqa.pipeline.errors import MetricError
-from frozen_vqa.pipeline.metrics.accuracy import Figure, mean
+from frozen_vqa.pipeline.metrics.accuracy import Figure, group_title, mean
 from frozen_vqa.pipeline.metrics.metric import Annotation, Answered, Layout, Metric, equal_to_one
 from frozen_vqa.pipeline.sources.example import Id
 
@@ -31,25 +31,25 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
     return Annotation(entry["question_id"], (str(entry["answer"]),), groups=groups)
 
 
-def _parts(question: Annotation) -> list[str]:
-    """Return the parts that a question is in: of the script, and by `issimple`, if it is known."""
-    is_amt, simple = question.groups.get("source") == "amt", question.groups.get("simple")
-    script = ["complex (amt)"] if is_amt else ["simple (not amt)"] * (simple == "yes")
-    return script + {"yes": ["simple by issimple"], "no": ["complex by issimple"]}.get(
-        simple or "", []
-    )
+def _groups(question: Annotation) -> dict[str, str]:
+    """Return the part of the script that a question is in, if it is in one."""
+    if question.groups.get("source") == "amt":
+        return {"part": "complex (amt)"}
+    return {"part": "simple (not amt)"} if question.groups.get("simple") == "yes" else {}
 
 
 def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
+    """Return the error over all questions, by the parts of the script, and by `issimple`."""
     parts: dict[str, list[Answered]] = {}
     for one in answered:
-        for name in _parts(one.question):
-            parts.setdefault(name, []).append(one)
-    found = {"RMSE": _rmse(answered)}
-    for name, inside in sorted(parts.items()):
-        found[name] = Figure(100 * mean([one.score for one in inside]), len(inside))
-        found[f"RMSE, {name}"] = _rmse(inside)
-    return found
+        groups = {**one.question.groups, **_groups(one.question)}
+        for kind in ("part", "simple"):
+            if name := groups.get(kind):
+                parts.setdefault(group_title(kind, name), []).append(one)
+    return {
+        "RMSE": _rmse(answered),
+        **{f"RMSE, {name}": _rmse(inside) for name, inside in sorted(parts.items())},
+    }
 
 
 def _rmse(answered: Sequence[Answered]) -> Figure:
@@ -57,7 +57,7 @@ def _rmse(answered: Sequence[Answered]) -> Figure:
         float(_count(one.answer, one) - _count(one.question.answers[0], one)) ** 2
         for one in answered
     ]
-    return Figure(math.sqrt(mean(squares)), len(squares))
+    return Figure(math.sqrt(mean(squares)), len(squares), unit="")
 
 
 def _count(answer: str, one: Answered) -> int:
@@ -77,6 +77,7 @@ METRICS = (
         rule="TallyQA accuracy: equal numbers",
         layout=LAYOUT,
         score=equal_to_one(),
+        groups=_groups,
         figures=_figures,
     ),
 )

@@ -45,10 +45,10 @@ def test_pathvqa() -> None:
 
 
 TALLYQA = {
-    "simple": "simple (not amt)",
-    "complex": "complex (amt)",
-    "by_flag_simple": "simple by issimple",
-    "by_flag_complex": "complex by issimple",
+    "simple": ("part", "simple (not amt)"),
+    "complex": ("part", "complex (amt)"),
+    "by_flag_simple": ("simple", "yes"),
+    "by_flag_complex": ("simple", "no"),
 }
 
 
@@ -58,12 +58,13 @@ def test_tallyqa() -> None:
     everything = wanted["all_by_the_same_two_functions"]
     assert found.overall == everything["accuracy"]
     assert found.figures["RMSE"].value == everything["rmse"]
-    for key, name in TALLYQA.items():
-        assert found.figures[name].value == wanted[key]["accuracy"]
-        assert found.figures[f"RMSE, {name}"].value == wanted[key]["rmse"]
+    for key, (kind, name) in TALLYQA.items():
+        assert found.groups[kind][name].value == wanted[key]["accuracy"]
+        error = found.figures[f"RMSE, {kind}: {name}"]
+        assert (error.value, error.unit) == (wanted[key]["rmse"], "")
     counts = wanted["counts"]
-    assert found.figures["simple (not amt)"].questions == counts["simple"]
-    assert found.figures["complex (amt)"].questions == counts["complex (data_source amt)"]
+    assert found.groups["part"]["simple (not amt)"].questions == counts["simple"]
+    assert found.groups["part"]["complex (amt)"].questions == counts["complex (data_source amt)"]
 
 
 @pytest.mark.parametrize("guess", ["0", "1", "2"])
@@ -75,8 +76,9 @@ def test_tallyqa_always_the_same_number(guess: str, tmp_path: Path) -> None:
     found, _ = score_files(predictions=tmp_path / "p.json", annotations=annotations)
     for key in ("simple", "complex"):
         wanted = expected("tallyqa")[f"{key}_guess"][guess]
-        assert found.figures[TALLYQA[key]].value == wanted["accuracy"]
-        assert found.figures[f"RMSE, {TALLYQA[key]}"].value == wanted["rmse"]
+        kind, name = TALLYQA[key]
+        assert found.groups[kind][name].value == wanted["accuracy"]
+        assert found.figures[f"RMSE, {kind}: {name}"].value == wanted["rmse"]
 
 
 def has_wordnet() -> bool:
