@@ -6,6 +6,7 @@ and its simple ones all others that `issimple` says are; some are in neither. Pa
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -13,6 +14,10 @@ from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.accuracy import Figure, group_title, mean
 from frozen_vqa.pipeline.metrics.metric import Annotation, Answered, Layout, Metric, equal_to_one
 from frozen_vqa.pipeline.sources.example import Id
+from frozen_vqa.pipeline.system.texts import to_json
+
+_NUMBER = re.compile("0|-?[1-9][0-9]{0,8}")
+"""A number that its text is told from: "07" is wrong where "7" is right."""
 
 
 class _Entry(TypedDict):
@@ -61,16 +66,26 @@ def _rmse(answered: Sequence[Answered]) -> Figure:
 
 
 def _count(answer: str, one: Answered) -> int:
-    try:
-        return int(answer)
-    except ValueError:
+    if not _NUMBER.fullmatch(answer):
         raise MetricError(
-            f"question {one.question.question_id}: the answer {answer!r:.40} is no whole number, "
-            f"and the root of the mean squared error needs one. Answer with digits."
-        ) from None
+            f"question {one.question.question_id}: the answer {answer!r:.40} is no whole number "
+            f"of at most nine digits, and the root of the mean squared error needs one. Answer "
+            f"with digits."
+        )
+    return int(answer)
 
 
-LAYOUT = Layout(metric="tallyqa", form=_Entry, annotation=_annotation)
+def _write(layout: Layout, answered: Sequence[Answered]) -> str:
+    """Return results with numbers in place of texts, because the script subtracts them."""
+    numbers = {one.answer: int(one.answer) for one in answered if _NUMBER.fullmatch(one.answer)}
+    entries = [
+        {"question_id": one.question.question_id, "answer": numbers.get(one.answer, one.answer)}
+        for one in answered
+    ]
+    return to_json(entries, ensure_ascii=False)
+
+
+LAYOUT = Layout(metric="tallyqa", form=_Entry, annotation=_annotation, write=_write)
 METRICS = (
     Metric(
         name="tallyqa",

@@ -89,6 +89,51 @@ def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
     assert max(right) > 0
 
 
+ENTRIES: dict[str, Any] = {
+    "vizwiz": {"image": "", "answer": ""},
+    "textvqa": {"question_id": 0, "answer": ""},
+    "gqa": {"questionId": "", "prediction": ""},
+    "clevr": {"question_index": 0, "answer": ""},
+    "aokvqa": {"multiple_choice": ""},
+    "aokvqa-da": {"direct_answer": ""},
+    "vqa-rad": {"qid": "", "answer": ""},  # that of the first question is a text
+    "slake": {"qid": 0, "answer": ""},
+    "pathvqa": "",
+    "tallyqa": {"question_id": 0, "answer": 0},  # the script subtracts it
+    "daquar": None,
+    "visual7w": {"qa_id": 0, "candidates": []},
+    "scienceqa": {"question_id": "", "prompt": "", "text": ""},  # the script looks into the prompt
+    "nlvr2": None,
+}
+"""What an official script reads of an entry, in its type; None: a line that is no JSON."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_results_have_what_the_official_script_reads(name: str, tmp_path: Path) -> None:
+    annotations, _ = write_set(tmp_path, name)
+    metric, content = METRICS[name], read_content(annotations)
+    every = annotations_of(annotations, content, metric.layout)
+    answered = [Answered(one, next(iter(metric.given(one)), ""), 1.0) for one in every]
+    text = metric.layout.write(metric.layout, answered)
+    lines = text.splitlines()
+    if ENTRIES[name] is None:
+        wanted = [(f"{one.question.question_id},", one.answer) for one in answered]
+        assert lines == [answer if name == "daquar" else key + answer for key, answer in wanted]
+        return
+    jsonl = metric.layout.results.endswith("jsonl")
+    written = [json.loads(line) for line in lines] if jsonl else json.loads(text)
+    if isinstance(written, dict):  # by the id of the question
+        assert list(written) == [str(one.question.question_id) for one in answered]
+        written = list(written.values())
+    assert len(written) == len(answered)
+    entry = written[0]
+    assert type(entry) is type(ENTRIES[name])
+    if isinstance(entry, dict):
+        assert {key: type(value) for key, value in entry.items()} == {
+            key: type(value) for key, value in ENTRIES[name].items()
+        }
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_missing_unknown_and_repeated_predictions(name: str, tmp_path: Path) -> None:
     """They are refused by id, unless the official rule counts them; then a note says so."""
