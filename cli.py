@@ -265,7 +265,7 @@ def extract_features(
         bool,
         typer.Option(
             "--reduce-jpegs",
-            help="Decode large JPEGs at a half, a quarter or an eighth: twice as fast, not exact.",
+            help="Decode large JPEGs at a half, a quarter or an eighth: faster, not exact.",
         ),
     ] = False,
     dtype: Annotated[

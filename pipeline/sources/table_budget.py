@@ -56,10 +56,10 @@ def require_proportional(file: Path, counts: Mapping[str, int]) -> None:
     }
     for what, found in counts.items():
         if found > limits[what]:
+            how = "in larger groups" if what == "groups" else "without compression"
             raise SourceError(
                 f"{file}: its {size:,} bytes say that they hold {found:,} {what}; the limit for a "
-                f"file of this size is {limits[what]:,}. If you trust it, write it without "
-                f"compression, and in larger groups of rows."
+                f"file of this size is {limits[what]:,}. If you trust it, write it {how}."
             )
 
 
