@@ -18,7 +18,7 @@ import importlib.util
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -190,31 +190,32 @@ OwnEncoder = Annotated[
         help="Encoder of your own that a run was trained with; repeat for both.",
     ),
 ]
+MetricName = Literal[
+    "2021",
+    "2017",
+    "plain",
+    "choice",
+    "vizwiz",
+    "textvqa",
+    "gqa",
+    "clevr",
+    "aokvqa",
+    "aokvqa-da",
+    "vqa-rad",
+    "slake",
+    "pathvqa",
+    "tallyqa",
+    "daquar",
+    "visual7w",
+    "scienceqa",
+    "nlvr2",
+]
 Metric = Annotated[
-    Literal[
-        "2021",
-        "2017",
-        "plain",
-        "choice",
-        "vizwiz",
-        "textvqa",
-        "gqa",
-        "clevr",
-        "aokvqa",
-        "aokvqa-da",
-        "vqa-rad",
-        "slake",
-        "pathvqa",
-        "tallyqa",
-        "daquar",
-        "visual7w",
-        "scienceqa",
-        "nlvr2",
-    ]
-    | None,
+    MetricName | None,
     typer.Option(
-        help="Metric, by data set (default: that of the data, else VQA accuracy by the rules of "
-        "2021, or plain accuracy below ten answers)."
+        metavar="NAME",
+        help="Metric (default: that of the data; else 2021, or plain below ten answers): "
+        f"{', '.join(get_args(MetricName))}.",
     ),
 ]
 
@@ -486,6 +487,7 @@ def train_head(
             help="Hold out this share of the training pictures in its place, such as 0.1."
         ),
     ] = None,
+    metric: Metric = None,
     keep: Annotated[
         Literal["best", "last"] | None,
         typer.Option(help="Keep the weights of the best epoch or of the last.  [default: best]"),
@@ -533,6 +535,7 @@ def train_head(
         "group_by_image": group_by_image,
         "min_answer_count": min_answer_count,
         "answers_file": str(answers) if answers else None,
+        "metric": metric,
         "train_split": train_split,
         "val_split": val_split,
         "val_fraction": val_fraction,

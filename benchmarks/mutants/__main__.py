@@ -28,14 +28,18 @@ from benchmarks.mutants.mutations import Mutant, find_mutants
 ROOT = Path(__file__).parents[2]
 EXPLAINED = ROOT / "docs" / "mutants.md"
 NEEDED = 0.95
+MARKS = "not slow and not gpu and not browser"
+"""Golden files are read if `FROZEN_VQA_DATA` names their folder."""
 
 RESUME = ("tests/pipeline/train/test_resume*.py",)
 RUNS = ("tests/pipeline/runs", *RESUME)
 TESTS: dict[str, tuple[str, ...]] = {
     "cache": ("tests/cache",),
     "pipeline/batches": ("tests/pipeline/batches",),
+    "pipeline/download": ("tests/pipeline/download", "tests/system/test_download.py"),
     "pipeline/metrics": ("tests/pipeline/metrics",),
     "pipeline/model": ("tests/pipeline/model",),
+    "pipeline/serve": ("tests/pipeline/serve", "tests/pipeline/commands/test_ask_serve.py"),
     "pipeline/sources": ("tests/pipeline/sources",),
     "pipeline/runs/sealed.py": RUNS,
     "pipeline/runs/state.py": RUNS,
@@ -49,11 +53,14 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cache/memory.py": ("tests/pipeline/batches/test_residency*.py",),
     "cache/names.py": ("tests/test_paths.py",),
     "pipeline/batches/plan.py": ("tests/pipeline/train/test_parallel.py",),
+    "pipeline/metrics/named": ("tests/pipeline/metrics/test_score*.py",),
     "pipeline/model/attention.py": ("tests/pipeline/report/test_deletion.py",),
     "pipeline/model/own_fusion.py": ("tests/pipeline/test_plugins.py",),
+    "pipeline/serve/server.py": ("tests/pipeline/commands/test_ask_serve.py",),
+    "pipeline/sources/official": ("tests/pipeline/sources/official/test_reader.py",),
     "pipeline/sources/open_source.py": ("tests/pipeline/test_plugins_data.py",),
 }
-"""Tests of single modules in other rooms."""
+"""Tests of modules, or folders of them, under other names or in other rooms."""
 
 
 def modules_in(path: str) -> list[str]:
@@ -66,7 +73,8 @@ def stages_of(module: str) -> list[tuple[str, ...]]:
     """Return the tests that mirror a module, and those for what survives these."""
     folder, stem = ROOT / "tests" / Path(module).parent, Path(module).stem
     mirror = [*folder.glob(f"test_{stem}.py"), *folder.glob(f"test_{stem}_*.py")]
-    mirror += [path for pattern in ALSO.get(module, ()) for path in ROOT.glob(pattern)]
+    also = [tests for path, tests in ALSO.items() if module.startswith(path)]
+    mirror += [path for tests in also for pattern in tests for path in ROOT.glob(pattern)]
     named = next(tests for path, tests in TESTS.items() if module.startswith(path))
     room = [path for pattern in named for path in ROOT.glob(pattern)]
     return [
@@ -132,7 +140,7 @@ class Copy:
                 del sys.modules[name]
             import pytest
 
-            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", MARKS]
             code = pytest.main([*options, f"--basetemp={self.folder / 'tmp'}", *tests])
             sys.stdout.flush()
         finally:

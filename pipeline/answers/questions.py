@@ -1,11 +1,19 @@
 """The questions of a split as a metric sees them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from frozen_vqa.cache import CacheError, FeatureCache, SplitTable
-from frozen_vqa.pipeline.metrics.metric import Annotation, Metric, all_answers, every_question
+from frozen_vqa.pipeline.metrics.metric import (
+    Annotation,
+    Metric,
+    all_answers,
+    every_question,
+    no_groups,
+)
+from frozen_vqa.pipeline.sources.example import VqaExample
 
 
 def annotations_of(table: SplitTable) -> list[Annotation]:
@@ -24,6 +32,20 @@ def annotations_of(table: SplitTable) -> list[Annotation]:
     ]
 
 
+def annotation_of(example: VqaExample) -> Annotation:
+    """Return what the annotators say of a question of a source."""
+    right = -1 if example.right_choice is None else example.right_choice
+    return Annotation(
+        example.question_id,
+        example.answers,
+        example.question_type,
+        example.answer_type,
+        groups=example.groups,
+        choices=example.choices,
+        right=right,
+    )
+
+
 def given_answers(table: SplitTable, metric: Metric) -> list[Sequence[str]]:
     """Return what the answer to each question of a split is compared with."""
     if metric.given is all_answers:
@@ -36,6 +58,16 @@ def counted(table: SplitTable, metric: Metric) -> np.ndarray:
     if metric.counts is every_question:
         return np.ones(len(table), dtype=bool)
     return np.array([metric.counts(question) for question in annotations_of(table)], dtype=bool)
+
+
+def with_groups(table: SplitTable, metric: Metric) -> SplitTable:
+    """Return a split whose groups are those of the data and of a metric."""
+    if metric.groups is no_groups:
+        return table
+    found = [metric.groups(question) for question in annotations_of(table)]
+    names = dict.fromkeys(name for some in found for name in some)
+    more = {name: [some.get(name, "") for some in found] for name in names}
+    return replace(table, groups={**table.groups, **more})
 
 
 def metric_of(cache: FeatureCache, split: str, table: SplitTable) -> str | None:

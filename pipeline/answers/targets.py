@@ -51,6 +51,17 @@ class ClassScores:
         np.maximum.at(out, owner, self.scores)
         return out
 
+    def usual(self, inside: np.ndarray | None = None) -> tuple[int, float]:
+        """Return the one class that is best for all questions, and its mean score.
+
+        Args:
+            inside: (questions,) bool; the questions that count, by default all.
+        """
+        inside = np.ones(len(self.offsets) - 1, dtype=bool) if inside is None else inside
+        entries = np.repeat(inside, np.diff(self.offsets))
+        sums = np.bincount(self.classes[entries], self.scores[entries], minlength=1)
+        return int(sums.argmax()), float(sums.max()) / int(inside.sum())
+
 
 def class_scores(
     answers: Sequence[Sequence[str]], vocabulary: Vocabulary, *, metric: Metric

@@ -1,15 +1,18 @@
 """The `check-data` command: what a data set has, what would be left out, and a sheet of samples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
+from frozen_vqa.pipeline.answers.bounds import find_bounds
+from frozen_vqa.pipeline.answers.questions import annotation_of
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
-from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
+from frozen_vqa.pipeline.errors import ConfigError, ImageError, PipelineError, SourceError
 from frozen_vqa.pipeline.extract.data_check import (
     FREQUENT,
     SplitCheck,
@@ -19,6 +22,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     splits_of,
 )
 from frozen_vqa.pipeline.extract.plan import read_questions
+from frozen_vqa.pipeline.metrics.find import pick_metric
 from frozen_vqa.pipeline.pictures.contact_sheet import Tile, contact_sheet, is_sheet
 from frozen_vqa.pipeline.sources.example import Id, Source, VqaExample
 from frozen_vqa.pipeline.sources.open_source import open_source
@@ -29,6 +33,9 @@ SHOWN = 20
 
 TILES = 12
 MOST_COLUMNS = 8
+
+TRAIN = "train"
+"""The split whose frequent answers are classes by default."""
 
 
 def check_data_command(
@@ -57,6 +64,7 @@ def check_data_command(
     show_narrow(bits)
     for check in checks:
         _show_contents(check)
+    bounds = _bounds(source, checks)
     for reason in refused.values():
         console.print(reason)
     if sheet:
@@ -64,7 +72,7 @@ def check_data_command(
         console.print(f"sheet of samples: {sheet}")
     return {
         "dataset": dataset,
-        "splits": [check.to_json() for check in checks],
+        "splits": [{**check.to_json(), "bounds": bounds.get(check.name)} for check in checks],
         "refused": refused,
         "grey_bits": bits,
         "sheet": str(sheet) if sheet else None,
@@ -98,6 +106,35 @@ def _show_contents(check: SplitCheck) -> None:
         f"{check.answered:,} with answers; {len(answers):,} different answers"
         f"{f', most often {frequent}' if frequent else ''}"
     )
+
+
+def _bounds(source: Source, checks: Sequence[SplitCheck]) -> dict[str, dict[str, Any]]:
+    """Show the floor and the ceiling of a head with the default settings on each split.
+
+    Nothing without a split to train on.
+    """
+    splits = {check.name: list(map(annotation_of, check.examples)) for check in checks}
+    training = splits.get(TRAIN, [])
+    if not any(question.answers for question in training):
+        return {}
+    counts = (len(question.answers) for question in training)
+    own = "choice" if any(question.choices for question in training) else None
+    metric = pick_metric(counts, getattr(source, "metric", None), own)
+    try:
+        found = find_bounds(training, splits, metric)
+    except ConfigError as error:
+        console.print(str(error))
+        return {}
+    console.print(f"metric: {metric.rule}")
+    for name, one in found.items():
+        floor, ceiling = "a guess", "the right choice"
+        if one.classes:
+            floor = f"always {shorten(one.usual, 40, placeholder=' ...')!r}"
+            ceiling = f"the best of {one.classes:,} answers that are frequent in {TRAIN!r}"
+        console.print(
+            f"{name}: floor {one.floor:.2f} % ({floor}), ceiling {one.ceiling:.2f} % ({ceiling})"
+        )
+    return {name: {"metric": metric.name, **asdict(one)} for name, one in found.items()}
 
 
 def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:

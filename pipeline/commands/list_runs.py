@@ -98,7 +98,7 @@ def _score(path: Path) -> dict[str, Any]:
 def _show(runs: list[dict[str, Any]]) -> None:
     caveats = sorted({caveat for run in runs for caveat in run.get("caveats", ())})
     table = Table("run", "fusion", caption="; ".join(caveats))
-    for title in ("accuracy %", "epoch", "parameters", "evaluated"):
+    for title in ("accuracy, %", "epoch", "parameters", "evaluated"):
         table.add_column(title, justify="left" if title == "evaluated" else "right")
     for run in runs:
         table.add_row(run["run"], *_cells(run), ", ".join(map(_spell, run["evaluations"])))

@@ -15,7 +15,7 @@ from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.evaluate.clusters import UNITS
-from frozen_vqa.pipeline.metrics.accuracy import ANSWER_TYPE, QUESTION_TYPE, Accuracy
+from frozen_vqa.pipeline.metrics.accuracy import Accuracy, group_title
 from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.texts import markdown_table, printable
@@ -38,22 +38,22 @@ def show_accuracy(
     """Print accuracy overall and by group, the figures of the metric, and a note below."""
     rule = METRICS[accuracy.metric].rule
     caption = "; ".join(filter(None, (rule, note, *accuracy.notes)))
-    questions = Column("questions", justify="right")
-    figure = Column("accuracy %", justify="right")
-    table = Table("", figure, questions, title=title, caption=caption, min_width=44)
+    questions, percent = (Column(name, justify="right") for name in ("questions", "accuracy, %"))
+    table = Table("", percent, questions, title=title, caption=caption, min_width=44)
     between = f" {format_interval(interval)}" if interval else ""
     overall = f"overall ({accuracy.questions:,} questions)"
     table.add_row(overall, f"{accuracy.overall:.2f}{between}", "")
     for kind, means in accuracy.groups.items():
         table.add_section()
         for name, one in sorted(means.items(), key=lambda pair: _in_order(pair[0])):
-            known = kind in (ANSWER_TYPE, QUESTION_TYPE)
-            shown = name if known else f"{kind}: {name}"
-            table.add_row(shown, f"{one.value:.2f}", f"{one.questions:,}")
-    table.add_section()
-    for name, one in accuracy.figures.items():
-        table.add_row(name, f"{one.value:.2f}", f"{one.questions:,}")
+            table.add_row(group_title(kind, name), f"{one.value:.2f}", f"{one.questions:,}")
     console.show(table)
+    if accuracy.figures:
+        value, over = (Column(name, justify="right") for name in ("value", "over"))
+        figures = Table("beside the accuracy", value, over, min_width=44)
+        for name, one in accuracy.figures.items():
+            figures.add_row(name, f"{one.value:.2f} {one.unit}".strip(), f"{one.questions:,}")
+        console.show(figures)
 
 
 def _in_order(name: str) -> tuple[int, str]:
@@ -119,7 +119,7 @@ def show_comparison(
         title=f"{' against '.join(paths)} on {ours.first.split}",
         caption="; ".join([f"p: sign-flip test over {unit}", *ours.first.caveats]),
     )
-    words = [word for row in differences for word in row.group.split()]
+    words = [word for row in differences for word in group_title(row.kind, row.group).split()]
     table.add_column(min_width=min(LONGEST_WORD, max(map(cell_len, words))))  # breaks at spaces
     for name in ("questions", ours.name, theirs.name, "difference", "95 % interval", "p"):
         table.add_column(name, justify="right")
@@ -129,7 +129,7 @@ def show_comparison(
             table.add_section()
             kind = row.kind
         table.add_row(
-            row.group,
+            group_title(row.kind, row.group),
             f"{row.questions:,}",
             format_spread(row.ours, row.ours_sd),
             format_spread(row.theirs, row.theirs_sd),

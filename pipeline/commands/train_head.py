@@ -186,7 +186,7 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
 def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
     """Print the heads of a sweep, the most accurate one first."""
     table = Table()
-    for title in ("", "head", "accuracy %", "epoch", "parameters"):
+    for title in ("", "head", "accuracy, %", "epoch", "parameters"):
         table.add_column(title, justify="left" if title == "head" else "right")
     for rank, (name, head) in enumerate(result.heads.items(), start=1):
         table.add_row(

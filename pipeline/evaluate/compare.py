@@ -4,7 +4,6 @@ The score of a group on a question is the mean over its seeds. The interval of a
 what other pictures would change; the standard deviations say what other seeds would change.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +20,8 @@ class Difference:
     """Two sides on one group of questions, in percent and points.
 
     Attributes:
-        group: "overall", or a type of answers or questions.
-        kind: "overall", "answer type" or "question type".
+        group: "overall", or the name of a group.
+        kind: "overall", "answer type", "question type", or a kind of group of the data.
         interval: 95 % interval of the difference.
         ours_sd, theirs_sd: Standard deviation of a side's accuracy over seeds; None for one head.
     """
@@ -50,7 +49,7 @@ class Difference:
 
 
 def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
-    """Compare two sides question by question: overall, by answer type, by question type.
+    """Compare two sides question by question, over all and in each group.
 
     Raises:
         MetricError: if they did not answer the same questions, or the split has no answers.
@@ -62,22 +61,12 @@ def compare(ours: SeedGroup, theirs: SeedGroup) -> list[Difference]:
                 f"{ours.first.run} and {other.run} did not answer the same questions; "
                 f"compare heads that were trained from one cache"
             )
-    groups = [("overall", "overall", np.ones(len(table), dtype=bool))]
-    by_kind = {"answer type": table.answer_types, "question type": table.question_types}
-    for kind, types in by_kind.items():
-        groups += [(kind, name, np.array(types) == name) for name in _by_frequency(types)]
     clusters, unit = ours.first.drawn, UNITS[ours.first.cluster_by]
     mine, other_scores = ours.percents(), theirs.percents()
     return [
         _difference(name, kind, clusters[mask], unit, mine[:, mask], other_scores[:, mask])
-        for kind, name, mask in groups
+        for kind, name, mask in ours.first.groups()
     ]
-
-
-def _by_frequency(types: Sequence[str]) -> list[str]:
-    """Return the distinct types, the most frequent first; questions without one do not count."""
-    names, counts = np.unique([name for name in types if name], return_counts=True)
-    return [str(names[i]) for i in np.lexsort((names, -counts))]
 
 
 def _difference(

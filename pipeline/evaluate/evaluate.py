@@ -27,6 +27,7 @@ from frozen_vqa.pipeline.answers.questions import (
     given_answers,
     metric_of,
     require_choices,
+    with_groups,
 )
 from frozen_vqa.pipeline.answers.targets import choice_scores, class_scores
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -253,6 +254,7 @@ def _score(
     else:
         classes = class_scores(given_answers(table, metric), run.vocabulary, metric=metric)
     best = classes.best()
+    evaluation = replace(evaluation, table=with_groups(table, metric))
     evaluation = evaluation.take(np.flatnonzero(inside))
     scores = np.array([one.score for one, count in zip(answered, inside, strict=True) if count])
     found, lost = score_answered(answered, metric, figures=False), list[str]()

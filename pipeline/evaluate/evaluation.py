@@ -68,6 +68,26 @@ class Evaluation:
         """What intervals and tests take as drawn at random: (questions,), as `clusters`."""
         return self.table.image_rows if self.clusters is None else self.clusters
 
+    def groups(self) -> list[tuple[str, str, np.ndarray]]:
+        """Return kind and name of each group of questions, and which are in it: (questions,) bool.
+
+        All questions come first, then each kind with its most frequent group first. A question
+        without a name is in no group of that kind.
+        """
+        found = [("overall", "overall", np.ones(len(self.table), dtype=bool))]
+        kinds = {
+            "answer type": self.table.answer_types,
+            "question type": self.table.question_types,
+            **self.table.groups,
+        }
+        for kind, column in kinds.items():
+            names, which, counts = np.unique(
+                np.array(column), return_inverse=True, return_counts=True
+            )
+            order = np.lexsort((names, -counts))
+            found += [(kind, str(names[i]), which == i) for i in order if names[i]]
+        return found
+
     def take(self, rows: np.ndarray) -> "Evaluation":
         """Return the evaluation of some of the questions, before it has scores."""
         if len(rows) == len(self.table):

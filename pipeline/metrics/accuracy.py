@@ -10,10 +10,17 @@ ANSWER_TYPE, QUESTION_TYPE = "answer_type", "question_type"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number over some questions, in percent unless its name says otherwise."""
+    """A number over some questions, in percent unless its unit is another."""
 
     value: float
     questions: int
+    unit: str = "%"
+
+
+def group_title(kind: str, name: str) -> str:
+    """Return how a group is called where groups of several kinds stand."""
+    known = kind.replace("_", " ") in ("overall", "answer type", "question type")
+    return name if known else f"{kind}: {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,9 @@ class Accuracy:
             kind: {name: _json("accuracy", one) for name, one in means.items()}
             for kind, means in self.groups.items()
         }
-        figures = {name: _json("value", one) for name, one in self.figures.items()}
+        figures = {
+            name: {**_json("value", one), "unit": one.unit} for name, one in self.figures.items()
+        }
         return {
             "accuracy": overall | self.by_answer_type | overall,
             "by_question_type": self.by_question_type,

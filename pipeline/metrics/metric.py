@@ -113,6 +113,11 @@ def every_question(question: Annotation) -> bool:
     return True
 
 
+def no_groups(question: Annotation) -> Mapping[str, str]:
+    """Return no group."""
+    return {}
+
+
 def right_choice(question: Annotation) -> Sequence[str]:
     """Return the right one of the choices, alone; without choices the answers."""
     if question.choices:
@@ -145,6 +150,7 @@ class Metric:
         soft_is_score: Whether that is also the score wherever the given answers differ.
         percent: A score in percent; the rules of VQAv2 round it.
         counts: Whether a question is in the means. `figures` gets all.
+        groups: The groups of a question for the tables, besides those of its annotation.
         given: What an answer is compared with.
         unanswerable: The answer that a question has none; results then hold how sure a head is that
             it has one.
@@ -160,6 +166,7 @@ class Metric:
     soft_is_score: bool = False
     percent: Callable[[float], float] = lambda score: 100 * score
     counts: Callable[[Annotation], bool] = every_question
+    groups: Callable[[Annotation], Mapping[str, str]] = no_groups
     given: Callable[[Annotation], Sequence[str]] = all_answers
     unanswerable: str = ""
     figures: Callable[[Sequence[Answered]], Mapping[str, Figure]] = lambda answered: {}

@@ -83,11 +83,12 @@ def score_answered(
     """Return the means of scored answers, and the figures of the metric."""
     counted = [one for one in answered if metric.counts(one.question)]
     questions = [one.question for one in counted]
-    names = dict.fromkeys(name for question in questions for name in question.groups)
+    groups = [{**question.groups, **metric.groups(question)} for question in questions]
+    names = dict.fromkeys(name for some in groups for name in some)
     kinds: dict[str, list[str]] = {
         ANSWER_TYPE: [question.answer_type for question in questions],
         QUESTION_TYPE: [question.question_type for question in questions],
-        **{name: [question.groups.get(name, "") for question in questions] for name in names},
+        **{name: [some.get(name, "") for some in groups] for name in names},
     }
     scores = [one.score for one in counted]
     found = summarise(scores, kinds, metric=metric.name, percent=metric.percent)

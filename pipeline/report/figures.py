@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.pipeline.answers.questions import given_answers
 from frozen_vqa.pipeline.answers.targets import ClassScores
+from frozen_vqa.pipeline.evaluate.clusters import UNITS
 from frozen_vqa.pipeline.evaluate.evaluation import Evaluation
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
-from frozen_vqa.pipeline.metrics.vqa_accuracy import normalise
+from frozen_vqa.pipeline.metrics.accuracy import group_title, mean
+from frozen_vqa.pipeline.metrics.find import find_metric
+from frozen_vqa.pipeline.metrics.metric import Metric
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, METRICS
 from frozen_vqa.pipeline.runs.state import EpochLine, parse_metrics
 
@@ -34,7 +38,7 @@ class Group:
     """A group of questions: all of them, or those of a type.
 
     Attributes:
-        kind: "overall", "answer type" or "question type".
+        kind: As in `Evaluation.groups`; the name says it where it is no type.
         scores: Of each side, in the order of the sides.
         floor: Percent that the one answer scores that is best for this group: `usual`.
         ceiling: Percent that the best known answer to each question scores.
@@ -52,48 +56,40 @@ class Group:
 def group_scores(
     sides: Sequence[SeedGroup], classes: ClassScores, answers: Sequence[str]
 ) -> list[Group]:
-    """Return all questions, then the types of answers and of questions, the largest first.
+    """Return the groups of questions, with the bounds of a head in each.
 
     `classes` has the score of each answer of the vocabulary `answers` on each question.
     """
-    table = sides[0].first.table
-    every = np.ones(len(table), dtype=bool)
-    masks = [("overall", "overall", every)]
-    for kind, types in (
-        ("answer type", table.answer_types),
-        ("question type", table.question_types),
-    ):
-        names = np.array(types)
-        counts = Counter(name for name in types if name)
-        masks += [(name, kind, names == name) for name, _ in counts.most_common()]
-    owner = np.repeat(np.arange(len(table)), np.diff(classes.offsets))
     best, found = classes.best(), []
-    for name, kind, mask in masks:
-        inside = mask[owner]
-        sums = np.bincount(classes.classes[inside], classes.scores[inside], minlength=len(answers))
+    percents = [side.percents().mean(0) for side in sides]  # over seeds
+    for kind, name, mask in sides[0].first.groups():
+        usual, floor = classes.usual(mask)
         found.append(
             Group(
-                name=name,
+                name=group_title(kind, name),
                 kind=kind,
                 questions=int(mask.sum()),
-                scores=tuple(_score(side, name, kind, mask) for side in sides),
-                floor=100 * float(sums.max()) / int(mask.sum()),
-                usual=answers[int(sums.argmax())],
+                scores=tuple(
+                    _score(side, each, mask) for side, each in zip(sides, percents, strict=True)
+                ),
+                floor=100 * floor,
+                usual=answers[usual],
                 ceiling=100 * float(best[mask].mean()),
             )
         )
     return found
 
 
-def _score(side: SeedGroup, name: str, kind: str, mask: np.ndarray) -> Score:
-    percents = side.percents().mean(0)  # over seeds
-    pictures = side.first.table.image_rows[mask]
+def _score(side: SeedGroup, percents: np.ndarray, mask: np.ndarray) -> Score:
+    first = side.first
     accuracy = float(percents[mask].mean())
-    official = side.first.accuracy
-    if len(side.heads) == 1 and official:  # rounded as in scores.json
-        by_type = official.by_answer_type if kind == "answer type" else official.by_question_type
-        accuracy = official.overall if kind == "overall" else by_type[name]
-    return Score(accuracy, mean_interval(percents[mask], pictures, least=0, largest=100))
+    if len(side.heads) == 1 and first.accuracy and first.scores is not None:
+        metric = find_metric(first.accuracy.metric)  # rounded as in scores.json
+        accuracy = metric.percent(mean(first.scores[mask].tolist()))
+    interval = mean_interval(
+        percents[mask], first.drawn[mask], least=0, largest=100, unit=UNITS[first.cluster_by]
+    )
+    return Score(accuracy, interval)
 
 
 @dataclass(frozen=True)
@@ -135,16 +131,20 @@ class Confusion:
     counts: np.ndarray
 
 
-def confuse(evaluation: Evaluation) -> Confusion:
-    """Count the given answers by the true one, which is the majority of a question's answers."""
+def confuse(evaluation: Evaluation, metric: Metric) -> Confusion:
+    """Count the given answers by the true one, which is the majority of a question's answers.
+
+    Answers that the metric takes for one are one.
+    """
     forms: dict[str, str] = {}  # how an answer was first written, by its normal form
 
     def key(answer: str) -> str:
-        normal = normalise(answer)
+        normal = metric.normalise(answer)
         forms.setdefault(normal, answer)
         return normal
 
-    true = [key(Counter(given).most_common(1)[0][0]) for given in evaluation.table.answers]
+    asked = given_answers(evaluation.table, metric)
+    true = [Counter(map(key, given)).most_common(1)[0][0] for given in asked]
     given = [key(answer) for answer in evaluation.answers]
     names = [name for name, _ in Counter(true).most_common(CONFUSED)]
     place = {name: i for i, name in enumerate(names)}

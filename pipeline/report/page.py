@@ -23,6 +23,7 @@ from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.answers.questions import given_answers
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.evaluate.clusters import UNITS
 from frozen_vqa.pipeline.evaluate.compare import Difference
 from frozen_vqa.pipeline.evaluate.logits import WRITE_ADVICE
 from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
@@ -170,10 +171,11 @@ def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) 
         "overall": groups[0],
         "ceiling": first.ceiling,
         "metric": metric.rule,
+        "unit": UNITS[first.cluster_by],
         "forest": plots.forest(groups[: plots.MOST_GROUPS], len(sides)),
         "calibration": calibration,
         "reliability": plots.reliability_plot(calibration),
-        "confusion": confuse(first),
+        "confusion": confuse(first, metric),
     }
 
 

@@ -14,13 +14,13 @@ FEATURES, HEADS, START = "Features", "Heads", "Getting started"
 """Groups of commands in the help."""
 GROUPS = {
     "Data and runs": "dataset split column images folder source predictions annotations questions"
-    " limit cache run out name to image question train_split val_split val_fraction",
+    " limit cache run out name to image question train_split val_split val_fraction metric",
     "Encoders": "vision_model text_model text_layer image_size fit window reduce_jpegs encoder",
     "Head": "preset config sweep fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image keep",
     "Running": "resume overwrite rebuild dry_run residency host port device",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "dtype sheet save_logits table report tensorboard metric per_question top csv"
+    "Output": "dtype sheet save_logits table report tensorboard per_question top csv"
     " save_attention",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""

@@ -104,6 +104,7 @@ METRICS: dict[str, Callable[[Path], Row]] = {
     ),
     "PathVQA: too few answers": scored("pathvqa", predictions=less),
     "TallyQA: a count that is no number": scored("tallyqa", predictions=first(answer="many")),
+    "TallyQA: a count of 400 digits": scored("tallyqa", predictions=first(answer="1" * 400)),
     "TallyQA: a count that is half": scored("tallyqa", predictions=first(answer=1.5)),
     "Visual7W: questions of two splits": scored(
         "visual7w", predictions=lambda c: [*c, {"qa_id": 2, "candidates": [{"answer": "Tea."}]}]

@@ -89,7 +89,8 @@ def gqa(root: Path, split: str, texts: Texts) -> None:
         entries[f"0{number_of(split, i)}"] = {
             **{"imageId": image, "question": text, "answer": COLORS[i], "isBalanced": i == 1},
             **{"types": types, "groups": {"global": None, "local": "06-cup_color"}},
-            **{"entailed": [], "semantic": [{"operation": "select", "dependencies": []}]},
+            "entailed": [],
+            "semantic": [{"operation": "select", "dependencies": [], "argument": "cup (1)"}],
         }
     dump(root / f"{split}_balanced_questions.json", entries)
     if split == "train":

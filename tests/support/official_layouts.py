@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from frozen_vqa.pipeline.sources.official.reader import OfficialSource
+from frozen_vqa.pipeline.sources.open_source import open_source
 from tests.support import official_files
 from tests.support.official_files import TEXTS, Texts
 
@@ -138,3 +140,11 @@ LAYOUTS = {
     ),
 }
 """By the name of the source; `second` lacks the text of the question where that is `TEXTS[1]`."""
+
+
+def opened(name: str, root: Path, texts: tuple[str, ...] = TEXTS) -> OfficialSource:
+    LAYOUTS[name].write(root, "train", TEXTS)
+    LAYOUTS[name].write(root, LAYOUTS[name].split, texts)
+    source = open_source(f"{name}:{root}")
+    assert isinstance(source, OfficialSource)
+    return source

@@ -80,7 +80,7 @@ SETS: dict[str, OfficialSet] = {
             "steps": {"1": 50.0},
             "words": {"5": 50.0},
         },
-        {"consistency": 100.0, "distribution (lower is better, no %)": 0.0},
+        {"consistency": 100.0, "distribution (lower is better)": 0.0},
     ),
     "clevr": OfficialSet(
         {
@@ -108,13 +108,15 @@ SETS: dict[str, OfficialSet] = {
             for i, answer in enumerate(["three", "yes", "red", "no", "yes"])
         ],
         [0.0, 100.0, 100.0, 100.0, 0.0],
-        {"question_type": {"count": 0.0, "query_color": 100.0, "less_than": 100.0}},
         {
-            "count": 0.0,
-            "exist": 100.0,
-            "query": 100.0,
-            "compare numbers": 100.0,
-            "compare attribute": 0.0,
+            "question_type": {"count": 0.0, "query_color": 100.0, "less_than": 100.0},
+            "program": {
+                "count": 0.0,
+                "exist": 100.0,
+                "query": 100.0,
+                "compare numbers": 100.0,
+                "compare attribute": 0.0,
+            },
         },
     ),
     "aokvqa": OfficialSet(AOKVQA, AOKVQA_SAID, [0.0, 100.0, 100.0], {}, {"chance": 25.0}),
@@ -196,14 +198,16 @@ SETS: dict[str, OfficialSet] = {
         ],
         [{"question_id": i, "answer": answer} for i, answer in enumerate([2, 2, "1"])],
         [100.0, 0.0, 100.0],
-        {"source": {"imported_vqa": 100.0, "amt": 0.0}, "simple": {"yes": 100.0, "no": 50.0}},
+        {
+            "source": {"imported_vqa": 100.0, "amt": 0.0},
+            "simple": {"yes": 100.0, "no": 50.0},
+            "part": {"simple (not amt)": 100.0, "complex (amt)": 0.0},
+        },
         {
             "RMSE": 3**0.5,
-            "simple (not amt)": 100.0,
-            "complex (amt)": 0.0,
-            "complex by issimple": 50.0,
-            "RMSE, complex (amt)": 3.0,
-            "RMSE, simple (not amt)": 0.0,
+            "RMSE, part: complex (amt)": 3.0,
+            "RMSE, part: simple (not amt)": 0.0,
+            "RMSE, simple: no": 4.5**0.5,
         },
     ),
     "visual7w": OfficialSet(

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import frozen_vqa
+from frozen_vqa.pipeline.commands import train_head
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.system.command_help import GROUP_OF, GROUPS, OTHERS
 from tests.support.command import run_command
 from tests.support.command_lines import COMMANDS, unnamed, working_lines
@@ -97,6 +99,31 @@ def test_every_default_is_shown() -> None:
             default = option.opts[0].removeprefix("--") if default is True else default
             if default not in ABSENT:
                 assert f"[default: {default}" in shown, (command, option.name, default)
+
+
+@pytest.mark.parametrize("command", ["train-head", "evaluate", "score"])
+def test_each_metric_is_a_word_of_the_help(command: str) -> None:
+    shown = re.sub(r"-\s+", "-", help_of(command))  # a line may end behind a hyphen
+    assert set(METRICS) <= set(re.findall(r"[\w-]+", shown))
+
+
+def test_every_setting_on_the_command_line_reaches_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one of the metric too, which the help of other commands names."""
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(train_head, "train_command", lambda **how: seen.append(how["settings"]))
+    settings = asdict(TrainConfig())
+    options = {one.name: one for one in COMMANDS["train-head"].params if one.name in settings}
+    assert {"metric", "lr", "keep", "group_by_image", "min_answer_count"} <= options.keys()
+    for name, option in options.items():
+        other = {"metric": "plain", "fusion": "concat", "keep": "last"}.get(name, "2")
+        value = [] if isinstance(settings[name], bool) else [other]
+        flag = option.secondary_opts[0] if option.secondary_opts else option.opts[0]
+        assert run_command("train-head", "c", "--run", "r", flag, *value).code == 0
+        chosen = {key: found for key, found in seen.pop().items() if found is not None}
+        assert list(chosen) == [name]
+        assert chosen[name] != settings[name]
 
 
 def test_short_names_and_the_version() -> None:

@@ -4,11 +4,10 @@ There is no official script; the groups are those of the papers. The generator o
 writes "type" in place of "function", and answers that are numbers or truth values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
-from frozen_vqa.pipeline.metrics.accuracy import Figure, mean
-from frozen_vqa.pipeline.metrics.metric import Annotation, Answered, Layout, Metric, equal_to_one
+from frozen_vqa.pipeline.metrics.metric import Annotation, Layout, Metric, equal_to_one
 
 
 class _Step(TypedDict):
@@ -39,14 +38,10 @@ def _annotation(entry: Mapping[str, Any]) -> Annotation:
     return Annotation(entry["question_index"], (answer_of(entry["answer"]),), last)
 
 
-def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
-    """Return the accuracy by what the last function does: exist, count, query, or compare."""
-    scores: dict[str, list[float]] = {}
-    for one in answered:
-        if last := one.question.question_type:
-            kind = "query" if last.startswith("query") else COMPARE.get(last, last)
-            scores.setdefault(kind, []).append(one.score)
-    return {kind: Figure(100 * mean(some), len(some)) for kind, some in scores.items()}
+def _groups(question: Annotation) -> dict[str, str]:
+    """Return what the last function does: exist, count, query, or compare."""
+    last = question.question_type
+    return {"program": "query" if last.startswith("query") else COMPARE.get(last, last)}
 
 
 LAYOUT = Layout(
@@ -62,6 +57,6 @@ METRICS = (
         rule="CLEVR accuracy: equal texts",
         layout=LAYOUT,
         score=equal_to_one(),
-        figures=_figures,
+        groups=_groups,
     ),
 )

@@ -85,7 +85,8 @@ def _figures(answered: Sequence[Answered]) -> dict[str, Figure]:
             found[name] = Figure(100 * mean(scores), len(scores))
     grouped = [(group, one) for one in counted if (group := one.question.groups.get("global"))]
     if grouped:
-        found["distribution (lower is better, no %)"] = Figure(_chi_square(grouped), len(grouped))
+        distance = Figure(_chi_square(grouped), len(grouped), unit="")
+        found["distribution (lower is better)"] = distance
     return found
 
 

@@ -75,11 +75,13 @@ def _read(layout: Layout, entry: Mapping[str, Any], question: Annotation) -> obj
 
 
 def _write(layout: Layout, answered: Sequence[Answered]) -> str:
+    """Return a line for each question; by its prompt the script knows one with a picture."""
     lines = []
     for one in answered:
         choices = list(one.question.choices)
         text = LETTERS[choices.index(one.answer)] if one.answer in choices[:5] else one.answer
-        lines.append(to_json({"question_id": one.question.question_id, "text": text}))
+        entry = {"question_id": one.question.question_id, "prompt": "<image>", "text": text}
+        lines.append(to_json(entry))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -86,3 +86,24 @@ def test_other_data_sets_can_be_checked_too() -> None:
     found = run_command("check-data", "shapes:5", "--json").json()
     assert [one["split"] for one in found["splits"]] == ["train", "val", "test"]
     assert [one["pictures"] for one in found["splits"]] == [5, 1, 1]
+
+
+def test_floor_and_ceiling_are_those_that_training_will_say(tmp_path: Path) -> None:
+    """`bounds` has them for each split; a rare answer is no class."""
+    answers = {"train": ["red"] * 9 + ["blue"] * 12 + ["grey"], "val": ["red", "red", "blue", "x"]}
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    for split, some in answers.items():
+        rows = [f"a.png,what {i}?,{answer}\n" for i, answer in enumerate(some)]
+        (tmp_path / f"{split}.csv").write_text(f"image,question,answer\n{''.join(rows)}")
+    done = run_command("check-data", f"jsonl:{tmp_path}", "--json")
+    bounds = {one["split"]: one["bounds"] for one in done.json()["splits"]}
+    classes = {"metric": "plain", "classes": 2}
+    assert bounds == {
+        "train": {**classes, "floor": 54.55, "ceiling": 95.45, "usual": "blue"},
+        "val": {**classes, "floor": 50.0, "ceiling": 75.0, "usual": "red"},
+    }
+    said = "val: floor 50.00 % (always 'red'), ceiling 75.00 % (the best of 2 answers that are"
+    assert said in " ".join(done.err.split())
+
+    rare = run_command("check-data", f"jsonl:{tmp_path / 'val.csv'}", "--json")
+    assert rare.json()["splits"][0]["bounds"] is None

@@ -81,6 +81,18 @@ def test_groups_that_are_numbers_stand_in_their_order(capsys: pytest.CaptureFixt
     assert found == ["a", "two", "2 steps", "9", "10", "11 steps"]
 
 
+def test_only_accuracies_stand_under_the_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure has a table of its own, where each value has its unit."""
+    figures = {"RMSE": Figure(0.7512, 9, unit=""), "chance": Figure(25.0, 8)}
+    show_accuracy(Accuracy(50.0, {}, 9, "tallyqa", figures), "x")
+    first, rest = capsys.readouterr().err.split("beside the accuracy")
+    assert "accuracy, %" in first
+    assert "RMSE" not in first
+    cells = [[cell.strip() for cell in line.split("│")] for line in rest.splitlines()]
+    assert ["", "RMSE", "0.75", "9", ""] in cells
+    assert ["", "chance", "25.00 %", "8", ""] in cells
+
+
 def test_the_table_of_a_head(capsys: pytest.CaptureFixture[str]) -> None:
     head, _ = make_heads()
     assert head.scores is not None

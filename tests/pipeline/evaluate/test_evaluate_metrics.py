@@ -10,12 +10,18 @@ import pytest
 import torch
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.answers.questions import given_answers
+from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.errors import MetricError
+from frozen_vqa.pipeline.evaluate.compare import compare
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.evaluate.logits import load_logits
+from frozen_vqa.pipeline.evaluate.seed_groups import SeedGroup
+from frozen_vqa.pipeline.metrics.accuracy import group_title
 from frozen_vqa.pipeline.metrics.find import METRICS
 from frozen_vqa.pipeline.metrics.named import daquar
+from frozen_vqa.pipeline.report.figures import group_scores
 from frozen_vqa.pipeline.runs.run import Run, load_run
 from tests.support.caches import Made, Row, make_cache
 from tests.support.heads import make_run
@@ -35,6 +41,9 @@ def rows_of(name: str) -> list[Row]:
         elif name == "tallyqa":
             groups = {"source": ["amt", "imported_vqa"][i % 2], "simple": ["no", "yes"][i % 2]}
             made.append(Row(**base, answers=(str(i % 4),), groups=groups))
+        elif name == "clevr":
+            kind = ("query_color", "query_size", "less_than", "exist", "")[i % 5]
+            made.append(Row(**base, answers=(str(i % 4),), question_type=kind))
         elif name == "aokvqa":
             groups = {"difficult": "yes" if i % 3 == 0 else "no"}
             choices = ("tea", "cup", "rain", "a dog")
@@ -50,6 +59,7 @@ def rows_of(name: str) -> list[Row]:
 VOCABULARIES = {
     "vizwiz": ("tea", "unanswerable", "no"),
     "tallyqa": ("0", "1", "2", "3"),
+    "clevr": ("0", "1", "2"),
     "aokvqa": ("tea", "cup", "rain"),
     "nlvr2": ("True", "False"),
     "daquar": ("lamp", "book, lamp"),
@@ -103,8 +113,8 @@ def test_tallyqa_has_its_root_mean_squared_error(places: dict[str, tuple[Made, R
     assert found.accuracy.figures["RMSE"].value == pytest.approx(error)
     amt = np.arange(COUNT) % 2 == 0
     error = np.sqrt(np.mean((true - said)[amt] ** 2))
-    assert found.accuracy.figures["RMSE, complex (amt)"].value == pytest.approx(error)
-    assert found.accuracy.figures["RMSE, complex (amt)"].questions == COUNT // 2
+    assert found.accuracy.figures["RMSE, part: complex (amt)"].value == pytest.approx(error)
+    assert found.accuracy.figures["RMSE, part: complex (amt)"].questions == COUNT // 2
 
 
 def test_difficult_questions_are_answered_and_not_counted(
@@ -180,6 +190,34 @@ def test_what_names_the_metric(places: dict[str, tuple[Made, Run]]) -> None:
     assert chosen(settled, "gqa") == "gqa"
     with pytest.raises(MetricError, match="unknown metric 'tally'; did you mean 'tallyqa'"):
         chosen(run, "tally")
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_comparisons_and_reports_have_the_groups_of_the_scores(
+    name: str, places: dict[str, tuple[Made, Run]]
+) -> None:
+    """With the same questions and, to the last digit, the same accuracy."""
+    made, run = places[name]
+    found = evaluate(run, made.directory, "val", write=False)
+    assert found.accuracy is not None
+    wanted = {("overall", "overall"): (found.accuracy.overall, len(found.table))} | {
+        (kind.replace("_", " "), group): (one.value, one.questions)
+        for kind, groups in found.accuracy.groups.items()
+        for group, one in groups.items()
+    }
+    kinds = {kind for kind, _ in wanted}
+    assert kinds >= {"tallyqa": {"part", "simple"}, "clevr": {"program"}}.get(name, set())
+    side, metric = SeedGroup((found,)), METRICS[name]
+    compared = compare(side, side)
+    assert {(row.kind, row.group): row.questions for row in compared} == {
+        key: questions for key, (_, questions) in wanted.items()
+    }
+    assert all(row.ours == pytest.approx(wanted[row.kind, row.group][0]) for row in compared)
+    classes = class_scores(given_answers(found.table, metric), run.vocabulary, metric=metric)
+    reported = group_scores([side], classes, run.vocabulary.answers)
+    assert [(one.name, one.scores[0].accuracy, one.questions) for one in reported] == [
+        (group_title(row.kind, row.group), *wanted[row.kind, row.group]) for row in compared
+    ]
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)

@@ -12,6 +12,7 @@ from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.find import LAYOUTS, METRICS, find_metric, pick_metric
+from frozen_vqa.pipeline.metrics.metric import Annotation, Answered
 
 TEXTS = ["2", "two", "Two", "a dog", "dog", "t-shirt", "Yes", "yes", "it's", "1,000", "是", "a, b"]
 some_texts = st.sampled_from(TEXTS) | st.text(max_size=6)
@@ -47,8 +48,7 @@ def test_find_metric() -> None:
 
 
 def test_the_command_line_has_each_metric() -> None:
-    choices, _ = get_args(get_args(cli.Metric)[0])
-    assert set(get_args(choices)) == set(METRICS)
+    assert set(get_args(cli.MetricName)) == set(METRICS)
 
 
 def test_each_layout_is_told_from_the_others() -> None:
@@ -94,6 +94,39 @@ def test_targets_and_ceilings(asked: list[list[str]], name: str) -> None:
             predicted = [index] * len(asked)
             assert found.score(np.array(predicted))[row] == pytest.approx(score)
         assert len(set(classes.tolist())) == len(classes)
+
+
+@given(st.sampled_from(TEXTS), st.sampled_from(TEXTS))
+@settings(max_examples=60, deadline=None)
+def test_what_scores_as_equal_is_one_class(said: str, answer: str) -> None:
+    """Where one given answer decides, the score is whether the normal forms are equal."""
+    by_count = {"2021", "2017", "vizwiz", "textvqa", "aokvqa-da"}
+    for name in set(METRICS) - by_count:
+        normalise = METRICS[name].normalise
+        assert METRICS[name].score(said, [answer]) == (normalise(said) == normalise(answer)), name
+
+
+@given(st.integers(1, 11), st.integers(1, 12), names)
+@settings(max_examples=60, deadline=None)
+def test_a_soft_target_is_the_score_where_the_answers_differ(
+    matches: int, others: int, name: str
+) -> None:
+    metric = METRICS[name]
+    if metric.soft is not None and metric.soft_is_score:
+        given_answers = ["dog"] * matches + [f"other {i}" for i in range(others)]
+        score = metric.score("dog", given_answers)
+        assert metric.soft(matches, len(given_answers)) == pytest.approx(score, abs=1e-12)
+
+
+def test_where_there_are_choices_a_guess_is_a_figure() -> None:
+    question = Annotation(1, (), choices=("a", "b", "c", "d"), right=0, record={})
+    choosing = {
+        name: one.figures([Answered(question, "a", 1.0)])
+        for name, one in METRICS.items()
+        if one.chooses
+    }
+    assert set(choosing) == {"choice", "aokvqa", "visual7w", "scienceqa"}
+    assert [found["chance"].value for found in choosing.values()] == [25.0] * 4
 
 
 def test_answers_that_a_metric_tells_apart_are_classes_of_their_own() -> None:

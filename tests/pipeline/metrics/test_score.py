@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from frozen_vqa.pipeline.errors import MetricError, PipelineError
+from frozen_vqa.pipeline.errors import MetricError, PipelineError, SourceError
 from frozen_vqa.pipeline.metrics.find import LAYOUTS, METRICS
-from frozen_vqa.pipeline.metrics.metric import Answered
+from frozen_vqa.pipeline.metrics.metric import Annotation, Answered
 from frozen_vqa.pipeline.metrics.named import daquar
 from frozen_vqa.pipeline.metrics.records import annotations_of, find_layout, read_content
 from frozen_vqa.pipeline.metrics.score import score_files
@@ -87,6 +87,83 @@ def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
     ]
     assert list(each.values()) == right
     assert max(right) > 0
+
+
+ENTRIES: dict[str, Any] = {
+    "vizwiz": {"image": "", "answer": ""},
+    "textvqa": {"question_id": 0, "answer": ""},
+    "gqa": {"questionId": "", "prediction": ""},
+    "clevr": {"question_index": 0, "answer": ""},
+    "aokvqa": {"multiple_choice": ""},
+    "aokvqa-da": {"direct_answer": ""},
+    "vqa-rad": {"qid": "", "answer": ""},  # that of the first question is a text
+    "slake": {"qid": 0, "answer": ""},
+    "pathvqa": "",
+    "tallyqa": {"question_id": 0, "answer": 0},  # the script subtracts it
+    "daquar": None,
+    "visual7w": {"qa_id": 0, "candidates": []},
+    "scienceqa": {"question_id": "", "prompt": "", "text": ""},  # the script looks into the prompt
+    "nlvr2": None,
+}
+"""What an official script reads of an entry, in its type; None: a line that is no JSON."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_results_have_what_the_official_script_reads(name: str, tmp_path: Path) -> None:
+    annotations, _ = write_set(tmp_path, name)
+    metric, content = METRICS[name], read_content(annotations)
+    every = annotations_of(annotations, content, metric.layout)
+    answered = [Answered(one, next(iter(metric.given(one)), ""), 1.0) for one in every]
+    text = metric.layout.write(metric.layout, answered)
+    lines = text.splitlines()
+    if ENTRIES[name] is None:
+        wanted = [(f"{one.question.question_id},", one.answer) for one in answered]
+        assert lines == [answer if name == "daquar" else key + answer for key, answer in wanted]
+        return
+    jsonl = metric.layout.results.endswith("jsonl")
+    written = [json.loads(line) for line in lines] if jsonl else json.loads(text)
+    if isinstance(written, dict):  # by the id of the question
+        assert list(written) == [str(one.question.question_id) for one in answered]
+        written = list(written.values())
+    assert len(written) == len(answered)
+    entry = written[0]
+    assert type(entry) is type(ENTRIES[name])
+    if isinstance(entry, dict):
+        assert {key: type(value) for key, value in entry.items()} == {
+            key: type(value) for key, value in ENTRIES[name].items()
+        }
+
+
+def test_a_sixth_choice_has_no_letter() -> None:
+    layout = METRICS["scienceqa"].layout
+    question = Annotation("1", (), choices=tuple("abcdef"), right=0)
+    text = layout.write(layout, [Answered(question, answer, 0.0) for answer in "ef"])
+    assert [json.loads(line)["text"] for line in text.splitlines()] == ["E", "f"]
+
+
+def test_an_answer_without_candidates_is_none_of_the_first(tmp_path: Path) -> None:
+    annotations, predictions = write_set(tmp_path, "visual7w")
+    first, second = ({"answer": text} for text in ("A cup.", "There."))
+    predictions.write_text(
+        json.dumps([{"qa_id": 1, **first}, {"qa_id": 3, "candidates": [second] * 2}])
+    )
+    found, _ = score_files(predictions=predictions, annotations=annotations)
+    assert (found.overall, found.figures["any of the first 2 candidates"].value) == (50.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"qa_id": 1}\n{"qa_id": 3,}\n', r"line 2: column \d+.*; JSON lines are needed"),
+        ('[{"candidates": []}]', "entry 0 is an object without 'qa_id'; an object with 'qa_id' is"),
+        ("[7]", "entry 0 is 7 without 'qa_id'"),
+    ],
+)
+def test_an_entry_that_cannot_be_told_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    annotations, predictions = write_set(tmp_path, "visual7w")
+    predictions.write_text(text)
+    with pytest.raises(SourceError, match=said):
+        score_files(predictions=predictions, annotations=annotations)
 
 
 @pytest.mark.parametrize("name", SETS)

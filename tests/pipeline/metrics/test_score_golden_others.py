@@ -4,11 +4,15 @@ import importlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.metrics.find import METRICS
+from frozen_vqa.pipeline.metrics.metric import Answered
 from frozen_vqa.pipeline.metrics.named import daquar, medical, scienceqa
+from frozen_vqa.pipeline.metrics.records import annotations_of, read_content, results_of
 from frozen_vqa.pipeline.metrics.score import score_files
 from tests.support.golden import GOLDEN, expected, score
 
@@ -45,10 +49,10 @@ def test_pathvqa() -> None:
 
 
 TALLYQA = {
-    "simple": "simple (not amt)",
-    "complex": "complex (amt)",
-    "by_flag_simple": "simple by issimple",
-    "by_flag_complex": "complex by issimple",
+    "simple": ("part", "simple (not amt)"),
+    "complex": ("part", "complex (amt)"),
+    "by_flag_simple": ("simple", "yes"),
+    "by_flag_complex": ("simple", "no"),
 }
 
 
@@ -58,12 +62,13 @@ def test_tallyqa() -> None:
     everything = wanted["all_by_the_same_two_functions"]
     assert found.overall == everything["accuracy"]
     assert found.figures["RMSE"].value == everything["rmse"]
-    for key, name in TALLYQA.items():
-        assert found.figures[name].value == wanted[key]["accuracy"]
-        assert found.figures[f"RMSE, {name}"].value == wanted[key]["rmse"]
+    for key, (kind, name) in TALLYQA.items():
+        assert found.groups[kind][name].value == wanted[key]["accuracy"]
+        error = found.figures[f"RMSE, {kind}: {name}"]
+        assert (error.value, error.unit) == (wanted[key]["rmse"], "")
     counts = wanted["counts"]
-    assert found.figures["simple (not amt)"].questions == counts["simple"]
-    assert found.figures["complex (amt)"].questions == counts["complex (data_source amt)"]
+    assert found.groups["part"]["simple (not amt)"].questions == counts["simple"]
+    assert found.groups["part"]["complex (amt)"].questions == counts["complex (data_source amt)"]
 
 
 @pytest.mark.parametrize("guess", ["0", "1", "2"])
@@ -75,8 +80,9 @@ def test_tallyqa_always_the_same_number(guess: str, tmp_path: Path) -> None:
     found, _ = score_files(predictions=tmp_path / "p.json", annotations=annotations)
     for key in ("simple", "complex"):
         wanted = expected("tallyqa")[f"{key}_guess"][guess]
-        assert found.figures[TALLYQA[key]].value == wanted["accuracy"]
-        assert found.figures[f"RMSE, {TALLYQA[key]}"].value == wanted["rmse"]
+        kind, name = TALLYQA[key]
+        assert found.groups[kind][name].value == wanted["accuracy"]
+        assert found.figures[f"RMSE, {kind}: {name}"].value == wanted["rmse"]
 
 
 def has_wordnet() -> bool:
@@ -207,3 +213,69 @@ def test_scienceqa_reads_each_answer_as_llava_does() -> None:
         assert scienceqa.choice_of(text, problems[name]["choices"]) == parsed[name]
     assert {name for name in parsed if name not in said} == {"160"}
     assert parsed["160"] == -1
+
+
+RESULTS = [
+    ("okvqa", "2021", "mscoco_val2014_annotations.json", "predictions.json"),
+    ("vizwiz", "vizwiz", "val.json", "predictions.json"),
+    ("textvqa", "textvqa", "TextVQA_0.5.1_val.json", "predictions.json"),
+    ("gqa", "gqa", "val_all_questions.json", "val_predictions.json"),
+    ("aokvqa", "aokvqa", "aokvqa_v1p0_val.json", "predictions_mc_only.json"),
+    ("aokvqa", "aokvqa-da", "aokvqa_v1p0_val.json", "predictions_da_only.json"),
+    ("vqa_rad", "vqa-rad", "VQA_RAD Dataset Public.json", "predictions.json"),
+    ("slake", "slake", "test.json", "predictions.json"),
+    ("pathvqa", "pathvqa", "test_qa.json", "predictions.json"),
+    ("tallyqa", "tallyqa", "test.json", "predictions.json"),
+    ("daquar", "daquar", "qa.894.raw.test.format_triple", "predictions.txt"),
+    ("visual7w", "visual7w", "dataset_v7w_telling.json", "predictions.json"),
+    ("nlvr2", "nlvr2", "dev.json", "predictions.csv"),
+    ("scienceqa", "scienceqa", "problems.json", "answers.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("folder", "metric", "annotations", "predictions"), RESULTS)
+def test_results_are_written_as_the_scripts_read_them(
+    folder: str, metric: str, annotations: str, predictions: str
+) -> None:
+    """What is read from a golden file and written again is the file, less what nobody reads."""
+    layout = METRICS[metric].layout
+    content = read_content(GOLDEN / folder / annotations)
+    questions = {
+        str(one.question_id): one
+        for one in annotations_of(GOLDEN / folder / annotations, content, layout)
+    }
+    golden = read_content(GOLDEN / folder / predictions)
+    entries = [
+        (questions[str(name)], entry)
+        for name, entry in results_of(GOLDEN / folder / predictions, golden, layout)
+        if str(name) in questions
+    ]
+    answered = []
+    for question, entry in entries:
+        more = {"answerable": entry["answerable"]} if folder == "vizwiz" else {}
+        answered.append(Answered(question, str(layout.read(layout, entry, question)), 0.0, more))
+    text = layout.write(layout, answered)
+    if layout.line:
+        assert text.splitlines() == list(golden)
+        return
+    lines = layout.results.endswith("jsonl")
+    written = [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
+    if isinstance(written, dict):
+        assert written == golden
+        return
+    for ours, (_, entry), theirs in zip(written, entries, golden, strict=False):
+        wanted = entry if isinstance(theirs, dict) else theirs
+        assert ours == read_alike(ours, wanted)
+
+
+def read_alike(ours: Any, golden: Any) -> Any:
+    """Return the golden entry with the one answer and the fields that we write."""
+    if not isinstance(golden, dict):
+        return golden
+    found = {key: golden[key] for key in ours}
+    if "candidates" in found:
+        found["candidates"] = found["candidates"][:1]
+    if "prompt" in found:  # a text names a choice in several ways, of which a letter is one
+        found["prompt"] = "<image>"
+        found["text"] = ours["text"]
+    return found

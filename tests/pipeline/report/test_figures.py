@@ -28,7 +28,7 @@ def test_groups_have_the_scores_of_the_evaluation_and_their_bounds() -> None:
     classes = class_scores(given, vocabulary, metric=METRICS["plain"])
     sides = [SeedGroup((first,)), SeedGroup((first, second))]
     groups = {group.name: group for group in group_scores(sides, classes, vocabulary.answers)}
-    assert list(groups) == ["overall", "yes/no", "other", "number", "is [the]", "what", "how many"]
+    assert list(groups) == ["overall", "yes/no", "other", "number", "is [the]", "how many", "what"]
     assert first.accuracy is not None
     whole = groups["overall"]
     assert whole.scores[0].accuracy == first.accuracy.overall
@@ -60,13 +60,31 @@ def test_confusions_count_every_question_of_a_frequent_answer() -> None:
     said = [t if rng.random() < 0.7 else words[int(rng.integers(14))] for t in true]
     one = scored("one", EVERY)
     given = [(t.upper(), t, t) for t in true]  # the same answer to the metric
-    found = confuse(replace(one, table=replace(one.table, answers=given), answers=said))
+    one = replace(one, table=replace(one.table, answers=given), answers=said)
+    found = confuse(one, METRICS["plain"])
     assert len(found.answers) == 10
     for i, name in enumerate(found.answers):
         rows = [k for k, t in enumerate(true) if t == name.lower()]
         assert found.counts[i].sum() == len(rows)
         assert found.counts[i, i] == sum(said[k] == true[k] for k in rows)
     assert list(found.counts.sum(1)) == sorted(found.counts.sum(1), reverse=True)
+
+
+def test_confusions_are_by_the_answers_and_the_normal_form_of_the_metric() -> None:
+    """DAQUAR's answers are sets, SLAKE has one yes in two languages, and GQA tells all apart."""
+    cases = {"daquar": (("lamp", "book"), "book, lamp"), "slake": (("Yes",), "是")}
+    cases |= {
+        "nlvr2": (("True",), "true"),
+        "gqa": (("a cup",), "cup"),
+        "plain": (("cup",), "a cup"),
+    }
+    for name, (given, said) in cases.items():
+        one = scored("one", EVERY)
+        one = replace(
+            one, table=replace(one.table, answers=[given] * QUESTIONS), answers=[said] * QUESTIONS
+        )
+        right, other = confuse(one, METRICS[name]).counts[0]
+        assert (right, other) == ((0, QUESTIONS) if name == "gqa" else (QUESTIONS, 0)), name
 
 
 def test_figures_of_epochs_that_no_training_writes_are_no_curve(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ class Visual7wSource(OfficialSource):
     }
 
     def records(self, split: str, file: Path) -> Iterable[Record]:
-        number = 0
         for image in listed(file, "images"):
             found = image.found
             if not isinstance(found, UnusableError):
@@ -40,8 +39,8 @@ class Visual7wSource(OfficialSource):
                 if isinstance(pairs, list) and all(isinstance(pair, dict) for pair in pairs):
                     for pair in pairs:
                         where = f"{image.where}, {shown(pair.get('qa_id'))}"
-                        yield Record(number, where, {**pair, "filename": found.get("filename")})
-                        number += 1
+                        entry = {**pair, "filename": found.get("filename")}
+                        yield Record(image.number, where, entry)
                     continue
                 found = UnusableError("its qa_pairs are no list of objects")
             yield Record(image.number, image.where, found)

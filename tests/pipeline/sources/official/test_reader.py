@@ -11,20 +11,11 @@ from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.data_check import check_data, require_pictures
 from frozen_vqa.pipeline.extract.plan import read_questions
 from frozen_vqa.pipeline.sources.example import LeftOut, VqaExample
-from frozen_vqa.pipeline.sources.official.reader import OfficialSource
 from frozen_vqa.pipeline.sources.open_source import OFFICIAL, open_source
 from tests.support.official_files import COLORS, TEXTS
-from tests.support.official_layouts import LAYOUTS
+from tests.support.official_layouts import LAYOUTS, opened
 
 every = pytest.mark.parametrize("name", LAYOUTS)
-
-
-def opened(name: str, root: Path, texts: tuple[str, ...] = TEXTS) -> OfficialSource:
-    LAYOUTS[name].write(root, "train", TEXTS)
-    LAYOUTS[name].write(root, LAYOUTS[name].split, texts)
-    source = open_source(f"{name}:{root}")
-    assert isinstance(source, OfficialSource)
-    return source
 
 
 def test_every_data_set_has_a_layout() -> None:
@@ -209,29 +200,3 @@ def test_a_picture_elsewhere_is_not_another_of_that_name(name: str, tmp_path: Pa
     again.examples(split)
     assert load_rgb(again.picture(first.image_id)).size == (8, 6)
     assert not Path(str(again.picture(second.image_id))).exists()
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"correct_choice_idx": 4}, "the right choice is 4; one of 4, counted from 0, is needed"),
-        ({"correct_choice_idx": True}, "the right choice is true; one of 4"),
-        ({"choices": "red"}, "choices is 'red'; a list is needed"),
-        ({"choices": [1, 2]}, "a choice is 1; text is needed"),
-        ({"image_id": "42"}, "image_id is '42'; a whole number is needed"),
-        ({"difficult_direct_answer": "no"}, "difficult_direct_answer is 'no'; true or false is"),
-        ({"question": None}, "question is null; text is needed"),
-    ],
-)
-def test_a_faulty_field_costs_its_question_alone(
-    fields: dict[str, object], reason: str, tmp_path: Path
-) -> None:
-    source = opened("aokvqa", tmp_path)
-    file = tmp_path / "aokvqa_v1p0_val.json"
-    first, second = json.loads(file.read_text())
-    file.write_text(json.dumps([first, second | fields]))
-
-    assert len(source.examples("val")) == 1
-    (fault,) = source.left_out("val")
-    assert fault.question_id == second["question_id"]
-    assert fault.reason.startswith(reason)

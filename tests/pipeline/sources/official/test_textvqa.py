@@ -1,5 +1,7 @@
 """The module that the manual shows as an example of a data set."""
 
+import re
+
 from tests.support.repository import ROOT
 
 
@@ -17,6 +19,7 @@ def test_the_manual_has_a_row_for_each_data_set() -> None:
     from frozen_vqa.pipeline.sources.open_source import OFFICIAL, open_source
 
     manual = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    floors = manual.partition("## Floor and ceiling")[2].partition("\n## ")[0]
     help_text = (ROOT / "cli.py").read_text(encoding="utf-8").partition("DATA = (")[2][:400]
     for name in OFFICIAL:
         source = open_source(f"{name}:{ROOT}")
@@ -24,3 +27,5 @@ def test_the_manual_has_a_row_for_each_data_set() -> None:
         assert len(rows) == 1, name
         assert f"`{source.metric}`" in rows[0], name
         assert name in help_text, name
+        title = rows[0].split("|")[1].strip().removesuffix("-VQA").removesuffix(", telling")
+        assert len(re.findall(rf"^\|.*\b{title}\b", floors, re.M)) >= 1, title

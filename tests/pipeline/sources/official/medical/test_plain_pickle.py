@@ -29,6 +29,14 @@ def test_plain_values_come_back(tmp_path: Path, content: list[Any], protocol: in
     assert read_plain_pickle(tmp_path / "a.pkl") == content
 
 
+def test_bytes_of_python_2_are_read_as_utf8(tmp_path: Path) -> None:
+    text = "œdema é"
+    data = text.encode()
+    short = b"U" + bytes([len(data)]) + data  # SHORT_BINSTRING, which Python 3 writes no more
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02]" + short + b"a.")
+    assert read_plain_pickle(tmp_path / "a.pkl") == [text]
+
+
 @settings(quick, max_examples=60)
 @given(records, st.data())
 def test_a_spoilt_pickle_is_refused_in_a_sentence(
