@@ -19,7 +19,7 @@ from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
-FORMAT = 4
+FORMAT = 5
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"

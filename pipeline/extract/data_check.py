@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import load_manifest
-from frozen_vqa.cache.disk.integrity import read_names
+from frozen_vqa.cache.disk.integrity import read_known_pictures
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
@@ -166,7 +166,7 @@ def require_pictures(
     new = cache is None or not (cache / "cache.json").exists()
     for check in checks:
         if not new and cache and check.missing == check.looked:
-            stored = stored or set(read_names(cache, load_manifest(cache), "images"))
+            stored = stored or read_known_pictures(cache, load_manifest(cache)).ids
             if any(str(image_id) in stored for image_id in check.images):
                 continue  # what is stored needs no picture any more
         elif not new:

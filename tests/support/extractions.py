@@ -13,6 +13,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.verify import check_file
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.extract import Report, extract
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
@@ -58,7 +59,8 @@ class Extraction(NamedTuple):
 
 def source_of(*bad: Id) -> Source:
     pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
-    return Source({"train": TRAIN, "val": VAL}, pictures | dict.fromkeys(bad, BAD))
+    broken = {image_id: BAD + str(image_id).encode() for image_id in bad}
+    return Source({"train": TRAIN, "val": VAL}, pictures | broken)
 
 
 def plan_of(source: Source, *splits: str, text: Text | None = None) -> Plan:
@@ -134,6 +136,19 @@ def cls_of(directory: Path, row: int) -> np.ndarray:
 
 def prefixes_of(*questions: str) -> set[bytes]:
     return {question.encode()[:i] for question in questions for i in range(len(question) + 1)}
+
+
+def note_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Id]:
+    """Return a list that gets the id of each picture that is about to be decoded."""
+    decoded: list[Id] = []
+    real = PictureDecoder.decode
+
+    def decode(self: PictureDecoder, image_id: Id) -> DecodedPicture:
+        decoded.append(image_id)
+        return real(self, image_id)
+
+    monkeypatch.setattr(PictureDecoder, "decode", decode)
+    return decoded
 
 
 class Stopped(Exception):
