@@ -1,6 +1,6 @@
 """Stage one over a small data set: run, stop it, and compare what it stored with the encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ VAL = [
     VqaExample(14, 3, "a", ("yes",)),
 ]
 IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
+NONE: Mapping[Id, Id] = {}
 TRAIN_IDS, VAL_IDS = IMAGE_IDS[:6], IMAGE_IDS[6:]
 
 
@@ -71,11 +72,14 @@ def run(
     cache: Path,
     *splits: str,
     bad: tuple[Id, ...] = (),
+    same: Mapping[Id, Id] = NONE,
     images: Images | None = None,
     text: Text | None = None,
     **settings: Any,
 ) -> Extraction:
+    """Extract; `same` has ids that have the picture of another one."""
     source, images, text = source_of(*bad), images or Images(), text or Text()
+    source.pictures |= {copy: source.pictures[first] for copy, first in same.items()}
     plan = plan_of(source, *splits)
     options = OPTIONS | settings
     report = extract(source, plan, cache=cache, images=images, text=text, **options)
