@@ -11,11 +11,13 @@ from typing import Any
 
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_known_pictures
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
 from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
 from frozen_vqa.pipeline.extract.plan import Read
+from frozen_vqa.pipeline.sources.contents import digests_of
 from frozen_vqa.pipeline.sources.example import (
     DescribedSource,
     Form,
@@ -134,6 +136,12 @@ def _check_split(
     if isinstance(source, DescribedSource):
         form, cure = source.form(name), source.cure(missing[0]) if missing else ""
     return SplitCheck(name, form, examples, left_out, images, looked, len(missing), where, cure)
+
+
+def count_different(source: Source, image_ids: Sequence[Id]) -> int:
+    """Return how many pictures of different content some image ids have."""
+    digests = digests_of(source, image_ids, (), MAX_BYTES)
+    return len(image_ids) - len(digests) + len(set(digests.values()))
 
 
 def narrow_bits(source: Source, checks: Sequence[SplitCheck]) -> int | None:

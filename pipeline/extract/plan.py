@@ -160,8 +160,8 @@ def merge_same_pictures(plan: Plan, source: Source, known: KnownPictures | None 
         images.setdefault(names[str(image_id)], image_id)
     if len(images) < len(every):
         console.print(
-            f"{len(every):,} image ids name {len(images):,} different pictures; each of these is "
-            "encoded once"
+            f"image ids: {len(every):,}; different pictures, each of which is encoded once: "
+            f"{len(images):,}"
         )
     return replace(plan, images=list(images.values()), names=names)
 

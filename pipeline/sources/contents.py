@@ -54,7 +54,7 @@ def digests_of(
     The other one is among these pictures, or it is stored and has one of `sizes` in bytes. A file
     that cannot be read, or that has more than `most` bytes, has no digest.
     """
-    if getattr(source, "ids_are_digests", False):
+    if getattr(source, "ids_are_digests", False):  # as those of a Hub data set without ids
         return {image_id: str(image_id) for image_id in image_ids}
     kind = _kind(source, image_ids[0]) if image_ids else Image.Image
     if issubclass(kind, Image.Image):

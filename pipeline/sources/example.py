@@ -95,8 +95,7 @@ class Source(Protocol):
     """Pictures and questions of one data set.
 
     A source of your own may inherit from it, and then needs only `examples` and `picture`. One that
-    has a metric of its own names it in an attribute `metric`, such as "vizwiz". One whose image ids
-    are the 128-bit xxh3 digests of its pictures' bytes has a true `ids_are_digests`.
+    has a metric of its own names it in an attribute `metric`, such as "vizwiz".
     """
 
     def examples(self, split: str) -> list[VqaExample]:

@@ -206,12 +206,19 @@ def test_a_damaged_split_does_not_stop_the_command_that_writes_it_again(tmp_path
     "turns", [("train", "val"), pytest.param(("val", "train"), marks=pytest.mark.slow)]
 )
 def test_any_shard_is_made_again_where_pictures_have_several_ids(
-    turns: tuple[str, str], tmp_path: Path
+    turns: tuple[str, ...], tmp_path: Path
 ) -> None:
     rng = random.Random(3)
     pictures: dict[Id, bytes] = {i: picture(rng.randrange(8)) for i in range(24)}
     pictures[5] = BAD
-    source = source_of(pictures, train=range(14), val=range(9, 24))
+    source = source_of(
+        pictures | {"x": picture(9), "y": picture(9)}, train=range(14), val=range(9, 24)
+    )
+    turns = (*turns, "pairs")  # a picture that is first in a question that is left out
+    source.splits["pairs"] = [
+        VqaExample(i, first, f"{first}?", ("x",), more_images=(second,))
+        for i, (first, second) in enumerate([("x", 5), ("y", 0)])
+    ]
     for split in turns:
         run(tmp_path, source, split)
     whole = files(tmp_path)
