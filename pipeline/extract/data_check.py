@@ -12,12 +12,11 @@ from typing import Any
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_known_pictures
 from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
-from frozen_vqa.pipeline.encoders.picture_files.levels import Window
-from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
 from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
 from frozen_vqa.pipeline.extract.plan import Read
-from frozen_vqa.pipeline.sources.contents import digests_of
 from frozen_vqa.pipeline.sources.example import (
     DescribedSource,
     Form,
@@ -26,6 +25,7 @@ from frozen_vqa.pipeline.sources.example import (
     Source,
     VqaExample,
 )
+from frozen_vqa.pipeline.sources.pictures.contents import digests_of
 
 FREQUENT = 5
 """Answers that are shown with their numbers."""
@@ -167,7 +167,7 @@ def require_pictures(
     source: Source,
     checks: Sequence[SplitCheck],
     cache: Path | None,
-    window: Window | None = None,
+    reading: Reading = AS_IT_IS,
 ) -> None:
     """Raise `SourceError` if no picture of a split can be read, and the cache has none of them."""
     stored: Collection[str] | None = None
@@ -182,6 +182,6 @@ def require_pictures(
         first_readable(
             source,
             check.images,
-            lambda image_id: load_rgb(source.picture(image_id), window),
+            lambda image_id: load_rgb(source.picture(image_id), reading),
             check.cure,
         )

@@ -141,7 +141,7 @@ class PictureDecoder:
         def note(data: bytes) -> None:
             content[:] = describe_content(data)
 
-        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.window, note)
+        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.reading, note)
         return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels), content)
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:

@@ -16,8 +16,8 @@ from frozen_vqa.cache.disk.integrity import KnownPictures
 from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
-from frozen_vqa.pipeline.sources.contents import digests_of
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
+from frozen_vqa.pipeline.sources.pictures.contents import digests_of
 from frozen_vqa.pipeline.system.console import console
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.pipeline.errors import ImageError
-from frozen_vqa.pipeline.sources import contents
-from frozen_vqa.pipeline.sources.contents import END, digests_of
 from frozen_vqa.pipeline.sources.example import Picture
+from frozen_vqa.pipeline.sources.pictures import contents
+from frozen_vqa.pipeline.sources.pictures.contents import END, digests_of
 
 MOST = 8 * END
 PLACES = {  # where two files of one size may differ: at the ends, beyond them, in the middle
