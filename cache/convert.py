@@ -23,14 +23,13 @@ from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import (
-    NAMES,
-    THUMBNAIL,
     NewImages,
     NewQuestions,
     Shard,
     image_shard,
     question_shard,
     read_paths,
+    read_pictures,
 )
 from frozen_vqa.cache.format.spec import SCALE_DTYPE, CacheSpec
 from frozen_vqa.cache.reader import FeatureCache
@@ -123,9 +122,7 @@ def _convert(source: FeatureCache, spec: CacheSpec, kind: ShardKind, record: Sha
 
 
 def _convert_images(source: FeatureCache, file: Hdf5File, rows: int, spec: CacheSpec) -> NewImages:
-    ids, thumbnails = file.texts(NAMES["images"]), file.column("thumbnail", np.uint8)
-    if len(ids) != rows or len(thumbnails) != rows * THUMBNAIL:
-        raise CacheDamagedError(f"{file.path}: it does not hold {rows:,} images")
+    ids, thumbnails, contents = read_pictures(file, rows)
     shape = (rows, spec.patches, spec.vision_dim)
     checked = _checked_rows(source, file, "patch_embeddings", shape)
     patches = np.empty(shape, spec.image_dtype)
@@ -136,7 +133,7 @@ def _convert_images(source: FeatureCache, file: Hdf5File, rows: int, spec: Cache
         else:
             patches[row], scales[row] = quantise(numbers)
     cls = _convert_rows(source, file, "cls", (rows, spec.vision_dim), spec)
-    return NewImages(ids, thumbnails.reshape(-1, THUMBNAIL), patches, cls, scales)
+    return NewImages(ids, thumbnails, patches, cls, scales, contents)
 
 
 def _convert_questions(

@@ -171,7 +171,9 @@ class CacheWriter:
             tokens=tokens,
             origin=dict(origin or {}),
         )
-        others = (failure for failure in self.manifest.failures if failure.split != name)
+        named = table.rows_by_image_id  # some may have failed before they were like a stored one
+        others = (f for f in self.manifest.failures if f.split != name)
+        others = (f for f in others if f.split or f.id not in named)
         splits = {**self.manifest.splits, name: record}
         self._commit(replace(self.manifest, splits=splits, failures=(*others, *failures)))
 

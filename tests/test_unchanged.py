@@ -19,7 +19,13 @@ from frozen_vqa.cache.format.digests import digest, row_digests
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import FORMAT, small_files
 from frozen_vqa.cache.format.quantise import quantise
-from frozen_vqa.cache.format.shards import NewQuestions, image_shard, names_digest, question_shard
+from frozen_vqa.cache.format.shards import (
+    NewQuestions,
+    describe_content,
+    image_shard,
+    names_digest,
+    question_shard,
+)
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, weights_digest
@@ -77,8 +83,8 @@ def test_the_bytes_of_a_cache() -> None:
     assert vars(images.record) == {
         "file": "",
         "rows": 3,
-        "bytes": 6856,
-        "xxh3": "c4eb0cf61438bec21d4b6f70957bd9ee",
+        "bytes": 7400,
+        "xxh3": "cb65740cafcadda7302e880ebca23971",
         "datasets": {
             "patch_embeddings": "float16 3x6x5 at 2048",
             "patch_embeddings_xxh3": "uint64 3 at 2228",
@@ -86,12 +92,14 @@ def test_the_bytes_of_a_cache() -> None:
             "cls_xxh3": "uint64 3 at 2282",
             "thumbnail": "uint8 192 at 2306",
             "thumbnail_xxh3": "uint64 1 at 2498",
-            "image_id_utf8": "uint8 4 at 2506",
-            "image_id_utf8_xxh3": "uint64 1 at 2510",
-            "image_id_offsets": "int64 4 at 2518",
-            "image_id_offsets_xxh3": "uint64 1 at 2550",
+            "content": "uint8 72 at 2506",
+            "content_xxh3": "uint64 1 at 2578",
+            "image_id_utf8": "uint8 4 at 2586",
+            "image_id_utf8_xxh3": "uint64 1 at 2590",
+            "image_id_offsets": "int64 4 at 2598",
+            "image_id_offsets_xxh3": "uint64 1 at 2630",
         },
-        "structure": "025018e1b3b3282427116d6a559bd37a",
+        "structure": "8278973274604d6a7b8baaa7647453bf",
         "names": "b529c5b65d0c232df167757a1fa07fd2",
         "prefixes": 0,
         "largest": 1.953125,
@@ -125,12 +133,16 @@ def test_the_bytes_of_a_cache() -> None:
         "origin": {},
     }
     found = {name: digest(data) for name, data in small_files(SMALL).items()}
-    assert FORMAT == 4
+    assert FORMAT == 5
     assert found == {
-        "cache.json": "7d24b7669d8086ab0f45eb669fd66678",
-        "cache.copy.json": "7d24b7669d8086ab0f45eb669fd66678",
+        "cache.json": "8058987ae4c87d9e894deba9022e24ca",
+        "cache.copy.json": "8058987ae4c87d9e894deba9022e24ca",
         "failures.jsonl": "910c28e4fb01668ef3425ee9a04f6e4f",
     }
+    assert (
+        describe_content(b"abc").tobytes().hex()
+        == "030000000000000006b05ab6733a618578af5f94892f3950"
+    )
     assert Hdf5File(Path("x"), images.data, images.record.datasets).texts("image_id")[2] == "é"
 
 

@@ -4,7 +4,9 @@ cache.json ── pins ── structure of a shard ── pins ── digest of 
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
 
@@ -32,7 +34,7 @@ from frozen_vqa.cache.format.manifest import (
     damaged_manifest,
     parse_manifest,
 )
-from frozen_vqa.cache.format.shards import FEATURES, NAMES
+from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_pictures, sizes_and_digests
 from frozen_vqa.cache.format.splits import SplitTable, read_split
 from frozen_vqa.cache.names import path_in
 
@@ -123,6 +125,51 @@ def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str
         for record in manifest.shards(kind)
         for name in open_shard(directory, kind, record).texts(NAMES[kind])
     ]
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """What a cache knows its pictures by; a picture is named by the image id of its row.
+
+    Attributes:
+        ids: The picture of each image id.
+        digests: The picture of each content, by its digest in hexadecimal.
+        sizes: The sizes of these contents in bytes.
+    """
+
+    ids: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    sizes: Collection[int] = ()
+
+
+def read_contents(directory: Path, records: Sequence[ShardRecord]) -> KnownPictures:
+    """Return what some shards of pictures know them by."""
+    names: list[str] = []
+    digests: dict[str, str] = {}
+    sizes: set[int] = set()
+    for record in records:
+        file = open_shard(directory, "images", record)
+        ids, _, contents = read_pictures(file, record.rows)
+        names += ids
+        for name, (size, found) in zip(ids, sizes_and_digests(contents), strict=True):
+            if size:
+                sizes.add(size)
+                digests.setdefault(found, name)
+    return KnownPictures({name: name for name in names}, digests, sizes)
+
+
+def read_known_pictures(directory: Path, manifest: Manifest) -> KnownPictures:
+    """Return what a cache knows its pictures by; its splits have further ids of them.
+
+    A split that is damaged tells nothing, because stage one has to write it again.
+    """
+    found = read_contents(directory, manifest.images)
+    names, ids = list(found.ids), dict[str, str]()
+    for record in manifest.splits.values():
+        with suppress(CacheDamagedError):
+            rows = read_table(directory, record).rows_by_image_id
+            ids |= {name: names[row] for name, row in rows.items() if 0 <= row < len(names)}
+    return replace(found, ids={**ids, **found.ids})
 
 
 def read_prefixes(

@@ -20,7 +20,7 @@ from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.names import LONGEST_NAME, require_split_name
 from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
-FORMAT = 4
+FORMAT = 5
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"

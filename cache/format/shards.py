@@ -1,6 +1,6 @@
 """One shard as bytes: features with a digest for each row, and their pictures or questions.
 
-    images/00000.h5      patch_embeddings, cls, image_id, thumbnail: one row per picture;
+    images/00000.h5      patch_embeddings, cls, image_id, thumbnail, content: one row per picture;
                          in an int8 cache patch_scales as well
     questions/00000.h5   hidden_states, prefix_parent, prefix_token: one row per distinct prefix;
                          question, path_rows, path_offsets: one row per distinct question
@@ -43,6 +43,9 @@ NAMES: dict[ShardKind, str] = {"images": "image_id", "questions": "question"}
 THUMBNAIL = 64
 """Grey values that are kept of each picture."""
 
+CONTENT = 24
+"""Bytes that tell what a picture was read from: its size, 8 bytes, and its xxh3 digest, 16."""
+
 
 @dataclass(frozen=True)
 class NewImages:
@@ -51,6 +54,7 @@ class NewImages:
     Attributes:
         thumbnails: (rows, THUMBNAIL) uint8, a few grey values of each picture. They reveal another
             picture under a known id, whichever decoder read it.
+        contents: (rows, CONTENT) uint8 from `describe_content`; None for zeros, which say nothing.
         patch_embeddings: (rows, patches, vision_dim) in the image dtype of the cache.
         cls: (rows, vision_dim) in the state dtype of the cache.
         patch_scales: (rows, patches) float16 from `quantise` in an int8 cache, else None.
@@ -61,6 +65,7 @@ class NewImages:
     patch_embeddings: np.ndarray
     cls: np.ndarray
     patch_scales: np.ndarray | None = None
+    contents: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ def image_shard(
     _require_shape(new.thumbnails, (rows, THUMBNAIL), np.dtype(np.uint8))
     if (new.patch_scales is None) == spec.quantised:
         raise ValueError("patch embeddings need scales in an int8 cache, and only there")
+    contents = np.zeros((rows, CONTENT), np.uint8) if new.contents is None else new.contents
+    _require_shape(contents, (rows, CONTENT), np.dtype(np.uint8))
     patches, scales = new.patch_embeddings, {}
     if new.patch_scales is not None:
         _require_shape(new.patch_scales, shape[:2], SCALE_DTYPE)
@@ -135,6 +142,7 @@ def image_shard(
         "cls": new.cls,
         "cls_xxh3": row_digests(new.cls),
         **column_datasets("thumbnail", new.thumbnails.reshape(-1)),
+        **column_datasets("content", contents.reshape(-1)),
         **text_datasets("image_id", new.image_ids),
     }
     return _make_shard("images", new.image_ids, datasets, 0, largest, origin)
@@ -172,6 +180,32 @@ def read_paths(file: Hdf5File, rows: int) -> tuple[list[str], np.ndarray, np.nda
     if not len(texts) == len(offsets) - 1 == rows:
         raise CacheDamagedError(f"{file.path}: it does not hold {rows:,} questions")
     return texts, path_rows, offsets
+
+
+def describe_content(data: bytes) -> np.ndarray:
+    """Return what a cache keeps of the bytes of a picture: (CONTENT,) uint8."""
+    described = len(data).to_bytes(8, "little") + bytes.fromhex(digest(data))
+    return np.frombuffer(described, np.uint8)
+
+
+def sizes_and_digests(contents: np.ndarray) -> list[tuple[int, str]]:
+    """Return what `describe_content` described: the sizes, 0 for nothing, and the digests."""
+    sizes = np.ascontiguousarray(contents[:, :8]).view("<u8").reshape(-1).tolist()
+    return [(size, row.tobytes().hex()) for size, row in zip(sizes, contents[:, 8:], strict=True)]
+
+
+def read_pictures(file: Hdf5File, rows: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the ids, thumbnails and contents of an image shard; arrays are views.
+
+    Raise `CacheDamagedError` unless they belong to this number of pictures.
+    """
+    ids, columns = file.texts(NAMES["images"]), []
+    for name, width in (("thumbnail", THUMBNAIL), ("content", CONTENT)):
+        columns.append(file.column(name, np.uint8))
+        if not len(ids) == rows == len(columns[-1]) / width:
+            raise CacheDamagedError(f"{file.path}: it does not hold {rows:,} images")
+    thumbnails, contents = columns
+    return ids, thumbnails.reshape(rows, THUMBNAIL), contents.reshape(rows, CONTENT)
 
 
 def names_digest(names: Sequence[str]) -> str:

@@ -39,6 +39,8 @@ class SplitTable:
         more_images: Rows of the pictures after the first, per question; empty if none has any.
         choice_rows: Rows of the distinct texts that are a question and then one of its choices;
             with `choices`.
+        image_ids, more_image_ids: What the data set calls the pictures of each question, as text;
+            empty if the cache has every one under that id. `ids_of_pictures` gives them always.
     """
 
     question_ids: Sequence[Id]
@@ -52,6 +54,8 @@ class SplitTable:
     right_choices: Sequence[int] = ()
     more_images: Sequence[tuple[int, ...]] = ()
     choice_rows: Sequence[tuple[int, ...]] = ()
+    image_ids: Sequence[str] = ()
+    more_image_ids: Sequence[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.question_ids)
@@ -101,6 +105,22 @@ class SplitTable:
             if np.array_equal(label, before):
                 return label[self.image_rows]
 
+    def ids_of_pictures(self, names: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return what the data set calls the pictures of each question.
+
+        `names` has the ids of all rows. One picture may have several ids, and the row only one.
+        """
+        first = self.image_ids or [names[row] for row in self.image_rows.tolist()]
+        more = self.more_image_ids or [tuple(names[r] for r in m) for m in self.more_images]
+        more = more or [()] * len(first)
+        return [(one, *others) for one, others in zip(first, more, strict=True)]
+
+    @property
+    def rows_by_image_id(self) -> dict[str, int]:
+        """The row of each image id, if the cache has not every picture under its id."""
+        ids = [*self.image_ids, *_flat(self.more_image_ids)]
+        return dict(zip(ids, self.all_image_rows.tolist(), strict=False))
+
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""
 
@@ -141,6 +161,8 @@ class SplitTable:
                 **column_datasets(
                     "more_image_row", np.array(_flat(self.more_images), dtype=np.int64)
                 ),
+                **_repeated_texts("image_id", self.image_ids),
+                **_repeated_texts("more_image_id", _flat(self.more_image_ids)),
             }
         )
 
@@ -158,10 +180,13 @@ def read_split(file: Hdf5File) -> SplitTable:
     choice_rows = _read_cut(file, "choices", file.column("choice_row").tolist())
     right_choices = file.column("right_choice").tolist()
     more_images = _read_cut(file, "more_images", file.column("more_image_row").tolist())
+    image_ids = _read_repeated_texts(file, "image_id")
+    more_ids = _read_repeated_texts(file, "more_image_id")
+    more_image_ids = _read_cut(file, "more_images", more_ids) if image_ids else []
     columns: list[Sized] = [integer, image_rows, question_rows, answers]
     columns += [question_types, answer_types, *groups.values()]
     differ = any(len(column) != len(ids) for column in columns)
-    differ |= any(len(column) not in (0, len(ids)) for column in (choices, more_images))
+    differ |= any(len(some) not in (0, len(ids)) for some in (choices, more_images, image_ids))
     if differ or len(right_choices) != len(choices):
         raise CacheDamagedError(f"{file.path}: its columns have different lengths")
     if any(not -1 <= right < len(c) for right, c in zip(right_choices, choices, strict=True)):
@@ -182,6 +207,8 @@ def read_split(file: Hdf5File) -> SplitTable:
         right_choices=right_choices,
         more_images=more_images,
         choice_rows=choice_rows,
+        image_ids=image_ids,
+        more_image_ids=more_image_ids,
     )
 
 

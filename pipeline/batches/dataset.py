@@ -56,7 +56,8 @@ class Question:
     @property
     def image_id(self) -> str:
         """The id of its first picture."""
-        return self.data.cache.image_ids()[self.data.table.image_rows[self.row]]
+        one = self.data.table.take(np.array([self.row]))
+        return one.ids_of_pictures(self.data.cache.image_ids())[0][0]
 
     @property
     def answers(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     FREQUENT,
     SplitCheck,
     check_data,
+    count_different,
     narrow_bits,
     require_pictures,
     splits_of,
@@ -62,8 +63,9 @@ def check_data_command(
     show_missing(checks)
     bits = None if window else narrow_bits(source, checks)
     show_narrow(bits)
-    for check in checks:
-        _show_contents(check)
+    different = [count_different(source, check.images) for check in checks]
+    for check, count in zip(checks, different, strict=True):
+        _show_contents(check, count)
     bounds = _bounds(source, checks)
     for reason in refused.values():
         console.print(reason)
@@ -72,7 +74,10 @@ def check_data_command(
         console.print(f"sheet of samples: {sheet}")
     return {
         "dataset": dataset,
-        "splits": [{**check.to_json(), "bounds": bounds.get(check.name)} for check in checks],
+        "splits": [
+            {**check.to_json(), "different_pictures": count, "bounds": bounds.get(check.name)}
+            for check, count in zip(checks, different, strict=True)
+        ],
         "refused": refused,
         "grey_bits": bits,
         "sheet": str(sheet) if sheet else None,
@@ -95,14 +100,15 @@ def _read_splits(source: Source, splits: Sequence[str]) -> tuple[list[SplitCheck
     return found, refused
 
 
-def _show_contents(check: SplitCheck) -> None:
+def _show_contents(check: SplitCheck, different: int) -> None:
     answers = check.answers()
     frequent = ", ".join(
         f"{shorten(answer, 40, placeholder=' ...')} ({n:,})"
         for answer, n in answers.most_common(FREQUENT)
     )
+    ids = f" under {len(check.images):,} ids" if different < len(check.images) else ""
     console.print(
-        f"{check.name}: {len(check.examples):,} questions about {len(check.images):,} pictures, "
+        f"{check.name}: {len(check.examples):,} questions about {different:,} pictures{ids}, "
         f"{check.answered:,} with answers; {len(answers):,} different answers"
         f"{f', most often {frequent}' if frequent else ''}"
     )

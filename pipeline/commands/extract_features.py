@@ -28,7 +28,7 @@ from frozen_vqa.pipeline.extract.data_check import (
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
-from frozen_vqa.pipeline.extract.plan import Plan, make_plan, read_questions
+from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
@@ -121,6 +121,7 @@ def extract_command(
         if rebuild or dry_run:
             if not ranks.lead:
                 return None
+            plan = merge_same_pictures(plan, source) if dry_run else plan
             encoder = FeatureEncoder(source, plan, images, text, dtype)
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
@@ -180,15 +181,12 @@ def show_report(report: "Report", cache: Path) -> None:
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
     """Extract a sample, and report the bytes and the time that everything needs."""
-    from frozen_vqa.pipeline.extract.batch_size import default_batch_size
-
     plan = encoder.plan
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
     encoder.decoder.first_pixels(plan.images)  # or say that there is none
     keep_freed_memory()
     use_cores()
-    batch = batch_size or default_batch_size(encoder.images.device)
-    seconds, waiting = _time_pictures(encoder, batch)
+    seconds, waiting = _time_pictures(encoder, batch_size)
     seconds += _time_questions(encoder)
     limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(
@@ -198,7 +196,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     )
     return {
         "dry_run": True,
-        "images": {"total": len(plan.images)},
+        "images": plan.picture_counts(),
         "questions": plan.counts() | {"skipped": sum(map(len, plan.left_out.values()))},
         "bytes": need,
         "free_bytes": free,
@@ -206,14 +204,15 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     }
 
 
-def _time_pictures(encoder: "FeatureEncoder", batch: int) -> tuple[float, float]:
+def _time_pictures(encoder: "FeatureEncoder", batch_size: int | None) -> tuple[float, float]:
     """Return the seconds for all pictures, and the share in which the encoder waits for them.
 
     A sample goes through what an extraction does, all at once: threads decode, the encoder works,
     and a thread builds what would be stored. On few cores these slow each other down.
     """
-    from frozen_vqa.pipeline.extract.batch_size import BatchSize
+    from frozen_vqa.pipeline.extract.batch_size import BatchSize, default_batch_size
 
+    batch = batch_size or default_batch_size(encoder.images.device)
     images, timer = encoder.plan.images, PhaseTimer()
     # From all over the data set, whose pictures may be sorted.
     starts = np.random.default_rng(0).permutation(np.arange(0, len(images), batch)).tolist()

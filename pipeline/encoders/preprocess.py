@@ -64,9 +64,17 @@ def load_rgb(picture: Picture, reading: Reading = AS_IT_IS) -> Image.Image:
     return fit_rgb(picture, lambda image: image, reading)
 
 
-def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T], reading: Reading = AS_IT_IS) -> T:
-    """Return what `fit` makes of `load_rgb(picture)`; its memory is claimed until `fit` is done."""
-    with _opened(picture) as image:
+def fit_rgb(
+    picture: Picture,
+    fit: Callable[[Image.Image], T],
+    reading: Reading = AS_IT_IS,
+    seen: Callable[[bytes], None] | None = None,
+) -> T:
+    """Return what `fit` makes of `load_rgb(picture)`; its memory is claimed until `fit` is done.
+
+    `seen` gets the bytes that are decoded, if the picture has any.
+    """
+    with _opened(picture, seen) as image:
         with _explained(image.format):
             if isinstance(image, DicomPicture):
                 with _without_warnings():
@@ -86,7 +94,9 @@ def largest_of_16_bits(picture: Picture) -> int | None:
 
 
 @contextmanager
-def _opened(picture: Picture) -> Iterator[Image.Image | DicomPicture]:
+def _opened(
+    picture: Picture, seen: Callable[[bytes], None] | None = None
+) -> Iterator[Image.Image | DicomPicture]:
     """Open a picture and claim the memory that its decoding takes."""
     big = isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE
     with BUDGET.claim(IN_FLIGHT) if big else nullcontext():
@@ -94,7 +104,11 @@ def _opened(picture: Picture) -> Iterator[Image.Image | DicomPicture]:
             image: Image.Image | DicomPicture = picture
             require_quick(picture, b"")
         else:
-            image = _open(_read(picture) if isinstance(picture, Path) else picture)
+            data = _read(picture) if isinstance(picture, Path) else picture
+            if seen:
+                seen(data)
+            image = _open(data)
+            del data
         with nullcontext() if big else BUDGET.claim(memory_of(image.size, image.format)):
             yield image
             del image

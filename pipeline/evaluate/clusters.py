@@ -28,12 +28,12 @@ def cluster_questions(cache: FeatureCache, table: SplitTable, by: By) -> np.ndar
         return table.linked_rows
     if by == "question":
         return table.question_rows
-    ids = cache.image_ids()
-    folders = [ids[row].rpartition("/")[0] for row in table.image_rows.tolist()]
+    ids = [first for first, *_ in table.ids_of_pictures(cache.image_ids())]
+    folders = [image_id.rpartition("/")[0] for image_id in ids]
     if not any(folders):
         raise MetricError(
             f"{cache.directory}: no picture of this split has a folder in its id, such as "
-            f"{ids[table.image_rows[0]]!r}, so --cluster-by folder finds no clusters; take "
+            f"{ids[0]!r}, so --cluster-by folder finds no clusters; take "
             f"--cluster-by image, or name the pictures FOLDER/NAME and extract again"
         )
     return np.array(folders)

@@ -47,7 +47,7 @@ class QuestionChunk:
 
 @dataclass(frozen=True)
 class MissingWork:
-    """The chunks to encode by their names, and the row of each picture that the cache has."""
+    """The chunks to encode by their names, and the row of each id in `image_id` columns."""
 
     image_rows: Mapping[str, int]
     images: Mapping[str, Sequence[Id]]
@@ -96,7 +96,7 @@ def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id
     """
     chunks: dict[int, list[Id]] = {}
     for place, image_id in enumerate(plan.images):
-        if str(image_id) not in stored:
+        if plan.name(image_id) not in stored:
             chunks.setdefault(place // rows, []).append(image_id)
     return list(chunks.values())
 

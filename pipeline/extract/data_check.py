@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import load_manifest
-from frozen_vqa.cache.disk.integrity import read_names
+from frozen_vqa.cache.disk.integrity import read_known_pictures
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, largest_of_16_bits, load_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
@@ -24,6 +25,7 @@ from frozen_vqa.pipeline.sources.example import (
     Source,
     VqaExample,
 )
+from frozen_vqa.pipeline.sources.pictures.contents import digests_of
 
 FREQUENT = 5
 """Answers that are shown with their numbers."""
@@ -136,6 +138,12 @@ def _check_split(
     return SplitCheck(name, form, examples, left_out, images, looked, len(missing), where, cure)
 
 
+def count_different(source: Source, image_ids: Sequence[Id]) -> int:
+    """Return how many pictures of different content some image ids have."""
+    digests = digests_of(source, image_ids, (), MAX_BYTES)
+    return len(image_ids) - len(digests) + len(set(digests.values()))
+
+
 def narrow_bits(source: Source, checks: Sequence[SplitCheck]) -> int | None:
     """Return how many bits the values of 16-bit pictures fill; None if all, or if there are none.
 
@@ -166,7 +174,7 @@ def require_pictures(
     new = cache is None or not (cache / "cache.json").exists()
     for check in checks:
         if not new and cache and check.missing == check.looked:
-            stored = stored or set(read_names(cache, load_manifest(cache), "images"))
+            stored = stored or read_known_pictures(cache, load_manifest(cache)).ids
             if any(str(image_id) in stored for image_id in check.images):
                 continue  # what is stored needs no picture any more
         elif not new:

@@ -16,7 +16,12 @@ from PIL import Image
 
 from frozen_vqa.cache import CacheMismatchError, Failure, Manifest
 from frozen_vqa.cache.disk.integrity import open_shard
-from frozen_vqa.cache.format.shards import THUMBNAIL
+from frozen_vqa.cache.format.shards import (
+    CONTENT,
+    THUMBNAIL,
+    describe_content,
+    read_pictures,
+)
 from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -94,8 +99,8 @@ def stored_thumbnails(cache: Path, manifest: Manifest, rows: Sequence[int]) -> n
     shards = np.searchsorted(first_rows, rows, side="right") - 1
     found = np.zeros((len(rows), THUMBNAIL), np.uint8)
     for index in np.unique(shards).tolist():
-        shard = open_shard(cache, "images", manifest.images[index])
-        thumbnails = shard.column("thumbnail", np.uint8).reshape(-1, THUMBNAIL)
+        record = manifest.images[index]
+        _, thumbnails, _ = read_pictures(open_shard(cache, "images", record), record.rows)
         inside = shards == index
         found[inside] = thumbnails[np.asarray(rows)[inside] - first_rows[index]]
     return found
@@ -113,11 +118,13 @@ class DecodedPicture:
     Attributes:
         pixels: (side, side, 3) uint8.
         thumbnail: (THUMBNAIL,) uint8, the mean grey of 8 x 8 fields.
+        content: (CONTENT,) uint8, what tells the bytes that were decoded; zeros if there are none.
     """
 
     image_id: str
     pixels: np.ndarray
     thumbnail: np.ndarray
+    content: np.ndarray
 
 
 class PictureDecoder:
@@ -129,8 +136,13 @@ class PictureDecoder:
     def decode(self, image_id: Id) -> DecodedPicture:
         """Read one picture, or raise `ImageError`."""
         picture = self._source.picture(image_id)
-        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.reading)
-        return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels))
+        content = np.zeros(CONTENT, np.uint8)
+
+        def note(data: bytes) -> None:
+            content[:] = describe_content(data)
+
+        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.reading, note)
+        return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels), content)
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:
         """Return the pixels of the first picture that can be read, or raise `SourceError`."""

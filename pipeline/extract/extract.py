@@ -5,9 +5,9 @@
                                         (each rank its share)                  (the first rank)
 
 While a batch is encoded, the next one is decoded and the shard before it is written. A picture is
-encoded once per image id, a question once per distinct text. The data and the rows that are stored
-already decide what a shard and a batch hold; time, memory and the number of processes do not. So
-an interrupted extraction ends in the same bytes.
+encoded once, whatever its files are called, and a question once per distinct text. The data and the
+rows that are stored already decide what a shard and a batch hold; time, memory and the number of
+processes do not. So an interrupted extraction ends in the same bytes.
 """
 
 import time
@@ -20,9 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
+from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, load_manifest
+from frozen_vqa.cache.disk.integrity import read_known_pictures
 from frozen_vqa.cache.format.shards import question_shard
 from frozen_vqa.cache.left_out import note_pictures
 from frozen_vqa.cache.names import require_split_name
@@ -31,12 +30,16 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
-from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
+from frozen_vqa.pipeline.extract.feature_encoder import (
+    EncodedImages,
+    FeatureEncoder,
+    cache_spec,
+)
 from frozen_vqa.pipeline.extract.origin import of_split
-from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
-from frozen_vqa.pipeline.sources.example import Source, VqaExample
+from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -51,7 +54,8 @@ class Report:
     """The result of an extraction.
 
     Attributes:
-        images: "total", "encoded" in this run, "skipped" because they cannot be read.
+        images: "total" of different ones, their "ids", "encoded" in this run, "skipped" because
+            they cannot be read.
         questions: "total", "distinct", "tokens" (all questions), "prefixes" (rows stored),
             "skipped" because they cannot be used.
         bytes: Bytes of the whole cache.
@@ -113,12 +117,15 @@ def extract(
     keep_freed_memory()
     use_cores()
     cache = Path(cache)
-    encoder = FeatureEncoder(source, plan, images, text, dtype)
-    with CacheWriter(cache, encoder.spec) if ranks.lead else nullcontext() as writer:
+    spec = cache_spec(images, text, dtype)
+    with CacheWriter(cache, spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
+        known = read_known_pictures(cache, writer.manifest if writer else load_manifest(cache))
+        plan = merge_same_pictures(plan, source, known)
+        encoder = FeatureEncoder(source, plan, images, text, dtype)
         metric = getattr(source, "metric", None)
         about: dict[str, Json] = {"metric": metric} if metric else {}
-        extraction = _Extraction(encoder, cache, writer, ranks, origin or {}, about)
+        extraction = _Extraction(encoder, cache, writer, ranks, origin or {}, about, known.ids)
         return extraction.run(batch_size, shard_bytes)
 
 
@@ -132,6 +139,7 @@ class _Extraction:
     ranks: Ranks
     origin: Mapping[str, Json]
     metric: Mapping[str, Json]  # for the origin of a split
+    known: Mapping[str, str]  # the name of each image id that the cache had before
 
     def __post_init__(self) -> None:
         self.began, self.started = datetime.now(UTC), time.monotonic()
@@ -156,8 +164,9 @@ class _Extraction:
         if self.writer:
             advice = "Free some, give another --cache, or try --limit."
             require_room(self.cache, work.feature_bytes(self.encoder.spec), advice=advice)
+            rows = {i: work.image_rows[name] for i, name in self.known.items()}
             decoder = self.encoder.decoder
-            decoder.require_same(self.plan.images, work.image_rows, self.cache, self.before)
+            decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
         throughput = self._encode(work)
         if self.writer:
             self._write_splits(self.writer)
@@ -198,7 +207,7 @@ class _Extraction:
         # Fewer than were asked for, if the memory did not suffice.
         origin = {**self.origin, "batch_size": self.batch_size.now}
         build = partial(encoded.to_shard, self.encoder.spec, origin)
-        queue.put("images", key, build, failures=encoded.failures)
+        queue.put("images", key, build, failures=self.encoder.failures_of(encoded))
 
     def _encode_questions(self, work: MissingWork, queue: ShardQueue) -> None:
         with queue.share("questions", work.questions) as (mine, timer):
@@ -232,8 +241,10 @@ class _Extraction:
 
     def _write_splits(self, writer: CacheWriter) -> None:
         """Write each split's table, and the questions of it that cannot be used."""
-        images = stored_rows(self.cache, writer.manifest, "images")
+        stored = stored_rows(self.cache, writer.manifest, "images")
         questions = stored_rows(self.cache, writer.manifest, "questions")
+        every = ((str(i), self.plan.name(i)) for i in self.plan.image_ids)
+        images = {i: stored[name] for i, name in every if name in stored}
         failed = {failure.id for failure in writer.manifest.failures if not failure.split}
         if lost := [i for i in map(str, self.plan.images) if i not in images and i not in failed]:
             raise CacheError(
@@ -248,7 +259,7 @@ class _Extraction:
             unusable = self.plan.left_out.get(name, ())
             writer.set_split(
                 name,
-                _table(kept, images, questions),
+                split_table(self.plan, kept, images, questions),
                 left_out=len(without) + len(unusable),
                 failures=[Failure(q.question_id, q.where, q.reason, name) for q in unusable],
                 tokens=sum(len(self.plan.questions[text]) for one in kept for text in one.texts),
@@ -257,14 +268,14 @@ class _Extraction:
 
     def _report(self, throughput: Throughput | None) -> Report:
         manifest = self.manifest
-        wanted = {str(image_id) for image_id in self.plan.images}
+        wanted = {str(image_id) for image_id in self.plan.image_ids}
         pictures = [f for f in manifest.failures if not f.split and f.id in wanted]
         questions = [f for f in manifest.failures if f.split in self.plan.splits]
         return Report(
-            images={
-                "total": len(self.plan.images),
+            images=self.plan.picture_counts()
+            | {
                 "encoded": manifest.image_rows - self.before.image_rows,
-                "skipped": len(pictures),
+                "skipped": len({self.plan.name(str(failure.id)) for failure in pictures}),
             },
             questions=self.plan.counts() | {"skipped": len(questions)},
             bytes=manifest.bytes,
@@ -273,27 +284,3 @@ class _Extraction:
             failures=[*pictures, *questions],
             extraction=throughput,
         )
-
-
-def _table(
-    examples: Sequence[VqaExample], images: Mapping[str, int], questions: Mapping[str, int]
-) -> SplitTable:
-    """Return the table of a split; `images` and `questions` give the rows."""
-    groups = dict.fromkeys(group for example in examples for group in example.groups)
-    choices = any(example.choices for example in examples)
-    several = any(example.more_images for example in examples)
-    return SplitTable(
-        question_ids=[e.question_id for e in examples],
-        image_rows=np.array([images[str(e.image_id)] for e in examples], dtype=np.int64),
-        question_rows=np.array([questions[e.question] for e in examples], dtype=np.int64),
-        answers=[e.answers for e in examples],
-        question_types=[e.question_type for e in examples],
-        answer_types=[e.answer_type for e in examples],
-        groups={group: [e.groups.get(group, "") for e in examples] for group in groups},
-        choices=[e.choices for e in examples if choices],
-        right_choices=[
-            -1 if e.right_choice is None else e.right_choice for e in examples if choices
-        ],
-        choice_rows=[tuple(questions[t] for t in e.choice_texts) for e in examples if choices],
-        more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
-    )

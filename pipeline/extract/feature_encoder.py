@@ -13,7 +13,14 @@ import torch
 
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.format.quantise import quantise
-from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard
+from frozen_vqa.cache.format.shards import (
+    CONTENT,
+    THUMBNAIL,
+    NewImages,
+    NewQuestions,
+    Shard,
+    image_shard,
+)
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -61,7 +68,7 @@ class FeatureEncoder:
     ) -> None:
         self.plan, self.images, self.text = plan, images, text
         self.spec = cache_spec(images, text, dtype)
-        self.decoder = PictureDecoder(source, images)
+        self.source, self.decoder = source, PictureDecoder(source, images)
 
     def encode_images(
         self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
@@ -86,6 +93,7 @@ class FeatureEncoder:
         ids: list[str] = []
         failures: list[Failure] = []
         thumbnails = np.empty((count, THUMBNAIL), np.uint8)
+        contents = np.empty((count, CONTENT), np.uint8)
         patches = np.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
         scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
         cls = np.empty((count, spec.vision_dim), spec.state_dtype)
@@ -97,6 +105,7 @@ class FeatureEncoder:
                 rows = slice(len(ids), len(ids) + len(good))
                 ids += [one.image_id for one in good]
                 thumbnails[rows] = [one.thumbnail for one in good]
+                contents[rows] = [one.content for one in good]
                 pixels = np.stack([one.pixels for one in good])
                 with timer.measure("encoding"):
                     new_patches, new_cls = batch_size.encode(self.images, pixels)
@@ -107,8 +116,17 @@ class FeatureEncoder:
             timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
         rows = slice(len(ids))
         scales = None if scales is None else scales[rows]
-        new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales)
+        new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales, contents[rows])
         return EncodedImages(new, failures)
+
+    def failures_of(self, encoded: EncodedImages) -> list[Failure]:
+        """Return a failure for each id of the pictures that cannot be read."""
+        failed = {failure.id: failure.reason for failure in encoded.failures}
+        return [
+            Failure(str(i), self.source.where(i), failed[self.plan.name(i)])
+            for i in (self.plan.image_ids if failed else ())
+            if self.plan.name(i) in failed
+        ]
 
     def encode_questions(self, chunk: QuestionChunk, timer: PhaseTimer) -> NewQuestions:
         """Encode the new prefixes of one chunk."""

@@ -4,14 +4,21 @@ Without torch, because the questions are read before any encoder is loaded.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from frozen_vqa.cache import CacheSpec
+import numpy as np
+
+from frozen_vqa.cache import CacheSpec, SplitTable
+from frozen_vqa.cache.disk.integrity import KnownPictures
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
+from frozen_vqa.pipeline.sources.pictures.contents import digests_of
+from frozen_vqa.pipeline.system.console import console
 
 if TYPE_CHECKING:
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -27,6 +34,9 @@ class Plan:
     Attributes:
         left_out: Unusable questions by split: first all those that the source left out, whatever
             the limit, then those that do not fit the text model or the other questions.
+        images: One image id of each picture, the first. Before `merge_same_pictures` compares the
+            pictures, each id counts as one.
+        names: The id under which a cache has the picture, or will have it, by the image id as text.
         questions: Distinct questions, alone and with each of their choices, with their tokens, BOS
             first.
         tokens: Tokens of all these texts; a repeated one counts each time.
@@ -38,6 +48,21 @@ class Plan:
     questions: Mapping[str, Sequence[int]]
     tokens: int
     prefixes: int
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def image_ids(self) -> Sequence[Id]:
+        """All image ids, in order of first appearance."""
+        every = (example for examples in self.splits.values() for example in examples)
+        return list(dict.fromkeys(image for example in every for image in example.images))
+
+    def name(self, image_id: Id) -> str:
+        """Return the id under which a cache has the picture of an image id."""
+        return self.names.get(str(image_id), str(image_id))
+
+    def picture_counts(self) -> dict[str, int]:
+        """Return the number of pictures and of their ids, for reports."""
+        return {"total": len(self.images), "ids": len(self.names) or len(self.images)}
 
     @property
     def question_count(self) -> int:
@@ -101,6 +126,7 @@ def make_plan(
                 f"split {name!r} has no question that can be used{found}. Check the data set."
             )
     every = [example for examples in kept.values() for example in examples]
+    images = dict.fromkeys(image for example in every for image in example.images)
     questions = {text: sieve.tokens[text] for example in every for text in example.texts}
     table = PrefixTable()
     for tokens in questions.values():
@@ -108,10 +134,65 @@ def make_plan(
     return Plan(
         splits=kept,
         left_out=left_out,
-        images=list(dict.fromkeys(image for example in every for image in example.images)),
+        images=list(images),
         questions=questions,
         tokens=sum(len(questions[text]) for example in every for text in example.texts),
         prefixes=len(table),
+    )
+
+
+def merge_same_pictures(plan: Plan, source: Source, known: KnownPictures | None = None) -> Plan:
+    """Return the plan with one id for each picture, whatever it is called.
+
+    An id that the cache knows means the picture that it meant before, so nothing is read for it. Of
+    the others, those with equal content are one picture, and one whose content is stored is that
+    picture. So the result depends on the data and the stored rows alone.
+    """
+    known, every = known or KnownPictures(), plan.image_ids
+    new = [image_id for image_id in every if str(image_id) not in known.ids]
+    digests = digests_of(source, new, known.sizes, MAX_BYTES)
+    first = dict(known.digests)
+    names = {str(image_id): known.ids.get(str(image_id), str(image_id)) for image_id in every}
+    for image_id, digest in digests.items():
+        names[str(image_id)] = first.setdefault(digest, str(image_id))
+    images: dict[str, Id] = {}
+    for image_id in every:
+        images.setdefault(names[str(image_id)], image_id)
+    if len(images) < len(every):
+        console.print(
+            f"image ids: {len(every):,}; different pictures, each of which is encoded once: "
+            f"{len(images):,}"
+        )
+    return replace(plan, images=list(images.values()), names=names)
+
+
+def split_table(
+    plan: Plan,
+    examples: Sequence[VqaExample],
+    images: Mapping[str, int],
+    questions: Mapping[str, int],
+) -> SplitTable:
+    """Return the table of a split; `images` and `questions` give the rows."""
+    groups = dict.fromkeys(group for example in examples for group in example.groups)
+    choices = any(example.choices for example in examples)
+    several = any(example.more_images for example in examples)
+    renamed = any(plan.name(i) != str(i) for example in examples for i in example.images)
+    return SplitTable(
+        question_ids=[e.question_id for e in examples],
+        image_rows=np.array([images[str(e.image_id)] for e in examples], dtype=np.int64),
+        question_rows=np.array([questions[e.question] for e in examples], dtype=np.int64),
+        answers=[e.answers for e in examples],
+        question_types=[e.question_type for e in examples],
+        answer_types=[e.answer_type for e in examples],
+        groups={group: [e.groups.get(group, "") for e in examples] for group in groups},
+        choices=[e.choices for e in examples if choices],
+        right_choices=[
+            -1 if e.right_choice is None else e.right_choice for e in examples if choices
+        ],
+        choice_rows=[tuple(questions[t] for t in e.choice_texts) for e in examples if choices],
+        more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
+        image_ids=[str(e.image_id) for e in examples if renamed],
+        more_image_ids=[tuple(map(str, e.more_images)) for e in examples if renamed and several],
     )
 
 

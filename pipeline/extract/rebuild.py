@@ -4,14 +4,19 @@ A shard has to keep its rows, because the splits point at them. The names of the
 the shard itself. If it is gone, they are found in the data set with the help of the splits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheWriter, SplitTable, load_manifest
-from frozen_vqa.cache.disk.integrity import open_shard, read_prefixes, read_table
+from frozen_vqa.cache.disk.integrity import (
+    open_shard,
+    read_contents,
+    read_prefixes,
+    read_table,
+)
 from frozen_vqa.cache.errors import quoted
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
@@ -20,7 +25,7 @@ from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, recorded_batch_size
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import VqaExample
@@ -49,7 +54,7 @@ def rebuild(
     with CacheWriter(cache, encoder.spec) as writer:
         for file in sorted(set(files)):
             old = _find(writer, file)
-            names = old.names(encoder.plan)
+            names = old.names(encoder)
             if old.kind == "images":
                 shard = _encode_images(encoder, names, old.record, batch_size)
             else:
@@ -68,11 +73,11 @@ class _OldShard:
     index: int
     record: ShardRecord
 
-    def names(self, plan: Plan) -> list[str]:
+    def names(self, encoder: FeatureEncoder) -> list[str]:
         """Return its image ids or questions, from itself or from the data set."""
         with suppress(CacheDamagedError):
             return self._read_names(self.record)
-        for names in self._guess_names(plan):
+        for names in self._guess_names(encoder):
             if names_digest(names) == self.record.names:
                 return names
         splits = ", ".join(self.writer.manifest.splits) or "it has none yet"
@@ -85,18 +90,24 @@ class _OldShard:
     def _read_names(self, record: ShardRecord) -> list[str]:
         return open_shard(self.writer.directory, self.kind, record).texts(NAMES[self.kind])
 
-    def _guess_names(self, plan: Plan) -> Iterator[list[str]]:
+    def _guess_names(self, encoder: FeatureEncoder) -> Iterator[list[str]]:
         """Yield possible contents of a lost shard; the digest of its names decides among them."""
         shards, manifest = self.writer.manifest.shards(self.kind), self.writer.manifest
         first, rows = sum(before.rows for before in shards[: self.index]), self.record.rows
-        found = self._names_by_row(plan)
+        found = self._names_by_row(encoder.plan)
         yield [found.get(row, "") for row in range(first, first + rows)]
         # No split has the questions whose picture failed. But shards follow the plan's order.
         elsewhere = {failure.id for failure in manifest.failures if not failure.split}
+        sound = []
         for other in (*shards[: self.index], *shards[self.index + 1 :]):
             with suppress(CacheDamagedError):
                 elsewhere |= set(self._read_names(other))
-        every = map(str, plan.images) if self.kind == "images" else plan.questions
+                sound.append(other)
+        every: Iterable[str] = encoder.plan.questions
+        if self.kind == "images":
+            known = read_contents(self.writer.directory, sound)
+            plan = merge_same_pictures(encoder.plan, encoder.source, known)
+            every = map(plan.name, plan.images)
         left = [name for name in every if name not in elsewhere]
         for start in range(len(left) - rows + 1):
             yield left[start : start + rows]
@@ -111,16 +122,19 @@ class _OldShard:
                 examples = {example.question_id: example for example in plan.splits[name]}
                 for row, question_id in enumerate(table.question_ids):
                     if question_id in examples:
-                        found |= self._rows_of(table, row, examples[question_id])
+                        for at, said in self._rows_of(table, row, examples[question_id]):
+                            found.setdefault(at, said)  # a picture is stored under its first id
         return found
 
-    def _rows_of(self, table: SplitTable, row: int, example: VqaExample) -> dict[int, str]:
+    def _rows_of(
+        self, table: SplitTable, row: int, example: VqaExample
+    ) -> Iterator[tuple[int, str]]:
         """Return the image ids, or the texts, of the rows that a question of a split points at."""
         first, more, names = table.image_rows, table.more_images, example.images
         if self.kind == "questions":
             first, more, names = table.question_rows, table.choice_rows, example.texts
         rows = (int(first[row]), *(more[row] if more else ()))
-        return dict(zip(rows, map(str, names), strict=False))  # the data may have changed
+        return zip(rows, map(str, names), strict=False)  # the data may have changed
 
 
 def _find(writer: CacheWriter, file: str) -> _OldShard:
@@ -138,7 +152,7 @@ def _find(writer: CacheWriter, file: str) -> _OldShard:
 def _encode_images(
     encoder: FeatureEncoder, names: Sequence[str], record: ShardRecord, batch_size: int | None
 ) -> Shard:
-    ids = {str(image_id): image_id for image_id in encoder.plan.images}
+    ids = {str(image_id): image_id for image_id in encoder.plan.image_ids}
     if unknown := [name for name in names if name not in ids]:
         raise SourceError(
             f"{len(unknown):,} pictures of this shard are not in the given data set and splits, "

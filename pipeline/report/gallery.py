@@ -50,7 +50,8 @@ def describe_cards(
     pictures: Pictures,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the cards of the questions in `rows` as columns, and the pictures that they name."""
-    table, names = evaluation.table, cache.image_ids()
+    table = evaluation.table
+    names = table.ids_of_pictures(cache.image_ids())
     texts, given, types, kinds, truths = _Texts(), _Texts(), _Texts(), _Texts(), _Texts()
     uris = {row: i for i, row in enumerate(pictures.uris)}
     cards: dict[str, list[Any]] = {
@@ -61,7 +62,7 @@ def describe_cards(
     for row in rows:
         image = int(table.image_rows[row])
         cards["id"].append(printable(str(table.question_ids[row])))
-        cards["image"].append(printable(names[image]))
+        cards["image"].append(printable(names[row][0]))
         cards["picture"].append(uris.get(image, -1))
         cards["text"].append(texts.number(cache.questions.texts[int(table.question_rows[row])]))
         cards["true"].append(truths.number(_summarise(table.answers[row])))

@@ -79,16 +79,24 @@ def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictu
             images=images,
             annotations=annotations,
         )
-        ids = {str(example.image_id): example.image_id for example in source.examples(split)}
+        ids = {str(i): i for example in source.examples(split) for i in example.images}
     except PipelineError:  # the message may quote a file that a stranger's cache names
         return Pictures({}, f"The pictures of {dataset} cannot be read here any more.")
-    return _shrink(cache, source, ids, rows)
+    return _shrink(cache, source, ids, rows, cache.split(split).rows_by_image_id)
 
 
 def _shrink(
-    cache: FeatureCache, source: Source, ids: Mapping[str, Id], rows: Sequence[int]
+    cache: FeatureCache,
+    source: Source,
+    ids: Mapping[str, Id],
+    rows: Sequence[int],
+    others: Mapping[str, int],
 ) -> Pictures:
+    """Return what `read_pictures` does; `others` has the rows of further ids."""
     names, chosen = cache.image_ids(), list(rows[:MOST_PICTURES])
+    for image_id, row in others.items():
+        if names[row] not in ids:
+            names[row] = image_id
     thumbnails = stored_thumbnails(cache.directory, cache.manifest, chosen)
     in_full = replace(reading_of(cache.spec.vision), jpeg_side=None)
     room = MOST_BYTES / (BYTES_PER_PIXEL * max(1, len(chosen)))

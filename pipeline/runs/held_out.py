@@ -96,12 +96,11 @@ def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]
     """Return the rest of a split, and the part of it that is held out.
 
     No picture is in both, so pictures that questions link go together, under the first of their
-    ids.
+    ids, and so do questions that name one picture in different ways.
     """
-    table, names = _whole(cache, part.split), cache.image_ids()
+    table = _whole(cache, part.split)
     linked, least = table.linked_rows.tolist(), dict[int, str]()
-    for link, rows in zip(linked, table.picture_rows.tolist(), strict=True):
-        own = [names[row] for row in rows]
+    for link, own in zip(linked, table.ids_of_pictures(cache.image_ids()), strict=True):
         least[link] = min(least.get(link, own[0]), *own)
     ids = [least[link] for link in linked]
     if len(set(ids)) < 2:

@@ -92,6 +92,7 @@ class HubSource:
                 f"hub:{name}: its path holds '::', which `datasets` takes for an archive within "
                 f"another. Rename the folder, or make a link without '::' and give that."
             )
+        self.ids_are_digests = True  # of the bytes of the pictures, in all splits so far
         self._pictures: dict[str, PictureColumn] = {}  # by split
         self._rows: dict[Id, tuple[str, int]] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
@@ -104,8 +105,7 @@ class HubSource:
         columns = self._found[split] = self._find_columns(table)
         pictures = self._pictures[name] = PictureColumn(table, columns["image"])
         hashes = None if "image_id" in columns else pictures.hashes()
-        hint = ". Rows are counted by --column question_id="
-        selection = Selection("row", {}, hint)
+        selection = Selection("row", {}, ". Rows are counted by --column question_id=")
         try:
             for row, (record, readers) in enumerate(records_of(self._place, table, columns)):
                 if hashes:
@@ -117,6 +117,7 @@ class HubSource:
             raise SourceError(_explain(self._place, error)) from error
         selection.finish(f"{self._place}, {name}")
         self._remember(selection, name)
+        self.ids_are_digests &= hashes is not None and not pictures.has_paths
         self._left_out[split] = selection.left_out
         return selection.examples
 

@@ -39,6 +39,7 @@ class PictureColumn:
         # Rows are asked for nearly in order, by several threads: so two groups are enough.
         self._group = lru_cache(maxsize=2)(self._read_group)
         self._lock = Lock()  # or each thread would read the same group
+        self.has_paths = False  # as far as `hashes` has looked
 
     def value(self, row: int) -> tuple[bytes | None, str | None]:
         """Return the bytes and the path of a picture; a row without one has neither."""
@@ -56,7 +57,9 @@ class PictureColumn:
         for rows in self._table.files:
             for batch in rows.batches([self._column], _PICTURES):
                 for value in batch.column(self._column):
-                    content = _content(*_picture(value.as_py()))
+                    data, path = _picture(value.as_py())
+                    self.has_paths |= data is None and path is not None
+                    content = _content(data, path)
                     yield xxhash.xxh3_128_hexdigest(content) if content else None
 
     def _read_group(self, file: int, group: int) -> pa.ChunkedArray:

@@ -35,6 +35,7 @@ from tests.support.bad_processors import PROCESSORS
 from tests.support.bad_questions import QUESTIONS
 from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
+from tests.support.bad_same_pictures import SAME
 from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
@@ -68,6 +69,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
+    "Pictures under several names": SAME,
     "Predictions": RESULTS,
     "Metrics of other data sets": METRICS,
     "Options": OPTIONS,

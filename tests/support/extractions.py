@@ -1,6 +1,6 @@
 """Stage one over a small data set: run, stop it, and compare what it stored with the encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.verify import check_file
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.extract import Report, extract
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
@@ -39,6 +40,7 @@ VAL = [
     VqaExample(14, 3, "a", ("yes",)),
 ]
 IMAGE_IDS: list[Id] = [7, "a", 3, 9, 5, 4, 8, 6]
+NONE: Mapping[Id, Id] = {}
 TRAIN_IDS, VAL_IDS = IMAGE_IDS[:6], IMAGE_IDS[6:]
 
 
@@ -58,7 +60,8 @@ class Extraction(NamedTuple):
 
 def source_of(*bad: Id) -> Source:
     pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
-    return Source({"train": TRAIN, "val": VAL}, pictures | dict.fromkeys(bad, BAD))
+    broken = {image_id: BAD + str(image_id).encode() for image_id in bad}
+    return Source({"train": TRAIN, "val": VAL}, pictures | broken)
 
 
 def plan_of(source: Source, *splits: str, text: Text | None = None) -> Plan:
@@ -69,11 +72,14 @@ def run(
     cache: Path,
     *splits: str,
     bad: tuple[Id, ...] = (),
+    same: Mapping[Id, Id] = NONE,
     images: Images | None = None,
     text: Text | None = None,
     **settings: Any,
 ) -> Extraction:
+    """Extract; `same` has ids that have the picture of another one."""
     source, images, text = source_of(*bad), images or Images(), text or Text()
+    source.pictures |= {copy: source.pictures[first] for copy, first in same.items()}
     plan = plan_of(source, *splits)
     options = OPTIONS | settings
     report = extract(source, plan, cache=cache, images=images, text=text, **options)
@@ -134,6 +140,19 @@ def cls_of(directory: Path, row: int) -> np.ndarray:
 
 def prefixes_of(*questions: str) -> set[bytes]:
     return {question.encode()[:i] for question in questions for i in range(len(question) + 1)}
+
+
+def note_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Id]:
+    """Return a list that gets the id of each picture that is about to be decoded."""
+    decoded: list[Id] = []
+    real = PictureDecoder.decode
+
+    def decode(self: PictureDecoder, image_id: Id) -> DecodedPicture:
+        decoded.append(image_id)
+        return real(self, image_id)
+
+    monkeypatch.setattr(PictureDecoder, "decode", decode)
+    return decoded
 
 
 class Stopped(Exception):

@@ -64,9 +64,11 @@ class Source:
 
     @property
     def read(self) -> list[Id]:
-        """Ids in the order of `pictures`; threads read them in any order."""
-        order = list(self.pictures)
-        return sorted(self._read, key=order.index)
+        """Ids in the order of `pictures`; threads read them in any order.
+
+        Bytes are asked for twice: to be compared, and to be decoded.
+        """
+        return [image_id for image_id in self.pictures if image_id in self._read]
 
     def where(self, image_id: Id) -> str:
         return f"picture {image_id}.png"

@@ -45,7 +45,8 @@ def main(cache: Path, dies: str = "") -> None:
             time.sleep(0.5) or real(path)
         )
     pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
-    source = Source(QUESTIONS, pictures | {BAD: b"no picture"})
+    copies = {"b": pictures[7], 13: pictures["b"], 14: pictures[4]}
+    source = Source(QUESTIONS, pictures | {BAD: b"no picture"} | copies)
     text = Text(before)
     with torchrun_ranks() as ranks:
         report = extract(

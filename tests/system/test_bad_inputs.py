@@ -157,7 +157,7 @@ def test_when_all_is_mended_nothing_is_listed(data: Path) -> None:
     found = extract(data)
     assert (found.code, found.json()["failures"]) == (0, [])
     assert not (data.parent / "cache" / "failures.jsonl").exists()
-    assert found.json()["images"] == {"total": 10, "encoded": 7, "skipped": 0}
+    assert found.json()["images"] == {"total": 10, "ids": 10, "encoded": 7, "skipped": 0}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_json_of_every_command_and_nothing_else_on_stdout(tmp_path: Path) -> Non
     assert found.code == 0
     said = found.json()
     assert set(said) >= {"images", "questions", "bytes", "seconds", "left_out", "failures"}
-    assert said["images"] == {"total": 9, "encoded": 9, "skipped": 0}
+    assert said["images"] == {"total": 9, "ids": 9, "encoded": 9, "skipped": 0}
     assert set(said["questions"]) == {"total", "distinct", "tokens", "prefixes", "skipped"}
     counts = [said["questions"][name] for name in ("prefixes", "tokens")]
     assert 0 < said["questions"]["distinct"] <= said["questions"]["total"]

@@ -108,7 +108,7 @@ def test_an_interrupted_extraction_goes_on(
     again = extract(tmp_path, "--split", "train", "--split", "val", "--json")
 
     assert again.code == 0
-    assert again.json()["images"] == {"total": 9, "encoded": 0, "skipped": 0}
+    assert again.json()["images"] == {"total": 9, "ids": 9, "encoded": 0, "skipped": 0}
     for name in ("images/00000.h5", "questions/00000.h5", "splits/train.h5", "splits/val.h5"):
         assert (tmp_path / "cache" / name).read_bytes() == (place / "cache" / name).read_bytes()
 

@@ -134,7 +134,7 @@ def test_the_same_questions_from_parquet_give_the_same_features(
         *("--split", "train", "--split", "val", "--json"),
     )
     assert found.code == 3
-    assert found.json()["images"] == {"total": 11, "encoded": 9, "skipped": 2}
+    assert found.json()["images"] == {"total": 11, "ids": 11, "encoded": 9, "skipped": 2}
     assert found.json()["failures"][0]["where"] == f"hub:{data.parent}, train row 18"
     theirs, ours = FeatureCache(cache), FeatureCache(place / "cache")
     assert theirs.image_ids() == ours.image_ids()
@@ -162,7 +162,7 @@ def test_generated_scenes_go_through_every_command(place: Path) -> None:
         *("--split", "train", "--split", "val", "--json"),
     )
     assert found.code == 0
-    assert found.json()["images"] == {"total": 24, "encoded": 24, "skipped": 0}
+    assert found.json()["images"] == {"total": 24, "ids": 24, "encoded": 24, "skipped": 0}
     trained = run_command("train-head", "--cache", cache, "--run", run, *HEAD, "--json")
     assert trained.code == 0
     scored = run_command("evaluate", "--run", run, "--json")

@@ -35,7 +35,7 @@ def test_unreadable_pictures_are_listed_and_all_others_are_there(
 ) -> None:
     assert extracted.code == 3
     found = extracted.json()
-    assert found["images"] == {"total": 9, "encoded": 7, "skipped": 2}
+    assert found["images"] == {"total": 9, "ids": 9, "encoded": 7, "skipped": 2}
     tokens = TextEncoder("tiny").tokens(ASKED)
     prefixes = {tuple(ids[:n]) for ids in tokens for n in range(1, len(ids) + 1)}
     assert found["questions"] == {
@@ -104,7 +104,7 @@ def test_a_split_added_later_leaves_old_shards_as_they_were(
     extended: Finished, place: Path
 ) -> None:
     assert extended.code == 0  # nothing is wrong with the pictures of this split
-    assert extended.json()["images"] == {"total": 2, "encoded": 2, "skipped": 0}
+    assert extended.json()["images"] == {"total": 2, "ids": 2, "encoded": 2, "skipped": 0}
     assert extended.json()["failures"] == []
     cache = FeatureCache(place / "cache")
     assert cache.image_ids() == ["1", "2", "3", "4", "5", "6", "9", "42", "43"]
@@ -122,7 +122,7 @@ def test_a_second_extraction_encodes_nothing_and_says_so(
     again = extract(official, place / "cache", "--split", "train", "--split", "val", "--json")
     after = files(place / "cache")
     assert again.code == 3
-    assert again.json()["images"] == {"total": 11, "encoded": 0, "skipped": 2}
+    assert again.json()["images"] == {"total": 11, "ids": 11, "encoded": 0, "skipped": 2}
     assert "nothing to encode: every readable picture is in the cache" in again.err
     assert {name: data for name, (data, _) in after.items()} == {
         name: data for name, (data, _) in before.items()
@@ -169,7 +169,7 @@ def test_a_mended_picture_is_encoded_by_the_next_extraction(official: Path, tmp_
     second = extract(root, tmp_path / "cache", "--split", "val", "--json")
 
     assert second.code == 0
-    assert second.json()["images"] == {"total": 3, "encoded": 1, "skipped": 0}
+    assert second.json()["images"] == {"total": 3, "ids": 3, "encoded": 1, "skipped": 0}
     after = files(tmp_path / "cache")
     assert after["images/00000.h5"] == before["images/00000.h5"]
     cache = FeatureCache(tmp_path / "cache")
@@ -199,7 +199,7 @@ def test_a_dry_run_tells_and_writes_nothing(official: Path, tmp_path: Path, spli
     pictures = {"train": 9, "val": 2}[split]
     said = found.json()
     assert said["dry_run"] is True
-    assert said["images"] == {"total": pictures}
+    assert said["images"] == {"total": pictures, "ids": pictures}
     row_bytes = (8 * 8 + 1) * 192 * 2
     assert said["bytes"] == pictures * row_bytes + said["questions"]["prefixes"] * 128 * 2
     assert "nothing was written" in found.err

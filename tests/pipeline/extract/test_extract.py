@@ -54,7 +54,7 @@ def test_everything_is_stored_once_and_comes_back(tmp_path: Path) -> None:
     assert len(manifest.questions) > 1
     assert manifest.prefix_rows == len(prefixes_of(*every))
     assert report.to_json() == {
-        "images": {"total": 8, "encoded": 8, "skipped": 0},
+        "images": {"total": 8, "ids": 8, "encoded": 8, "skipped": 0},
         "questions": {
             "total": len(every),
             "distinct": len(set(every)),
@@ -108,7 +108,7 @@ def test_a_second_run_encodes_nothing_and_changes_no_byte(tmp_path: Path) -> Non
 
     assert files(tmp_path) == before
     assert (source.read, images.encoded, text.encoded) == ([], [], [])
-    assert report.images == {"total": 8, "encoded": 0, "skipped": 0}
+    assert report.images == {"total": 8, "ids": 8, "encoded": 0, "skipped": 0}
 
 
 def test_the_same_extraction_elsewhere_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_second_split_extends_and_touches_no_shard(tmp_path: Path) -> None:
         "cache.json",
         "cache.copy.json",
     }
-    assert second.report.images == {"total": 4, "encoded": 2, "skipped": 0}
+    assert second.report.images == {"total": 4, "ids": 4, "encoded": 2, "skipped": 0}
 
 
 def test_questions_that_begin_stored_ones_need_no_encoder(tmp_path: Path) -> None:

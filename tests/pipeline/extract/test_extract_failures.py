@@ -28,6 +28,7 @@ from tests.support.extractions import (
     VAL,
     check_cache,
     no_spot_checks,  # noqa: F401  (a fixture)
+    note_decoded,
     pixels_of,
     plan_of,
     run,
@@ -41,7 +42,7 @@ def test_an_unreadable_picture_is_listed_and_only_its_questions_leave(tmp_path: 
     report, _, images, _ = run(tmp_path, bad=bad)
 
     check_cache(tmp_path, left_out=bad)
-    assert report.images == {"total": 8, "encoded": 6, "skipped": 2}
+    assert report.images == {"total": 8, "ids": 8, "encoded": 6, "skipped": 2}
     assert report.left_out == 2 + 1 + 1
     assert [(f.id, f.where) for f in report.failures] == [
         ("7", "picture 7.png"),
@@ -67,7 +68,7 @@ def test_a_rerun_tries_only_what_failed(tmp_path: Path) -> None:
     mended = run(tmp_path, bad=(6,))
     assert mended.source.read == [7, 6]
     assert mended.images.encoded == pixels_of(7)
-    assert mended.report.images == {"total": 8, "encoded": 1, "skipped": 1}
+    assert mended.report.images == {"total": 8, "ids": 8, "encoded": 1, "skipped": 1}
     check_cache(tmp_path, left_out=(6,))
     after = files(tmp_path)
     assert {name for name in before if before[name] != after.get(name)} == {
@@ -92,7 +93,7 @@ def test_a_failure_of_another_split_is_not_this_runs(tmp_path: Path) -> None:
 def test_no_picture_at_all_can_be_read(tmp_path: Path) -> None:
     report = run(tmp_path, bad=tuple(IMAGE_IDS)).report
 
-    assert report.images == {"total": 8, "encoded": 0, "skipped": 8}
+    assert report.images == {"total": 8, "ids": 8, "encoded": 0, "skipped": 8}
     assert report.left_out == len(TRAIN + VAL)
     assert FeatureCache(tmp_path).split("val").question_ids == []
 
@@ -142,14 +143,15 @@ def test_a_picture_that_was_saved_again_is_the_same_one(step: int, tmp_path: Pat
 
 
 @pytest.mark.spot_checks
-def test_a_few_pictures_stand_for_all(tmp_path: Path) -> None:
+def test_a_few_pictures_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = note_decoded(monkeypatch)
     source = Source({"val": [VqaExample(i, i, "a", ()) for i in range(60)]},
                     {i: picture(i) for i in range(60)})  # fmt: skip
     plan = plan_of(source, "val")
     for _ in range(2):
         extract(source, plan, cache=tmp_path, images=Images(), text=Text(), **OPTIONS)
 
-    assert len(source.read) == 60 + 8
+    assert len(decoded) == 60 + 8
 
 
 def test_a_number_beyond_float16_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
 from frozen_vqa.pipeline.extract.extract import extract
 from tests.support.extractions import (
     no_spot_checks,  # noqa: F401  (a fixture)
+    note_decoded,
     plan_of,
     run,
     shards,
@@ -82,11 +83,14 @@ def test_a_shard_is_stored_while_the_next_is_encoded_and_no_other(
     assert len(ahead) == 3
 
 
-def test_pictures_are_read_one_batch_ahead_and_no_more(tmp_path: Path) -> None:
+def test_pictures_are_read_one_batch_ahead_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Decoded pictures are large: all of them at once would not fit the memory."""
     source = source_of()
     read_before_batch: list[int] = []
-    images = Images(lambda: read_before_batch.append(len(source.read)))
+    decoded = note_decoded(monkeypatch)
+    images = Images(lambda: read_before_batch.append(len(decoded)))
     plan = plan_of(source)
     extract(
         source, plan, cache=tmp_path, images=images, text=Text(), batch_size=2, shard_bytes=10**6

@@ -1,0 +1,1 @@
+"""The pictures of a data set: which of them are the same."""
