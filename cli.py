@@ -73,6 +73,7 @@ def frozen_vqa(
 
 LEFT_OUT = 3
 
+REVISION = "(default: that of the cache, else main)"
 VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
 
 
@@ -242,6 +243,10 @@ def extract_features(
             help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
         ),
     ] = VISION_MODEL,
+    vision_revision: Annotated[
+        str | None,
+        typer.Option(help=f"Branch, tag or commit of the DINOv2 model on the Hub {REVISION}."),
+    ] = None,
     text_model: Annotated[
         str,
         typer.Option(
@@ -250,6 +255,10 @@ def extract_features(
             help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
+    text_revision: Annotated[
+        str | None,
+        typer.Option(help=f"Branch, tag or commit of the Llama 3 model on the Hub {REVISION}."),
+    ] = None,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
@@ -294,7 +303,9 @@ def extract_features(
         splits=split or [],
         cache=cache,
         vision_model=vision_model,
+        vision_revision=vision_revision,
         text_model=text_model,
+        text_revision=text_revision,
         text_layer=text_layer,
         image_size=image_size,
         fit=fit,

@@ -5,8 +5,8 @@ The features are rounded as in the cache that the head was trained from, so the 
 """
 
 import os
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -147,6 +148,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         console.print(f"asking the Hub for {' and '.join(strangers)}")
     images = ImageEncoder(
         vision["model"],
+        revision=_commit(vision),
         image_size=vision["image size"],
         fit=vision["fit"],
         device=device,
@@ -156,6 +158,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
     )
     words = TextEncoder(
         text["model"],
+        revision=_commit(text),
         layer=text["layer"],
         device=device,
         compute_dtype=compute,
@@ -168,6 +171,13 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
                 f"but that model is now at {found['revision']}; train the head again"
             )
     return images, words
+
+
+def _commit(part: Mapping[str, Any]) -> str | None:
+    """Return the commit whose features the head was trained on; None for what has none."""
+    name = part["model"]
+    on_hub = not (name == TINY or is_own_model(name) or os.path.isdir(name))
+    return recorded_commit(part["revision"]) if on_hub else None
 
 
 def _cache_knows(run: Run) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     PictureModel,
@@ -42,6 +43,7 @@ class ImageEncoder:
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
+        revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
@@ -61,6 +63,7 @@ class ImageEncoder:
         self,
         model: str,
         *,
+        revision: str | None = None,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -73,7 +76,7 @@ class ImageEncoder:
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("vision") if model == TINY else model
-        self.checkpoint = Checkpoint(place, local_only=local_only)
+        self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":
@@ -96,6 +99,10 @@ class ImageEncoder:
             )
         self.grid = (side, side)
         self.dim: int = self.config.hidden_size
+
+    def moved_to(self) -> str | None:
+        """Return the commit that the model's main branch on the Hub is now, if it is another."""
+        return self.checkpoint.moved_to()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -154,6 +161,7 @@ class OwnImageEncoder(ImageEncoder):
         self,
         model: str,
         *,
+        revision: str | None = None,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -161,6 +169,8 @@ class OwnImageEncoder(ImageEncoder):
         local_only: bool = False,
         window: Window | None = None,
     ) -> None:
+        if revision:
+            raise no_revisions(model)
         self.name, self.fit, self.device = model, fit, torch.device(device)
         self.window = window
         self.compute_dtype = compute_dtype
@@ -175,6 +185,9 @@ class OwnImageEncoder(ImageEncoder):
                 f"and --fit"
             )
         self.encode(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))  # or raise now
+
+    def moved_to(self) -> str | None:
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:

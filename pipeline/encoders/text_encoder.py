@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.encoders.checks.causality import (
     require_causal_config,
     require_shared_prefixes,
 )
+from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
@@ -31,6 +32,9 @@ from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
 
 MODEL_TYPES = ("llama",)
+TOKENIZER_FILES = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
+)
 
 
 class TextEncoder:
@@ -41,6 +45,7 @@ class TextEncoder:
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
+        revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
 
@@ -57,6 +62,7 @@ class TextEncoder:
         self,
         model: str,
         *,
+        revision: str | None = None,
         layer: int = -1,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
@@ -69,9 +75,10 @@ class TextEncoder:
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("text") if model == TINY else model
-        self.checkpoint = Checkpoint(place, local_only=local_only)
+        self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
         require_causal_config(model, self.config)
+        self.checkpoint.fetch("tokenizer.json", TOKENIZER_FILES)
         # Or its configuration could name these files anywhere on this disk.
         self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
         require_bounded(self.tokenizer, model)
@@ -88,6 +95,10 @@ class TextEncoder:
         if bos is None:
             raise ModelError(f"{model} has no BOS token, which every Llama 3 has; use another copy")
         self.bos: int = bos
+
+    def moved_to(self) -> str | None:
+        """Return the commit that the model's main branch on the Hub is now, if it is another."""
+        return self.checkpoint.moved_to()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -151,11 +162,14 @@ class OwnTextEncoder(TextEncoder):
         self,
         model: str,
         *,
+        revision: str | None = None,
         layer: int = -1,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
     ) -> None:
+        if revision:
+            raise no_revisions(model)
         self.name, self.layer, self.device = model, layer, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: QuestionModel = make_own_model(
@@ -166,6 +180,9 @@ class OwnTextEncoder(TextEncoder):
             raise ModelError(f"{model} gives the states of one layer; leave out --text-layer")
         tokens = self.tokens([QUESTION])[0][: self.max_tokens]
         require_shared_prefixes(model, self.encode, tokens, compute_dtype)
+
+    def moved_to(self) -> str | None:
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:
