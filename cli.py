@@ -240,24 +240,24 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
         ),
     ] = VISION_MODEL,
     vision_revision: Annotated[
         str | None,
-        typer.Option(help=f"Branch, tag or commit of the DINOv2 model on the Hub {REVISION}."),
+        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_model: Annotated[
         str,
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+            help="Llama 3 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
     text_revision: Annotated[
         str | None,
-        typer.Option(help=f"Branch, tag or commit of the Llama 3 model on the Hub {REVISION}."),
+        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
