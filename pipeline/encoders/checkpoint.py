@@ -21,7 +21,11 @@ from frozen_vqa.pipeline.encoders.checks.repository import (
     no_revisions,
     pickle_only,
 )
-from frozen_vqa.pipeline.encoders.shape import require_possible_sizes, require_whole_weights
+from frozen_vqa.pipeline.encoders.shape import (
+    count_weights,
+    require_possible_sizes,
+    require_whole_weights,
+)
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 from frozen_vqa.pipeline.system.library_files import require_library_files
 
@@ -56,6 +60,7 @@ class Checkpoint:
         self.folder = Path(place)  # of a model on the Hub, once its config.json is here
         self._asked = revision
         self._repository: Repository | None = None
+        self._numbers: int | None = None
 
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
@@ -106,6 +111,19 @@ class Checkpoint:
             with loading(self.place):
                 self._repository.fetch(last, before)
 
+    def missing_bytes(self) -> int:
+        """Return the bytes of weights that have to be fetched; `ModelError` if they cannot be."""
+        if not self._repository:
+            return 0
+        with loading(self.place):
+            return self._repository.missing_bytes()
+
+    def count_weights(self, config: Any) -> int:
+        """Return how many numbers a model has by its configuration."""
+        if self._numbers is None:
+            self._numbers = count_weights(self.place, config)
+        return self._numbers
+
     def moved_to(self) -> str | None:
         """Return the commit to which the main branch on the Hub has moved; None if it has not."""
         if not self._repository or self.local_only:
@@ -136,7 +154,7 @@ class Checkpoint:
         if self._repository:
             with loading(self.place):
                 self._repository.fetch_weights()
-        require_whole_weights(self.place, self.folder, config)
+        require_whole_weights(self.place, self.folder, self.count_weights(config))
         model, found = self.part(
             AutoModel,
             config=config,

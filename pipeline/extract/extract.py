@@ -32,13 +32,13 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
+from frozen_vqa.pipeline.extract.models.preflight import settle_models
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source, VqaExample
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
-from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
@@ -154,10 +154,9 @@ class _Extraction:
         )
         self.ranks.wait()  # until all have read the cache, because the first rank will change it
         if self.writer:
-            advice = "Free some, give another --cache, or try --limit."
-            require_room(self.cache, work.feature_bytes(self.encoder.spec), advice=advice)
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.images, work.image_rows, self.cache, self.before)
+        settle_models(self.encoder, work, self.cache, self.batch_size.now)
         throughput = self._encode(work)
         if self.writer:
             self._write_splits(self.writer)
