@@ -14,6 +14,7 @@ import xxhash
 
 from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.pipeline.encoders.checks.hub_errors import explain
+from frozen_vqa.pipeline.encoders.checks.no_code import require_known_type, require_no_code
 from frozen_vqa.pipeline.encoders.checks.repository import (
     LARGEST_TEXT,
     Repository,
@@ -73,8 +74,11 @@ class Checkpoint:
         else:
             self._repository = self._open()
             self.commit, self.folder = self._repository.commit, self._repository.folder
+        require_no_code(self.place, self.folder)
         with loading(self.place):
-            require_possible_sizes(PretrainedConfig.get_config_dict(self.folder, **self.options)[0])
+            found = PretrainedConfig.get_config_dict(self.folder, **self.options)[0]
+            require_known_type(self.place, found)
+            require_possible_sizes(found)
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -106,7 +110,10 @@ class Checkpoint:
         )
 
     def fetch(self, last: str, before: Sequence[str] = ()) -> None:
-        """Fetch some small files of a model on the Hub; those that it lacks are left out."""
+        """Fetch some small files of a model on the Hub; those that it lacks are left out.
+
+        Raise `ModelError` if one of them names code; none is fetched after it.
+        """
         if self._repository:
             with loading(self.place):
                 self._repository.fetch(last, before)

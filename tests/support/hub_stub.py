@@ -40,8 +40,12 @@ class HubStub:
         return commit
 
     def fetched(self) -> set[str]:
-        """The names of all files whose content was asked for."""
-        return {path.rpartition("/")[2] for method, path in self.asked if method == "GET"}
+        """The names of all files of models whose content was asked for."""
+        return {
+            path.rpartition("/")[2]
+            for method, path in self.asked
+            if method == "GET" and "/resolve/" in path
+        }
 
 
 def etag_of(name: str, data: bytes) -> str:
@@ -109,6 +113,28 @@ def status(code: int, *, error: str = "", only: str = "") -> Answer:
             return False
         handler.answer(code, **({"X-Error-Code": error} if error else {}))
         return True
+
+    return answer
+
+
+def cut() -> Answer:
+    """Close the connection in the middle of a file."""
+
+    def answer(handler: Handler, data: bytes) -> bool:
+        if handler.command == "GET":
+            handler.give("", data, "0" * 40, most=len(data) // 2)
+        return handler.command == "GET"
+
+    return answer
+
+
+def other(change: Callable[[bytes], bytes]) -> Answer:
+    """Give another content than the head of the file has told of."""
+
+    def answer(handler: Handler, data: bytes) -> bool:
+        if handler.command == "GET":
+            handler.answer(200, change(data))
+        return handler.command == "GET"
 
     return answer
 

@@ -28,8 +28,9 @@ def explain(name: str, error: BaseException) -> str:
             f"{name} is not in the local Hub cache, and offline mode is on; run `hf download "
             f"{name}` with a network, or unset HF_HUB_OFFLINE"
         )
-    if known := next((text for one in causes if (text := _of_network(name, one))), ""):
-        return known
+    for of_kind in (_of_network, _of_words):  # the words of an outer error may be vague
+        if known := next((text for one in causes if (text := of_kind(name, one))), ""):
+            return known
     kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
     return f"{name} cannot be loaded: {kind}{' '.join(str(error).split())}"[: len(name) + 320]
 
@@ -115,7 +116,7 @@ def _of_network(name: str, error: BaseException) -> str:
     import httpx2
     from huggingface_hub import errors
 
-    text, host = str(error).lower(), hub_host()
+    host = hub_host()
     match error:
         case httpx2.ProxyError():
             return (
@@ -128,10 +129,7 @@ def _of_network(name: str, error: BaseException) -> str:
                 f"seconds with HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT, {AGAIN}"
             )
         case httpx2.ConnectError():
-            return (
-                f"{name} is not in the local Hub cache, and {host} cannot be reached; "
-                f"run `hf download {name}` with a network, or give a local folder"
-            )
+            return _unreachable(name)
         case errors.FileMetadataError():
             return (
                 f"{host} does not answer for {name} as the Hub does ({_short(error)}); check "
@@ -142,14 +140,22 @@ def _of_network(name: str, error: BaseException) -> str:
                 f"the disk of the local Hub cache is full, so {name} cannot be fetched; free some "
                 f"space, or set HF_HOME to a folder on another disk"
             )
-    if any(words in text for words in HALF):
-        return f"only a part of {name} came from {host}; check the network, {AGAIN}"
-    if "connect" in text or "resolve" in text:
-        return (
-            f"{name} is not in the local Hub cache, and {host} cannot be reached; "
-            f"run `hf download {name}` with a network, or give a local folder"
-        )
     return ""
+
+
+def _of_words(name: str, error: BaseException) -> str:
+    """Return what the words of an error mean whose class says nothing; "" if these neither."""
+    text = str(error).lower()
+    if any(words in text for words in HALF):
+        return f"only a part of {name} came from {hub_host()}; check the network, {AGAIN}"
+    return _unreachable(name) if "connect" in text or "resolve" in text else ""
+
+
+def _unreachable(name: str) -> str:
+    return (
+        f"{name} is not in the local Hub cache, and {hub_host()} cannot be reached; "
+        f"run `hf download {name}` with a network, or give a local folder"
+    )
 
 
 def _short(error: Any) -> str:

@@ -5,18 +5,21 @@ files of the new commit are here: a run that fails in between leaves what offlin
 branch moves in `follow`.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from frozen_vqa.cache.disk.files import read_file
+from frozen_vqa.cache.disk.files import open_regular, read_file
 from frozen_vqa.cache.errors import UnsafeNameError
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import finite_json
+from frozen_vqa.pipeline.encoders.checks.no_code import require_no_code
 from frozen_vqa.pipeline.errors import ModelError
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 COMMIT = re.compile("[0-9a-f]{40}")
 _REVISION = re.compile(r"\w[\w/-]*(\.[\w/-]+)*", re.ASCII)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -56,11 +59,13 @@ class Repository:
     def fetch(self, last: str, before: Sequence[str] = ()) -> None:
         """Fetch some files, of which a model may lack any; `last` comes last.
 
-        If that is here, so was all that the model has, and a lost network does not matter.
+        If that is here, so was all that the model has, and a lost network does not matter. Each
+        file is looked at for code before the next one is fetched.
         """
         whole = self._here(last)
         for name in (*before, last):
-            self._fetch_if_there(name, may_fail=whole is not None)
+            if self._fetch_if_there(name, may_fail=whole is not None):
+                require_no_code(self.name, self.folder)
 
     def weights(self) -> list[str]:
         """Return the names of the files of weights; `ModelError` if they are only a pickle."""
@@ -86,7 +91,10 @@ class Repository:
     def fetch_weights(self) -> None:
         """Fetch the weights, if they are not here, and let the branch follow."""
         for name in self.weights():
-            self._download(name)
+            new = self._here(name) is None
+            path = Path(self._download(name))
+            if new:
+                _require_hash(self.name, path)
         self._follow()
 
     def newest(self) -> str | None:
@@ -143,6 +151,26 @@ class Repository:
     def _options(self) -> dict[str, Any]:
         # Nobody is asked, so nobody needs the login.
         return {"local_files_only": True, "token": False} if self._local_only else {}
+
+
+def _require_hash(name: str, path: Path) -> None:
+    """Remove a file that was just fetched, and raise `ModelError`, if it is not what the Hub has.
+
+    The library compares sizes alone. It names a large file by its SHA-256, as the Hub tells it.
+    """
+    blob = path.resolve()
+    if not _SHA256.fullmatch(blob.name):
+        return
+    with open_regular(blob) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != blob.name:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise ModelError(
+            f"{name}: {path.name} came with SHA-256 {found[:12]}…, and the Hub says "
+            f"{blob.name[:12]}…, so it was changed on the way and is removed; run the same command "
+            f"again, and check HF_ENDPOINT and the proxy if it happens again"
+        )
 
 
 def indexed_weights(folder: Path) -> list[str]:
