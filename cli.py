@@ -262,6 +262,13 @@ def extract_features(
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
+    compute_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            help="Number type to compute in (auto: that of the cache, else float32 on a CPU; on a "
+            "GPU float16 for pictures, if finite, and bfloat16 for text)."
+        ),
+    ] = "auto",
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
     ] = None,
@@ -307,6 +314,7 @@ def extract_features(
         text_model=text_model,
         text_revision=text_revision,
         text_layer=text_layer,
+        compute_dtype=compute_dtype,
         image_size=image_size,
         fit=fit,
         window=window,

@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.window import window_of
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.run import Run, encoder_settings
@@ -134,7 +135,6 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
             f"ask. Train the head from a cache that extract-features made."
         ) from None
     vision, text = asked["vision"], asked["text"]
-    compute = encoder_dtype(device)
     strange = not _cache_knows(run)
     own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
     for name in own:
@@ -152,7 +152,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         image_size=vision["image size"],
         fit=vision["fit"],
         device=device,
-        compute_dtype=compute,
+        compute_dtype=_dtype(run.encoders["vision"], device),
         local_only=strange,
         window=window_of(run.encoders["vision"]),
     )
@@ -161,7 +161,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         revision=_commit(text),
         layer=text["layer"],
         device=device,
-        compute_dtype=compute,
+        compute_dtype=_dtype(run.encoders["text"], device),
         local_only=strange,
     )
     for trained, found in ((vision, images.settings), (text, words.settings)):
@@ -178,6 +178,14 @@ def _commit(part: Mapping[str, Any]) -> str | None:
     name = part["model"]
     on_hub = not (name == TINY or is_own_model(name) or os.path.isdir(name))
     return recorded_commit(part["revision"]) if on_hub else None
+
+
+def _dtype(part: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """Return the type to compute in: on a GPU that of the features, on a CPU what it does best."""
+    recorded = part.get("compute dtype")
+    if device.type == "cuda" and recorded in NAMES:
+        return getattr(torch, str(recorded))
+    return encoder_dtype(device)
 
 
 def _cache_knows(run: Run) -> bool:

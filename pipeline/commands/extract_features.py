@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+    from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
 
 SHOWN_FAILURES, MOST_COLUMNS = 5, 8
 MEASURED, WORTH_SAYING = 4.0, 0.5
@@ -59,6 +60,7 @@ def extract_command(
     text_model: str,
     text_revision: str | None = None,
     text_layer: int,
+    compute_dtype: "ComputeDtype" = "auto",
     image_size: int | None,
     fit: "Fit",
     window: Window | None,
@@ -107,6 +109,7 @@ def extract_command(
             text_model=text_model,
             text_revision=text_revision,
             text_layer=text_layer,
+            compute_dtype=compute_dtype,
             image_size=image_size,
             fit=fit,
             window=window,

@@ -5,6 +5,7 @@ Its weights are loaded with the first batch, so a command that finds nothing to 
 nothing. This module knows nothing of data sets or caches.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -45,6 +46,8 @@ class ImageEncoder:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        compute_dtype: The floating-point type to compute in, or several: `extract` then takes the
+            first one whose numbers are finite.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
         window: The values that become black and white in grey pictures of more than 8 bits, as in
@@ -67,14 +70,16 @@ class ImageEncoder:
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
-        compute_dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype | Sequence[torch.dtype] = torch.float32,
         local_only: bool = False,
         window: Window | None = None,
     ) -> None:
         self.name = model if model == TINY else full_name(model)
         self.fit, self.window = fit, window
         self.device = torch.device(device)
-        self.compute_dtype = compute_dtype
+        several = [compute_dtype] if isinstance(compute_dtype, torch.dtype) else compute_dtype
+        self.dtypes: tuple[torch.dtype, ...] = tuple(several)
+        self.compute_dtype = self.dtypes[0]
         place = tiny_checkpoint("vision") if model == TINY else model
         self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
@@ -121,6 +126,12 @@ class ImageEncoder:
     def weights(self) -> torch.nn.Module:
         """The frozen model, loaded on first use."""
         return self.checkpoint.load(self.config, self.compute_dtype, self.device)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Compute in another type; the weights are loaded in it with the next batch."""
+        if dtype != self.compute_dtype:
+            self.compute_dtype = dtype
+            vars(self).pop("weights", None)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to the model: (image_size, image_size, 3) uint8."""

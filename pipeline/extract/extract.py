@@ -32,6 +32,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
+from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import settle_models
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan
@@ -113,12 +114,13 @@ def extract(
     keep_freed_memory()
     use_cores()
     cache = Path(cache)
+    origin = {**(origin or {}), **settle_precision(source, plan, images, text, cache, ranks)}
     encoder = FeatureEncoder(source, plan, images, text, dtype)
     with CacheWriter(cache, encoder.spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
         metric = getattr(source, "metric", None)
         about: dict[str, Json] = {"metric": metric} if metric else {}
-        extraction = _Extraction(encoder, cache, writer, ranks, origin or {}, about)
+        extraction = _Extraction(encoder, cache, writer, ranks, origin, about)
         return extraction.run(batch_size, shard_bytes)
 
 

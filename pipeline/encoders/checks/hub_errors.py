@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import getproxies
 
 from frozen_vqa.pipeline.encoders.model_name import is_path
 
@@ -152,8 +153,10 @@ def _of_words(name: str, error: BaseException) -> str:
 
 
 def _unreachable(name: str) -> str:
+    proxies = {kind: url for kind, url in getproxies().items() if kind in ("http", "https", "all")}
+    via = f" through the proxy that {min(proxies).upper()}_PROXY names" if proxies else ""
     return (
-        f"{name} is not in the local Hub cache, and {hub_host()} cannot be reached; "
+        f"{name} is not in the local Hub cache, and {hub_host()} cannot be reached{via}; "
         f"run `hf download {name}` with a network, or give a local folder"
     )
 

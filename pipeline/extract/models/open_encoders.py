@@ -13,9 +13,14 @@ from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.extract.models.precision import (
+    ComputeDtype,
+    compute_dtypes,
+    text_dtype,
+)
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import encoder_dtype
 
 
 def open_encoders(
@@ -27,6 +32,7 @@ def open_encoders(
     text_model: str,
     text_revision: str | None,
     text_layer: int,
+    compute_dtype: ComputeDtype = "auto",
     **vision: Any,
 ) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders of pictures and questions; their weights are not loaded.
@@ -35,6 +41,7 @@ def open_encoders(
         cache: The folder of the cache that will hold their features.
         vision_revision, text_revision: Branches, tags or commits; None for the recorded ones, or
             for the main branch where nothing is recorded.
+        compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
         vision: What `ImageEncoder` takes besides.
 
     Raises:
@@ -42,20 +49,21 @@ def open_encoders(
         PluginError: if code of the user's own cannot be used.
     """
     spec = _recorded(cache)
-    compute = encoder_dtype(device)
+    eyes, words = (spec.vision, spec.text) if spec else ({}, {})
+    dtypes = compute_dtypes(compute_dtype, eyes.get("compute dtype"), device)
     images = ImageEncoder(
         vision_model,
-        revision=vision_revision or _commit(vision_model, spec.vision if spec else {}),
+        revision=vision_revision or _commit(vision_model, eyes),
         device=device,
-        compute_dtype=compute,
+        compute_dtype=dtypes[0] if is_own_model(vision_model) else dtypes,
         **vision,
     )
     text = TextEncoder(
         text_model,
-        revision=text_revision or _commit(text_model, spec.text if spec else {}),
+        revision=text_revision or _commit(text_model, words),
         layer=text_layer,
         device=device,
-        compute_dtype=compute,
+        compute_dtype=text_dtype(compute_dtype, words.get("compute dtype"), device),
     )
     return images, text
 

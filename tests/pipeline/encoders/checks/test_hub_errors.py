@@ -1,6 +1,9 @@
 """Whatever the Hub, a mirror, a proxy or the network answers is one sentence with the remedy."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from tests.support import model_folders
 from tests.support.hub_stub import HubStub, cut, hub_on_loopback, other, status
 from tests.support.model_folders import message_of
+from tests.support.repository import ROOT
 
 _home = model_folders._home  # a fixture that is in force in every test
 
@@ -110,6 +114,14 @@ TABLE: dict[str, tuple[Fault, str]] = {
     "a mirror that is none": (no_commit, f"HOST does not answer for {NAME} as the Hub does ("),
     "a mirror that is gone": (unreachable, GONE.replace("HOST", "127.0.0.1:1")),
     "no network": (raising(httpx2.ConnectError, "Name or service not known"), GONE),
+    "a proxy that is gone": (
+        lambda hub, patch: (
+            patch.setenv("HTTPS_PROXY", "http://who:secret@127.0.0.1:1"),
+            raising(httpx2.ConnectError, "Connection refused")(hub, patch),
+        ),
+        f"{NAME} is not in the local Hub cache, and HOST cannot be reached through the proxy that "
+        f"HTTPS_PROXY names; run",
+    ),
     "a proxy that refuses": (
         raising(httpx2.ProxyError, "407 Proxy Authentication Required"),
         f"the proxy cannot be used to fetch {NAME} (407 Proxy Authentication Required); correct",
@@ -125,12 +137,16 @@ TABLE: dict[str, tuple[Fault, str]] = {
 def test_each_answer_is_one_sentence(
     name: str, hub: HubStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
     fault, sentence = TABLE[name]
     host = hub.base.removeprefix("http://")
     fault(hub, monkeypatch)
     message = message_of(lambda: TextEncoder(NAME).weights)
     assert message.startswith(sentence.replace("HOST", host))
     assert len(message) < 400
+    assert "secret" not in message
     assert ";" in message or ":" in message  # a remedy follows
 
 
@@ -162,3 +178,26 @@ def test_a_copy_that_another_tool_has_fetched_needs_no_network(
     shutil.rmtree(next((tmp_path / "hub").rglob(".no_exist")))
     raising(httpx2.ConnectError, "Name or service not known")(hub, monkeypatch)
     assert TextEncoder(NAME).encode([[0, 9]]).shape == (1, 2, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:1"])
+def test_a_mirror_and_a_proxy_by_their_variables(proxy: str, hub: HubStub, tmp_path: Path) -> None:
+    """A real process, because the libraries read them when they are imported."""
+    script = "from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder\n"
+    script += f"print(TextEncoder('{NAME}').settings['revision'])"
+    kept = {name: v for name, v in os.environ.items() if not name.lower().endswith("_proxy")}
+    mine = {"HF_ENDPOINT": hub.base, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env=kept | mine | ({"HTTP_PROXY": proxy} if proxy else {}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if proxy:
+        assert "cannot be reached through the proxy that HTTP_PROXY names" in found.stderr
+    else:
+        assert found.stdout.strip() == hub.branches[NAME]["main"]
