@@ -74,6 +74,11 @@ class Checkpoint:
         else:
             self._repository = self._open()
             self.commit, self.folder = self._repository.commit, self._repository.folder
+        if (self.folder / "adapter_config.json").exists():
+            raise ModelError(
+                f"{self.place} holds an adapter (adapter_config.json), whose weights are those of "
+                f"another model; give a whole model"
+            )
         require_no_code(self.place, self.folder)
         with loading(self.place):
             found = PretrainedConfig.get_config_dict(self.folder, **self.options)[0]
@@ -193,11 +198,6 @@ def _require_own_files(folder: Path) -> None:
     A pipe would be waited for, and a device never ends.
     """
     require_library_files(folder, ModelError, largest_text=LARGEST_TEXT)
-    if (folder / "adapter_config.json").exists():
-        raise ModelError(
-            f"{folder} holds an adapter (adapter_config.json), whose weights are those of another "
-            f"model; give a whole model"
-        )
     with loading(str(folder)):
         indexed_weights(folder)
 

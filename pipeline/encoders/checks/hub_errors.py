@@ -155,8 +155,10 @@ def _of_words(name: str, error: BaseException) -> str:
 def _unreachable(name: str) -> str:
     proxies = {kind: url for kind, url in getproxies().items() if kind in ("http", "https", "all")}
     via = f" through the proxy that {min(proxies).upper()}_PROXY names" if proxies else ""
+    host = hub_host()
+    mirror = "" if host == "huggingface.co" else " (HF_ENDPOINT)"
     return (
-        f"{name} is not in the local Hub cache, and {hub_host()} cannot be reached{via}; "
+        f"{name} is not in the local Hub cache, and {host}{mirror} cannot be reached{via}; "
         f"run `hf download {name}` with a network, or give a local folder"
     )
 

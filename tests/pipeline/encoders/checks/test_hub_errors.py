@@ -83,7 +83,7 @@ def raising(error: type[httpx2.TransportError], text: str) -> Fault:
 GATED = f"{NAME} is gated: request access at https://huggingface.co/{NAME}, then run `hf auth"
 UNKNOWN = f"{NAME} is neither a local folder nor a model on the Hub; check the spelling, or run"
 PART = f"only a part of {NAME} came from HOST; check the network, {AGAIN}"
-GONE = f"{NAME} is not in the local Hub cache, and HOST cannot be reached; run `hf download {NAME}`"
+GONE = f"{NAME} is not in the local Hub cache, and HOST (HF_ENDPOINT) cannot be reached; run `hf do"
 TABLE: dict[str, tuple[Fault, str]] = {
     "401": (every(401), "HOST does not know the login that org/words was asked for with (401)"),
     "401 of a private model": (every(401, "RepoNotFound"), UNKNOWN),
@@ -119,8 +119,8 @@ TABLE: dict[str, tuple[Fault, str]] = {
             patch.setenv("HTTPS_PROXY", "http://who:secret@127.0.0.1:1"),
             raising(httpx2.ConnectError, "Connection refused")(hub, patch),
         ),
-        f"{NAME} is not in the local Hub cache, and HOST cannot be reached through the proxy that "
-        f"HTTPS_PROXY names; run",
+        f"{NAME} is not in the local Hub cache, and HOST (HF_ENDPOINT) cannot be reached through "
+        f"the proxy that HTTPS_PROXY names; run",
     ),
     "a proxy that refuses": (
         raising(httpx2.ProxyError, "407 Proxy Authentication Required"),

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.extract.models.precision import compute_dtypes, text_dt
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.open_source import open_source
 from tests.support import tiny_commands
-from tests.support.command import Finished, error_of
+from tests.support.command import Finished, error_of, run_command
 from tests.support.tiny_commands import extract
 
 _home = tiny_commands._home  # a fixture that is in force in every test
@@ -78,6 +78,9 @@ def test_the_drift_is_measured_shown_stored_and_kept(name: str, tmp_path: Path) 
     assert least < drift < most
     shown = f"tiny computes in {name}: patch embeddings are {drift:.2%} (relative L2) from those of"
     assert shown in " ".join(found.err.split())
+    inspected = run_command("inspect-cache", tmp_path / "cache")
+    said = f"patch embeddings are {drift:.2%} (relative L2) from those of float32"
+    assert said in " ".join(inspected.err.replace("│", " ").split())
     # An extension computes in the same type, asked for or not, and measures nothing anew.
     for again in ("auto", name):
         more = run(tmp_path, again, "test")

@@ -10,6 +10,7 @@ import torch
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.models import preflight
 from tests.support.command import error_of, run_command
 from tests.support.hub_stub import HubStub, hub_on_loopback, status
@@ -19,9 +20,15 @@ EYES, WORDS = "org/eyes", "org/words"
 WEIGHTS = "model.safetensors"
 
 
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with at_home(tmp_path_factory):
+        yield
+
+
 @pytest.fixture
-def hub(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
-    with at_home(tmp_path_factory), hub_on_loopback(tmp_path / "hub") as hub:
+def hub(tmp_path: Path) -> Iterator[HubStub]:
+    with hub_on_loopback(tmp_path / "hub") as hub:
         for name, part in ((EYES, "vision"), (WORDS, "text")):
             hub.push(name, tiny_checkpoint(part))
         yield hub
@@ -129,6 +136,18 @@ def test_the_memory_has_to_take_both_models_and_a_batch(
     assert "are free on cpu. Give smaller models, --compute-dtype bfloat16, a" in said
     assert encoded == []
     assert WEIGHTS not in hub.fetched()
+
+
+def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is not here, so its free memory is made up."""
+    images = ImageEncoder("tiny", compute_dtype=torch.float16)
+    images.device = torch.device("cuda", 0)
+    need = 2 * images.checkpoint.count_weights(images.config) + 2 * 8 * images.dim * 64
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need, 10**12))
+    preflight._require_memory([(images, 64)])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need - 1, 10**12))
+    with pytest.raises(ModelError, match="are free on cuda:0. Give smaller models"):
+        preflight._require_memory([(images, 64)])
 
 
 def test_the_count_of_the_memory_is_that_of_the_weights() -> None:
