@@ -146,7 +146,7 @@ def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need, 10**12))
     preflight._require_memory([(images, 64)])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need - 1, 10**12))
-    with pytest.raises(ModelError, match="are free on cuda:0. Give smaller models"):
+    with pytest.raises(ModelError, match=r"are free on cuda:0\. Give smaller models"):
         preflight._require_memory([(images, 64)])
 
 
