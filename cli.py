@@ -265,8 +265,9 @@ def extract_features(
     compute_dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(
-            help="Number type to compute in (auto: that of the cache, else float32 on a CPU; on a "
-            "GPU float16 for pictures, if finite, and bfloat16 for text)."
+            metavar="TEXT",
+            help="Compute in float32, bfloat16, float16, or auto: the type of the cache, else "
+            "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
         ),
     ] = "auto",
     image_size: Annotated[
