@@ -71,9 +71,10 @@ def _of_answer(name: str, error: BaseException) -> str:
                 f"or run `hf auth login` if it is private"
             )
         case errors.RevisionNotFoundError():
+            revision = str(error.response.url).partition("/resolve/")[2].partition("/")[0]
             return (
-                f"{name} has no such revision on the Hub, or no longer; give a branch, a tag or a "
-                f"commit that https://huggingface.co/{name}/commits shows"
+                f"{name} has no revision {revision:.80} on the Hub, or no longer; give a branch, a "
+                f"tag or a commit that https://huggingface.co/{name}/commits shows"
             )
         case errors.RemoteEntryNotFoundError():
             file = str(error.response.url).rpartition("/")[2].partition("?")[0]
@@ -131,6 +132,11 @@ def _of_network(name: str, error: BaseException) -> str:
             )
         case httpx2.ConnectError():
             return _unreachable(name)
+        case errors.LocalEntryNotFoundError() if "disabled" in str(error):  # `local_only`
+            return (
+                f"{name} is not whole in the local Hub cache, and the Hub is not asked for a model "
+                f"that only a run names. If you trust it: `hf download {name}`, then try again"
+            )
         case errors.FileMetadataError():
             return (
                 f"{host} does not answer for {name} as the Hub does ({_short(error)}); check "

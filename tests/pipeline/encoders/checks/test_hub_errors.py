@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import huggingface_hub
@@ -32,6 +33,10 @@ def hub(tmp_path: Path) -> Iterator[HubStub]:
     with hub_on_loopback(tmp_path / "hub") as hub:
         hub.push(NAME, tiny_checkpoint("text"))
         yield hub
+
+
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
 
 
 def every(code: int, error: str = "") -> Fault:
@@ -91,7 +96,7 @@ TABLE: dict[str, tuple[Fault, str]] = {
     "403": (every(403), f"HOST does not let this login read {NAME} (403); ask its owner"),
     "403 of a gated model": (every(403, "GatedRepo"), GATED),
     "404": (every(404, "RepoNotFound"), UNKNOWN),
-    "404 of the revision": (every(404, "RevisionNotFound"), f"{NAME} has no such revision on the"),
+    "404 of the revision": (every(404, "RevisionNotFound"), f"{NAME} has no revision main on the"),
     "404 of config.json": (without("config.json"), f"{NAME} has no file config.json on the Hub"),
     "429": (every(429), f"HOST has been asked too often (429), so {NAME} cannot be fetched now;"),
     "500": (every(500), f"HOST fails (500), so {NAME} cannot be fetched now; wait, {AGAIN}"),
@@ -150,7 +155,7 @@ def test_each_answer_is_one_sentence(
     assert ";" in message or ":" in message  # a remedy follows
 
 
-@pytest.mark.parametrize("name", ["cut off", "half a file", "a wrong hash"])
+@pytest.mark.parametrize("name", ["a wrong hash", *map(slow, ("cut off", "half a file"))])
 def test_a_file_that_came_damaged_comes_again(
     name: str, hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +166,9 @@ def test_a_file_that_came_damaged_comes_again(
     assert torch.equal(TextEncoder(NAME).encode([[0, 9]]), TextEncoder("tiny").encode([[0, 9]]))
 
 
-@pytest.mark.parametrize("name", ["no network", "500", "429", "offline without a copy", "slow"])
+@pytest.mark.parametrize(
+    "name", ["no network", *map(slow, ("500", "429", "offline without a copy", "slow"))]
+)
 def test_with_a_copy_none_of_it_matters(
     name: str, hub: HubStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +177,7 @@ def test_with_a_copy_none_of_it_matters(
     assert torch.equal(TextEncoder(NAME).encode([[0, 9]]), expected)
 
 
+@pytest.mark.slow
 def test_a_copy_that_another_tool_has_fetched_needs_no_network(
     hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +186,20 @@ def test_a_copy_that_another_tool_has_fetched_needs_no_network(
     shutil.rmtree(next((tmp_path / "hub").rglob(".no_exist")))
     raising(httpx2.ConnectError, "Name or service not known")(hub, monkeypatch)
     assert TextEncoder(NAME).encode([[0, 9]]).shape == (1, 2, 128)
+
+
+def test_half_a_copy_of_what_only_a_run_names_is_not_completed(
+    hub: HubStub, tmp_path: Path
+) -> None:
+    TextEncoder(NAME)  # fetches all but the weights
+    asked = len(hub.asked)
+    commit = hub.branches[NAME]["main"]
+    message = message_of(lambda: TextEncoder(NAME, revision=commit, local_only=True).weights)
+    assert message == (
+        f"{NAME} is not whole in the local Hub cache, and the Hub is not asked for a model that "
+        f"only a run names. If you trust it: `hf download {NAME}`, then try again"
+    )
+    assert len(hub.asked) == asked
 
 
 @pytest.mark.slow

@@ -31,6 +31,13 @@ FORMS: dict[str, dict[str, Any]] = {
     "inside": {"text_config": {"auto_map": CODE}},
     "in a list": {"parts": [{"auto_map": {"AutoTokenizer": ["evil.Mine", None]}}]},
 }
+CASES = [
+    pytest.param(part, file, form, marks=[] if number % 3 == 0 else pytest.mark.slow)
+    for number, (part, file, form) in enumerate(
+        (part, file, form) for part in SETTINGS for form in FORMS for file in SETTINGS[part]
+    )
+]
+"""A third of them by default: of each form and of most files."""
 
 
 @pytest.fixture
@@ -48,10 +55,7 @@ def repository(hub: HubStub, part: str, folder: Path, file: str, added: dict[str
     hub.push("org/model", folder)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    ("part", "file"), [(part, file) for part, files in SETTINGS.items() for file in files]
-)
+@pytest.mark.parametrize(("part", "file", "form"), CASES)
 def test_code_is_refused_in_every_file_of_settings_before_anything_else_is_fetched(
     part: str, file: str, form: str, hub: HubStub, tmp_path: Path
 ) -> None:

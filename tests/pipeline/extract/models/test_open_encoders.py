@@ -75,6 +75,7 @@ def test_a_cache_and_its_head_keep_their_commits_when_the_branch_moves(place: Pl
     assert recorded(folder) == after
 
 
+@pytest.mark.slow
 def test_a_revision_is_taken_and_another_one_than_the_recorded_is_refused(place: Place) -> None:
     folder, hub = place
     old = {name: branches["main"] for name, branches in hub.branches.items()}

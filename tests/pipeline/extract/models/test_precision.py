@@ -92,6 +92,7 @@ def test_the_drift_is_measured_shown_stored_and_kept(name: str, tmp_path: Path) 
     assert f"vision compute dtype is '{name}', asked for 'float32'" in other
 
 
+@pytest.mark.slow
 def test_float32_has_no_drift_and_measures_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,7 +116,13 @@ def overflow(monkeypatch: pytest.MonkeyPatch, dtypes: Sequence[torch.dtype]) -> 
 
 
 @pytest.mark.parametrize(
-    ("infinite", "taken"), [((), F16), ((F16,), BF16), ((F16, BF16), F32)], ids=str
+    ("infinite", "taken"),
+    [
+        ((F16,), BF16),
+        pytest.param((), F16, marks=pytest.mark.slow),
+        pytest.param((F16, BF16), F32, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_of_several_types_the_first_that_is_finite_is_taken(
     infinite: Sequence[torch.dtype],
