@@ -115,23 +115,24 @@ def _of_status(name: str, status: int) -> str:
 
 def _of_network(name: str, error: BaseException) -> str:
     """Return what a failure of the network or of this disk means; "" if this is none."""
-    import httpx2
     from huggingface_hub import errors
 
     host = hub_host()
+    # By name, because the library has changed its HTTP client, whose errors are these.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "ProxyError" in kinds:
+        return (
+            f"the proxy cannot be used to fetch {name} ({_short(error)}); correct HTTPS_PROXY, "
+            f"or unset it"
+        )
+    if "TimeoutException" in kinds:
+        return (
+            f"{host} did not answer in time for {name}; check the network, or allow more "
+            f"seconds with HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT, {AGAIN}"
+        )
+    if "ConnectError" in kinds:
+        return _unreachable(name)
     match error:
-        case httpx2.ProxyError():
-            return (
-                f"the proxy cannot be used to fetch {name} ({_short(error)}); correct HTTPS_PROXY, "
-                f"or unset it"
-            )
-        case httpx2.TimeoutException():
-            return (
-                f"{host} did not answer in time for {name}; check the network, or allow more "
-                f"seconds with HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT, {AGAIN}"
-            )
-        case httpx2.ConnectError():
-            return _unreachable(name)
         case errors.LocalEntryNotFoundError() if "disabled" in str(error):  # `local_only`
             return (
                 f"{name} is not whole in the local Hub cache, and the Hub is not asked for a model "
