@@ -73,6 +73,7 @@ def frozen_vqa(
 
 LEFT_OUT = 3
 
+REVISION = "(default: that of the cache, else main)"
 VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
 
 
@@ -240,20 +241,36 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
         ),
     ] = VISION_MODEL,
+    vision_revision: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
+    ] = None,
     text_model: Annotated[
         str,
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="Llama 3 model: a Hub name, a folder, tiny (untrained), or MODULE:NAME.",
+            help="Llama 3 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
+    text_revision: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
+    ] = None,
     text_layer: Annotated[
         int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
     ] = -1,
+    compute_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            metavar="TEXT",
+            help="Compute in float32, bfloat16, float16, or auto: the type of the cache, else "
+            "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
+        ),
+    ] = "auto",
     image_size: Annotated[
         int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
     ] = None,
@@ -302,8 +319,11 @@ def extract_features(
         splits=split or [],
         cache=cache,
         vision_model=vision_model,
+        vision_revision=vision_revision,
         text_model=text_model,
+        text_revision=text_revision,
         text_layer=text_layer,
+        compute_dtype=compute_dtype,
         image_size=image_size,
         fit=fit,
         window=window,

@@ -24,6 +24,7 @@ HOMES = {
     "uvicorn": {"pipeline.serve.server"},
     "transformers": {
         "pipeline.encoders.checkpoint",
+        "pipeline.encoders.checks.no_code",
         "pipeline.encoders.processor",
         "pipeline.encoders.shape",
         "pipeline.encoders.text_encoder",

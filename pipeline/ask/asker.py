@@ -5,8 +5,8 @@ The features are rounded as in the cache that the head was trained from, so the 
 """
 
 import os
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.reading import reading_of
@@ -22,6 +23,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.run import Run, encoder_settings
@@ -135,7 +137,6 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
             f"ask. Train the head from a cache that extract-features made."
         ) from None
     vision, text = asked["vision"], asked["text"]
-    compute = encoder_dtype(device)
     strange = not _cache_knows(run)
     own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
     for name in own:
@@ -149,17 +150,19 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         console.print(f"asking the Hub for {' and '.join(strangers)}")
     images = ImageEncoder(
         vision["model"],
+        revision=_commit(vision),
         image_size=vision["image size"],
         fit=vision["fit"],
         device=device,
-        compute_dtype=compute,
+        compute_dtype=_dtype(run.encoders["vision"], device),
         local_only=strange,
     )
     words = TextEncoder(
         text["model"],
+        revision=_commit(text),
         layer=text["layer"],
         device=device,
-        compute_dtype=compute,
+        compute_dtype=_dtype(run.encoders["text"], device),
         local_only=strange,
     )
     for trained, found in ((vision, images.settings), (text, words.settings)):
@@ -169,6 +172,21 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
                 f"but that model is now at {found['revision']}; train the head again"
             )
     return images, words
+
+
+def _commit(part: Mapping[str, Any]) -> str | None:
+    """Return the commit whose features the head was trained on; None for what has none."""
+    name = part["model"]
+    on_hub = not (name == TINY or is_own_model(name) or os.path.isdir(name))
+    return recorded_commit(part["revision"]) if on_hub else None
+
+
+def _dtype(part: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """Return the type to compute in: on a GPU that of the features, on a CPU what it does best."""
+    recorded = part.get("compute dtype")
+    if device.type == "cuda" and recorded in NAMES:
+        return getattr(torch, str(recorded))
+    return encoder_dtype(device)
 
 
 def _cache_knows(run: Run) -> bool:

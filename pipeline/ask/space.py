@@ -9,6 +9,7 @@ from pathlib import Path
 import frozen_vqa
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
@@ -30,8 +31,8 @@ from pathlib import Path
 from frozen_vqa.cli import main
 from huggingface_hub import snapshot_download
 
-for encoder in {encoders}:
-    snapshot_download(encoder, ignore_patterns=["*.bin", "*.pth", "original/*"])
+for encoder, commit in {encoders}:
+    snapshot_download(encoder, revision=commit, ignore_patterns=["*.bin", "*.pth", "original/*"])
 folder = str(Path(__file__).parent)
 sys.argv = ["frozen-vqa", "serve", folder, "--host", "0.0.0.0", "--port", "7860"]
 main()
@@ -48,8 +49,8 @@ tags:
 """
 
 
-def encoders_of_space(run: Run) -> list[str]:
-    """Return the encoders that a Space downloads from the Hub.
+def encoders_of_space(run: Run) -> list[tuple[str, str | None]]:
+    """Return the encoders that a Space downloads from the Hub, each with its commit.
 
     Raises `RunError` if it cannot get one, or the head is of the user's own code.
     """
@@ -58,14 +59,15 @@ def encoders_of_space(run: Run) -> list[str]:
             f"{run.path}: a Space has no code of your own, and this head needs "
             f"{run.config.fusion}; write a Space that imports it yourself"
         )
-    names = [str(part.get("model")) for part in run.encoders.values() if isinstance(part, dict)]
-    for name in names:
+    parts = [part for part in run.encoders.values() if isinstance(part, dict)]
+    found = [(str(part.get("model")), recorded_commit(part.get("revision"))) for part in parts]
+    for name, _ in found:
         if name != TINY and not _ON_HUB.fullmatch(name):
             raise RunError(
                 f"{run.path}: a Space cannot load the encoder {name!r:.200}, which is not on the "
                 f"Hub; push that first, and train from features of it"
             )
-    return [name for name in names if name != TINY]
+    return [(name, commit) for name, commit in found if name != TINY]
 
 
 def write_space(run: Run, folder: Path, title: str) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
@@ -34,7 +33,6 @@ from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import (
     choose_device,
-    encoder_dtype,
     keep_freed_memory,
     use_cores,
 )
@@ -46,14 +44,11 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+    from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
 
 SHOWN_FAILURES = 5
 MEASURED, WORTH_SAYING = 4.0, 0.5
 """Seconds of a dry run's sample, more for slow encoders; the share of waiting that is said."""
-OTHER_BYTES = (
-    "not the same bytes as before: another device or library rounds otherwise, and so did a "
-    "conversion from float16"
-)
 
 
 def extract_command(
@@ -62,8 +57,11 @@ def extract_command(
     splits: Sequence[str],
     cache: Path,
     vision_model: str,
+    vision_revision: str | None = None,
     text_model: str,
+    text_revision: str | None = None,
     text_layer: int,
+    compute_dtype: "ComputeDtype" = "auto",
     image_size: int | None,
     fit: "Fit",
     window: Window | None,
@@ -98,24 +96,30 @@ def extract_command(
                 show_narrow(narrow_bits(source, checks))
 
         with loading():
-            from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-            from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
             from frozen_vqa.pipeline.extract.extract import extract
             from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders, show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
+            from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
 
             place = choose_device(device)
-        compute = encoder_dtype(place)
-        images = ImageEncoder(
-            vision_model,
+        images, text = open_encoders(
+            cache,
+            place,
+            vision_model=vision_model,
+            vision_revision=vision_revision,
+            text_model=text_model,
+            text_revision=text_revision,
+            text_layer=text_layer,
+            compute_dtype=compute_dtype,
             image_size=image_size,
             fit=fit,
-            device=place,
-            compute_dtype=compute,
             window=window,
             reduce_jpegs=reduce_jpegs,
         )
-        text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
+        if ranks.lead:
+            named = ((images, vision_revision), (text, text_revision))
+            show_moved(cache, [encoder for encoder, revision in named if not revision])
         plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
         show_plan(plan, images, text)
         if rebuild or dry_run:
@@ -126,7 +130,7 @@ def extract_command(
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
-            return _show_rebuilt(rebuilt, cache)
+            return show_rebuilt(rebuilt, cache)
         report = extract(
             source,
             plan,
@@ -248,10 +252,3 @@ def _time_questions(encoder: "FeatureEncoder") -> float:
     encoder.text.encode(tokens).cpu()
     seconds = time.perf_counter() - ready
     return ready - began + seconds / len(tokens) * (len(questions) - len(tokens))
-
-
-def _show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
-    for shard in rebuilt:
-        same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
-        console.show(f"{path_in(cache, shard['file'])}: {shard['rows']:,} rows made again, {same}")
-    return {"cache": str(cache), "rebuilt": list(rebuilt)}

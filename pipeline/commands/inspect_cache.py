@@ -57,6 +57,8 @@ def inspect_command(path: Path) -> dict[str, Any]:
         values = sorted({record.largest for record in manifest.shards(kind)})
         span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
         add(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
+    for drift in sorted({record.origin.get("drift", 0.0) for record in manifest.images} - {0.0}):
+        add("drift", f"patch embeddings are {drift:.2%} (relative L2) from those of float32")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
     add("on disk", size(manifest.bytes))

@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from frozen_vqa.cache.disk.files import open_regular, read_file
-from frozen_vqa.cache.errors import UnsafeNameError
-from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.typed_json import finite_json
-from frozen_vqa.pipeline.encoders.model_name import is_path
-from frozen_vqa.pipeline.encoders.shape import require_possible_sizes, require_whole_weights
+from frozen_vqa.cache.disk.files import open_regular
+from frozen_vqa.pipeline.encoders.checks.hub_errors import explain
+from frozen_vqa.pipeline.encoders.checks.no_code import require_known_type, require_no_code
+from frozen_vqa.pipeline.encoders.checks.repository import (
+    LARGEST_TEXT,
+    Repository,
+    indexed_weights,
+    no_revisions,
+    pickle_only,
+)
+from frozen_vqa.pipeline.encoders.shape import (
+    count_weights,
+    require_possible_sizes,
+    require_whole_weights,
+)
 from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
 from frozen_vqa.pipeline.system.library_files import require_library_files
 
@@ -26,8 +35,6 @@ if TYPE_CHECKING:
 
 SAMPLE_BLOCKS = 16_384
 BLOCK_BYTES = 4_096
-LARGEST_TEXT = 256 << 20
-"""Bytes of a model's files but for its weights; the tokenizer of Llama 3 has nine million."""
 
 
 class Checkpoint:
@@ -38,38 +45,45 @@ class Checkpoint:
 
     `commit` is the commit on the Hub that `config` found; None for a folder. Everything else of the
     model is loaded from this commit, so that all of it fits together.
+
+    Args:
+        place: A name on the Hub or a folder.
+        revision: A branch, a tag or a commit on the Hub; None for the main branch.
+        local_only: Whether the Hub is not asked for anything.
     """
 
-    def __init__(self, place: str | Path, *, local_only: bool = False) -> None:
+    def __init__(
+        self, place: str | Path, *, revision: str | None = None, local_only: bool = False
+    ) -> None:
         self.place = str(place)
         self.local_only = local_only
         self.commit: str | None = None
-        self._folder = Path(place)  # of a model on the Hub, once its config.json is here
+        self.folder = Path(place)  # of a model on the Hub, once its config.json is here
+        self._asked = revision
+        self._repository: Repository | None = None
+        self._numbers: int | None = None
 
     def config(self, model_types: Sequence[str]) -> Any:
         """Load the configuration; raise `ModelError` if that fails or it is of another type."""
-        from huggingface_hub import try_to_load_from_cache
         from transformers import AutoConfig, PretrainedConfig
-        from transformers.utils import cached_file, extract_commit_hash
 
         if os.path.isdir(self.place):
-            _require_own_files(Path(self.place))
+            if self._asked:
+                raise no_revisions(self.place)
+            _require_own_files(self.folder)
         else:
-            # Even with `local_files_only`, `cached_file` asks the Hub which commit is the newest.
-            find = try_to_load_from_cache if self.local_only else cached_file
-            with loading(self.place):
-                found = find(self.place, "config.json")
-            if isinstance(found, str):
-                self.commit = extract_commit_hash(found, None)
-                self._folder = Path(found).parent
-            if self.local_only and not self.commit:
-                raise ModelError(
-                    f"{self.place} is not on this machine, and the Hub is not asked for a model "
-                    f"that only a run names. If you trust it: `hf download {self.place}`, then try "
-                    f"again"
-                )
+            self._repository = self._open()
+            self.commit, self.folder = self._repository.commit, self._repository.folder
+        if (self.folder / "adapter_config.json").exists():
+            raise ModelError(
+                f"{self.place} holds an adapter (adapter_config.json), whose weights are those of "
+                f"another model; give a whole model"
+            )
+        require_no_code(self.place, self.folder)
         with loading(self.place):
-            require_possible_sizes(PretrainedConfig.get_config_dict(self.place, **self.options)[0])
+            found = PretrainedConfig.get_config_dict(self.folder, **self.options)[0]
+            require_known_type(self.place, found)
+            require_possible_sizes(found)
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
@@ -83,16 +97,57 @@ class Checkpoint:
     @property
     def options(self) -> dict[str, Any]:
         """What `from_pretrained` of any class is given, wherever it is called."""
-        return {
-            "revision": self.commit,
-            "trust_remote_code": False,
-            "local_files_only": self.local_only,
-        }
+        return {"trust_remote_code": False, "local_files_only": True}
+
+    def _open(self) -> Repository:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        with loading(self.place):
+            try:
+                return Repository(self.place, self._asked, local_only=self.local_only)
+            except LocalEntryNotFoundError:
+                if not self.local_only:
+                    raise
+        at = f" --revision {self._asked}" if self._asked else ""
+        raise ModelError(
+            f"{self.place} is not on this machine, and the Hub is not asked for a model that only "
+            f"a run names. If you trust it: `hf download {self.place}{at}`, then try again"
+        )
+
+    def fetch(self, last: str, before: Sequence[str] = ()) -> None:
+        """Fetch some small files of a model on the Hub; those that it lacks are left out.
+
+        Raise `ModelError` if one of them names code; none is fetched after it.
+        """
+        if self._repository:
+            with loading(self.place):
+                self._repository.fetch(last, before)
+
+    def missing_bytes(self) -> int:
+        """Return the bytes of weights that have to be fetched; `ModelError` if they cannot be."""
+        if not self._repository:
+            return 0
+        with loading(self.place):
+            return self._repository.missing_bytes()
+
+    def count_weights(self, config: Any) -> int:
+        """Return how many numbers a model has by its configuration."""
+        if self._numbers is None:
+            self._numbers = count_weights(self.place, config)
+        return self._numbers
+
+    def moved_to(self) -> str | None:
+        """Return the commit to which the main branch on the Hub has moved; None if it has not."""
+        if not self._repository or self.local_only:
+            return None
+        with quiet_transformers():
+            newest = self._repository.newest()
+        return newest if newest not in (None, self.commit) else None
 
     def part(self, kind: Any, **options: Any) -> Any:
         """Load what the class `kind` of transformers reads; raise `ModelError` if that fails."""
         with loading(self.place):
-            return kind.from_pretrained(self.place, **self.options, **options)
+            return kind.from_pretrained(self.folder, **self.options, **options)
 
     @property
     def revision(self) -> str:
@@ -108,7 +163,10 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
-        require_whole_weights(self.place, self._folder, config)
+        if self._repository:
+            with loading(self.place):
+                self._repository.fetch_weights()
+        require_whole_weights(self.place, self.folder, self.count_weights(config))
         model, found = self.part(
             AutoModel,
             config=config,
@@ -140,26 +198,8 @@ def _require_own_files(folder: Path) -> None:
     A pipe would be waited for, and a device never ends.
     """
     require_library_files(folder, ModelError, largest_text=LARGEST_TEXT)
-    if (folder / "adapter_config.json").exists():
-        raise ModelError(
-            f"{folder} holds an adapter (adapter_config.json), whose weights are those of another "
-            f"model; give a whole model"
-        )
     with loading(str(folder)):
-        names = {
-            name
-            for index in folder.glob("*.safetensors.index.json")
-            for name in finite_json(read_file(index, most=LARGEST_TEXT))["weight_map"].values()
-        }
-    for name in sorted(names, key=str):
-        try:
-            if path_in(folder, name).parent != folder:
-                raise UnsafeNameError
-        except (UnsafeNameError, AttributeError):  # it may be a number
-            raise ModelError(
-                f"{folder}: its index of weights names {name!r:.80}, which is not in this folder; "
-                f"take another copy of the model"
-            ) from None
+        indexed_weights(folder)
 
 
 def weights_digest(folder: Path) -> str:
@@ -169,10 +209,7 @@ def weights_digest(folder: Path) -> str:
     any two checkpoints apart within milliseconds. A folder without weights is a `ModelError`.
     """
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has no .safetensors file, and other formats are not read because a pickle "
-            f"can run code; save the model as safetensors or take another copy"
-        )
+        raise ModelError(pickle_only(str(folder)))
     hasher = xxhash.xxh3_128()
     patterns = ("*.safetensors", "*.json", "*.model")  # .model: a tokenizer of the older kind
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
@@ -212,32 +249,20 @@ def quiet_transformers() -> Iterator[None]:
 @contextmanager
 def loading(name: str) -> Iterator[None]:
     """Turn any error of transformers about the model `name` into a `ModelError` of one sentence."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
     try:
         with quiet_transformers():
             yield
+    except ModelError:
+        raise
     except Exception as error:  # damaged files raise nearly any class
         if is_out_of_memory(error):
             raise
-        causes = list(_causes(error))
-        if any(isinstance(cause, GatedRepoError) for cause in causes):
-            raise ModelError(
-                f"{name} is gated: request access at https://huggingface.co/{name}, then run "
-                f"`hf auth login` (or set HF_TOKEN) and try again"
-            ) from error
-        if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-            raise ModelError(
-                f"{name} is neither a local folder nor a model on the Hub; check the spelling, "
-                f"or run `hf auth login` if it is private"
-            ) from error
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"{name} can only be loaded by code of its own (auto_map), and no code of a model "
                 f"is run; give a model of a type that transformers knows itself"
             ) from error
-        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
-        raise ModelError(_explain(name, kind + " ".join(str(error).split()))) from error
+        raise ModelError(explain(name, error)) from error
 
 
 @contextmanager
@@ -253,29 +278,3 @@ def computing(name: str) -> Iterator[None]:
             f"{name}: cannot compute with what its configuration says ({reason_of(error)}); take "
             f"another copy of the model"
         ) from error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _explain(name: str, text: str) -> str:
-    from huggingface_hub import constants
-
-    if os.path.isdir(name):  # unlike Path.is_dir, False for a name that is too long for a file
-        return f"{name} is not a complete model folder: {text[:300]}"
-    if is_path(name):
-        return f"{name}: there is no such folder, and it is not the name of a model on the Hub"
-    if constants.HF_HUB_OFFLINE:  # true for "1" and "yes", not for "0"
-        return (
-            f"{name} is not in the local Hub cache, and offline mode is on; run `hf download "
-            f"{name}` with a network, or unset HF_HUB_OFFLINE"
-        )
-    if "connect" in text.lower() or "resolve" in text.lower():
-        return (
-            f"{name} is not in the local Hub cache, and huggingface.co cannot be reached; "
-            f"run `hf download {name}` with a network, or give a local folder"
-        )
-    return f"{name} cannot be loaded: {text[:300]}"

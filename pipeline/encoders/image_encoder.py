@@ -5,6 +5,7 @@ Its weights are loaded with the first batch, so a command that finds nothing to 
 nothing. This module knows nothing of data sets or caches.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     PictureModel,
@@ -42,7 +44,10 @@ class ImageEncoder:
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
+        revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        compute_dtype: The floating-point type to compute in, or several: `extract` then takes the
+            first one whose numbers are finite.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
         window: The values that become black and white in grey pictures of more than 8 bits.
@@ -64,10 +69,11 @@ class ImageEncoder:
         self,
         model: str,
         *,
+        revision: str | None = None,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
-        compute_dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype | Sequence[torch.dtype] = torch.float32,
         local_only: bool = False,
         window: Window | None = None,
         reduce_jpegs: bool = False,
@@ -75,9 +81,11 @@ class ImageEncoder:
         self.name = model if model == TINY else full_name(model)
         self.fit = fit
         self.device = torch.device(device)
-        self.compute_dtype = compute_dtype
+        several = [compute_dtype] if isinstance(compute_dtype, torch.dtype) else compute_dtype
+        self.dtypes: tuple[torch.dtype, ...] = tuple(several)
+        self.compute_dtype = self.dtypes[0]
         place = tiny_checkpoint("vision") if model == TINY else model
-        self.checkpoint = Checkpoint(place, local_only=local_only)
+        self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":
@@ -103,6 +111,10 @@ class ImageEncoder:
         least = self.image_size if fit == "whole" else self.processor.least_side(self.image_size)
         self.reading = Reading(window, least if reduce_jpegs else None)
 
+    def moved_to(self) -> str | None:
+        """Return the commit that the model's main branch on the Hub is now, if it is another."""
+        return self.checkpoint.moved_to()
+
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that determines this encoder's numbers, for the cache's spec."""
@@ -120,6 +132,12 @@ class ImageEncoder:
     def weights(self) -> torch.nn.Module:
         """The frozen model, loaded on first use."""
         return self.checkpoint.load(self.config, self.compute_dtype, self.device)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Compute in another type; the weights are loaded in it with the next batch."""
+        if dtype != self.compute_dtype:
+            self.compute_dtype = dtype
+            vars(self).pop("weights", None)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to the model: (image_size, image_size, 3) uint8."""
@@ -160,6 +178,7 @@ class OwnImageEncoder(ImageEncoder):
         self,
         model: str,
         *,
+        revision: str | None = None,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -168,6 +187,8 @@ class OwnImageEncoder(ImageEncoder):
         window: Window | None = None,
         reduce_jpegs: bool = False,
     ) -> None:
+        if revision:
+            raise no_revisions(model)
         self.name, self.fit, self.device = model, fit, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: PictureModel = make_own_model(
@@ -182,6 +203,9 @@ class OwnImageEncoder(ImageEncoder):
                 f"and --fit"
             )
         self.encode(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))  # or raise now
+
+    def moved_to(self) -> str | None:
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -111,9 +111,10 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
     from transformers.image_processing_backends import PilBackend
     from transformers.image_processing_base import ImageProcessingMixin
 
+    checkpoint.fetch("preprocessor_config.json", ["processor_config.json"])
     with loading(name):
         given, _ = ImageProcessingMixin.get_image_processor_dict(
-            checkpoint.place, **checkpoint.options
+            checkpoint.folder, **checkpoint.options
         )
         if not isinstance(given, dict):
             raise ValueError("its preprocessor_config.json holds no object")
@@ -127,7 +128,7 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
         with quiet_transformers():
             # The backend is named because torchvision, if installed, resizes differently.
             found = AutoImageProcessor.from_pretrained(
-                checkpoint.place, **checkpoint.options, backend="pil"
+                checkpoint.folder, **checkpoint.options, backend="pil"
             )
     except Exception as error:  # its constructors raise nearly any class
         text = f"{name}: its preprocessor_config.json cannot be read ({reason_of(error)})"

@@ -38,20 +38,27 @@ def require_possible_sizes(config: object) -> None:
         raise ValueError(f"in its config.json {error}") from None
 
 
-def require_whole_weights(model: str, folder: Path, config: Any) -> None:
-    """Raise `ModelError` if the weights in a folder are too few for what a configuration says.
+def count_weights(model: str, config: Any) -> int:
+    """Return how many numbers a model of this configuration has, without making room for them.
 
-    transformers would fill what they lack. Weights still on the Hub are not looked at.
+    Raise `ModelError` if the configuration makes none.
     """
     import torch
     from transformers import MODEL_MAPPING
 
-    stored = sum(_told_bytes(file) for file in folder.glob("*.safetensors"))
     try:
         with torch.device("meta"):
-            numbers = sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
+            return sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
     except Exception as error:  # values that do not fit each other raise nearly any class
         raise ModelError(f"{model}: its config.json makes no model ({reason_of(error)})") from error
+
+
+def require_whole_weights(model: str, folder: Path, numbers: int) -> None:
+    """Raise `ModelError` if the weights in a folder are too few for what a configuration says.
+
+    transformers would fill what they lack.
+    """
+    stored = sum(_told_bytes(file) for file in folder.glob("*.safetensors"))
     if stored and numbers > stored:
         raise ModelError(
             f"{model}: config.json says {numbers:,} weights, but its .safetensors files have "

@@ -4,13 +4,20 @@ As in `image_encoder.py`, the model is never trained, and its weights come with 
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.checks.causality import (
+    QUESTION,
+    longest_exact,
+    require_causal_config,
+    require_shared_prefixes,
+)
+from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
@@ -25,15 +32,20 @@ from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
 
 MODEL_TYPES = ("llama",)
+TOKENIZER_FILES = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
+)
 
 
 class TextEncoder:
     """A frozen Llama, or a `QuestionModel` of the user's own.
 
-    `max_tokens` is the number of positions that the model was made for, BOS included.
+    `max_tokens` is the number of positions that the model was made for, BOS included. That a state
+    depends on no later token is checked by the configuration, and on states when it is loaded.
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
+        revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
 
@@ -50,6 +62,7 @@ class TextEncoder:
         self,
         model: str,
         *,
+        revision: str | None = None,
         layer: int = -1,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
@@ -62,8 +75,10 @@ class TextEncoder:
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("text") if model == TINY else model
-        self.checkpoint = Checkpoint(place, local_only=local_only)
+        self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config = self.checkpoint.config(MODEL_TYPES)
+        require_causal_config(model, self.config)
+        self.checkpoint.fetch("tokenizer.json", TOKENIZER_FILES)
         # Or its configuration could name these files anywhere on this disk.
         self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
         require_bounded(self.tokenizer, model)
@@ -74,12 +89,16 @@ class TextEncoder:
                 f"--text-layer goes from {-layers - 1} to {layers}"
             )
         self.dim: int = self.config.hidden_size
-        self.max_tokens: int = self.config.max_position_embeddings
+        self.max_tokens: int = longest_exact(self.config)
         bos = self.tokenizer.bos_token_id
         bos = self.config.bos_token_id if bos is None else bos
         if bos is None:
             raise ModelError(f"{model} has no BOS token, which every Llama 3 has; use another copy")
         self.bos: int = bos
+
+    def moved_to(self) -> str | None:
+        """Return the commit that the model's main branch on the Hub is now, if it is another."""
+        return self.checkpoint.moved_to()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -95,8 +114,12 @@ class TextEncoder:
 
     @cached_property
     def weights(self) -> torch.nn.Module:
-        """The frozen model, loaded on first use."""
-        return self.checkpoint.load(self.config, self.compute_dtype, self.device)
+        """The frozen model, loaded on first use; `ModelError` if it is not causal."""
+        weights = self.checkpoint.load(self.config, self.compute_dtype, self.device)
+        (tokens,) = self.tokens([QUESTION])
+        encode = partial(self._run, weights)
+        require_shared_prefixes(self.name, encode, tokens[: self.max_tokens], self.compute_dtype)
+        return weights
 
     def tokens(self, questions: Sequence[str]) -> list[list[int]]:
         """Tokenise whole questions, BOS first.
@@ -119,8 +142,12 @@ class TextEncoder:
         With equal lengths the model sees no padding, so a state does not depend on the other
         questions of the batch.
         """
+        return self._run(self.weights, tokens)
+
+    @torch.inference_mode()
+    def _run(self, weights: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Tensor:
         ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
-        weights, every = self.weights, self.layer != -1
+        every = self.layer != -1
         with computing(self.name):
             output = weights(input_ids=ids, use_cache=False, output_hidden_states=every)
         if self.layer == -1:
@@ -135,11 +162,14 @@ class OwnTextEncoder(TextEncoder):
         self,
         model: str,
         *,
+        revision: str | None = None,
         layer: int = -1,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
     ) -> None:
+        if revision:
+            raise no_revisions(model)
         self.name, self.layer, self.device = model, layer, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: QuestionModel = make_own_model(
@@ -148,7 +178,11 @@ class OwnTextEncoder(TextEncoder):
         self.dim, self.max_tokens = self._own.dim, self._own.max_tokens
         if layer != -1:
             raise ModelError(f"{model} gives the states of one layer; leave out --text-layer")
-        self._require_causal("what is in the picture?")
+        tokens = self.tokens([QUESTION])[0][: self.max_tokens]
+        require_shared_prefixes(model, self.encode, tokens, compute_dtype)
+
+    def moved_to(self) -> str | None:
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -175,20 +209,3 @@ class OwnTextEncoder(TextEncoder):
             states = self._own.encode(ids)
         require_shape(self.name, states, (*ids.shape, self.dim))
         return states
-
-    def _require_causal(self, question: str) -> None:
-        """Raise `ModelError` if a state depends on later tokens.
-
-        It is stored once for all questions that begin alike.
-        """
-        (tokens,) = self.tokens([question])
-        whole, states = (
-            self.encode([tokens]),
-            [self.encode([tokens[: i + 1]]) for i in range(len(tokens))],
-        )
-        ends = torch.cat([one[:, -1] for one in states])
-        if (ends - whole[0]).abs().max() > 1e-2 * max(1.0, float(whole.abs().max())):
-            raise ModelError(
-                f"{self.name}: the states of its tokens depend on later tokens; only a causal "
-                f"model can be used, because questions that begin alike share their states"
-            )

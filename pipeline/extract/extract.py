@@ -35,13 +35,14 @@ from frozen_vqa.pipeline.extract.feature_encoder import (
     FeatureEncoder,
     cache_spec,
 )
+from frozen_vqa.pipeline.extract.models.precision import settle_precision
+from frozen_vqa.pipeline.extract.models.preflight import settle_models
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
-from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
@@ -117,6 +118,7 @@ def extract(
     keep_freed_memory()
     use_cores()
     cache = Path(cache)
+    origin = {**(origin or {}), **settle_precision(source, plan, images, text, cache, ranks)}
     spec = cache_spec(images, text, dtype)
     with CacheWriter(cache, spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
@@ -125,7 +127,7 @@ def extract(
         encoder = FeatureEncoder(source, plan, images, text, dtype)
         metric = getattr(source, "metric", None)
         about: dict[str, Json] = {"metric": metric} if metric else {}
-        extraction = _Extraction(encoder, cache, writer, ranks, origin or {}, about, known.ids)
+        extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids)
         return extraction.run(batch_size, shard_bytes)
 
 
@@ -162,11 +164,10 @@ class _Extraction:
         )
         self.ranks.wait()  # until all have read the cache, because the first rank will change it
         if self.writer:
-            advice = "Free some, give another --cache, or try --limit."
-            require_room(self.cache, work.feature_bytes(self.encoder.spec), advice=advice)
             rows = {i: work.image_rows[name] for i, name in self.known.items()}
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
+        settle_models(self.encoder, work, self.cache, self.batch_size.now)
         throughput = self._encode(work)
         if self.writer:
             self._write_splits(self.writer)

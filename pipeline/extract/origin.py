@@ -56,7 +56,8 @@ def describe_origin(
 
 def of_split(origin: Mapping[str, Any], split: str) -> dict[str, Json]:
     """Return the facts about one split, whose table depends on no other and on no batch size."""
-    about = {key: value for key, value in origin.items() if key != "batch_size"}
+    of_batches = ("batch_size", "drift")
+    about = {key: value for key, value in origin.items() if key not in of_batches}
     if "digests" in about:
         about["digests"] = {k: v for k, v in origin["digests"].items() if k == split}
     return about | ({"splits": [split]} if about else {})

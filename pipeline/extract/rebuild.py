@@ -4,7 +4,7 @@ A shard has to keep its rows, because the splits point at them. The names of the
 the shard itself. If it is gone, they are found in the data set with the help of the splits.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,12 @@ from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import VqaExample
-from frozen_vqa.pipeline.system.console import progress
+from frozen_vqa.pipeline.system.console import console, progress
+
+OTHER_BYTES = (
+    "not the same bytes as before: another device or library rounds otherwise, and so did a "
+    "conversion from float16"
+)
 
 
 def rebuild(
@@ -62,6 +67,14 @@ def rebuild(
             same = writer.replace_shard(old.index, shard)
             done.append({"file": file, "rows": len(names), "same_bytes": same})
     return done
+
+
+def show_rebuilt(rebuilt: Sequence[Mapping[str, Any]], cache: Path) -> dict[str, Any]:
+    """Print what became of each shard, and return it for JSON."""
+    for shard in rebuilt:
+        same = "the same bytes as before" if shard["same_bytes"] else OTHER_BYTES
+        console.show(f"{path_in(cache, shard['file'])}: {shard['rows']:,} rows made again, {same}")
+    return {"cache": str(cache), "rebuilt": list(rebuilt)}
 
 
 @dataclass(frozen=True)

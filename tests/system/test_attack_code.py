@@ -117,11 +117,11 @@ CODE_OF_MODELS: dict[str, tuple[str, str, Callable[[dict], object]]] = {
     ),
 }
 REFUSED = {
-    "a type of its own": "can only be loaded by code of its own (auto_map)",
-    "a processor of its own": "preprocessor_config.json has auto_map",
-    "a known processor beside code": "preprocessor_config.json has auto_map",
-    "a tokenizer": "can only be loaded by code of its own (auto_map)",
-    "code of another repository": "can only be loaded by code of its own (auto_map)",
+    **{
+        name: f"can only be loaded by code of its own (auto_map in {file})"
+        for name, (_, file, _) in CODE_OF_MODELS.items()
+        if name not in ("a kernel of the Hub", "another's weights", "an adapter")
+    },
     "another's weights": "names '../elsewhere.safetensors', which is not in this folder",
     "an adapter": "holds an adapter (adapter_config.json)",
 }

@@ -21,7 +21,10 @@ from tests.support.heads import make_run
 from tests.support.repository import ROOT
 from tests.support.trainings import run_training
 
-HUB = {"vision": {"model": "facebook/dinov2-base"}, "text": {"model": "meta-llama/Llama-3.2-1B"}}
+HUB = {
+    "vision": {"model": "facebook/dinov2-base", "revision": "a" * 40},
+    "text": {"model": "meta-llama/Llama-3.2-1B", "revision": "'; print(1) #"},
+}
 TINY = {"vision": {"model": "tiny"}, "text": {"model": "tiny"}}
 
 
@@ -58,12 +61,18 @@ def test_the_app_serves_the_head_that_lies_beside_it(
     assert load_run(tmp_path, "cpu").vocabulary == load_run(trained, "cpu").vocabulary
     assert all(str(trained.parent).encode() not in data for data in one["files"].values())
 
-    fetched: list[str] = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name))
+    fetched: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda name, *, revision, **_: fetched.append((name, revision)),
+    )
     monkeypatch.setattr(cli, "main", lambda: None)
     monkeypatch.setattr(sys, "argv", ["app.py"])
     runpy.run_path(str(tmp_path / "app.py"))
-    assert fetched == [part["model"] for part in encoders.values() if part["model"] != "tiny"]
+    if encoders is HUB:  # at the commits of the features, and nothing but a commit is taken
+        assert fetched == [("facebook/dinov2-base", "a" * 40), ("meta-llama/Llama-3.2-1B", None)]
+    else:
+        assert fetched == []
     given = typer.main.get_command(cli.app).commands["serve"].make_context("serve", sys.argv[2:])
     assert given.params["run"] == tmp_path
     assert (given.params["host"], given.params["port"]) == ("0.0.0.0", 7860)

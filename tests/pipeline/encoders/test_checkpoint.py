@@ -130,7 +130,6 @@ def test_a_causal_language_model_gives_the_states_of_its_body(tmp_path: Path, te
     [
         ("config.json", "{"),
         ("config.json", "[]"),
-        ("config.json", '{"model_type": "unheard-of"}'),
         ("config.json", '{"model_type": "llama", "hidden_size": "wide"}'),
         ("tokenizer.json", "{"),
         ("tokenizer.json", "{}"),

@@ -1,0 +1,96 @@
+"""Both encoders: as a cache has recorded them, or as they are asked for.
+
+A cache that is extended keeps the commits that its features came from, whatever the Hub has now.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
+from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.model_name import full_name
+from frozen_vqa.pipeline.encoders.own_model import is_own_model
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.extract.models.precision import (
+    ComputeDtype,
+    compute_dtypes,
+    text_dtype,
+)
+from frozen_vqa.pipeline.system.console import console
+
+
+def open_encoders(
+    cache: Path,
+    device: torch.device,
+    *,
+    vision_model: str,
+    vision_revision: str | None,
+    text_model: str,
+    text_revision: str | None,
+    text_layer: int,
+    compute_dtype: ComputeDtype = "auto",
+    **vision: Any,
+) -> tuple[ImageEncoder, TextEncoder]:
+    """Return the encoders of pictures and questions; their weights are not loaded.
+
+    Args:
+        cache: The folder of the cache that will hold their features.
+        vision_revision, text_revision: Branches, tags or commits; None for the recorded ones, or
+            for the main branch where nothing is recorded.
+        compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
+        vision: What `ImageEncoder` takes besides.
+
+    Raises:
+        ModelError: if one cannot be loaded.
+        PluginError: if code of the user's own cannot be used.
+    """
+    spec = _recorded(cache)
+    eyes, words = (spec.vision, spec.text) if spec else ({}, {})
+    dtypes = compute_dtypes(compute_dtype, eyes.get("compute dtype"), device)
+    images = ImageEncoder(
+        vision_model,
+        revision=vision_revision or _commit(vision_model, eyes),
+        device=device,
+        compute_dtype=dtypes[0] if is_own_model(vision_model) else dtypes,
+        **vision,
+    )
+    text = TextEncoder(
+        text_model,
+        revision=text_revision or _commit(text_model, words),
+        layer=text_layer,
+        device=device,
+        compute_dtype=text_dtype(compute_dtype, words.get("compute dtype"), device),
+    )
+    return images, text
+
+
+def show_moved(cache: Path, encoders: Sequence[ImageEncoder | TextEncoder]) -> None:
+    """Print which models have moved on the Hub since the cache recorded them."""
+    if _recorded(cache) is None:
+        return
+    for encoder in encoders:
+        if newest := encoder.moved_to():
+            console.show(
+                f"the main branch of {encoder.name} on the Hub is now at {newest}; this cache "
+                f"keeps {encoder.settings['revision']}, which it was made with"
+            )
+
+
+def _recorded(cache: Path) -> CacheSpec | None:
+    """Return the spec of a cache that holds something, or None; a damaged one is said later."""
+    try:
+        manifest = load_manifest(cache)
+    except CacheError:
+        return None
+    return manifest.spec if manifest.files else None
+
+
+def _commit(model: str, recorded: Mapping[str, Any]) -> str | None:
+    """Return the recorded commit if it is one of this model."""
+    if recorded.get("model") == full_name(model):
+        return recorded_commit(recorded.get("revision"))
+    return None

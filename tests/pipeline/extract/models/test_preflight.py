@@ -1,0 +1,174 @@
+"""What is wrong with either model is said before the first picture is encoded, in one sentence."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.extract.models import preflight
+from tests.support.command import error_of, run_command
+from tests.support.hub_stub import HubStub, hub_on_loopback, status
+from tests.support.tiny_commands import at_home
+
+EYES, WORDS = "org/eyes", "org/words"
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with at_home(tmp_path_factory):
+        yield
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubStub]:
+    with hub_on_loopback(tmp_path / "hub") as hub:
+        for name, part in ((EYES, "vision"), (WORDS, "text")):
+            hub.push(name, tiny_checkpoint(part))
+        yield hub
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batches of pictures that were encoded."""
+    found: list[int] = []
+    encode = ImageEncoder.encode
+    monkeypatch.setattr(
+        ImageEncoder, "encode", lambda self, x: found.append(len(x)) or encode(self, x)
+    )
+    return found
+
+
+def extract(folder: Path, *words: object) -> str:
+    """Run an extraction that has to fail, and return its sentence."""
+    found = run_command(
+        *("extract-features", "--dataset", "shapes:4", "--split", "val"),
+        *("--cache", folder / "cache", "--vision-model", EYES, "--text-model", WORDS, *words),
+    )
+    return error_of(found)
+
+
+def gated(hub: HubStub) -> None:
+    """Only the weights, as where the small files were fetched before access was withdrawn."""
+    refuse = status(403, error="GatedRepo")
+    hub.faults[WEIGHTS] = lambda handler, data: WORDS in handler.path and refuse(handler, data)
+
+
+def pickled(hub: HubStub) -> None:
+    files = hub.commits[WORDS][hub.branches[WORDS]["main"]]
+    files["pytorch_model.bin"] = files.pop(WEIGHTS)
+
+
+def withdrawn(hub: HubStub) -> None:
+    hub.commits[WORDS][hub.branches[WORDS]["main"]].pop(WEIGHTS)
+
+
+def damaged(hub: HubStub) -> None:
+    files = hub.commits[WORDS][hub.branches[WORDS]["main"]]
+    files[WEIGHTS] = b"junk" * 1000
+
+
+def looks_both_ways(hub: HubStub) -> None:
+    files = hub.commits[WORDS][hub.branches[WORDS]["main"]]
+    config = json.loads(files["config.json"]) | {"is_causal": False}
+    files["config.json"] = json.dumps(config).encode()
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (gated, f"{WORDS} is gated: request access at https://huggingface.co/{WORDS}"),
+        (pickled, f"{WORDS} has no .safetensors file, and other formats are not read because a"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (withdrawn, f"{WORDS} has no file {WEIGHTS} on the Hub"),
+                (damaged, "so these are no whole weights; download it again"),
+                (looks_both_ways, f"{WORDS}: its config.json has is_causal false"),
+            )
+        ),
+    ],
+)
+def test_a_fault_of_the_text_model_is_found_before_any_picture_is_encoded(
+    fault: Callable[[HubStub], None],
+    sentence: str,
+    hub: HubStub,
+    encoded: list[int],
+    tmp_path: Path,
+) -> None:
+    fault(hub)
+    assert sentence in extract(tmp_path)
+    assert encoded == []
+
+
+def test_the_disk_has_to_take_the_weights_and_the_features(
+    hub: HubStub, encoded: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {
+        name: len(hub.commits[name][hub.branches[name]["main"]][WEIGHTS]) for name in (EYES, WORDS)
+    }
+    monkeypatch.setattr(preflight, "free_bytes", lambda _: sum(sizes.values()))
+    said = extract(tmp_path)
+    assert said.startswith(f"{tmp_path / 'hub'}: the weights of {WORDS} and {EYES} need 5.3 MB and")
+    assert "set HF_HOME to a folder on another disk" in said
+    # On another disk than the cache there is just enough.
+    monkeypatch.setattr(preflight, "_disk", lambda path: hash(path))
+    monkeypatch.setattr(preflight, "_require_memory", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        extract(tmp_path)
+    assert encoded == []
+    assert WEIGHTS not in hub.fetched()
+
+
+@pytest.mark.parametrize("room", [2 * 10**6])
+def test_the_memory_has_to_take_both_models_and_a_batch(
+    room: int, hub: HubStub, encoded: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "free_memory", lambda: room)
+    said = extract(tmp_path)
+    assert said.startswith(f"the weights of {WORDS} and {EYES} need 5.2 MB of memory, and a batch")
+    assert "are free on cpu. Give smaller models, --compute-dtype bfloat16, a" in said
+    assert encoded == []
+    assert WEIGHTS not in hub.fetched()
+
+
+def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is not here, so its free memory is made up."""
+    images = ImageEncoder("tiny", compute_dtype=torch.float16)
+    images.device = torch.device("cuda", 0)
+    need = 2 * images.checkpoint.count_weights(images.config) + 2 * 8 * images.dim * 64
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need, 10**12))
+    preflight._require_memory([(images, 64)])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need - 1, 10**12))
+    with pytest.raises(ModelError, match=r"are free on cuda:0\. Give smaller models"):
+        preflight._require_memory([(images, 64)])
+
+
+def test_the_count_of_the_memory_is_that_of_the_weights() -> None:
+    """Of the encoders that are loaded, and of none that is."""
+    images = ImageEncoder("tiny")
+    count = images.checkpoint.count_weights(images.config)
+    assert count == sum(one.numel() for one in images.weights.parameters())
+    assert images.weights.dtype == torch.float32
+    preflight._require_memory([(images, 10**12)])
+
+
+def test_a_model_without_work_is_not_looked_at(
+    hub: HubStub, encoded: list[int], tmp_path: Path
+) -> None:
+    words = ("extract-features", "--dataset", "shapes:4", "--split", "val", "--cache")
+    words = (*words, str(tmp_path / "cache"), "--vision-model", EYES, "--text-model", WORDS)
+    assert run_command(*words).code == 0
+    assert FeatureCache(tmp_path / "cache").manifest.image_rows == 1
+    for weights in (tmp_path / "hub").rglob(WEIGHTS):
+        weights.unlink()
+    hub.faults[WEIGHTS] = status(500)
+    before = len(encoded)
+    assert run_command(*words).code == 0
+    assert len(encoded) == before
