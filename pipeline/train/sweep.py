@@ -221,15 +221,15 @@ class _Pass:
             raise
         finally:
             for head in self.heads:
-                if head.loop.curves:
-                    head.loop.curves.close()
+                head.loop.close()
         return self.results
 
     def _finish_and_list_left(self) -> list[Head]:
         """Store the results of heads that are over, and return the others."""
         for head in self.heads:
-            if head.loop.over and head.name not in self.results:
-                self.results[head.name] = head.loop.finish(self.data)
+            if head.error is None and head.loop.over and head.name not in self.results:
+                with self._isolate_failure(head):
+                    self.results[head.name] = head.loop.finish(self.data)
         return [h for h in self.heads if h.error is None and h.name not in self.results]
 
     def _train(self, number: int, heads: Sequence[Head]) -> None:
@@ -244,14 +244,15 @@ class _Pass:
                 waited, before = reader.waited - before, reader.waited
                 for head in heads:
                     if head.error is None and head.trainer.seen == done:  # others are ahead
-                        head.learn(batch, waited)
+                        with self._isolate_failure(head):
+                            head.learn(batch, waited)
                 advance(len(batch.questions))
                 if all(head.trainer.seen == head.trainer.counters.batch for head in heads):
                     self.stop.check()  # all heads are between two steps
                     for head in heads:
                         if head.error is None and head.loop.save_is_due:
                             with self._isolate_failure(head), head.turn():
-                                head.loop.save()
+                                head.loop.save(behind=True)
         for head in heads:
             if head.error is None:
                 with self._isolate_failure(head):
