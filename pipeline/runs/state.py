@@ -5,7 +5,7 @@
 
 Tensors: `model.NAME`; `average.NAME` where the weights are averaged; `optimizer.NAME.KEY`, AdamW's
 moments and step count of each parameter; `epoch.loss`, the sum of the current epoch on each rank;
-`rng.cpu`, and `rng.cuda` where a GPU is used. The record holds `Counters`, `Progress` and
+`rng.cpu`, and `rng.cuda` or `rng.mps` of the GPU. The record holds `Counters`, `Progress` and
 `TrainingFingerprint`. Batches are a function of seed and epoch, so a number is enough for them.
 Both states lead to the same end, so a damaged last one costs minutes and no more.
 """
