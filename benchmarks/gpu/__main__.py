@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu [--small] [--json] [--out FILE]
 
-1. The tests that carry the marker `gpu`.
+1. The tests that carry the marker `gpu`, which lie in one file.
 2. Stage one: 2,000 JPEG files of 640 x 480, DINOv2-base with random weights, tiny text encoder.
 3. Stage two at VQAv2's shape (stage_two.py), with the default head and with preset `large`.
 
@@ -31,12 +31,13 @@ TINY = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 SECONDS, MOMENT = 45.0, 0.2
 """Of training, for each head."""
 
+TESTS = "tests/system/test_gpu.py"
 PRESETS = ("", "large")
 
 
 def run_tests() -> Json:
     """Run the tests for a GPU; without one they are skipped."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", TESTS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode:

@@ -29,7 +29,7 @@ from frozen_vqa.pipeline.runs.sealed import read_sealed, seal_parts, why_unreada
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the record changes, or when a resumed training would take other steps."""
 
 Seconds = Annotated[float, (0, 1e10)]  # at most three centuries
