@@ -99,11 +99,13 @@ def fake_gpu() -> Iterator[tuple[torch.device, Seen]]:
 
 
 def head_on(device: torch.device, head: nn.Module) -> nn.Module:
-    """Give a head fake parameters on a device; to be called in the block."""
+    """Give a head or an encoder fake numbers on a device; to be called in the block."""
     for module in head.modules():
         for name, parameter in module.named_parameters(recurse=False):
             empty = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
             setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
     return head
 
 

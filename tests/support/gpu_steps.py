@@ -6,10 +6,13 @@ there are before the first gradient of a process.
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from frozen_vqa.pipeline.config import PRESETS
+from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.model.config import FUSIONS
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import _best, batch_logits
@@ -93,3 +96,34 @@ def test_the_fake_gpu_notices(scenes: Made) -> None:
             trainer.learn(replace(on_gpu, parts=[left]))
         with pytest.raises(RuntimeError):
             trainer.loss.item()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_encoders_stay_on_the_gpu_until_their_features_are_copied(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage one: each batch of pictures and questions, in the type that was chosen."""
+    images = ImageEncoder("tiny", compute_dtype=dtype)
+    text = TextEncoder("tiny", compute_dtype=dtype)
+    pixels = np.zeros((3, images.image_size, images.image_size, 3), np.uint8)
+    tokens = text.tokens(["is it red?"]) * 2
+    encoders: list[ImageEncoder | TextEncoder] = [images, text]
+    for one in encoders:
+        assert one.weights is not None  # loaded before any number is fake
+    with fake_gpu() as (device, seen):
+        for one in encoders:
+            head_on(device, one.weights)
+            one.device = device
+        # Numbers of Python and numpy, which a fake GPU cannot take.
+        pixels_on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
+        monkeypatch.setattr(torch, "from_numpy", lambda array: pixels_on_cpu)
+        monkeypatch.setattr(
+            torch, "tensor", lambda values, **how: torch.empty(np.shape(values), **how)
+        )
+        seen.results.clear()
+        patches, cls = images.encode(pixels)
+        states = text.encode(tokens)
+    assert seen.moved_to_the_cpu() == []
+    assert {(x.device, x.dtype) for x in (patches, cls, states)} == {(device, dtype)}
+    assert patches.shape == (3, images.grid[0] * images.grid[1], images.dim)
+    assert states.shape == (2, len(tokens[0]), text.dim)
