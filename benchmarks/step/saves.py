@@ -91,7 +91,7 @@ class Turns:
 
 def measure(rounds: int, steps: int, width: int) -> Json:
     """Return medians over the rounds, of which one more comes first and does not count."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:  # a disk, where /tmp may be memory
+    with tempfile.TemporaryDirectory() as folder:  # TMPDIR may name another disk
         make_real_rows(Path(folder) / "cache", 64)
         large = {**PRESETS["large"], "width": width}
         config = replace(real_rows_config(), **large, batch_size=4, ema=0.0)

@@ -18,7 +18,7 @@ def test_all_of_it_in_miniature(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["failed"] == {}
-    assert found["stage_one"]["images"] == 6
+    assert found["stage_one"]["images"]["encoded"] == 6
     for preset in ("default", "large"):
         two = found[f"stage_two {preset}"]
         assert two["same_again"]
