@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs test-browser test-data torture fuzz mutants bench lint format clean
+.PHONY: help install demo test docs test-browser test-data torture fuzz mutants bench gpu lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ bench: $(STAMP)  ## Install the peers and run all comparisons: about an hour
 	$(BIN)/python -m benchmarks.sweep --out build/sweep.json
 	$(BIN)/python -m benchmarks.end_to_end --out build/end_to_end.json
 	$(BIN)/python -m benchmarks.end_to_end.memory --out build/memory.json
+
+gpu: $(STAMP)  ## Tests and figures of a GPU, in one JSON; without one in miniature
+	mkdir -p build
+	$(BIN)/python -m benchmarks.gpu --out build/gpu.json
 
 lint: $(STAMP)  ## Check style and types with ruff and mypy
 	$(BIN)/ruff format --check .

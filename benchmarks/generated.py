@@ -75,7 +75,7 @@ def write_cache(
             "val": range(images - val, images),
         }.items():
             writer.set_split(
-                name, _table(rows, questions_per_image, distinct_questions, answers, rng)
+                name, split_table(rows, questions_per_image, distinct_questions, answers, rng)
             )
 
 
@@ -169,7 +169,7 @@ def _question_shard(
     return question_shard(spec, new)
 
 
-def _table(
+def split_table(
     rows: range, per_image: int, distinct: int, answers: int, rng: np.random.Generator
 ) -> SplitTable:
     """Ask about each picture; its ten answers are one class at least three times, else another."""

@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.errors import NotFiniteError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.system.device import tensor_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 
@@ -26,7 +27,8 @@ def batch_logits(
     of matrix products. Answers come from float32, so that they do not depend on the other questions
     of the batch; training may take bfloat16.
     """
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    kind, autocast = batch.device.type, dtype == torch.bfloat16
+    with tensor_cores(batch.device), torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast):
         return batch.logits(model)
 
 

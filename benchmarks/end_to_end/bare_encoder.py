@@ -37,21 +37,16 @@ NOISE = 12.0
 SHARD_BATCHES = 2
 
 
-def dinov2_small(folder: Path) -> Path:
-    """Write a checkpoint of DINOv2-small's configuration with random weights.
+def dinov2_small(folder: Path, **changes: int) -> Path:
+    """Write a checkpoint of DINOv2-small's configuration, but for changes, with random weights.
 
     Source: config.json and preprocessor_config.json of facebook/dinov2-small.
     """
     from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
 
     torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=6,
-        image_size=518,
-        patch_size=14,
-    )
+    shape = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, **changes}
+    config = Dinov2Config(**shape, image_size=518, patch_size=14)
     Dinov2Model(config).save_pretrained(folder)
     BitImageProcessorPil(
         size={"shortest_edge": 256},

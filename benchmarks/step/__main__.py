@@ -12,6 +12,8 @@ order of questions; the first round does not count. Prints medians; a ratio is o
 
     usual_trainer      ours over h5py with one-row chunks and a DataLoader of 2 workers, small rows
     plain_order        grouped over plain, small rows; with _float32 where neither is in bfloat16
+    share_of_peak      what ours computes a second in matrix products, over what one large product
+                       does in the same process and type
     encoders_in_loop   ours over `encoders_in_loop.py` (a sample of a few steps), real rows
 
 --accuracy trains ours, ours in plain order and the usual trainer to the end with each seed, and
@@ -187,6 +189,14 @@ def summary(found: Mapping[str, Mapping[str, list[Json]]]) -> Json:
         "data_wait_fractions": waits,
         "encoders_in_loop_dtype": found["real_rows"]["in-loop"][0]["encoder_dtype"],
         "questions_per_second": speeds,
+        "share_of_peak": {
+            name: {
+                variant: median([result["share_of_peak"] for result in results])
+                for variant, results in variants.items()
+                if "share_of_peak" in results[0]
+            }
+            for name, variants in found.items()
+        },
         "spread": {
             name: {
                 variant: spread([result["questions_per_second"] for result in results])
@@ -221,6 +231,9 @@ def print_tables(result: Json) -> None:
             }
             for variant, speed in speeds.items()
         ]
+        for row in rows:
+            share = result["share_of_peak"][name].get(row["trainer"])
+            row["of the peak"] = "" if share is None else f"{share:.2f}"
         waited = 100 * result["data_wait_fractions"][name]
         show(f"{name}: {result['caches'][name]}; ours waited {waited:.3f} % for data", rows)
 

@@ -12,8 +12,9 @@
     usual-best-2    the same with 2 workers
 
 With --seconds it trains until so many seconds and steps after the warm-up have passed and prints
-questions per second; with --to-the-end it trains all epochs and prints each epoch's loss and the
-accuracy of the last weights. One JSON object, on stdout.
+questions per second, and for ours the share of the device's peak (`benchmarks/peak.py`); with
+--to-the-end it trains all epochs and prints each epoch's loss and the accuracy of the last weights.
+One JSON object, on stdout.
 """
 
 import argparse
@@ -27,11 +28,12 @@ from typing import Any, Protocol
 
 import torch
 
+from benchmarks.peak import operations_of, peak_of_products
 from benchmarks.step.data import first_head, load_data, new_trainer
 from benchmarks.step.usual_trainer import UsualDataset, UsualTrainer, usual_loader, write_usual_file
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import choose_device, keep_freed_memory
+from frozen_vqa.pipeline.system.device import choose_device, keep_freed_memory, training_dtype
 from frozen_vqa.pipeline.train.data import TrainData
 
 USUAL = {"usual-2": (True, 2), "usual-best-0": (False, 0), "usual-best-2": (False, 2)}
@@ -73,6 +75,19 @@ class Ours:
     def waited(self) -> float:
         """Return the seconds for which steps have waited for data so far."""
         return self._trainer.train_reader.waited
+
+    def share_of_peak(self, questions_per_second: float, batches: int = 5) -> float:
+        """Return the share of the device's peak that steps at this speed reach in products."""
+        trainer = self._trainer
+        plan = trainer.begin(0)[:batches]
+
+        def train() -> None:
+            for batch in trainer.train_reader.batches(plan):
+                trainer.learn(batch)
+
+        each = operations_of(train) / plan.questions
+        dtype = training_dtype(trainer.config.precision, trainer.device)
+        return each * questions_per_second / peak_of_products(trainer.device, dtype)
 
 
 class Usual:
@@ -222,6 +237,8 @@ def main() -> None:
         waited = runner.waited if isinstance(runner, Ours) else None
         clock = Clock(args.warmup, args.seconds, args.steps, waited)
         result = speed(runner.epoch, clock, config.epochs)
+        if isinstance(runner, Ours):
+            result["share_of_peak"] = runner.share_of_peak(result["questions_per_second"])
     print(json.dumps(result))
 
 

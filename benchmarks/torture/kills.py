@@ -15,6 +15,7 @@ import torch
 from benchmarks.torture.disturbed import Extraction, ended, fork, killed, resumed, tree, undisturbed
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.state import has_state
+from frozen_vqa.pipeline.system import saver
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.train import loop, train
 
@@ -45,7 +46,7 @@ def trained(cache: Path, run: Path, *, killed_after: float | None = None) -> int
     """Train in a child, or go on with what is there; return how it ended."""
 
     def work() -> None:
-        loop.CHECKPOINT_SECONDS = TRAIN_CHECKPOINT
+        loop.CHECKPOINT_SECONDS, saver.SHARE = TRAIN_CHECKPOINT, 1.0
         begun = has_state(run) or (run / "model.safetensors").exists()
         cpu = torch.device("cpu")
         train.train(cache, run, config=TRAINING, device=cpu, overwrite=not begun, resume=begun)

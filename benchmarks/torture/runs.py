@@ -115,7 +115,7 @@ def child(work: Callable[[], object]) -> int:
     """Run `work` in a child; it exits with 0, 1 (an error of ours) or 70 (any other)."""
 
     def guarded() -> None:
-        loop.CHECKPOINT_SECONDS = 0.0
+        loop.TrainingLoop.save_is_due = True  # type: ignore[assignment]
         try:
             work()
         except PipelineError as error:

@@ -53,10 +53,11 @@ class BatchReader:
             CacheDamagedError: if a row differs from its digest; all batches before it come first.
         """
         with closing(self._read_ahead(plan)) as on_host:
-            if self._features.device.type == "cpu":
-                yield from (batch for batch, _ in on_host)
-            else:
+            device = self._features.device
+            if device.type == "cuda":
                 yield from self._upload_ahead(on_host)
+            else:  # where `to` copies nothing that is there, and else waits until it is
+                yield from (batch.to(device) for batch, _ in on_host)
 
     def read(self, grid: Grid) -> FeatureBatch:
         """Return one batch in memory of its own, on the CPU.
@@ -113,8 +114,7 @@ class BatchReader:
         self, on_host: Iterator[tuple[FeatureBatch, Buffer]]
     ) -> Iterator[FeatureBatch]:
         """Copy one batch ahead, on a stream of its own; only its use waits for the copy."""
-        device = self._features.device
-        stream = torch.cuda.Stream(device)
+        stream = self._features.copies
         ahead: tuple[FeatureBatch, torch.cuda.Event] | None = None
         for batch, buffer in on_host:
             with torch.cuda.stream(stream):
@@ -242,7 +242,7 @@ class BatchReader:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
-        return tensor if self._features.device.type == "cpu" else tensor.pin_memory()
+        return tensor.pin_memory() if self._features.device.type == "cuda" else tensor
 
 
 def _await_copy(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:

@@ -12,6 +12,7 @@ which the readers reuse in turn.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -30,7 +31,7 @@ Residency = Literal["auto", "gpu", "ram", "mapped"]
 Location = Literal["gpu", "ram", "mapped", "unread"]
 
 GPU_SHARE = 0.7
-"""Share of a GPU's free memory that features may take; the rest is for training."""
+"""Share of a GPU's free memory that features may take at most; the rest is for training."""
 
 WORTH_A_COPY = 1 << 30
 """Bytes up to which "auto" copies the pictures into memory. Rows of a small cache are small, and
@@ -41,16 +42,18 @@ UPLOADED_AT_ONCE = 256
 
 
 def choose_location(
-    asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None
+    asked: Residency, *, need: int, free: int | None, free_on_gpu: int | None, steps: int = 0
 ) -> Location:
     """Return where patch embeddings of `need` bytes go.
 
-    `free` is None where it is not known, and `free_on_gpu` is None without a GPU.
+    `free` is None where it is not known, and `free_on_gpu` is None without a GPU. `steps` is what
+    the steps of a training take of a GPU.
 
     Raises:
         ConfigError: if they do not fit where the user wants them.
     """
-    fits_gpu = free_on_gpu is not None and need <= GPU_SHARE * free_on_gpu
+    room = 0 if free_on_gpu is None else min(int(GPU_SHARE * free_on_gpu), free_on_gpu - steps)
+    fits_gpu = free_on_gpu is not None and need <= room
     if asked == "auto":
         if fits_gpu:
             return "gpu"
@@ -59,7 +62,8 @@ def choose_location(
         found = "there is no GPU" if free_on_gpu is None else f"{size(free_on_gpu)} are free there"
         raise ConfigError(
             f"residency is 'gpu', but {found} and the features take {size(need)}, which may be "
-            f"{GPU_SHARE:.0%} of what is free; use 'mapped', or an int8 cache (convert-cache)"
+            f"{size(max(0, room))} beside the training; use 'mapped', a smaller --batch-size, or "
+            f"an int8 cache (convert-cache)"
         )
     if asked == "ram" and free is not None and need > free:
         raise ConfigError(
@@ -81,7 +85,7 @@ class Buffer:
 class BufferPool:
     """Lends buffers, so that training and validation need them only once.
 
-    A GPU copies from pinned memory. The buffers are empty unless the pool `holds_patches`.
+    CUDA copies from pinned memory. The buffers are empty unless the pool `holds_patches`.
     """
 
     def __init__(self, spec: CacheSpec, device: torch.device, *, holds_patches: bool) -> None:
@@ -109,7 +113,7 @@ class BufferPool:
         return Buffer(patches, scales)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-        if self._device.type == "cpu":
+        if self._device.type != "cuda":
             return torch.from_numpy(aligned_empty(shape, dtype))
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
         return torch.empty(shape, dtype=kind, pin_memory=True)
@@ -117,6 +121,8 @@ class BufferPool:
 
 class ResidentFeatures:
     """A cache's features, where batches are read from; without `pictures` those of the text alone.
+
+    `steps` is how many bytes of a GPU the steps of a training will take.
 
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
@@ -130,6 +136,7 @@ class ResidentFeatures:
         residency: Residency = "mapped",
         device: torch.device,
         pictures: bool = True,
+        steps: int = 0,
     ) -> None:
         self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
@@ -144,7 +151,11 @@ class ResidentFeatures:
         self.location: Location = "unread"
         if pictures:
             self.location = choose_location(
-                residency, need=self.need, free=self.free, free_on_gpu=self.free_on_gpu
+                residency,
+                need=self.need,
+                free=self.free,
+                free_on_gpu=self.free_on_gpu,
+                steps=steps,
             )
         self.read_by_batch = self.location in ("ram", "mapped")
         self.buffers = BufferPool(spec, device, holds_patches=self.read_by_batch)
@@ -152,6 +163,11 @@ class ResidentFeatures:
             self.images = ResidentImages(cache)
         elif self.location == "gpu":
             self._upload()
+
+    @cached_property
+    def copies(self) -> torch.cuda.Stream:
+        """The stream on which batches are copied: one for all epochs, or each would keep memory."""
+        return torch.cuda.Stream(self.device)
 
     def describe(self) -> str:
         """Return one line: where the features are, and how much room there was."""

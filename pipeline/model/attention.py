@@ -148,12 +148,9 @@ class Attention(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k' / sqrt(head_dim)) v; all (..., length, head_dim), True in `mask` = attended."""
-    if q.device.type != "cpu":
-        # A row of -inf alone would become NaN, so the mask holds finite numbers.
-        bias = hide(torch.zeros_like(mask, dtype=q.dtype), mask) if mask is not None else None
-        return F.scaled_dot_product_attention(q, k, v, bias)
-    # On a CPU the fused kernel is no faster in float32, and its backward pass in bfloat16 takes
-    # five times as long as this.
+    # Not PyTorch's fused kernel. On a GPU its backward pass adds in any order, so that a resumed
+    # training would not end as an undisturbed one; and the weights of these few tokens take little
+    # memory. On a CPU it is no faster in float32, and takes five times as long in bfloat16.
     return _weigh(q, k, mask) @ v
 
 

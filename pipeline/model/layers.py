@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frozen_vqa.pipeline.model.attention import Attention, cast_for_autocast
@@ -69,6 +70,22 @@ class Mlp(nn.Module):
         return self.output(self.dropout(hidden))
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm in the type of what it normalises; its sums are of single precision.
+
+    On a GPU autocast would copy that to single precision, and the result back.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> the same."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if x.device.type != "cpu":  # where a kernel takes only one type
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 class CoAttentionLayer(nn.Module):
     """Tokens attend to patches and patches to tokens, each with a residual connection.
 
@@ -81,12 +98,12 @@ class CoAttentionLayer(nn.Module):
         width, heads = config.width, config.heads
         both = config.fusion == "co-attention"
         self.last, self.post_norm = last, config.post_norm
-        self.self_norm = nn.LayerNorm(width) if config.text_self_attention else None
+        self.self_norm = LayerNorm(width) if config.text_self_attention else None
         self.self_attention = (
             Attention(width=width, heads=heads) if config.text_self_attention else None
         )
-        self.text_norm = nn.LayerNorm(width)
-        self.patches_norm = nn.LayerNorm(width) if both or not self.post_norm else nn.Identity()
+        self.text_norm = LayerNorm(width)
+        self.patches_norm = LayerNorm(width) if both or not self.post_norm else nn.Identity()
         self.text_to_image = Attention(width=width, heads=heads)
         self.text_mlp = Mlp(width, 2 * width, config.dropout, config.merge)
         self.image_to_text = Attention(width=width, heads=heads) if both else None

@@ -64,6 +64,8 @@ def normalise(x: Tensor) -> Tensor:
     """Apply LayerNorm without scale and shift to the features of an encoder.
 
     The linear map that follows already has both, and to train them a gradient would have to go
-    through every feature.
+    through every feature. The result has the type of `x`; its sums are of single precision.
     """
-    return F.layer_norm(x, x.shape[-1:])
+    # A GPU's autocast would copy all features to single precision and back.
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, x.shape[-1:])

@@ -1,8 +1,10 @@
-"""How many parameters a head has, known from its settings before any memory is taken for them."""
+"""How much memory a head takes, known from its settings before any is taken for it."""
 
+import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from frozen_vqa.pipeline.model.config import ModelConfig
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
@@ -32,3 +34,40 @@ def count_parameters(config: ModelConfig) -> int:
             for layers in known
         ]
     return numbers[0] + (config.layers - 1) * (numbers[-1] - numbers[0])
+
+
+def bytes_for_backward(
+    config: ModelConfig, *, images: int, slots: int, tokens: int, dtype: torch.dtype
+) -> int:
+    """Return the bytes that the forward pass of a batch keeps for the backward pass.
+
+    The pass is made with tensors that have a shape and no numbers, so it costs a second and no
+    memory. Each of `images` has `slots` questions of so many tokens, and no two share a prefix.
+    """
+    from torch._subclasses import FakeTensorMode  # imports a second's worth
+
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    pictures = config.pictures * math.prod(config.grid)
+    lower = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), FakeTensorMode(), hooks, lower:
+        head = VqaModel(config).train()
+        prefixes = torch.zeros(images, slots * tokens, dtype=torch.int64)
+        logits = head(
+            torch.zeros(images, pictures, config.vision_dim, dtype=torch.float16),
+            torch.zeros(images * slots * tokens, config.text_dim, dtype=torch.float16),
+            torch.ones(images, slots, tokens, dtype=torch.bool),
+            picture_prefixes=prefixes,
+            token_prefixes=prefixes.reshape(images, slots, tokens),
+            question_slots=torch.zeros(images * slots, dtype=torch.int64),
+        )
+        for parameter in head.parameters():
+            kept.pop(parameter.untyped_storage()._cdata, None)
+        del logits
+    return sum(kept.values())

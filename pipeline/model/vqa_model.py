@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.own_fusion import FusionModule, build_fusion, fuse
 from frozen_vqa.pipeline.model.patch_features import Patches, normalise
 from frozen_vqa.pipeline.model.pooling import Pooling
-from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
+from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text, gather_rows
 from frozen_vqa.pipeline.plugins import is_own
 
 
@@ -207,7 +207,7 @@ class VqaModel(nn.Module):
         if patches is not None:
             pooled.append(patches.expand(-1, slots, -1))
         # (questions, 1 or 2 widths)
-        fused = torch.cat(pooled, dim=-1).flatten(0, 1).index_select(0, question_slots)
+        fused = gather_rows(torch.cat(pooled, dim=-1).flatten(0, 1), question_slots)
         return self._answer(fused)
 
     def _fuse_by_own(

@@ -12,7 +12,7 @@ finite and of a type that we write, and `require_fit` compares names and shapes 
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from frozen_vqa.cache.disk.files import (
     sync_directory,
     write_atomically,
 )
-from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.digests import Buffer, digest
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.typed_json import NotFiniteNumberError, finite_json
 from frozen_vqa.pipeline.errors import reason_of
@@ -39,18 +39,60 @@ if TYPE_CHECKING:  # only tensors need torch
 
 SUFFIX = ".safetensors"
 
-DTYPES = ("float32", "float16", "bfloat16", "int64", "uint8")
-"""Types of tensors that we write."""
+DTYPES = {"int64": "I64", "float32": "F32", "bfloat16": "BF16", "float16": "F16", "uint8": "U8"}
+"""Types of tensors that we write and their names in a file, in which they come in this order."""
+
+TOGETHER = 1 << 20
+"""Bytes up to which tensors are copied into one part, because each part is a call to write."""
 
 
 def seal(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file that holds tensors, their record, and the digest of both."""
-    import safetensors.torch
+    return b"".join(seal_parts(tensors, record))
 
+
+def seal_parts(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> list[Buffer]:
+    """Return what `seal` does in parts, most of which are the memory of tensors on the CPU.
+
+    The bytes are those of `safetensors.torch.save`, which makes two copies of all tensors, during
+    which no other thread can run Python.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     sealed = {**record, "xxh3": tensors_digest(tensors, record)}
-    # One key, because safetensors writes several in an order that changes from time to time.
-    return safetensors.torch.save(tensors, {"run": json.dumps(sealed, sort_keys=True)})
+    header: dict[str, Any] = {"__metadata__": {"run": json.dumps(sealed, sort_keys=True)}}
+    types, end = list(DTYPES), 0
+    names = sorted(tensors, key=lambda name: (types.index(_dtype(tensors[name])), name))
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        kind = DTYPES[_dtype(tensor)]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    memory = (_memory(tensors[name]) for name in names)
+    return list(_join_small([len(text).to_bytes(8, "little") + text, *memory]))
+
+
+def _memory(tensor: "Tensor") -> memoryview:
+    """Return the bytes of a contiguous tensor on the CPU, without a copy."""
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _join_small(parts: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Yield parts of which small neighbours are joined."""
+    small = bytearray()
+    for part in parts:
+        if small and len(small) + len(part) > TOGETHER:
+            yield memoryview(small)
+            small = bytearray()
+        if len(part) > TOGETHER:
+            yield part
+        else:
+            small += part
+    if small:
+        yield memoryview(small)
 
 
 def read_sealed(path: Path, kind: str) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
@@ -142,13 +184,11 @@ def _dtype(tensor: "Tensor") -> str:
 
 def tensors_digest(tensors: Mapping[str, "Tensor"], record: Mapping[str, Any]) -> str:
     """Return the digest of tensors on the CPU and their record."""
-    import torch
-
     names = sorted(tensors)
     shapes = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
     found = xxhash.xxh3_128(json.dumps([record, shapes], sort_keys=True).encode())
     for name in names:
-        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        found.update(_memory(tensors[name]))
     return found.hexdigest()
 
 
@@ -208,9 +248,9 @@ class LastTwo:
         """All files that there can be."""
         return self.current, self.previous, self.coming
 
-    def replace(self, data: bytes) -> None:
+    def replace(self, *parts: Buffer) -> None:
         """Put a new version in place. A kill leaves a whole one, an `OSError` changes nothing."""
-        write_atomically(self.coming, data)
+        write_atomically(self.coming, *parts)
         try:
             if self.current.exists():
                 self._keep()

@@ -5,7 +5,7 @@
 
 Tensors: `model.NAME`; `average.NAME` where the weights are averaged; `optimizer.NAME.KEY`, AdamW's
 moments and step count of each parameter; `epoch.loss`, the sum of the current epoch on each rank;
-`rng.cpu`, and `rng.cuda` where a GPU is used. The record holds `Counters`, `Progress` and
+`rng.cpu`, and `rng.cuda` or `rng.mps` of the GPU. The record holds `Counters`, `Progress` and
 `TrainingFingerprint`. Batches are a function of seed and epoch, so a number is enough for them.
 Both states lead to the same end, so a damaged last one costs minutes and no more.
 """
@@ -25,11 +25,11 @@ from frozen_vqa.cache.typed_json import Count, Percent, decode, finite_json
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.description import no_state
 from frozen_vqa.pipeline.runs.folder import METRICS, explain_run_write_errors, state_files
-from frozen_vqa.pipeline.runs.sealed import read_sealed, seal, why_unreadable
+from frozen_vqa.pipeline.runs.sealed import read_sealed, seal_parts, why_unreadable
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 
-FORMAT = 7
+FORMAT = 8
 """Raised when the record changes, or when a resumed training would take other steps."""
 
 Seconds = Annotated[float, (0, 1e10)]  # at most three centuries
@@ -119,9 +119,9 @@ def save_state(run: Path, state: TrainState) -> None:
     """Write a state; the last one becomes the previous one. After a `RunError` nothing changed."""
     require_finite_weights(run, state.tensors, epoch=state.counters.epoch + 1)
     record = {name: asdict(part) for name, part in vars(state).items() if name != "tensors"}
-    data = seal(state.tensors, {"format": FORMAT, **record})
+    parts = seal_parts(state.tensors, {"format": FORMAT, **record})
     with explain_run_write_errors(run):
-        state_files(run).replace(data)
+        state_files(run).replace(*parts)
 
 
 def has_state(run: Path) -> bool:

@@ -22,7 +22,7 @@ from frozen_vqa.pipeline.runs.folder import (
     explain_run_write_errors,
     weight_files,
 )
-from frozen_vqa.pipeline.runs.sealed import not_finite, read_sealed, seal, why_unreadable
+from frozen_vqa.pipeline.runs.sealed import not_finite, read_sealed, seal_parts, why_unreadable
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def save_weights(run: Path, weights: Weights) -> None:
     """
     require_finite_weights(run, weights.tensors, epoch=weights.epoch)
     record = {name: value for name, value in vars(weights).items() if name != "tensors"}
-    data = seal(weights.tensors, record)
+    parts = seal_parts(weights.tensors, record)
     with explain_run_write_errors(run):
-        weight_files(run).replace(data)
+        weight_files(run).replace(*parts)
 
 
 def load_weights(run: Path) -> Weights:

@@ -9,9 +9,10 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from frozen_vqa.pipeline.errors import ConfigError
 
@@ -88,12 +89,11 @@ def device_name(device: "torch.device | str") -> str:
 
 
 def encoder_dtype(device: "torch.device") -> "torch.dtype":
-    """Return bfloat16 on a GPU that has it, else float32."""
+    """Return bfloat16 on a GPU that multiplies it natively, else float32."""
     import torch
 
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    native = device.type == "cuda" and _has_bfloat16(device)
+    return torch.bfloat16 if native else torch.float32
 
 
 def training_dtype(precision: Precision, device: "torch.device") -> "torch.dtype":
@@ -105,11 +105,87 @@ def training_dtype(precision: Precision, device: "torch.device") -> "torch.dtype
 
     if precision == "float32":
         return torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = _cpu_has_bfloat16()
+    native = _has_bfloat16(device)
     return torch.bfloat16 if native or precision == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: "torch.device") -> bool:
+    """Whether a device multiplies bfloat16 natively.
+
+    GPUs before Ampere, as T4 and V100, emulate it. They take float32 then: float16 would be faster
+    there, but its range is that of numbers up to 65,504, and gradients need a scale that adapts.
+    """
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # the question is about the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _cpu_has_bfloat16()
+
+
+def generator_state(device: "torch.device") -> "torch.Tensor | None":
+    """Return the state of a device's random generator, on the CPU; None if that is the CPU's."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else None
+
+
+def set_generator_state(device: "torch.device", state: "torch.Tensor") -> None:
+    """Set what `generator_state` returned."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.mps.set_rng_state(state)
+
+
+@contextmanager
+def tensor_cores(device: "torch.device") -> Iterator[None]:
+    """Let a GPU multiply float32 as TF32, which keeps ten bits of each factor's fraction.
+
+    bfloat16 keeps seven, and full float32 takes several times as long. docs/log.md has the drift.
+    """
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+@contextmanager
+def repeatable(device: "torch.device") -> Iterator[None]:
+    """Let a GPU add in the same order each time, so that a resumed training ends the same.
+
+    What has no such kernel, as may be in a fusion of the user's own, gets a warning of PyTorch.
+    Products are those of `tensor_cores`.
+    """
+    import torch
+
+    memory: Any = torch.utils.deterministic
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # it would write all memory twice
+    try:
+        with tensor_cores(device):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=only_warned)
+        memory.fill_uninitialized_memory = filled
 
 
 @cache

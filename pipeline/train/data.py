@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,17 +23,24 @@ from frozen_vqa.pipeline.answers.vocabulary import (
     build_vocabulary,
     read_vocabulary,
 )
+from frozen_vqa.pipeline.batches.plan import plan_batches
+from frozen_vqa.pipeline.batches.rows import Rows, same_pictures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.metrics.find import pick_metric
 from frozen_vqa.pipeline.metrics.metric import Metric
 from frozen_vqa.pipeline.model.config import ModelConfig
+from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.held_out import (
     read_split,
     read_training,
     require_pictures,
     split_of,
 )
+from frozen_vqa.pipeline.system.device import training_dtype
+
+if TYPE_CHECKING:  # questions and answers need no torch
+    import torch
 
 LOW_CEILING = 90.0
 """Percent; a vocabulary that allows less is rarely meant."""
@@ -73,6 +81,40 @@ class TrainData:
             answers=len(self.vocabulary) or 1,
             pictures=self.splits[config.train_split].picture_rows.shape[1],
         )
+
+    def bytes_of_steps(self, heads: Sequence[TrainConfig], device: "torch.device") -> int:
+        """Return how many bytes of a GPU trainings on the same batches take beside the features.
+
+        All keep weights, gradients, moments and averages. One at a time makes a step, on the
+        batch with the most padding; its backward pass takes about as much again as it finds kept.
+        """
+        from frozen_vqa.pipeline.model.size import bound_parameters, bytes_for_backward
+
+        first, split = heads[0], self.splits[heads[0].train_split]
+        plan = plan_batches(
+            same_pictures(split),
+            batch_size=first.batch_size,
+            grouped=first.group_by_image,
+            shuffle=(first.order_seed, 0),
+        )
+        grid = max(plan, key=lambda grid: len(grid) * max(map(len, grid)))
+        rows = Rows.of(split, choosing=self.chooses)
+        lengths = self.cache.questions.lengths()[rows.text_rows]
+        kept = steps = 0
+        for config in heads:
+            shape = self.shape_head(config)
+            kept += 4 * bound_parameters(shape) * (4 + bool(config.ema))
+            if is_own(config.fusion):  # of which nothing is known before a step is made
+                continue
+            one = bytes_for_backward(
+                shape,
+                images=len(grid),
+                slots=max(map(len, rows.spread(grid))),
+                tokens=int(np.quantile(lengths, 0.95)),
+                dtype=training_dtype(config.precision, device),
+            )
+            steps = max(steps, 2 * one)
+        return kept + steps
 
     @cached_property
     def scores(self) -> dict[str, ClassScores]:

@@ -5,14 +5,20 @@ each whole or not at all. The state holds the weights of that epoch and every li
 so it alone tells how far a training is: a resume brings the other files to the state, forwards or
 back. At most one epoch's weights are saved after a state, so the two weight files always include
 the best weights of both states. The outcome is written last; then the states are removed.
+
+While steps go on, a thread writes all of these (`pipeline/system/saver.py`), in that order. What
+the command ends with is written before it ends: the first state, that of a signal, the outcome.
 """
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+from torch import Tensor
 
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.errors import RunError, reason_of
@@ -29,6 +35,7 @@ from frozen_vqa.pipeline.runs.state import (
     write_metrics,
 )
 from frozen_vqa.pipeline.system.console import Advance, console, duration, progress
+from frozen_vqa.pipeline.system.saver import Saver
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.resume import reconcile_run, save_best
@@ -36,7 +43,7 @@ from frozen_vqa.pipeline.train.tensorboard import Curves
 from frozen_vqa.pipeline.train.trainer import Trainer
 
 CHECKPOINT_SECONDS = 120.0
-"""How much training a kill may cost."""
+"""How much training a kill may cost, if a save takes at most a hundredth of that."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ class TrainingLoop:
             metrics=[], best_accuracy=-1.0, best_epoch=0, training_seconds=0.0, seconds=0.0
         )
         self.curves: Curves | None = None
+        self._saver = Saver()
         self._saved_at = time.monotonic()
 
     @property
@@ -97,35 +105,51 @@ class TrainingLoop:
         without_a_better_one = self.epochs - self.progress.best_epoch
         return self.epochs == config.epochs or 0 < config.patience <= without_a_better_one
 
-    def save(self) -> TrainState:
-        """Save a state and return it; its tensors change with the next step. All ranks call it.
+    def save(
+        self, then: Callable[[TrainState], None] = lambda state: None, *, behind: bool = False
+    ) -> None:
+        """Save a state and call `then` with it, or go on while a thread does. All ranks call it.
 
-        Raises as `Trainer.require_finite` does, before anything is written.
+        Raises as `Trainer.require_finite` does, before anything is written, and what an earlier
+        save has failed with.
         """
         self.trainer.require_finite()
         if self.curves:
             self.curves.write()
-        state = TrainState(
-            self.trainer.tensors(),
-            replace(self.trainer.counters),
-            replace(self.progress, seconds=time.monotonic() - self.started),
-            self.fingerprint,
-        )
-        if self.lock:
-            self.lock.require()
-        if self.ranks.lead:
+        now = replace(self.progress, seconds=time.monotonic() - self.started)
+        tensors, counters = self.trainer.tensors(), replace(self.trainer.counters)
+
+        def write(tensors: Mapping[str, Tensor]) -> None:
+            if self.lock:
+                self.lock.require()
+            state = TrainState(tensors, counters, now, self.fingerprint)
             save_state(self.run, state)
-        self.ranks.wait()  # where one ends, torchrun ends all
+            then(state)
+
+        if self.ranks.lead:
+            self._saver.save(tensors, write, behind=behind)
+        if not behind:
+            self.ranks.wait()  # where one ends, torchrun ends all
         self._saved_at = time.monotonic()
-        return state
 
     @property
     def save_is_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        """Whether a state is to be saved after this step; the first rank knows."""
+        if not self.ranks.lead or self._saver.busy:
+            return False
+        return time.monotonic() - self._saved_at >= max(CHECKPOINT_SECONDS, self._saver.pause)
 
     def note_step(self) -> None:
+        """Note that a step is done; raise what a save in the background has failed with."""
+        self._saver.check()
         if self.curves:
             self.curves.note_step()
+
+    def close(self) -> None:
+        """Wait until nothing is written any more."""
+        self._saver.close()
+        if self.curves:
+            self.curves.close()
 
     def restore(self, state: TrainState) -> None:
         """Continue from a state, and make the run folder agree with it, or raise `RunError`."""
@@ -151,7 +175,7 @@ class TrainingLoop:
         def after_step() -> None:
             self.note_step()
             if self._agree_on_stop(stop, due=self.save_is_due):
-                self.save()
+                self.save(behind=True)
 
         trainer, config = self.trainer, self.trainer.config
         try:
@@ -171,8 +195,7 @@ class TrainingLoop:
             self.save()
             raise
         finally:
-            if self.curves:
-                self.curves.close()
+            self.close()
 
     def _progress(self) -> AbstractContextManager[Advance]:
         """Show the progress of the whole training, of which a part may be done."""
@@ -211,11 +234,13 @@ class TrainingLoop:
         config = self.trainer.config
         if is_best := accuracy > before.best_accuracy or config.keep == "last":
             self.progress = replace(self.progress, best_accuracy=accuracy, best_epoch=number)
-        state = self.save()  # before the files that it decides about; see above
-        if self.ranks.lead:
+
+        def write(state: TrainState) -> None:  # the files that the state decides about; see above
             if is_best:
                 save_best(self.run, state)
-            write_metrics(self.run, self.progress.metrics)
+            write_metrics(self.run, state.progress.metrics)
+
+        self.save(write, behind=True)
 
     def _make_line(self, number: int, loss: float, accuracy: float) -> EpochLine:
         """Return a line of metrics.jsonl. Heads of a sweep wait for their data together."""
@@ -233,8 +258,8 @@ class TrainingLoop:
 
     def finish(self, data: TrainData) -> TrainResult:
         """Write the outcome to the run, and return it."""
-        if self.curves:
-            self.curves.close()
+        self._saver.wait()
+        self.close()
         result, config = self._make_result(data), self.trainer.config
         if result.epochs < config.epochs:
             console.print(

@@ -29,7 +29,12 @@ from frozen_vqa.pipeline.runs.folder import (
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import use_cores
+from frozen_vqa.pipeline.system.device import (
+    generator_state,
+    repeatable,
+    set_generator_state,
+    use_cores,
+)
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
@@ -64,7 +69,7 @@ class Head:
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
         self.error: str | None = None
-        self._gpus = [device] if device.type == "cuda" else []
+        self._device = device
         self._states = self._generator_states()
 
     @property
@@ -74,15 +79,21 @@ class Head:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Let the block draw from the head's own generators, and restore their states."""
-        with torch.random.fork_rng(devices=self._gpus):
-            torch.set_rng_state(self._states[0])
-            for gpu, state in zip(self._gpus, self._states[1:], strict=True):
-                torch.cuda.set_rng_state(state, gpu)
+        before = self._generator_states()
+        self._set_generators(self._states)
+        try:
             yield
             self._states = self._generator_states()
+        finally:
+            self._set_generators(before)
 
-    def _generator_states(self) -> list[torch.Tensor]:
-        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in self._gpus)]
+    def _generator_states(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return torch.get_rng_state(), generator_state(self._device)
+
+    def _set_generators(self, states: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+        torch.set_rng_state(states[0])
+        if states[1] is not None:
+            set_generator_state(self._device, states[1])
 
     def learn(self, batch: FeatureBatch, waited: float) -> None:
         """Train on a batch for which all heads have waited this many seconds together."""
@@ -134,13 +145,15 @@ def sweep(
         failed: dict[str, str] = {}
         if left:
             use_cores()
+            held.enter_context(repeatable(device))
             data = data or load_train_data(cache_path, next(iter(left.values())))
             require_possible(left, data, device)
             for name, state in states.items():
                 require_same_data(path_in(run, name), state, data, left[name], device)
             sees = any(one.sees_pictures for one in left.values())
+            steps = data.bytes_of_steps([*left.values()], device) if device.type == "cuda" else 0
             features = ResidentFeatures(
-                data.cache, residency=residency, device=device, pictures=sees
+                data.cache, residency=residency, device=device, pictures=sees, steps=steps
             )
             console.print(data.describe(), features.describe(), sep="\n")
             for line in data.advise(next(iter(left.values()))):
@@ -221,15 +234,15 @@ class _Pass:
             raise
         finally:
             for head in self.heads:
-                if head.loop.curves:
-                    head.loop.curves.close()
+                head.loop.close()
         return self.results
 
     def _finish_and_list_left(self) -> list[Head]:
         """Store the results of heads that are over, and return the others."""
         for head in self.heads:
-            if head.loop.over and head.name not in self.results:
-                self.results[head.name] = head.loop.finish(self.data)
+            if head.error is None and head.loop.over and head.name not in self.results:
+                with self._isolate_failure(head):
+                    self.results[head.name] = head.loop.finish(self.data)
         return [h for h in self.heads if h.error is None and h.name not in self.results]
 
     def _train(self, number: int, heads: Sequence[Head]) -> None:
@@ -244,14 +257,15 @@ class _Pass:
                 waited, before = reader.waited - before, reader.waited
                 for head in heads:
                     if head.error is None and head.trainer.seen == done:  # others are ahead
-                        head.learn(batch, waited)
+                        with self._isolate_failure(head):
+                            head.learn(batch, waited)
                 advance(len(batch.questions))
                 if all(head.trainer.seen == head.trainer.counters.batch for head in heads):
                     self.stop.check()  # all heads are between two steps
                     for head in heads:
                         if head.error is None and head.loop.save_is_due:
                             with self._isolate_failure(head), head.turn():
-                                head.loop.save()
+                                head.loop.save(behind=True)
         for head in heads:
             if head.error is None:
                 with self._isolate_failure(head):

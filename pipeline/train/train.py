@@ -30,6 +30,7 @@ from frozen_vqa.pipeline.system.device import (
     device_name,
     free_memory,
     keep_freed_memory,
+    repeatable,
     use_cores,
 )
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
@@ -102,12 +103,17 @@ def train(
             require_place(run, overwrite=overwrite)
         state = recover_own_state(run, config, ranks) if resume else None
         use_cores()
+        held.enter_context(repeatable(device))
         data = data or load_train_data(Path(cache), config)
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
         features = ResidentFeatures(
-            data.cache, residency=residency, device=device, pictures=config.sees_pictures
+            data.cache,
+            residency=residency,
+            device=device,
+            pictures=config.sees_pictures,
+            steps=data.bytes_of_steps([config], device) if device.type == "cuda" else 0,
         )
         loop = begin(
             run,

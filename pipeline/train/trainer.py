@@ -26,7 +26,11 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.sealed import require_fit
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.device import training_dtype
+from frozen_vqa.pipeline.system.device import (
+    generator_state,
+    set_generator_state,
+    training_dtype,
+)
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loss import choice_loss, soft_target_loss
@@ -234,8 +238,8 @@ class Trainer:
             averages = self.average.model.state_dict()
             found |= {f"average.{name}": tensor for name, tensor in averages.items()}
         found |= {"epoch.loss": self._losses(), "rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            found["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        if (own := generator_state(self.device)) is not None:
+            found[f"rng.{self.device.type}"] = own
         return found
 
     def _require_possible(self, tensors: Mapping[str, Tensor], counters: Counters) -> None:
@@ -268,8 +272,8 @@ class Trainer:
         """
         self._require_possible(tensors, counters)
         torch.set_rng_state(tensors["rng.cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        if generator_state(self.device) is not None:
+            set_generator_state(self.device, tensors[f"rng.{self.device.type}"])
         self.loss.copy_(tensors["epoch.loss"][self.ranks.rank])
         self.model.load_state_dict(select_tensors("model", tensors))
         if self.average is not None:

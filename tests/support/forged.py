@@ -122,7 +122,7 @@ def valid(part: str) -> Path:
 def _train(path: Path, *, stop: bool) -> None:
     """Train a head, with a state after each step; stop before the third, or not at all."""
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(loop.TrainingLoop, "save_is_due", True)
         if stop:
             kill_before_step(2, patch)
         train(valid("cache"), path, config=FEW, device=torch.device("cpu"))

@@ -13,7 +13,7 @@ from benchmarks.torture.kills import TIMES
 from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
-from frozen_vqa.pipeline.train.loop import TrainResult
+from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made
@@ -30,7 +30,7 @@ GROUPED = TrainConfig(
     dropout=0.3,
 )
 PLAIN = replace(GROUPED, group_by_image=False, accumulate=1, batch_size=40, layers=2)
-ALWAYS, NEVER = 0.0, float("inf")
+ALWAYS, NEVER = True, False
 
 
 class Killed(BaseException):
@@ -126,6 +126,6 @@ def flip(path: Path, place: int) -> None:
 def stopped(scenes: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was killed in the midst of its second epoch, with two states."""
     with monkeypatch.context() as patch:
-        patch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
+        patch.setattr(TrainingLoop, "save_is_due", True)
         assert killed_before_step(5, scenes, tmp_path / "run", GROUPED, patch)
     return tmp_path / "run"

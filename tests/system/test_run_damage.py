@@ -31,6 +31,7 @@ from frozen_vqa.pipeline.runs.card import CARD, MARK, write_card
 from frozen_vqa.pipeline.runs.environment import note_environment
 from frozen_vqa.pipeline.runs.folder import ENVIRONMENT
 from frozen_vqa.pipeline.runs.run import load_run, read_outcome
+from frozen_vqa.pipeline.train.loop import TrainingLoop
 from frozen_vqa.pipeline.train.tensorboard import EVENTS
 from frozen_vqa.pipeline.train.train import train
 from tests.support import finished_runs
@@ -169,7 +170,7 @@ def test_damaged_curves_are_not_read(
     Writer.made = []
     for module in (frozen_vqa.pipeline.train.tensorboard, frozen_vqa.pipeline.train.train):
         monkeypatch.setattr(module, "summary_writer", lambda: Writer)
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     run = tmp_path / "run"
     how: dict[str, Any] = {"config": GROUPED, "device": CPU, "tensorboard": True}
     with monkeypatch.context() as patch, suppress(Killed):

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.cache.format.quantise import dequantise
@@ -37,6 +39,19 @@ from tests.support.trainings import make_trainer, metrics, run_training
 GB = 10**9
 
 
+@given(need=st.integers(0, 99), free=st.integers(0, 99), steps=st.integers(0, 99))
+def test_features_on_a_gpu_leave_room_for_the_steps(need: int, free: int, steps: int) -> None:
+    """Never more than 70 %, and never what weights, moments and activations will take."""
+    how = {"need": need, "free": None, "free_on_gpu": free, "steps": steps}
+    on_gpu = choose_location("auto", **how) == "gpu"
+    assert on_gpu == (need <= 0.7 * free and need + steps <= free)
+    if on_gpu:
+        assert choose_location("gpu", **how) == "gpu"
+    else:
+        with pytest.raises(ConfigError, match=r"beside the training; .* a smaller --batch-size"):
+            choose_location("gpu", **how)
+
+
 @pytest.mark.parametrize(
     ("asked", "need", "free", "free_on_gpu", "location"),
     [
@@ -66,7 +81,11 @@ def test_features_go_where_there_is_room(
     ("asked", "free_on_gpu", "message"),
     [
         ("gpu", None, "there is no GPU and the features take 8.0 GB.*use 'mapped'"),
-        ("gpu", 10 * GB, "10.0 GB are free there and the features take 8.0 GB, which may be 70%"),
+        (
+            "gpu",
+            10 * GB,
+            "10.0 GB are free there and the features take 8.0 GB, which may be 7.0 GB beside",
+        ),
         ("ram", None, "the features take 8.0 GB and 7.0 GB of memory are free; use 'mapped'"),
     ],
 )

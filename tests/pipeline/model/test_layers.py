@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from frozen_vqa.pipeline.model.config import PoolingKind
-from frozen_vqa.pipeline.model.layers import Mlp
+from frozen_vqa.pipeline.model.layers import LayerNorm, Mlp
 from frozen_vqa.pipeline.model.patch_attention import PatchAttention
 from frozen_vqa.pipeline.model.pooling import Pooling
 from frozen_vqa.pipeline.model.prefix_index import PrefixIndex, Text
@@ -156,3 +156,16 @@ def test_weights_of_a_pooling_are_of_single_precision_whatever_the_scores_are() 
     relu = scored.relu()
     weights = (relu @ vector).float().softmax(-1)
     assert_close(pool(x), (weights[..., None] * x).sum(2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_norm_keeps_the_type_of_its_input(dtype: torch.dtype, autocast: bool) -> None:
+    """And on a CPU it is PyTorch's."""
+    ours, theirs = LayerNorm(6), torch.nn.LayerNorm(6)
+    ours.weight.data, ours.bias.data = torch.rand(6), torch.rand(6)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 6).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        assert torch.equal(ours(x), theirs(x))
+        assert ours(x).dtype == dtype

@@ -1,5 +1,6 @@
 """A training that was killed goes on and ends as an undisturbed one, bit for bit."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from frozen_vqa.pipeline.runs.folder import CURRENT
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.state import TrainState, save_state
 from frozen_vqa.pipeline.runs.weights import read_weights
+from frozen_vqa.pipeline.train.loop import TrainingLoop
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import resuming
 from tests.support.caches import Made
@@ -74,7 +76,7 @@ def undisturbed(scenes: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[
 )
 def test_killed_before_any_step(
     name: str,
-    every: float,
+    every: bool,
     scenes: Made,
     undisturbed: dict[str, Whole],
     kept_states: list[TrainState],
@@ -82,14 +84,14 @@ def test_killed_before_any_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With dropout and moments, in both orders, with accumulation; generators outside moved."""
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", every)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", every)
     config = CONFIGS[name]
     number = 0
     while True:
         run = tmp_path / str(number)
         if not killed_before_step(number, scenes, run, config, monkeypatch):
             break
-        if every == ALWAYS:
+        if every:
             assert kept_states[-1].counters.step == number
         torch.rand(5)
         result = go_on(scenes, run, config)
@@ -106,12 +108,45 @@ def test_killed_again_and_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     run = tmp_path / "run"
     for number in range(1, 8):
         assert killed_before_step(number, scenes, run, PLAIN, monkeypatch, resume=number > 1)
     go_on(scenes, run, PLAIN)
     assert (without_times(run), bits(kept_states[-1].tensors)) == undisturbed["plain"]
+
+
+@pytest.mark.parametrize("name", ["plain", "averaged"])
+def test_steps_go_on_while_a_state_is_written_and_change_nothing_of_it(
+    name: str,
+    scenes: Made,
+    undisturbed: dict[str, Whole],
+    kept_states: list[TrainState],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights, averages, moments, generators and place are those of one moment."""
+    later, run = threading.Event(), tmp_path / "run"
+    kept, update = frozen_vqa.pipeline.train.loop.save_state, Trainer._update
+
+    def save(run: Path, state: TrainState) -> None:
+        assert state.counters.step == 0 or later.wait(10), "training waits for the save"
+        kept(run, state)
+
+    def step(self: Trainer) -> None:
+        update(self)
+        if self.counters.step == 2:
+            later.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(frozen_vqa.pipeline.train.loop, "save_state", save)
+        patch.setattr(Trainer, "_update", step)
+        after_first = property(lambda loop: loop.trainer.counters.step == 1)
+        patch.setattr(TrainingLoop, "save_is_due", after_first)
+        assert killed_before_step(2, scenes, run, CONFIGS[name], patch)
+    assert [state.counters.step for state in kept_states] == [0, 1]
+    go_on(scenes, run, CONFIGS[name])
+    assert (without_times(run), bits(kept_states[-1].tensors)) == undisturbed[name]
 
 
 def test_averaged_weights_go_on_in_mid_epoch(
@@ -121,7 +156,7 @@ def test_averaged_weights_go_on_in_mid_epoch(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     run = tmp_path / "run"
     assert killed_before_step(4, scenes, run, AVERAGED, monkeypatch)
     assert kept_states[-1].counters.batch == 2

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import frozen_vqa.pipeline.train.loop
 from frozen_vqa.cache import CacheWriter, FeatureCache
 from frozen_vqa.cache.format.shards import NewQuestions
 from frozen_vqa.pipeline.errors import RunError
@@ -18,6 +17,7 @@ from frozen_vqa.pipeline.runs import sealed
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
 from frozen_vqa.pipeline.runs.folder import state_files
 from frozen_vqa.pipeline.runs.state import recover_state
+from frozen_vqa.pipeline.train.loop import TrainingLoop
 from tests.support import resuming
 from tests.support.caches import (
     PATCHES,
@@ -30,7 +30,6 @@ from tests.support.caches import (
     new_images,
 )
 from tests.support.resuming import (
-    ALWAYS,
     GROUPED,
     begin,
     bits,
@@ -59,7 +58,7 @@ def test_a_disk_that_is_full_at_a_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     real, run = os.fsync, tmp_path / "run"
     for calls in (20, 12, 5):
         left = calls

@@ -23,6 +23,7 @@ from frozen_vqa.pipeline.runs.state import (
     save_state,
 )
 from frozen_vqa.pipeline.runs.weights import read_weights
+from frozen_vqa.pipeline.system import saver
 from frozen_vqa.pipeline.train.resume import save_best
 from tests.support import resuming
 from tests.support.caches import Made
@@ -58,17 +59,22 @@ class Snapshots:
     def __init__(self, run: Path, patch: pytest.MonkeyPatch) -> None:
         self.run, self.seen = run, [files(run)] if run.exists() else []
         self.main, self.busy = threading.get_ident(), False
+        self.turns = threading.RLock()
         watch(self.look, patch)
 
     def look(self) -> None:
         """Keep the folder as it is, if it is new; looking at it makes watched calls itself."""
-        if threading.get_ident() != self.main or self.busy or not self.run.exists():
+        saves = threading.current_thread().name.startswith(saver.THREAD)
+        if not (saves or threading.get_ident() == self.main):
             return
-        self.busy = True
-        now = files(self.run)
-        if now not in self.seen:
-            self.seen.append(now)
-        self.busy = False
+        with self.turns:
+            if self.busy or not self.run.exists():
+                return
+            self.busy = True
+            now = files(self.run)
+            if now not in self.seen:
+                self.seen.append(now)
+            self.busy = False
 
 
 def end_well(made: Made, run: Path, config: TrainConfig) -> bool:

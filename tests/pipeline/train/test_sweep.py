@@ -19,6 +19,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.state import has_state
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
+from frozen_vqa.pipeline.train.loop import TrainingLoop
 from frozen_vqa.pipeline.train.sweep import Head, SweepResult, sweep
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
@@ -103,7 +104,7 @@ def test_a_kill_at_any_step_of_any_head(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Heads are then at different places, some in another epoch, and some have not begun."""
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     real = frozen_vqa.pipeline.train.loop.save_state
     saves = 0
 

@@ -11,6 +11,7 @@ import frozen_vqa.pipeline.train.loop
 import frozen_vqa.pipeline.train.tensorboard
 import frozen_vqa.pipeline.train.train
 import frozen_vqa.pipeline.train.trainer
+from frozen_vqa.pipeline.train.loop import TrainingLoop
 from frozen_vqa.pipeline.train.loss import soft_target_loss
 from frozen_vqa.pipeline.train.optimizer import learning_rate
 from frozen_vqa.pipeline.train.tensorboard import EVENTS
@@ -18,7 +19,7 @@ from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made
 from tests.support.command import run_command
-from tests.support.resuming import ALWAYS, CPU, GROUPED, Killed, kill_before_step
+from tests.support.resuming import CPU, GROUPED, Killed, kill_before_step
 from tests.support.summaries import Writer
 
 
@@ -65,7 +66,7 @@ def test_curves_go_on_after_a_kill(
     scenes: Made, tmp_path: Path, writers: list[Writer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(scenes.directory, tmp_path / "whole", config=GROUPED, device=CPU, tensorboard=True)
-    monkeypatch.setattr(frozen_vqa.pipeline.train.loop, "CHECKPOINT_SECONDS", ALWAYS)
+    monkeypatch.setattr(TrainingLoop, "save_is_due", True)
     run = tmp_path / "run"
     with monkeypatch.context() as patch, suppress(Killed):
         kill_before_step(4, patch)
