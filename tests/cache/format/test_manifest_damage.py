@@ -103,7 +103,7 @@ def test_another_format_is_refused(version: object, made_by: str, tmp_path: Path
 
 
 def record(**changes: object) -> dict[str, object]:
-    return {**vars(shard("images/00000.h5", 1, 2)), **changes}
+    return {**vars(shard("images/00000.h5", 1, 2000)), **changes}
 
 
 def split_record(**changes: object) -> dict[str, object]:
