@@ -130,7 +130,10 @@ def test_the_bytes_of_a_cache() -> None:
         "cache.copy.json": "7d24b7669d8086ab0f45eb669fd66678",
         "failures.jsonl": "910c28e4fb01668ef3425ee9a04f6e4f",
     }
-    assert Hdf5File(Path("x"), images.data, images.record.datasets).texts("image_id")[2] == "é"
+    assert (
+        Hdf5File(Path("x"), b"".join(images.pieces), images.record.datasets).texts("image_id")[2]
+        == "é"
+    )
 
 
 def test_int8_numbers() -> None:

@@ -62,6 +62,7 @@ class FeatureEncoder:
         self.plan, self.images, self.text = plan, images, text
         self.spec = cache_spec(images, text, dtype)
         self.decoder = PictureDecoder(source, images)
+        self._copies = DeviceCopies(images.device)
 
     def encode_images(
         self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
@@ -82,13 +83,14 @@ class FeatureEncoder:
         timer: PhaseTimer,
     ) -> EncodedImages:
         """Encode the next `count` pictures."""
-        spec = self.spec
+        spec, copies = self.spec, self._copies
         ids: list[str] = []
         failures: list[Failure] = []
+        sent = []  # pixels that the device may not have read yet
         thumbnails = np.empty((count, THUMBNAIL), np.uint8)
-        patches = np.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
+        patches = copies.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
         scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
-        cls = np.empty((count, spec.vision_dim), spec.state_dtype)
+        cls = copies.empty((count, spec.vision_dim), spec.state_dtype)
         while len(ids) + len(failures) < count:
             batch = next(batches)
             good = [one for one in batch if isinstance(one, DecodedPicture)]
@@ -97,14 +99,18 @@ class FeatureEncoder:
                 rows = slice(len(ids), len(ids) + len(good))
                 ids += [one.image_id for one in good]
                 thumbnails[rows] = [one.thumbnail for one in good]
-                pixels = np.stack([one.pixels for one in good])
+                pixels = copies.empty((len(good), *good[0].pixels.shape), np.dtype(np.uint8))
+                sent.append(np.stack([one.pixels for one in good], out=pixels))
                 with timer.measure("encoding"):
                     new_patches, new_cls = batch_size.encode(self.images, pixels)
-                    patches[rows], new_scales = patches_to_numpy(new_patches, spec.dtype)
-                    if scales is not None:
-                        scales[rows] = new_scales
-                    cls[rows] = to_numpy(new_cls, spec.state_dtype.name)
+                    copies.start(new_cls, cls[rows])
+                    if scales is None:
+                        copies.start(new_patches, patches[rows])
+                    else:
+                        patches[rows], scales[rows] = quantised(new_patches)
             timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
+        with timer.measure("encoding"):
+            copies.wait()
         rows = slice(len(ids))
         scales = None if scales is None else scales[rows]
         new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales)
@@ -153,10 +159,47 @@ def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np
     Returns:
         The numbers, and for "int8" their scales (images, patches).
     """
-    if dtype != "int8":
-        return to_numpy(features, dtype), None
+    return quantised(features) if dtype == "int8" else (to_numpy(features, dtype), None)
+
+
+def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Copy patch embeddings as an int8 cache has them: the numbers and their scales."""
     # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
     integers, scales = zip(
         *(quantise(to_numpy(one, "float32")) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)
+
+
+class DeviceCopies:
+    """Copies features from the encoder's device to their rows in memory.
+
+    A GPU copies them in a stream of its own while it encodes the next batches; nothing waits for
+    it before `wait`.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = torch.device(device)
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
+        pinned = self._stream is not None
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=pinned).numpy()
+
+    def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
+        """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
+        target = torch.from_numpy(rows)
+        if self._stream is None:
+            target.copy_(features)
+            return
+        features = features.to(target.dtype).contiguous()  # narrow, before it is copied
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            target.copy_(features, non_blocking=True)
+        features.record_stream(self._stream)  # its memory is not reused before
+
+    def wait(self) -> None:
+        """Wait until all copies are done."""
+        if self._stream is not None:
+            self._stream.synchronize()
