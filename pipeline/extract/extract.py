@@ -4,10 +4,10 @@
        └───── questions ── distinct prefixes ── TextEncoder ┴─ ShardQueue (threads) ── CacheWriter
                                         (each rank its share)                 (the first rank)
 
-While a batch is encoded, the next ones are decoded and the shards before it are written. A picture is
-encoded once per image id, a question once per distinct text. The data and the rows that are stored
-already decide what a shard and a batch hold; time, memory and the number of processes do not. So
-an interrupted extraction ends in the same bytes.
+While a batch is encoded, the next ones are decoded and the shards before it are written. A picture
+is encoded once per image id, a question once per distinct text. The data and the rows that are
+stored already decide what a shard and a batch hold; time, memory and the number of processes do
+not. So an interrupted extraction ends in the same bytes.
 """
 
 import time

@@ -15,6 +15,7 @@ from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages, NewQuestions, Shard, image_shard
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.memory import aligned_empty
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -184,8 +185,9 @@ class DeviceCopies:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
-        pinned = self._stream is not None
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=pinned).numpy()
+        if self._stream is None:
+            return aligned_empty(shape, dtype)
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
 
     def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
         """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
