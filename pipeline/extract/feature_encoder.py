@@ -1,12 +1,14 @@
 """Encodes the pictures and questions of one data set, a chunk at a time, into arrays to store.
 
-Pictures are encoded in batches. Questions make a tree of token prefixes, and only its leaves are
-run: a question that is the beginning of another gets its states from the longer one.
+Pictures are encoded in batches. Questions make a tree of token prefixes, and each prefix is
+computed once, but for those that several parts of the tree have in common. A `QuestionModel` of the
+user's own takes whole questions: the ends of the tree's branches, in batches of equal length.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,11 +25,15 @@ from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 
+TREE_TOKENS = 1024
+"""Prefixes that are computed at once; a constant, because it may change the last bit."""
+
 TEXT_BATCH = 64
-"""Questions of equal length per batch; a constant, because it may change the last bit."""
+"""Questions of equal length per batch; a constant too."""
 
 
 @dataclass(frozen=True)
@@ -121,32 +127,54 @@ class FeatureEncoder:
         """Encode the new prefixes of one chunk."""
         dtype = self.spec.state_dtype
         states = np.empty((len(chunk.tokens), self.text.dim), dtype)
-        batches = list(_batch_equal_lengths(chunk))
-        timer.advance(len(chunk) - sum(map(len, batches)))
-        for batch in batches:
-            rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
+        run = list(_branches(chunk))
+        timer.advance(len(chunk) - len(run))
+        for questions, encode, rows in self._question_batches(chunk, run):
             new = rows >= chunk.first
             with timer.measure("encoding"):
-                encoded = self.text.encode([chunk.questions[text] for text in batch])
-                states[rows[new] - chunk.first] = to_numpy(encoded, dtype.name)[new]
-            timer.advance(len(batch))
+                states[rows[new] - chunk.first] = to_numpy(encode(), dtype.name)[new]
+            timer.advance(questions)
         paths = chunk.paths
         return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
 
+    def _question_batches(
+        self, chunk: QuestionChunk, run: Sequence[str]
+    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
+        """Yield how many questions a batch has, what encodes it, and the rows of the states."""
+        text = self.text
+        if not text.encodes_trees:
+            yield from self._equal_lengths(chunk, run)
+            return
+        for tree in prefix_trees(run, chunk.questions, chunk.paths, most=TREE_TOKENS):
+            rows, tokens = np.array(list(tree.places)), tree.tokens
+            if len(tree.questions) == 1:  # it needs no mask, which is quadratic in its length
+                yield 1, partial(text.encode, [tokens]), rows[np.newaxis]
+            else:
+                yield len(tree.questions), partial(text.encode_tree, tokens, tree.parents), rows
 
-def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[list[str]]:
-    """Yield batches of questions of one length, without those that need no run.
+    def _equal_lengths(
+        self, chunk: QuestionChunk, run: Sequence[str]
+    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
+        """Yield batches of whole questions of one length."""
+        by_length: dict[int, list[str]] = {}
+        for question in run:
+            by_length.setdefault(len(chunk.paths[question]), []).append(question)
+        for _, questions in sorted(by_length.items()):
+            for begin in range(0, len(questions), TEXT_BATCH):
+                batch = questions[begin : begin + TEXT_BATCH]
+                encode = partial(self.text.encode, [chunk.questions[one] for one in batch])
+                yield len(batch), encode, np.array([chunk.paths[one] for one in batch])
 
-    The cache has their states, or a longer question of the chunk begins with the same prefix.
+
+def _branches(chunk: QuestionChunk) -> Iterator[str]:
+    """Yield the questions of a chunk that need a run.
+
+    The cache has the states of the others, or a longer question of the chunk begins with them.
     """
     inner = {row for path in chunk.paths.values() for row in path[:-1]}
-    by_length: dict[int, list[str]] = {}
-    for text, path in chunk.paths.items():
+    for question, path in chunk.paths.items():
         if path[-1] >= chunk.first and path[-1] not in inner:
-            by_length.setdefault(len(path), []).append(text)
-    for _, texts in sorted(by_length.items()):
-        for begin in range(0, len(texts), TEXT_BATCH):
-            yield texts[begin : begin + TEXT_BATCH]
+            yield question
 
 
 def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
