@@ -8,10 +8,12 @@ import os
 import re
 from pathlib import Path
 
-from frozen_vqa.cache.errors import UnsafeNameError
+from frozen_vqa.cache.errors import CacheError, UnsafeNameError
 
 LONGEST_NAME = 255
 """Bytes of the name of a file, which most file systems allow."""
+LONGEST_SPLIT = LONGEST_NAME - len("~999999.h5.partial")
+"""Bytes of a split's name, because its file has a longer name while it is written."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -27,6 +29,16 @@ def path_in(folder: Path, name: str) -> Path:
             f"or written there. Give another name, or take another copy of what names it."
         )
     return folder / name
+
+
+def require_split_name(name: str) -> None:
+    """Raise `CacheError` unless a split can have this name, which becomes a file's."""
+    fits = name.isprintable() and len(name.encode()) <= LONGEST_SPLIT
+    if not fits or name in ("", ".", "..") or "/" in name:
+        raise CacheError(
+            f"split {name!r}: a file cannot have this name. Give a name without '/' and control "
+            f"characters, of at most {LONGEST_SPLIT} bytes."
+        )
 
 
 def _is_name(part: str) -> bool:

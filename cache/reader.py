@@ -255,7 +255,8 @@ class FeatureCache:
 def read_questions(directory: Path, manifest: Manifest) -> Questions:
     """Read all questions; raise `CacheDamagedError` if they are not what was written."""
     texts: list[str] = []
-    hidden_states = _room_for_states(directory, manifest)
+    shape = manifest.prefix_rows, manifest.spec.text_dim
+    hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
     end = 0
     rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
     for record in manifest.questions:
@@ -273,18 +274,6 @@ def read_questions(directory: Path, manifest: Manifest) -> Questions:
     if not (inside.all() and rising.all()):
         raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
     return Questions(texts, hidden_states, path_rows, path_offsets)
-
-
-def _room_for_states(directory: Path, manifest: Manifest) -> np.ndarray:
-    """Return room for all hidden states, so that joining the shards needs no second copy."""
-    spec, rows = manifest.spec, manifest.prefix_rows
-    stored = sum(record.bytes for record in manifest.questions)
-    if rows * spec.prefix_row_bytes > stored:
-        raise CacheDamagedError(
-            f"{directory / 'questions'}: {stored:,} bytes cannot hold {rows:,} hidden states of "
-            f"{spec.text_dim:,} numbers. {remedy(directory)}"
-        )
-    return np.empty((rows, spec.text_dim), spec.state_dtype)
 
 
 def _read_shard(

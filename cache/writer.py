@@ -35,13 +35,12 @@ from frozen_vqa.cache.format.manifest import (
     Manifest,
     ShardKind,
     SplitRecord,
-    require_split_name,
     small_files,
 )
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
-from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.names import path_in, require_split_name
 from frozen_vqa.cache.typed_json import Json
 
 

@@ -23,6 +23,7 @@ from frozen_vqa.cache.format.shards import NewQuestions, image_shard, names_dige
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, weights_digest
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.evaluate.statistics import ENOUGH, mean_interval, sign_flip
 from frozen_vqa.pipeline.extract import decoder
 from frozen_vqa.pipeline.runs import state
@@ -213,7 +214,7 @@ def test_intervals_and_tests() -> None:
 def test_thumbnails_and_when_they_differ() -> None:
     """A cache keeps those of its pictures; others would be taken for another data set."""
     pixels = (np.arange(24 * 32 * 3).reshape(24, 32, 3) * 7 % 256).astype(np.uint8)
-    encoder: Any = SimpleNamespace(pixels=np.asarray, window=None)
+    encoder: Any = SimpleNamespace(pixels=np.asarray, reading=Reading())
     source: Any = SimpleNamespace(picture=lambda image_id: encoded(Image.fromarray(pixels)))
     found = decoder.PictureDecoder(source, encoder).decode(7)
     assert digest(found.thumbnail.tobytes()) == "ec61f5b9c8139c1fc4c45706fd375516"

@@ -17,6 +17,7 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quot
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
 from frozen_vqa.cache.format.spec import CacheSpec
+from frozen_vqa.cache.names import LONGEST_NAME, require_split_name
 from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
 FORMAT = 4
@@ -27,8 +28,6 @@ LOG = "extractions.jsonl"
 SMALL_FILES = frozenset({NAME, COPY, FAILURES, LOG})
 SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
 SURROGATE = re.compile("[\ud800-\udfff]")
-LONGEST = 255 - len("~999999.h5.partial")
-"""Bytes of a split's name: its file, while it is written, has at most 255."""
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -267,7 +266,7 @@ def _from_json(body: object) -> Manifest:
     groups = (manifest.images, manifest.questions, manifest.splits.values())
     for folder, records in zip(FOLDERS, groups, strict=True):
         for record in records:
-            _require_inside(folder, record)
+            _require_possible(manifest.spec, folder, record)
     return manifest
 
 
@@ -280,19 +279,14 @@ def require_few(splits: int, shards: int) -> None:
         )
 
 
-def require_split_name(name: str) -> None:
-    """Raise `CacheError` unless a split can have this name, which becomes a file's."""
-    fits = name.isprintable() and len(name.encode()) <= LONGEST
-    if not fits or name in ("", ".", "..") or "/" in name:
-        raise CacheError(
-            f"split {name!r}: a file cannot have this name. Give a name without '/' and control "
-            f"characters, of at most {LONGEST} bytes."
-        )
-
-
-def _require_inside(folder: str, record: FileRecord) -> None:
-    """Refuse a record that points elsewhere."""
+def _require_possible(spec: CacheSpec, folder: str, record: FileRecord) -> None:
+    """Refuse a record that points elsewhere, or says that its file holds more than it can."""
     place, name = record.file.split("/")
     pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
-    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > 255:
+    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"{record.file!r} is no file of a cache")
+    least = record.rows * (spec.image_row_bytes if folder == "images" else 1)
+    if isinstance(record, ShardRecord):
+        least = max(least, record.prefixes * spec.prefix_row_bytes)
+    if least > record.bytes:
+        raise ValueError(f"{record.file}: {record.bytes:,} bytes cannot hold {least:,}")

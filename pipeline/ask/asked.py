@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from frozen_vqa.pipeline.encoders.picture_files.levels import Window
-from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.sources.open_source import open_source
@@ -35,27 +35,27 @@ class Asked:
     ids: Sequence[Id] = ()
 
 
-def ask_about(image: Path, questions: Sequence[str], window: Window | None = None) -> list[Asked]:
+def ask_about(image: Path, questions: Sequence[str], reading: Reading = AS_IT_IS) -> list[Asked]:
     """Return what is asked about one picture, or about all pictures in a folder, by name.
 
-    The window is that of the run, as in `load_rgb`.
+    Pictures are read as those that the run was trained on.
 
     Raises `RunError` if a question cannot be one, or the folder holds no picture.
     """
     for question in questions:
         require_question(question)
     if not image.is_dir():
-        return [Asked(str(image), partial(load_file, image, window), questions)]
+        return [Asked(str(image), partial(load_file, image, reading), questions)]
     found = sorted(path for path in image.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise RunError(
             f"{image}: there is no picture in this folder ({', '.join(SUFFIXES)}); name a picture, "
             f"or the folder that holds some"
         )
-    return [Asked(str(path), partial(load_file, path, window), questions) for path in found]
+    return [Asked(str(path), partial(load_file, path, reading), questions) for path in found]
 
 
-def ask_from(file: Path, window: Window | None = None) -> tuple[list[Asked], list[str]]:
+def ask_from(file: Path, reading: Reading = AS_IT_IS) -> tuple[list[Asked], list[str]]:
     """Return the questions of a file, and why others of it cannot be used.
 
     The file is one that `--dataset jsonl:FILE` reads; its answers, if it has any, do not count.
@@ -69,7 +69,7 @@ def ask_from(file: Path, window: Window | None = None) -> tuple[list[Asked], lis
     asked = [
         Asked(
             str(image_id),
-            partial(_load_from, source, image_id, window),
+            partial(_load_from, source, image_id, reading),
             [question for question, _ in pairs],
             [question_id for _, question_id in pairs],
         )
@@ -78,17 +78,17 @@ def ask_from(file: Path, window: Window | None = None) -> tuple[list[Asked], lis
     return asked, [f"{one.where}: {one.reason}" for one in source.left_out(split)]
 
 
-def load_file(image: Path, window: Window | None = None) -> Image.Image:
+def load_file(image: Path, reading: Reading = AS_IT_IS) -> Image.Image:
     """Return the pixels of a file; raise `ImageError`, which names it."""
     try:
-        return load_rgb(image, window)
+        return load_rgb(image, reading)
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from error
 
 
-def _load_from(source: Source, image_id: Id, window: Window | None) -> Image.Image:
+def _load_from(source: Source, image_id: Id, reading: Reading) -> Image.Image:
     try:
-        return load_rgb(source.picture(image_id), window)
+        return load_rgb(source.picture(image_id), reading)
     except ImageError as error:
         raise ImageError(f"{source.where(image_id)}: {error}") from error
 

@@ -17,9 +17,9 @@ from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
+from frozen_vqa.pipeline.encoders.reading import reading_of
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.encoders.window import window_of
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.extract.plan import length_fault
@@ -53,7 +53,8 @@ class _Encoders(TypedDict):
 class Asker:
     """A trained head and its encoders, which are loaded once.
 
-    The Hub is asked only for models of the run's cache, and stderr says so before.
+    The Hub is asked only for models of the run's cache, and stderr says so before. The caller reads
+    pictures as `reading` says.
 
     Raises:
         ModelError: if an encoder cannot be loaded.
@@ -66,6 +67,7 @@ class Asker:
         run.require_no_needs("`ask` gives it a question and a picture")
         self.run, self.device = run, device
         self.images, self.words = _load_encoders(run, device)
+        self.reading = reading_of(run.encoders["vision"])
 
     def tokens(self, question: str) -> list[int]:
         """Return the tokens of a question; raise `RunError` if it is too long for the encoder."""
@@ -152,7 +154,6 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         device=device,
         compute_dtype=compute,
         local_only=strange,
-        window=window_of(run.encoders["vision"]),
     )
     words = TextEncoder(
         text["model"],

@@ -13,9 +13,8 @@ from frozen_vqa.pipeline.ask.asked import load_file, require_question
 from frozen_vqa.pipeline.ask.asker import Asker
 from frozen_vqa.pipeline.ask.look import map_words
 from frozen_vqa.pipeline.ask.space import write_space
-from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.window import window_of
+from frozen_vqa.pipeline.encoders.reading import Reading, reading_of
 from frozen_vqa.pipeline.errors import ImageError, RunError
 from frozen_vqa.pipeline.report.attention import watched
 from frozen_vqa.pipeline.runs import pretrained
@@ -78,8 +77,8 @@ class VqaHead(pretrained.VqaHead):
                 "with VqaHead.from_pretrained(RUN)"
             )
         require_question(question)
-        window = window_of(self.run.encoders["vision"])
-        picture, device = _load(image, window), self.head.weight.device
+        reading = reading_of(self.run.encoders["vision"])
+        picture, device = _load(image, reading), self.head.weight.device
         if self._asker is None or self._asker.device != device:
             self._asker = Asker(self.run, device)
         with watched(self) as seen:
@@ -123,10 +122,10 @@ class VqaHead(pretrained.VqaHead):
             )
 
 
-def _load(image: TakenPicture, window: Window | None) -> Image.Image:
+def _load(image: TakenPicture, reading: Reading) -> Image.Image:
     """Return a picture in RGB, or raise `ImageError`."""
     if isinstance(image, str | Path):
-        return load_file(Path(image), window)
+        return load_file(Path(image), reading)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or not image.size:
             raise ImageError(
@@ -134,4 +133,4 @@ def _load(image: TakenPicture, window: Window | None) -> Image.Image:
                 f"(height, width) is needed"
             )
         image = Image.fromarray(image)
-    return load_rgb(image, window)
+    return load_rgb(image, reading)

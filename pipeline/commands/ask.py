@@ -17,7 +17,7 @@ from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.pipeline.ask.asked import Asked, ask_about, ask_from
 from frozen_vqa.pipeline.ask.explain import EACH_ALONE, LOW, NO_PROOF, call_low
-from frozen_vqa.pipeline.encoders.window import window_of
+from frozen_vqa.pipeline.encoders.reading import reading_of
 from frozen_vqa.pipeline.errors import ConfigError, ImageError, RunError
 from frozen_vqa.pipeline.pictures.attention_strip import (
     Strip,
@@ -55,7 +55,7 @@ def ask_command(
     device: str,
 ) -> dict[str, Any]:
     """Answer `questions` about a picture or a folder of pictures, or those of a file."""
-    window = window_of(read_description(run).encoders["vision"])
+    reading = reading_of(read_description(run).encoders["vision"])
     if table:
         mark = ",".join(COLUMNS).encode()
         require_own_file(table, lambda found: found.startswith(mark), ConfigError, "--csv")
@@ -64,10 +64,10 @@ def ask_command(
         _require_one_picture(image, file)
     left_out: list[str] = []
     if file:
-        asked, left_out = ask_from(file, window)
+        asked, left_out = ask_from(file, reading)
     else:
         assert image is not None
-        asked = ask_about(image, questions, window)
+        asked = ask_about(image, questions, reading)
     single = len(asked) == 1 and len(asked[0].questions) == 1 and not file
     pictures = [one.load() for one in asked if single or strip]  # before torch, if it is one
 

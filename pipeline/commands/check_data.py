@@ -6,13 +6,9 @@ from textwrap import shorten
 from typing import Any
 
 from frozen_vqa.cache.disk.folders import require_own_file
-from frozen_vqa.pipeline.commands.extract_features import (
-    show_checks,
-    show_missing,
-    show_narrow,
-)
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError, PipelineError, SourceError
 from frozen_vqa.pipeline.extract.data_check import (
     FREQUENT,
@@ -32,6 +28,7 @@ SHOWN = 20
 """Left-out questions that are listed."""
 
 TILES = 12
+MOST_COLUMNS = 8
 
 
 def check_data_command(
@@ -53,7 +50,8 @@ def check_data_command(
     source = open_source(dataset, columns=columns or None, images=pictures, annotations=annotations)
     checks, refused = _read_splits(source, splits)
     show_checks(checks, SHOWN)
-    require_pictures(source, checks, None, window)
+    reading = Reading(window)
+    require_pictures(source, checks, None, reading)
     show_missing(checks)
     bits = None if window else narrow_bits(source, checks)
     show_narrow(bits)
@@ -62,7 +60,7 @@ def check_data_command(
     for reason in refused.values():
         console.print(reason)
     if sheet:
-        contact_sheet(_sample(source, checks, window), sheet, advice="give another --sheet")
+        contact_sheet(_sample(source, checks, reading), sheet, advice="give another --sheet")
         console.print(f"sheet of samples: {sheet}")
     return {
         "dataset": dataset,
@@ -102,7 +100,52 @@ def _show_contents(check: SplitCheck) -> None:
     )
 
 
-def _sample(source: Source, checks: Sequence[SplitCheck], window: Window | None) -> list[Tile]:
+def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
+    """Print how each split is written and what is wrong with it; at most `most` left-out lines."""
+    for check in checks:
+        if (form := check.form) and form.place:
+            columns = ", ".join(
+                field if field == name.casefold() else f"{name} as the {field}"
+                for field, name in form.columns.items()
+            )
+            others = ", ".join(form.ignored[:MOST_COLUMNS])
+            ignored = f"; not used: {others}" if others else ""
+            used = f": {columns}" if columns else ""
+            console.show(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
+        if check.examples and not check.answered:
+            console.show(f"split {check.name!r}: no question has an answer")
+    unusable = [fault for check in checks for fault in check.left_out]
+    if unusable:
+        first, *more = [f"{fault.where}: {fault.reason}" for fault in unusable[:most]]
+        console.show(f"{len(unusable):,} questions cannot be used; the first is {first}")
+        for line in more:
+            console.show(f"  {line}")
+        if 1 < most < len(unusable):
+            console.show(f"  and {len(unusable) - most:,} more; --json lists all")
+
+
+def show_missing(checks: Sequence[SplitCheck]) -> None:
+    """Print how many pictures are missing, and what to do."""
+    for check in checks:
+        if check.missing:
+            cure = f". {check.cure}" if check.cure else ""
+            console.show(
+                f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
+                f"missing in {check.name!r}, such as {check.where}{cure}"
+            )
+
+
+def show_narrow(bits: int | None) -> None:
+    """Print that pictures of 16 bits hold fewer, which makes them dark."""
+    if bits:
+        console.warn(
+            f"the 16-bit pictures that were looked at hold values of {bits} bits, up to "
+            f"{2**bits - 1:,} of 65,535, so they come out nearly black. Give --window 0 "
+            f"{2**bits - 1}, or the range of values that matters."
+        )
+
+
+def _sample(source: Source, checks: Sequence[SplitCheck], reading: Reading) -> list[Tile]:
     """Return some questions about different pictures, evenly spread over all splits."""
     firsts: dict[Id, VqaExample] = {}
     for check in checks:
@@ -115,7 +158,7 @@ def _sample(source: Source, checks: Sequence[SplitCheck], window: Window | None)
         if len(tiles) == TILES:
             break
         try:
-            picture = load_rgb(source.picture(example.image_id), window)
+            picture = load_rgb(source.picture(example.image_id), reading)
         except ImageError:
             continue
         answer = example.answers[0] if example.answers else ""

@@ -14,12 +14,13 @@ import numpy as np
 
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
+from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.extract.data_check import (
-    SplitCheck,
     check_data,
     narrow_bits,
     require_pictures,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 
-SHOWN_FAILURES, MOST_COLUMNS = 5, 8
+SHOWN_FAILURES = 5
 MEASURED, WORTH_SAYING = 4.0, 0.5
 """Seconds of a dry run's sample, more for slow encoders; the share of waiting that is said."""
 OTHER_BYTES = (
@@ -66,6 +67,7 @@ def extract_command(
     image_size: int | None,
     fit: "Fit",
     window: Window | None,
+    reduce_jpegs: bool,
     dtype: str,
     columns: Mapping[str, str],
     pictures: Path | None,
@@ -90,7 +92,7 @@ def extract_command(
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
         show_checks(checks)
         if not rebuild:
-            require_pictures(source, checks, cache, window)
+            require_pictures(source, checks, cache, Reading(window))
             show_missing(checks)
             if window is None:
                 show_narrow(narrow_bits(source, checks))
@@ -111,6 +113,7 @@ def extract_command(
             device=place,
             compute_dtype=compute,
             window=window,
+            reduce_jpegs=reduce_jpegs,
         )
         text = TextEncoder(text_model, layer=text_layer, device=place, compute_dtype=compute)
         plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
@@ -138,51 +141,6 @@ def extract_command(
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
-
-
-def show_checks(checks: Sequence[SplitCheck], most: int = 1) -> None:
-    """Print how each split is written and what is wrong with it; at most `most` left-out lines."""
-    for check in checks:
-        if (form := check.form) and form.place:
-            columns = ", ".join(
-                field if field == name.casefold() else f"{name} as the {field}"
-                for field, name in form.columns.items()
-            )
-            others = ", ".join(form.ignored[:MOST_COLUMNS])
-            ignored = f"; not used: {others}" if others else ""
-            used = f": {columns}" if columns else ""
-            console.show(f"{check.name}: {form.kind}, {form.place}{used}{ignored}")
-        if check.examples and not check.answered:
-            console.show(f"split {check.name!r}: no question has an answer")
-    unusable = [fault for check in checks for fault in check.left_out]
-    if unusable:
-        first, *more = [f"{fault.where}: {fault.reason}" for fault in unusable[:most]]
-        console.show(f"{len(unusable):,} questions cannot be used; the first is {first}")
-        for line in more:
-            console.show(f"  {line}")
-        if 1 < most < len(unusable):
-            console.show(f"  and {len(unusable) - most:,} more; --json lists all")
-
-
-def show_missing(checks: Sequence[SplitCheck]) -> None:
-    """Print how many pictures are missing, and what to do."""
-    for check in checks:
-        if check.missing:
-            cure = f". {check.cure}" if check.cure else ""
-            console.show(
-                f"{check.missing:,} of the {check.looked:,} pictures that were looked for are "
-                f"missing in {check.name!r}, such as {check.where}{cure}"
-            )
-
-
-def show_narrow(bits: int | None) -> None:
-    """Print that pictures of 16 bits hold fewer, which makes them dark."""
-    if bits:
-        console.warn(
-            f"the 16-bit pictures that were looked at hold values of {bits} bits, up to "
-            f"{2**bits - 1:,} of 65,535, so they come out nearly black. Give --window 0 "
-            f"{2**bits - 1}, or the range of values that matters."
-        )
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

@@ -24,9 +24,9 @@ from frozen_vqa.pipeline.encoders.own_model import (
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
-from frozen_vqa.pipeline.encoders.window import window_settings
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
 
@@ -45,8 +45,11 @@ class ImageEncoder:
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         local_only: Whether to take a model of the Hub from this machine alone.
         fit: "whole" resizes the whole picture, "crop" is the processor's resize and centre crop.
-        window: The values that become black and white in grey pictures of more than 8 bits, as in
-            `load_rgb`; the caller gives it to that.
+        window: The values that become black and white in grey pictures of more than 8 bits.
+        reduce_jpegs: Whether large JPEGs are decoded at a half, a quarter or an eighth of their
+            size, which may not be less than the model needs.
+
+    The caller gives `reading`, which both of these are in, to `load_rgb`.
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or the size does not fit.
@@ -67,9 +70,10 @@ class ImageEncoder:
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
         window: Window | None = None,
+        reduce_jpegs: bool = False,
     ) -> None:
         self.name = model if model == TINY else full_name(model)
-        self.fit, self.window = fit, window
+        self.fit = fit
         self.device = torch.device(device)
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("vision") if model == TINY else model
@@ -96,6 +100,8 @@ class ImageEncoder:
             )
         self.grid = (side, side)
         self.dim: int = self.config.hidden_size
+        least = self.image_size if fit == "whole" else self.processor.least_side(self.image_size)
+        self.reading = Reading(window, least if reduce_jpegs else None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -107,7 +113,7 @@ class ImageEncoder:
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
             **self.processor.settings(whole=self.fit == "whole"),
-            **window_settings(self.window),
+            **self.reading.settings(),
         }
 
     @cached_property
@@ -168,15 +174,16 @@ class OwnImageEncoder(ImageEncoder):
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
         window: Window | None = None,
+        reduce_jpegs: bool = False,
     ) -> None:
         self.name, self.fit, self.device = model, fit, torch.device(device)
-        self.window = window
         self.compute_dtype = compute_dtype
         self._own: PictureModel = make_own_model(
             model, "--vision-model", self.device, compute_dtype, ("image_size", "grid", "dim")
         )
         self.image_size, self.grid = self._own.image_size, self._own.grid
         self.dim = self._own.dim
+        self.reading = Reading(window, self.image_size if reduce_jpegs else None)
         if image_size not in (None, self.image_size) or fit != "whole":
             raise ModelError(
                 f"{model} takes whole pictures of {self.image_size} pixels; leave out --image-size "
@@ -192,7 +199,7 @@ class OwnImageEncoder(ImageEncoder):
             "image size": self.image_size,
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
-            **window_settings(self.window),
+            **self.reading.settings(),
         }
 
     def pixels(self, image: Image.Image) -> np.ndarray:

@@ -38,9 +38,9 @@ from frozen_vqa.pipeline.encoders.picture_files.budget import (
 )
 from frozen_vqa.pipeline.encoders.picture_files.dicom import DicomPicture, is_dicom
 from frozen_vqa.pipeline.encoders.picture_files.kinds import FORMATS, format_of, other_kind
-from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.picture_files.tiff import why_unopened
 from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, unread, upright_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
 
@@ -51,29 +51,29 @@ T = TypeVar("T")
 _OPENING = threading.Lock()
 
 
-def load_rgb(picture: Picture, window: Window | None = None) -> Image.Image:
+AS_IT_IS = Reading()
+
+
+def load_rgb(picture: Picture, reading: Reading = AS_IT_IS) -> Image.Image:
     """Return `picture` upright, without transparency, in 8-bit RGB.
 
     EXIF rotation is applied once, transparent pixels are composed on white, 16-bit and float
     values are rescaled, and an animation gives its first frame. If there is no readable picture,
     an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
-
-    Args:
-        window: The values that become black and white, in grey pictures of more than 8 bits; None
-            for all values of 16 bits, or what a DICOM file itself names.
     """
-    return fit_rgb(picture, lambda image: image, window)
+    return fit_rgb(picture, lambda image: image, reading)
 
 
-def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T], window: Window | None = None) -> T:
+def fit_rgb(picture: Picture, fit: Callable[[Image.Image], T], reading: Reading = AS_IT_IS) -> T:
     """Return what `fit` makes of `load_rgb(picture)`; its memory is claimed until `fit` is done."""
     with _opened(picture) as image:
         with _explained(image.format):
             if isinstance(image, DicomPicture):
                 with _without_warnings():
-                    rgb = image.upright_rgb(window)
+                    rgb = image.upright_rgb(reading.window)
             else:
-                rgb = upright_rgb(image, window)
+                reading.reduce(image)
+                rgb = upright_rgb(image, reading.window)
         fitted = fit(rgb)
         del image, rgb  # before others have their memory
         return fitted

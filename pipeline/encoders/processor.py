@@ -71,13 +71,22 @@ class Processor:
             needed = f"true, since do_resize {why}"
             raise _refused(self.name, "do_center_crop", False, needed, "use --fit whole")
 
-    def fit(self, image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-        """Resize and cut one RGB picture, all sizes scaled so that `size` comes out of it."""
+    def least_side(self, size: int) -> int | None:
+        """Return what `fit` resizes the shorter edge to; None if it keeps the picture's size."""
+        return max(filter(None, self._resized(size)), default=None)
+
+    def _resized(self, size: int) -> tuple[int | None, int | None]:
+        """Return `square` and `shortest_edge`, scaled so that `size` comes out of `fit`."""
         assert self.side is not None
         square, edge = (
             None if own is None else round(own * size / self.side)
             for own in (self.square, self.shortest_edge)
         )
+        return square, edge
+
+    def fit(self, image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+        """Resize and cut one RGB picture, all sizes scaled so that `size` comes out of it."""
+        square, edge = self._resized(size)
         if square:
             image = image.resize((square, square), resample=self.resample)
         return fit_crop(image, size=size, shortest_edge=edge, resample=self.resample)

@@ -11,8 +11,8 @@ from typing import Any
 
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_names
-from frozen_vqa.pipeline.encoders.picture_files.levels import Window
-from frozen_vqa.pipeline.encoders.preprocess import largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
 from frozen_vqa.pipeline.extract.decoder import first_readable, look_for
 from frozen_vqa.pipeline.extract.plan import Read
@@ -159,7 +159,7 @@ def require_pictures(
     source: Source,
     checks: Sequence[SplitCheck],
     cache: Path | None,
-    window: Window | None = None,
+    reading: Reading = AS_IT_IS,
 ) -> None:
     """Raise `SourceError` if no picture of a split can be read, and the cache has none of them."""
     stored: Collection[str] | None = None
@@ -174,6 +174,6 @@ def require_pictures(
         first_readable(
             source,
             check.images,
-            lambda image_id: load_rgb(source.picture(image_id), window),
+            lambda image_id: load_rgb(source.picture(image_id), reading),
             check.cure,
         )

@@ -135,7 +135,7 @@ class PictureDecoder:
     def decode(self, image_id: Id) -> DecodedPicture:
         """Read one picture, or raise `ImageError`."""
         picture = self._source.picture(image_id)
-        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.window)
+        pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.reading)
         return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels))
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:

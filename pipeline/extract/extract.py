@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, SplitTable, load_manifest
-from frozen_vqa.cache.format.manifest import require_split_name
 from frozen_vqa.cache.format.shards import question_shard
 from frozen_vqa.cache.left_out import note_pictures
+from frozen_vqa.cache.names import require_split_name
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder

@@ -100,6 +100,7 @@ def _encoder_options(spec: CacheSpec) -> list[str]:
         "--image-size": spec.vision.get("image size"),
         "--fit": spec.vision.get("fit"),
         "--window": spec.vision.get("window"),
+        "--reduce-jpegs": [] if spec.vision.get("jpeg side") else None,
         "--text-model": spec.text.get("model"),
         "--text-layer": spec.text.get("layer"),
         "--dtype": spec.dtype,

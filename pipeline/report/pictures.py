@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from PIL.Image import Resampling
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
-from frozen_vqa.pipeline.encoders.window import window_of
+from frozen_vqa.pipeline.encoders.reading import reading_of
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (
     DECODERS,
@@ -90,6 +90,7 @@ def _shrink(
 ) -> Pictures:
     names, chosen = cache.image_ids(), list(rows[:MOST_PICTURES])
     thumbnails = stored_thumbnails(cache.directory, cache.manifest, chosen)
+    in_full = replace(reading_of(cache.spec.vision), jpeg_side=None)
     room = MOST_BYTES / (BYTES_PER_PIXEL * max(1, len(chosen)))
     side = next((side for side in SIDES if side**2 <= room), SIDES[-1])
     reasons: list[str] = []
@@ -100,7 +101,7 @@ def _shrink(
             reasons.append(f"{names[row]!r}, which the data set does not name any more")
             return ""
         try:
-            picture = load_rgb(source.picture(image_id), window_of(cache.spec.vision))
+            picture = load_rgb(source.picture(image_id), in_full)
             small = _fitted(picture, cache.spec.vision, stored, side)
         except PipelineError as error:
             reasons.append(f"{source.where(image_id)}: {error}")

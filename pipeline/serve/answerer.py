@@ -79,7 +79,7 @@ class Answerer:
             if found := self._kept.get((picture, question)):
                 self._kept.move_to_end((picture, question))
                 return found
-            rgb = load_rgb(picture, self.asker.images.window)
+            rgb = load_rgb(picture, self.asker.reading)
             logits, seen = look(self.asker, rgb, [question])
             small = Image.fromarray(self.asker.images.pixels(rgb))
             found = Answered(self.asker.rank(logits[0], TOP), small, seen[0] if seen else None)

@@ -25,7 +25,7 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources import selection
+from frozen_vqa.pipeline.sources import selection, table_budget
 from frozen_vqa.pipeline.system.library_files import LARGEST_CARD, require_library_files
 
 UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)
@@ -51,16 +51,15 @@ class ParquetRows:
 
     def __init__(self, file: Path, features: Mapping[str, Any]) -> None:
         self.file = str(file)
-        with pq.ParquetFile(self.file) as opened:
+        with table_budget.open_parquet(file) as opened:
             self._metadata, self.schema = opened.metadata, opened.schema_arrow
-        selection.require_small_parquet(file, self._metadata)
         self.features = _noted(self.schema) or features
         groups = (self._metadata.row_group(i) for i in range(self._metadata.num_row_groups))
         self.starts: Sequence[int] = [0, *accumulate(group.num_rows for group in groups)]
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with self._opened() as opened:
-            rows = selection.rows_at_once(size, opened.metadata, columns)
+            rows = table_budget.rows_at_once(size, opened.metadata, columns)
             yield from opened.iter_batches(rows, columns=list(columns))
 
     def group(self, column: str, number: int) -> pa.ChunkedArray:
@@ -148,9 +147,9 @@ def _layout_of(builder: Any, columns: Mapping[str, str]) -> Layout:
     for suffix, read in (".parquet", ParquetRows), (".arrow", _mapped):
         if suffixes == {suffix}:
             return _direct(read, files, builder.info.features or {})
-    selection.require_unpacked(files.values(), Extractor.infer_extractor_format)
+    table_budget.require_unpacked(files.values(), Extractor.infer_extractor_format)
     for file in chain.from_iterable(files.values()):
-        selection.require_few_columns(file)
+        table_budget.require_few_columns(file)
     _read_texts_as_written(builder.config, columns)
     return _prepared_layout(builder, columns)
 
@@ -214,10 +213,9 @@ def _mapped(file: Path, features: Mapping[str, Any]) -> Rows:
         table = pa.ipc.open_stream(content).read_all()
     except pa.ArrowInvalid:
         table = pa.ipc.open_file(content).read_all()
-    rows = table.num_rows
-    selection.require_proportional(file, rows, rows, 0)
+    table_budget.require_proportional(file, {"rows": table.num_rows})
     table.validate(full=True)  # a damaged file must not end the process, nor `nbytes` do so
-    selection.require_proportional(file, rows, rows, table.nbytes)
+    table_budget.require_proportional(file, {"bytes": table.nbytes})
     return TableRows(str(file), table, features)
 
 

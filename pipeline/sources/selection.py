@@ -4,18 +4,11 @@ All data sets share these rules: the first usable question of an id is kept, one
 picture in all splits, and a split needs at least one usable question.
 """
 
-import csv
 import difflib
-import io
-import mmap
-import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence, Sized
-from itertools import islice
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
 from frozen_vqa.pipeline.sources.lost_pictures import find_cure
@@ -30,21 +23,6 @@ _SPLIT_NAMES = (
 
 MOST_LEFT_OUT = 200_000
 """Questions of a split that may be unusable; more of them are a fault of the whole."""
-
-FREE_ROWS, FREE_BYTES, MOST_PACKED = 1_000_000, 64 << 20, 100
-"""What a table's file may hold, whatever its size: rows, and bytes. Beyond these, a row needs a
-byte of the file, and a byte of the file unpacks to so many at most."""
-
-AT_ONCE, FEW = 256 << 20, 16
-"""Bytes of rows that are read at once, or so few rows. A column may hold one text as long as all of
-a group, and repeat it in each row."""
-
-
-MOST_COLUMNS, MOST_HEADER = 10_000, 1 << 20
-"""Columns of a CSV or JSON file, and bytes of the row with their names."""
-
-_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)(?:"(\s*+:)?)?', re.DOTALL)
-"""A text in JSON, whether it ends or not, so that no byte is looked at twice. A key has a colon."""
 
 
 class Selection:
@@ -136,97 +114,6 @@ def require_few_left_out(count: int, where: object, reason: str) -> None:
             f"more than {MOST_LEFT_OUT:,} questions cannot be used, the last at {where}: {reason}. "
             "Mend them, or leave them out of the data set."
         )
-
-
-def require_proportional(file: Path, rows: int, values: int, nbytes: int) -> None:
-    """Raise `SourceError` if a table's file says that it holds far more than its size lets expect.
-
-    `values` are the most of one column in one group of rows, and `nbytes` those of all, unpacked.
-    """
-    size = os.path.getsize(file)
-    limits = {
-        "rows": (rows, FREE_ROWS + size),
-        "values": (values, FREE_ROWS + 4 * size),
-        "bytes": (nbytes, FREE_BYTES + MOST_PACKED * size),
-    }
-    for what, (found, most) in limits.items():
-        if found > most:
-            raise SourceError(
-                f"{file}: its {size:,} bytes say that they hold {found:,} {what}; the limit for a "
-                f"file of this size is {most:,}. If you trust it, write it without compression."
-            )
-
-
-def require_small_parquet(file: Path, metadata: Any) -> None:
-    """Do so for a parquet file, by its own figures."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    values = max((column.num_values for column in columns), default=0)
-    require_proportional(
-        file, metadata.num_rows, values, sum(group.total_byte_size for group in groups)
-    )
-
-
-def rows_at_once(size: int, metadata: Any, names: Collection[str]) -> int:
-    """Return how many rows of some columns to read at once, at most `size`."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    asked = (one for one in columns if one.path_in_schema.partition(".")[0] in names)
-    largest = max((one.total_uncompressed_size for one in asked), default=1)
-    return min(size, max(FEW, AT_ONCE // max(1, largest)))
-
-
-def require_unpacked(files: Iterable[Sequence[Path]], form_of: Callable[[Path], object]) -> None:
-    """Raise `SourceError` for a packed file, which `datasets` would unpack to any size."""
-    for file in (file for some in files for file in some):
-        if os.path.isfile(file) and (form := form_of(file)):
-            raise SourceError(
-                f"{file}: it is packed ({form}), and may unpack to any size. Unpack it there."
-            )
-
-
-def require_few_names(names: Sized, where: object) -> None:
-    """Raise `SourceError` if there are more columns than anybody has."""
-    if len(names) > MOST_COLUMNS:
-        raise SourceError(
-            f"{where}: more than {MOST_COLUMNS:,} columns, or too long names or cells. Keep the "
-            "columns of the questions."
-        )
-
-
-def require_few_columns(file: Path) -> None:
-    """Do so for a CSV or JSON file that `datasets` reads, which takes 0.2 ms for each column."""
-    with open_regular(file) as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if delimiter := {".csv": ",", ".tsv": "\t"}.get(file.suffix):
-            begin = opened.read(MOST_HEADER)
-            count = _cells_in(begin, delimiter, whole=len(begin) == size)
-        elif file.suffix in (".json", ".jsonl") and size:
-            with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                count = _keys_in(data)
-        else:
-            return
-    require_few_names(range(count), file)
-
-
-def _cells_in(begin: bytes, delimiter: str, *, whole: bool) -> int:
-    """Return the cells of the first two rows, of which pandas makes columns; too many if cut."""
-    lines = io.StringIO(begin.decode(errors="replace"), newline="")
-    try:
-        rows = list(islice(csv.reader(lines, delimiter=delimiter), 2))
-    except csv.Error:  # a cell is longer than csv takes
-        return MOST_COLUMNS + 1
-    return max(map(len, rows), default=0) if whole or lines.read(1) else MOST_COLUMNS + 1
-
-
-def _keys_in(data: mmap.mmap) -> int:
-    """Return how many different keys JSON has, counted until they are too many."""
-    keys: set[bytes] = set()
-    for found in _STRING.finditer(data):
-        keys |= {found[1]} if found[2] else set()
-        if len(keys) > MOST_COLUMNS:
-            break
-    return len(keys)
 
 
 class FileSource:

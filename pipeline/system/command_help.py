@@ -15,7 +15,7 @@ FEATURES, HEADS, START = "Features", "Heads", "Getting started"
 GROUPS = {
     "Data and runs": "dataset split column images folder source predictions annotations questions"
     " limit cache run out name to image question train_split val_split val_fraction",
-    "Encoders": "vision_model text_model text_layer image_size fit window encoder",
+    "Encoders": "vision_model text_model text_layer image_size fit window reduce_jpegs encoder",
     "Head": "preset config sweep fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image keep",
     "Running": "resume overwrite rebuild dry_run residency host port device",

@@ -213,7 +213,8 @@ def test_a_cache_from_elsewhere_is_not_believed(
 
 def test_a_split_whose_manifest_counts_other_questions_is_refused(mine: Path) -> None:
     manifest = load_manifest(mine)
-    record = replace(manifest.splits["val"], rows=2**40)
+    record = manifest.splits["val"]
+    record = replace(record, rows=record.rows + 1)
     save(mine, replace(manifest, splits={**manifest.splits, "val": record}))
 
     with pytest.raises(CacheDamagedError, match=r"val\.h5: it holds \d+ questions, the manifest"):
@@ -285,12 +286,3 @@ def test_a_shard_without_one_of_its_datasets_is_damage(mine: Path) -> None:
 
     assert damage is not None
     assert damage.reason == "its bytes outside of the features are not those that were written"
-
-
-def test_room_for_hidden_states_is_asked_for_only_if_the_files_could_hold_them(mine: Path) -> None:
-    manifest = load_manifest(mine)
-    first, *others = manifest.questions
-    many = replace(first, prefixes=10**12)
-    save(mine, replace(manifest, questions=(many, *others)))
-    with pytest.raises(CacheDamagedError, match=r"questions: .* bytes cannot hold 1,000,000,000,"):
-        _ = FeatureCache(mine).questions

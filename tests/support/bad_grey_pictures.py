@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError
 from tests.support.bad_inputs import LEFT_OUT, STORED, Row
 from tests.support.pictures import encoded, noise
@@ -33,7 +34,7 @@ def content(
             if not pydicom:
                 patch.setitem(sys.modules, "pydicom", None)
             try:
-                found = np.asarray(load_rgb(folder / "a.png", window))
+                found = np.asarray(load_rgb(folder / "a.png", Reading(window)))
             except ImageError as error:
                 return LEFT_OUT, str(error)
         levels = ", ".join(map(str, found[0, :3, 0]))

@@ -13,6 +13,7 @@ import torch
 import xxhash
 from PIL import Image
 
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample
 
@@ -79,7 +80,7 @@ class Images:
     """Six patches of numbers that are linear in the colours; stands in for DINOv2."""
 
     name, image_size, device, grid, dim = "fake-vision", 12, "cpu", GRID, VISION_DIM
-    window = None
+    reading = Reading()
 
     def __init__(self, before: Calls = nothing, *, memory: int = 1000, scale: float = 1.0) -> None:
         self.before, self.memory, self.scale = before, memory, scale

@@ -9,8 +9,8 @@ from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.sources.own.columns import NEEDED, Columns, find_columns
 from frozen_vqa.pipeline.sources.own.pictures import PictureFolder
 from frozen_vqa.pipeline.sources.own.tables import Record
-from frozen_vqa.pipeline.sources.selection import require_few_names
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
+from frozen_vqa.pipeline.sources.table_budget import require_few_names
 from frozen_vqa.pipeline.sources.validation import (
     UnusableError,
     id_or_none,

@@ -19,8 +19,8 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.json_budget import require_few_values
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.own.columns import field_of
-from frozen_vqa.pipeline.sources.selection import MOST_COLUMNS, require_few_names
 from frozen_vqa.pipeline.sources.strict_json import BYTES_EACH, LARGEST, NotJsonError, parse_json
+from frozen_vqa.pipeline.sources.table_budget import MOST_COLUMNS, require_few_names
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -14,7 +14,8 @@ from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table
 
 counts = st.integers(0, 2**48 - 1)
-sizes = st.integers(1, 2**20 - 1)
+sizes = st.integers(1, 7)
+few, many = st.integers(0, 2**20), st.integers(2**40, 2**48 - 1)  # rows, and bytes that hold them
 texts = st.text(max_size=8)
 others = texts.filter(lambda name: name not in Origin.__annotations__)  # free of any type
 origins = st.builds(
@@ -32,13 +33,13 @@ def shards(folder: str) -> st.SearchStrategy[ShardRecord]:
     return st.builds(
         ShardRecord,
         file=files(folder),
-        rows=counts,
-        bytes=counts,
+        rows=few,
+        bytes=many,
         xxh3=texts,
         datasets=st.dictionaries(texts, texts, max_size=2),
         structure=texts,
         names=texts,
-        prefixes=counts,
+        prefixes=few,
         largest=st.floats(0, LARGEST),
         origin=origins,
     )
@@ -48,8 +49,8 @@ split_names = texts.filter(lambda name: name.isprintable() and "/" not in name a
 split_records = st.builds(
     SplitRecord,
     file=files("splits"),
-    rows=counts,
-    bytes=counts,
+    rows=few,
+    bytes=many,
     xxh3=texts,
     datasets=st.dictionaries(texts, texts, max_size=2),
     left_out=counts,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache import CacheError
+from frozen_vqa.cache import CacheDamagedError, CacheError
 from frozen_vqa.cache.format.manifest import Failure, _digest_body, parse_manifest
 from tests.support.manifests import SMALL
 from tests.support.wrong_values import forgeries
@@ -48,3 +48,23 @@ def test_what_an_origin_says_has_its_type(name: str) -> None:
     data = json.dumps({**body, "xxh3": _digest_body(body)}).encode()
     with pytest.raises(CacheError, match=rf"splits\.val\.origin\.{name} is 1\.5, and .* is needed"):
         parse_manifest(Path("cache.json"), data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("images", "rows"), ("questions", "rows"), ("questions", "prefixes"), ("splits", "rows")],
+)
+def test_no_file_is_said_to_hold_more_than_its_bytes(kind: str, count: str) -> None:
+    spec, own = WHOLE.spec, getattr(WHOLE, kind)
+    key, record = next(iter(own.items() if kind == "splits" else enumerate(own)))
+    row = {"images": spec.image_row_bytes, "prefixes": spec.prefix_row_bytes}
+    most = record.bytes // row.get(kind, row.get(count, 1))
+    for rows in (most, most + 1, 10**12):
+        forged = replace(record, **{count: rows})
+        files = {**own, key: forged} if kind == "splits" else (forged, *own[1:])
+        text = replace(WHOLE, **{kind: files}).to_json().encode()
+        if rows == most:
+            assert parse_manifest(Path("cache.json"), text)
+            continue
+        with pytest.raises(CacheDamagedError, match=f"{record.file}: .* bytes cannot hold"):
+            parse_manifest(Path("cache.json"), text)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from frozen_vqa.pipeline.encoders.preprocess import FORMATS, largest_of_16_bits, load_rgb
+from frozen_vqa.pipeline.encoders.reading import Reading
 from tests.support.pictures import encoded, noise, pixels
 
 VALUES = np.random.default_rng(3).integers(0, 4096, (6, 9))
@@ -66,7 +67,7 @@ def formula(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def test_every_kind_of_grey_shows_the_values_of_a_window(
     kind: str, low: float, width: float
 ) -> None:
-    seen = np.asarray(load_rgb(KINDS[kind](VALUES), (low, low + width)))[..., 0]
+    seen = np.asarray(load_rgb(KINDS[kind](VALUES), Reading((low, low + width))))[..., 0]
 
     expected = formula(VALUES, low, low + width)
     assert np.array_equal(seen, 255 - expected if "white" in kind else expected)
@@ -85,14 +86,16 @@ def test_jpeg_2000_counts_in_the_bits_that_it_names(bits: int) -> None:
     data = jpeg2000(values, bits)
 
     assert np.array_equal(pixels(data)[..., 0], formula(values, 0, 2**bits - 1))
-    assert np.array_equal(np.asarray(load_rgb(data, (100, 700)))[..., 0], formula(values, 100, 700))
+    assert np.array_equal(
+        np.asarray(load_rgb(data, Reading((100, 700))))[..., 0], formula(values, 100, 700)
+    )
 
 
 def test_values_of_a_signed_jpeg_2000_are_those_of_the_file() -> None:
     buffer = io.BytesIO()
     Image.fromarray(VALUES.astype(np.uint16)).save(buffer, "JPEG2000", signed=True)
 
-    seen = np.asarray(load_rgb(buffer.getvalue(), (-1000, 2000)))[..., 0]
+    seen = np.asarray(load_rgb(buffer.getvalue(), Reading((-1000, 2000))))[..., 0]
 
     assert np.array_equal(seen, formula(VALUES, -1000, 2000))
 
@@ -101,14 +104,14 @@ def test_values_of_a_signed_jpeg_2000_are_those_of_the_file() -> None:
 def test_8_bits_stay_as_they_are(form: str) -> None:
     for image in (noise(8, 6), noise(8, 6).convert("L")):
         data = encoded(image, form)
-        assert np.array_equal(np.asarray(load_rgb(data, (3, 17))), pixels(data))
+        assert np.array_equal(np.asarray(load_rgb(data, Reading((3, 17)))), pixels(data))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 70000), (-3, 5)])
 def test_a_window_takes_values_that_are_refused_without(low: int, high: int) -> None:
     values = np.array([[low, high]])
     for kind in ("pixels", "float pixels"):
-        seen = np.asarray(load_rgb(KINDS[kind](values), (low, high)))[0, :, 0]
+        seen = np.asarray(load_rgb(KINDS[kind](values), Reading((low, high))))[0, :, 0]
         assert seen.tolist() == [0, 255]
 
 

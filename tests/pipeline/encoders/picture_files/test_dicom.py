@@ -22,6 +22,7 @@ from pydicom.uid import (  # noqa: E402
 
 from frozen_vqa.pipeline.encoders.picture_files import budget  # noqa: E402
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb  # noqa: E402
+from frozen_vqa.pipeline.encoders.reading import Reading  # noqa: E402
 from frozen_vqa.pipeline.errors import ImageError  # noqa: E402
 from tests.support.dicoms import dicom  # noqa: E402
 from tests.support.pictures import encoded, noise, pixels  # noqa: E402
@@ -31,7 +32,7 @@ UNSIGNED = np.random.default_rng(0).integers(0, 4096, (5, 7)).astype(np.uint16)
 
 
 def grey(data: bytes, window: tuple[float, float] | None = None) -> np.ndarray:
-    image = load_rgb(data, window)
+    image = load_rgb(data, Reading(window))
     seen = np.asarray(image)
     assert (seen == seen[..., :1]).all()
     return seen[..., 0]

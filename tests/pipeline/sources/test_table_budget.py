@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources import selection
+from frozen_vqa.pipeline.sources import table_budget
 from frozen_vqa.pipeline.sources.open_source import open_source
 
 MOST = 20
@@ -17,8 +17,8 @@ MOST = 20
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(selection, "MOST_COLUMNS", MOST)
-    monkeypatch.setattr(selection, "MOST_HEADER", 1000)
+    monkeypatch.setattr(table_budget, "MOST_COLUMNS", MOST)
+    monkeypatch.setattr(table_budget, "MOST_HEADER", 1000)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "home")
 
 
@@ -66,9 +66,9 @@ def test_a_row_of_names_that_does_not_end_is_refused(tmp_path: Path) -> None:
     for text in ("a" * 1001, '"' + "a\n" * 600, "a,b\n" + "x" * 1000):
         (tmp_path / "a.csv").write_text(text)
         with pytest.raises(SourceError, match="too long names"):
-            selection.require_few_columns(tmp_path / "a.csv")
+            table_budget.require_few_columns(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("a,b\nx,y\n" + "x" * 1000)
-    selection.require_few_columns(tmp_path / "a.csv")
+    table_budget.require_few_columns(tmp_path / "a.csv")
 
 
 JSON = st.recursive(
@@ -85,5 +85,5 @@ def all_keys(value: object) -> set[str]:
 def test_keys_are_told_from_texts_whatever_both_hold(value: object, spaces: int | None) -> None:
     """As many keys as a parser finds, and each is known by its spelling."""
     text = json.dumps(value, indent=spaces)
-    found = {one[1] for one in selection._STRING.finditer(text.encode()) if one[2]}
+    found = {one[1] for one in table_budget._STRING.finditer(text.encode()) if one[2]}
     assert found == {json.dumps(key)[1:-1].encode() for key in all_keys(value)}
