@@ -5,19 +5,19 @@
 The features have the shape of DINOv2-base at 224 pixels: 256 patches and CLS of 768 numbers in
 float16. Each part takes one shard of 128 MiB. "all of stage one" is everything behind the decoder,
 with an encoder that costs nothing: copies, checks, digests, shards, syncs and the manifest.
-"the disk alone" writes and syncs as many bytes in files of the same size. `--folder` is on the disk
-to be measured; give /dev/shm to see what the processor allows. The processor's time counts all
-threads of this process, and the kernel's work for it.
+"the disk alone" writes and syncs as many files of the same size, two at a time, right before it.
+`--folder` is on the disk to be measured; give /dev/shm to see what the processor allows. The
+processor's time counts all threads of this process, and the kernel's work for it.
 """
 
 import argparse
 import os
-import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture
 from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
 from frozen_vqa.pipeline.extract.feature_encoder import DeviceCopies, FeatureEncoder
-from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
+from frozen_vqa.pipeline.extract.shard_queue import WRITERS, ShardQueue
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import keep_freed_memory
 from frozen_vqa.pipeline.system.ranks import ALONE
@@ -72,9 +72,8 @@ class FreeEncoder:
                 yield [DecodedPicture(str(i), self._pixels, thumbnail) for i in part]
 
 
-def stage_one(folder: Path, pictures: int) -> None:
-    """Store that many pictures in a new cache."""
-    free: Any = FreeEncoder()
+def stage_one(free: Any, folder: Path, pictures: int) -> None:
+    """Store that many pictures in a new cache, with a `FreeEncoder`."""
     encoder = FeatureEncoder(free, free, free, free, "float16")
     encoder.decoder = free
     step = SHARD_BYTES // encoder.spec.image_row_bytes
@@ -95,7 +94,7 @@ def put(queue: ShardQueue, key: str, encoded: Any, spec: CacheSpec) -> None:
     queue.put("images", key, partial(encoded.to_shard, spec, {}), failures=encoded.failures)
 
 
-def parts(folder: Path) -> dict[str, Callable[[], object]]:
+def parts(free: FreeEncoder, folder: Path) -> dict[str, Callable[[], object]]:
     """Return what each part of storing one shard does, by its name."""
     spec = CacheSpec(FreeEncoder.settings, {}, GRID, DIM, 1)
     rows = SHARD_BYTES // spec.image_row_bytes
@@ -105,9 +104,9 @@ def parts(folder: Path) -> dict[str, Callable[[], object]]:
         list(map(str, range(rows))), np.zeros((rows, THUMBNAIL), np.uint8), patches, cls
     )
     shard = image_shard(spec, new)
-    copies, free = DeviceCopies("cpu"), FreeEncoder()
+    copies = DeviceCopies("cpu")
     target = copies.empty(patches.shape, patches.dtype)
-    path, other = folder / "shard", folder / "unsynced"
+    other = folder / "unsynced"
 
     def copy() -> None:
         for first in range(0, rows, BATCH):
@@ -130,15 +129,23 @@ def parts(folder: Path) -> dict[str, Callable[[], object]]:
         "digest of each row": lambda: row_digests(patches),
         "layout by h5py": lambda: build_hdf5({"patch_embeddings": patches, "cls": cls}),
         "digest of the file": lambda: digest(*shard.pieces),
-        "these four: build": lambda: image_shard(spec, new),
+        "build: the last four together": lambda: image_shard(spec, new),
         "write": write,
         "fsync": sync,
         "write and fsync, with its record": lambda: stage_shard(
-            folder, "0" * 16, shard, kind="images"
+            folder / "cache", "0" * 16, shard, kind="images"
         ),
-        "reading another rank's shard": lambda: read_staged(folder, "images", "0" * 16),
-        "the disk alone": lambda: write_atomically(path, *shard.pieces),
+        "reading another rank's shard": lambda: read_staged(folder / "cache", "images", "0" * 16),
     }
+
+
+def disk_alone(folder: Path, pictures: int) -> None:
+    """Write and sync files of as many bytes as `stage_one` writes, in as many threads."""
+    row = (GRID[0] * GRID[1] + 1) * DIM * 2
+    data = np.random.default_rng(0).bytes(SHARD_BYTES // row * row)
+    with ThreadPoolExecutor(WRITERS) as threads:
+        for i in range(-(-pictures * row // len(data))):
+            threads.submit(write_atomically, folder / f"{i}", data)
 
 
 def timed(work: Callable[[], object], pictures: int) -> Json:
@@ -174,17 +181,18 @@ def main() -> None:
     result: Json = {"machine": machine(), "folder": str(options.folder or tempfile.gettempdir())}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        (folder / "images").mkdir()
         console.quiet = True
-        stage_one(folder, BATCH)  # loads what is loaded late
-        each, rows = parts(folder), SHARD_BYTES // ((GRID[0] * GRID[1] + 1) * DIM * 2)
+        free = FreeEncoder()
+        stage_one(free, folder, BATCH)  # loads what is loaded late
+        each, rows = parts(free, folder), SHARD_BYTES // ((GRID[0] * GRID[1] + 1) * DIM * 2)
         for _ in range(options.rounds):
             for what, work in each.items():
                 found.setdefault(what, []).append(timed(work, rows))
-            with suppress(FileNotFoundError):
-                shutil.rmtree(folder / "cache")
-            whole = timed(partial(stage_one, folder, options.pictures), options.pictures)
-            found.setdefault("all of stage one", []).append(whole)
+            together = {"the disk alone": disk_alone, "all of stage one": partial(stage_one, free)}
+            for what, whole in together.items():
+                with tempfile.TemporaryDirectory(dir=options.folder) as empty:
+                    work = partial(whole, Path(empty), options.pictures)
+                    found.setdefault(what, []).append(timed(work, options.pictures))
         console.quiet = False
     result["parts"] = {what: summarise(times) for what, times in found.items()}
     result["peak_rss_mb"] = peak_rss() / 1e6
