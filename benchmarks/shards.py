@@ -188,7 +188,10 @@ def main() -> None:
         for _ in range(options.rounds):
             for what, work in each.items():
                 found.setdefault(what, []).append(timed(work, rows))
-            together = {"the disk alone": disk_alone, "all of stage one": partial(stage_one, free)}
+            together: dict[str, Callable[[Path, int], None]] = {
+                "the disk alone": disk_alone,
+                "all of stage one": partial(stage_one, free),
+            }
             for what, whole in together.items():
                 with tempfile.TemporaryDirectory(dir=options.folder) as empty:
                     work = partial(whole, Path(empty), options.pictures)
