@@ -67,6 +67,7 @@ bench: $(STAMP)  ## Install the peers and run all comparisons: about an hour
 	$(BIN)/python -m benchmarks.sweep --out build/sweep.json
 	$(BIN)/python -m benchmarks.end_to_end --out build/end_to_end.json
 	$(BIN)/python -m benchmarks.end_to_end.memory --out build/memory.json
+	$(BIN)/python -m benchmarks.shards --out build/shards.json
 
 gpu: $(STAMP)  ## Tests and figures of a GPU, in one JSON; without one in miniature
 	mkdir -p build

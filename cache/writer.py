@@ -25,7 +25,7 @@ from frozen_vqa.cache.disk.staging import (
     staged_paths,
 )
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
-from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.digests import Buffer, digest
 from frozen_vqa.cache.format.manifest import (
     COPY,
     FOLDERS,
@@ -86,17 +86,20 @@ class CacheWriter:
                 with explain_errors(self.directory):
                     remove_staged(self.directory)
 
-    def adopt(self, kind: ShardKind, keys: Sequence[str]) -> int:
+    def adopt(
+        self, kind: ShardKind, keys: Sequence[str], known: Mapping[str, StagedShard] | None = None
+    ) -> int:
         """Make staged chunks part of the cache; return how many.
 
         They are taken in the order of their keys, up to the first that is not done. So the cache is
-        that of a single process, whichever processes made the chunks.
+        that of a single process, whichever processes made the chunks. Those that this process has
+        staged itself are `known`, and are not read again.
         """
         self._lock.require()
         manifest, done = self.manifest, 0
         with explain_errors(path_in(self.directory, kind)):
             for key in keys:
-                staged = read_staged(self.directory, kind, key)
+                staged = (known or {}).get(key) or read_staged(self.directory, kind, key)
                 if staged is None:
                     break
                 manifest = self._take(manifest, kind, key, staged)
@@ -134,7 +137,7 @@ class CacheWriter:
             )
         same = shard.record.xxh3 == old.xxh3
         file = old.file if same else self._free_name(f"{shard.kind}/{index:05d}")
-        self._write(file, shard.data)
+        self._write(file, *shard.pieces)
         # Where its rows came from has not changed, whatever was named to find them again.
         record = replace(shard.record, file=file, origin=old.origin)
         self._commit(self.manifest.with_shard(shard.kind, index, record))
@@ -158,13 +161,13 @@ class CacheWriter:
         """
         require_split_name(name)
         new = table.to_hdf5()
-        xxh3, stored = digest(new.data), self.manifest.splits.get(name)
+        xxh3, stored = digest(*new.pieces), self.manifest.splits.get(name)
         file = stored.file if stored and stored.xxh3 == xxh3 else self._free_name(f"splits/{name}")
-        self._write(file, new.data)
+        self._write(file, *new.pieces)
         record = SplitRecord(
             file=file,
             rows=len(table),
-            bytes=len(new.data),
+            bytes=new.nbytes,
             xxh3=xxh3,
             datasets=new.datasets,
             left_out=left_out,
@@ -183,11 +186,11 @@ class CacheWriter:
         versions = (f"{stem}~{number}.h5" for number in count(2))
         return next(name for name in chain([f"{stem}.h5"], versions) if name not in taken)
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, *pieces: Buffer) -> None:
         self._lock.require()
         with explain_errors(path_in(self.directory, name)):
             self._own.note(name)
-            write_atomically(path_in(self.directory, name), data)
+            write_atomically(path_in(self.directory, name), *pieces)
 
     def _commit(self, manifest: Manifest) -> None:
         """Write the manifest, its copy, and the list of failures for people."""

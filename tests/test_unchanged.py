@@ -143,7 +143,10 @@ def test_the_bytes_of_a_cache() -> None:
         describe_content(b"abc").tobytes().hex()
         == "030000000000000006b05ab6733a618578af5f94892f3950"
     )
-    assert Hdf5File(Path("x"), images.data, images.record.datasets).texts("image_id")[2] == "é"
+    assert (
+        Hdf5File(Path("x"), b"".join(images.pieces), images.record.datasets).texts("image_id")[2]
+        == "é"
+    )
 
 
 def test_int8_numbers() -> None:

@@ -23,8 +23,8 @@ WRITE_BYTES = 64 << 20
 """Bytes handed to the kernel at once, so that Ctrl-C need not wait for a whole shard."""
 
 
-def write_atomically(path: Path, *parts: Buffer, shared: bool = False) -> None:
-    """Write parts to `path` so that a kill at any instant leaves the old file or the new one.
+def write_atomically(path: Path, *pieces: Buffer, shared: bool = False) -> None:
+    """Write `pieces` to `path` so that a kill at any instant leaves the old file or the new one.
 
     Once this returns, a loss of power leaves the new one. Other processes may write a `shared` file
     at the same time; the last one wins, whole. After an `OSError` nothing is left behind.
@@ -37,8 +37,8 @@ def write_atomically(path: Path, *parts: Buffer, shared: bool = False) -> None:
         # O_EXCL: a link that somebody has put there is not followed.
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            for part in parts:
-                rest = memoryview(part)
+            for piece in pieces:
+                rest = memoryview(piece)
                 while rest:
                     rest = rest[os.write(handle, rest[:WRITE_BYTES]) :]
             os.fsync(handle)

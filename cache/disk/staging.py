@@ -74,10 +74,11 @@ def stage_shard(
     *,
     kind: ShardKind,
     failures: Sequence[Failure] = (),
-) -> None:
+) -> StagedShard:
     """Write a finished chunk for the writer to find; it stores nothing if `shard` is None.
 
-    Raise `CacheError` if it cannot be written; nothing is left behind then.
+    Return what `read_staged` would. Raise `CacheError` if it cannot be written; nothing is left
+    behind then.
     """
     staged = StagedShard(shard.record if shard else None, shard.names if shard else (), failures)
     body = json.dumps(staged, default=vars)  # asdict would copy each of 200,000 failures
@@ -85,8 +86,9 @@ def stage_shard(
     path, record_path = staged_paths(directory, kind, key)
     with explain_errors(path):
         if shard:
-            write_atomically(path, shard.data, shared=True)
+            write_atomically(path, *shard.pieces, shared=True)
         write_atomically(record_path, sealed, shared=True)
+    return staged
 
 
 def read_staged(directory: Path, kind: ShardKind, key: str) -> StagedShard | None:

@@ -6,9 +6,12 @@ import xxhash
 Buffer = bytes | memoryview
 
 
-def digest(data: Buffer) -> str:
+def digest(*pieces: Buffer) -> str:
     """Return the 128-bit xxh3 digest of a file's bytes, in hexadecimal."""
-    return xxhash.xxh3_128_hexdigest(data)
+    hasher = xxhash.xxh3_128()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def row_digest(row: np.ndarray) -> int:

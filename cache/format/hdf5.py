@@ -1,4 +1,4 @@
-"""HDF5 files as bytes: h5py builds them in memory, and reading them needs no HDF5 library.
+"""HDF5 files as bytes: h5py lays them out in memory, and reading them needs no HDF5 library.
 
 Every dataset is contiguous and unfiltered, and a large one starts at a multiple of 4096, so that a
 reader can map the file and copy rows at memory speed. The manifest records where each dataset lies.
@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -60,14 +60,58 @@ class Extent:
 
 @dataclass(frozen=True)
 class Hdf5Bytes:
-    """A new HDF5 file, and the extent of each dataset by name, as the manifest records it."""
+    """A new HDF5 file, and the extent of each dataset by name, as the manifest records it.
 
-    data: bytes
+    The pieces follow one another in the file. The largest dataset is a piece of its own, a view of
+    the array that was given, so that no row is copied; do not change that array before the file is
+    written.
+    """
+
+    pieces: Sequence[Buffer]
     datasets: Mapping[str, str]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        return sum(map(len, self.pieces))
 
 
 def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
-    """Return an HDF5 file that has these datasets; the same arrays give the same bytes."""
+    """Return an HDF5 file that has these datasets; the same arrays give the same bytes.
+
+    All bytes but the rows of the largest dataset depend on the number of these rows alone, and
+    linearly: they are addresses, lengths and sizes. So h5py lays out files with few of the rows,
+    and the bytes around all of them follow. A file whose rows are few is laid out as it is.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in datasets.items()}
+    largest = max(arrays, key=lambda name: arrays[name].nbytes, default="")
+    rows = arrays.get(largest, np.empty(0))
+    row = rows.nbytes // max(1, len(rows))
+    # With so many rows more, all that follows begins at the same place of a page.
+    step = ALIGNMENT // math.gcd(ALIGNMENT, row)
+    few = step + len(rows) % step
+    steps = (len(rows) - few) // step
+    if row and steps > 2:
+        laid_out = [_lay_out(arrays | {largest: rows[: few + i * step]}) for i in range(3)]
+        first = laid_out[0][1][largest]
+        zero, one, two = (
+            int.from_bytes(data[:first] + data[first + (few + i * step) * row :], "little")
+            for i, (data, _) in enumerate(laid_out)
+        )
+        if two - one == one - zero:
+            data, offsets = laid_out[0]
+            around = (zero + steps * (one - zero)).to_bytes(len(data) - few * row, "little")
+            pieces: list[Buffer] = [around[:first], rows.reshape(-1).view(np.uint8).data]
+            pieces.append(around[first:])
+            after = (len(rows) - few) * row
+            offsets = {n: at + after * (at > first) for n, at in offsets.items()}
+            return _checked(pieces, arrays, offsets)
+    whole, offsets = _lay_out(arrays)
+    return _checked([whole], arrays, offsets)
+
+
+def _lay_out(datasets: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, int]]:
+    """Return the bytes of a whole file, and where each dataset begins; 0 if it is empty."""
     import h5py  # here, so that no process that only reads loads libhdf5
 
     with h5py.File.in_memory(
@@ -76,16 +120,51 @@ def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
         for name, array in datasets.items():
             file.create_dataset(name, data=array, track_times=False)
         file.flush()
-        data = file.id.get_file_image()
         offsets = {name: file[name].id.get_offset() or 0 for name in datasets}
-    extents = {n: str(Extent(offsets[n], a.shape, a.dtype)) for n, a in datasets.items()}
-    stored = Hdf5File(Path("a new file"), data, extents)
-    for name, array in datasets.items():
-        # A wrong offset must never reach a manifest, because readers go by it.
-        found = stored.array(name, array.shape, array.dtype)
-        if row_digest(found) != row_digest(np.ascontiguousarray(array)):
+        return file.id.get_file_image(), offsets
+
+
+def _checked(
+    pieces: Sequence[Buffer], arrays: Mapping[str, np.ndarray], offsets: Mapping[str, int]
+) -> Hdf5Bytes:
+    """Return a file; a wrong offset must never reach a manifest, because readers go by it."""
+    for name, array in arrays.items():
+        parts = cut(pieces, offsets[name], offsets[name] + array.nbytes)
+        found = [np.frombuffer(part, np.uint8) for part in parts]
+        is_it = [part.ctypes.data == array.ctypes.data for part in found] == [True]
+        if not is_it and list(map(row_digest, found)) != [row_digest(array)] * bool(array.size):
             raise RuntimeError(f"h5py does not store {name!r} where it says")
-    return Hdf5Bytes(data, extents)
+    extents = {n: str(Extent(offsets[n], a.shape, a.dtype)) for n, a in arrays.items()}
+    return Hdf5Bytes(pieces, extents)
+
+
+def cut(pieces: Sequence[Buffer], begin: int, end: int) -> Iterator[memoryview]:
+    """Yield the bytes from `begin` to `end` of a file that consists of these pieces."""
+    for piece in pieces:
+        if part := memoryview(piece)[max(0, begin) : max(0, end)]:
+            yield part
+        begin, end = begin - len(piece), end - len(piece)
+
+
+def structure_digest(
+    pieces: Sequence[Buffer], extents: Mapping[str, Extent], features: Sequence[str]
+) -> str:
+    """Return the 128-bit xxh3 digest of all bytes but the numbers of these datasets.
+
+    Their offsets and sizes are digested in their place. Each of their rows has a digest of its
+    own, so that this digest and those of the rows together cover every byte. A name that is not
+    in the file is passed over.
+    """
+    left_out = [extents[name] for name in features if name in extents]
+    hasher, place = xxhash.xxh3_128(), 0
+    for offset, nbytes in sorted({(e.offset, e.nbytes) for e in left_out if e.nbytes}):
+        for part in cut(pieces, place, offset):
+            hasher.update(part)
+        hasher.update(struct.pack("<QQ", offset, nbytes))
+        place = offset + nbytes
+    for part in cut(pieces, place, sum(map(len, pieces))):
+        hasher.update(part)
+    return hasher.hexdigest()
 
 
 def read_extents(datasets: Mapping[str, object], size: int, where: str) -> dict[str, Extent]:
@@ -183,20 +262,8 @@ class Hdf5File:
             raise CacheDamagedError(f"{self.path}: {name!r} is not UTF-8 ({error})") from error
 
     def structure_digest(self, features: Sequence[str]) -> str:
-        """Return the 128-bit xxh3 digest of all bytes but the numbers of these datasets.
-
-        Their offsets and sizes are digested in their place. Each of their rows has a digest of its
-        own, so that this digest and those of the rows together cover every byte. A name that is not
-        in the file is passed over.
-        """
-        extents = [self.extents[name] for name in features if name in self.extents]
-        hasher, place = xxhash.xxh3_128(), 0
-        for offset, nbytes in sorted({(e.offset, e.nbytes) for e in extents if e.nbytes}):
-            hasher.update(self._data[place:offset])
-            hasher.update(struct.pack("<QQ", offset, nbytes))
-            place = offset + nbytes
-        hasher.update(self._data[place:])
-        return hasher.hexdigest()
+        """Return `structure_digest` of this file."""
+        return structure_digest([self._data], self.extents, features)
 
     def _extent(self, name: str) -> Extent:
         if name not in self.extents:

@@ -11,19 +11,20 @@ The same features give the same bytes.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
-from frozen_vqa.cache.format.digests import digest, row_digests
-from frozen_vqa.cache.format.finite import unusable_rows
+from frozen_vqa.cache.format.digests import Buffer, digest, row_digests
+from frozen_vqa.cache.format.finite import LARGEST, largest_by_row
 from frozen_vqa.cache.format.hdf5 import (
     Hdf5File,
     build_hdf5,
     column_datasets,
+    read_extents,
     require_offsets,
     running_total,
+    structure_digest,
     text_datasets,
 )
 from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
@@ -98,11 +99,14 @@ class NewQuestions:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard ready to be written: its `names` are by row, and its `record` names no file yet."""
+    """A shard ready to be written: its `names` are by row, and its `record` names no file yet.
+
+    Its `pieces` follow one another in the file; the rows among them are those that were given.
+    """
 
     kind: ShardKind
     names: Sequence[str]
-    data: bytes
+    pieces: Sequence[Buffer]
     record: ShardRecord
 
 
@@ -222,20 +226,20 @@ def _make_shard(
     origin: Mapping[str, Json] | None,
 ) -> Shard:
     file = build_hdf5(datasets)
-    structure = Hdf5File(Path(kind), file.data, file.datasets).structure_digest(FEATURES[kind])
+    extents = read_extents(file.datasets, file.nbytes, kind)
     record = ShardRecord(
         file="",
         rows=len(names),
-        bytes=len(file.data),
-        xxh3=digest(file.data),
+        bytes=file.nbytes,
+        xxh3=digest(*file.pieces),
         datasets=file.datasets,
-        structure=structure,
+        structure=structure_digest(file.pieces, extents, FEATURES[kind]),
         names=names_digest(names),
         prefixes=prefixes,
         largest=largest,
         origin=dict(origin or {}),
     )
-    return Shard(kind, list(names), file.data, record)
+    return Shard(kind, list(names), file.pieces, record)
 
 
 def _require_shape(array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -247,7 +251,8 @@ def _largest(
     rows: np.ndarray, describe_row: Callable[[int], str], what: str, dtype: np.dtype
 ) -> float:
     """Return the largest absolute value, or say which rows are not finite in `dtype`."""
-    if len(unusable := unusable_rows(rows)):
+    largest = largest_by_row(rows)
+    if len(unusable := np.flatnonzero(~(largest <= LARGEST))):
         bad = [describe_row(int(row)) for row in unusable[:5]]
         raise CacheError(
             f"{what} {', '.join(bad)}: not finite in {dtype}, so their shard was not written; all "
@@ -255,4 +260,4 @@ def _largest(
             f"--dtype float32 and another --cache. If that fails as well, the model itself gives "
             f"such values."
         )
-    return float(np.abs(rows).max(initial=0))
+    return float(largest.max(initial=0))

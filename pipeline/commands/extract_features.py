@@ -251,4 +251,7 @@ def _time_questions(encoder: "FeatureEncoder") -> float:
     ready = time.perf_counter()
     encoder.text.encode(tokens).cpu()
     seconds = time.perf_counter() - ready
-    return ready - began + seconds / len(tokens) * (len(questions) - len(tokens))
+    left = (len(questions) - len(tokens)) / len(tokens)
+    if encoder.text.encodes_trees:  # what questions have in common is computed once
+        left *= encoder.plan.prefixes / sum(map(len, questions))
+    return ready - began + seconds * left

@@ -163,12 +163,20 @@ class ImageEncoder:
 
     def normalised(self, pixels: np.ndarray) -> Tensor:
         """Rescale and normalise pixels: (images, 3, image_size, image_size), on the device."""
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        # From pinned memory the host goes on at once; the caller keeps the pixels as they are.
+        gpu = self.device.type == "cuda"
+        x = torch.from_numpy(pixels).to(self.device, non_blocking=gpu)
+        mean, std = self._mean_and_std
+        return (x.permute(0, 3, 1, 2).float() * self.processor.factor - mean) / std
+
+    @cached_property
+    def _mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """Both (3, 1, 1) on the device, where no batch has to wait for them."""
         mean, std = (
             torch.tensor(values, device=self.device)[:, None, None]
             for values in (self.processor.mean, self.processor.std)
         )
-        return (x * self.processor.factor - mean) / std
+        return mean, std
 
 
 class OwnImageEncoder(ImageEncoder):

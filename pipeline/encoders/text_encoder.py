@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,7 @@ class TextEncoder:
 
     `max_tokens` is the number of positions that the model was made for, BOS included. That a state
     depends on no later token is checked by the configuration, and on states when it is loaded.
+    `encodes_trees` tells whether there is `encode_tree`.
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
@@ -53,6 +55,8 @@ class TextEncoder:
         ModelError: if the model cannot be loaded, is of another kind, or has no such layer.
         PluginError: if code of the user's own cannot be used, or the user has not named it.
     """
+
+    encodes_trees = True
 
     def __new__(cls, model: str, **_: Any) -> "TextEncoder":
         """Return one of the class that the name means."""
@@ -145,18 +149,53 @@ class TextEncoder:
         return self._run(self.weights, tokens)
 
     @torch.inference_mode()
-    def _run(self, weights: torch.nn.Module, tokens: Sequence[Sequence[int]]) -> Tensor:
-        ids = torch.tensor(tokens, dtype=torch.long, device=self.device)
+    def encode_tree(self, tokens: Sequence[int], parents: Sequence[int]) -> Tensor:
+        """Encode a tree of prefixes, each once: (prefixes, dim) on the device.
+
+        A token sees those on the way to it alone, at the positions that they have in a question.
+
+        Args:
+            tokens: The last token of each prefix.
+            parents: The place of the prefix that is one token shorter, before it; -1 for none.
+        """
+        places = np.arange(len(tokens))
+        sees = np.zeros((len(tokens), len(tokens)), np.bool_)
+        depths = np.full(len(tokens), -1)
+        above = places  # of each prefix one that is ever shorter, from itself on
+        while (left := above >= 0).any():
+            sees[places[left], above[left]] = True
+            depths[left] += 1
+            above = np.where(left, np.asarray(parents)[above], -1)
+        hidden = torch.from_numpy(~sees).to(self.device)
+        mask = torch.zeros(hidden.shape, device=self.device, dtype=self.compute_dtype)
+        mask.masked_fill_(hidden, torch.finfo(self.compute_dtype).min)
+        ids, positions = (
+            torch.as_tensor(one, dtype=torch.long, device=self.device)[None]
+            for one in (tokens, depths)
+        )
+        return self._run(
+            self.weights, ids, attention_mask=mask[None, None], position_ids=positions
+        )[0]
+
+    @torch.inference_mode()
+    def _run(
+        self, weights: torch.nn.Module, tokens: Sequence[Sequence[int]] | Tensor, **how: Tensor
+    ) -> Tensor:
+        """Return the states of a batch of token ids."""
+        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)
         every = self.layer != -1
         with computing(self.name):
-            output = weights(input_ids=ids, use_cache=False, output_hidden_states=every)
+            output = weights(input_ids=ids, use_cache=False, output_hidden_states=every, **how)
         if self.layer == -1:
-            return output.last_hidden_state
+            states: Tensor = output.last_hidden_state
+            return states
         return output.hidden_states[self.layer]
 
 
 class OwnTextEncoder(TextEncoder):
     """A `QuestionModel` of the user's own; `TextEncoder("module:Name")` makes it."""
+
+    encodes_trees = False  # its `encode` takes questions, not what a token sees
 
     def __init__(
         self,

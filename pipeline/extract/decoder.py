@@ -1,13 +1,15 @@
 """Reads the pictures of a data set and fits them to the image encoder, within one budget of memory.
 
-Threads decode one batch ahead of the encoder. So the encoder seldom waits, and memory holds two
-batches of pixels at most.
+Threads decode a few batches ahead of the encoder. So the encoder seldom waits, and memory holds
+`AHEAD` batches of pixels more than the one that is encoded.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +28,7 @@ from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
+from frozen_vqa.pipeline.system.device import usable_cores
 
 if TYPE_CHECKING:  # these import torch, and the command looks at pictures before it does
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -33,8 +36,11 @@ if TYPE_CHECKING:  # these import torch, and the command looks at pictures befor
 
 T = TypeVar("T")
 
-DECODERS = min(16, max(4, os.cpu_count() or 4))
+DECODERS = min(64, max(4, usable_cores()))
 """Threads that read and resize pictures while the encoder works, which a GPU does faster."""
+
+AHEAD = 3
+"""Batches that are decoded before the encoder asks for them."""
 
 SPOT_CHECKS = 8
 """Stored pictures that are compared with those of the data set."""
@@ -174,11 +180,11 @@ class PictureDecoder:
         threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         try:
             batches = submit()
-            ahead = next(batches, None)
-            while ahead is not None:
-                current, ahead = ahead, next(batches, None)
+            ahead = deque(islice(batches, AHEAD))
+            while ahead:
+                ahead.extend(islice(batches, 1))
                 with timer.measure("waiting"):
-                    done = [future.result() for future in current]
+                    done = [future.result() for future in ahead.popleft()]
                 yield done
         finally:
             threads.shutdown(cancel_futures=True)

@@ -1,13 +1,13 @@
 """Stage one: both frozen encoders run once, and the cache keeps all their features.
 
     source ── pictures ── decode (threads) ── ImageEncoder ─┐
-       └───── questions ── distinct prefixes ── TextEncoder ┴─ ShardQueue (a thread) ── CacheWriter
-                                        (each rank its share)                  (the first rank)
+       └───── questions ── distinct prefixes ── TextEncoder ┴─ ShardQueue (threads) ── CacheWriter
+                                        (each rank its share)                 (the first rank)
 
-While a batch is encoded, the next one is decoded and the shard before it is written. A picture is
-encoded once, whatever its files are called, and a question once per distinct text. The data and the
-rows that are stored already decide what a shard and a batch hold; time, memory and the number of
-processes do not. So an interrupted extraction ends in the same bytes.
+While a batch is encoded, the next ones are decoded and the shards before it are written. A picture
+is encoded once, whatever its files are called, and a question once per distinct text. The data and
+the rows that are stored already decide what a shard and a batch hold; time, memory and the number
+of processes do not. So an interrupted extraction ends in the same bytes.
 """
 
 import time
@@ -46,8 +46,8 @@ from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, us
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 SHARD_BYTES = 128 << 20
-"""Size of a full shard. A kill costs the seconds of GPU work that one shard takes. Memory holds
-four times this much: three times to build a shard, once for the features of the next one."""
+"""Size of a full shard. A kill costs the seconds of GPU work that three shards take at most. Memory
+holds three times this much: the shards of two `WRITERS`, and the features of the next one."""
 
 
 @dataclass(frozen=True)

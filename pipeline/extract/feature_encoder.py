@@ -1,12 +1,14 @@
 """Encodes the pictures and questions of one data set, a chunk at a time, into arrays to store.
 
-Pictures are encoded in batches. Questions make a tree of token prefixes, and only its leaves are
-run: a question that is the beginning of another gets its states from the longer one.
+Pictures are encoded in batches. Questions make a tree of token prefixes, and each prefix is
+computed once, but for those that several parts of the tree have in common. A `QuestionModel` of the
+user's own takes whole questions: the ends of the tree's branches, in batches of equal length.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from frozen_vqa.cache.format.shards import (
     image_shard,
 )
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
+from frozen_vqa.cache.memory import aligned_empty
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -29,11 +32,15 @@ from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.plan import Plan
+from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 
+TREE_TOKENS = 1024
+"""Prefixes that are computed at once; a constant, because it may change the last bit."""
+
 TEXT_BATCH = 64
-"""Questions of equal length per batch; a constant, because it may change the last bit."""
+"""Questions of equal length per batch; a constant too."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class FeatureEncoder:
         self.plan, self.images, self.text = plan, images, text
         self.spec = cache_spec(images, text, dtype)
         self.source, self.decoder = source, PictureDecoder(source, images)
+        self._copies = DeviceCopies(images.device)
 
     def encode_images(
         self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
@@ -89,14 +97,15 @@ class FeatureEncoder:
         timer: PhaseTimer,
     ) -> EncodedImages:
         """Encode the next `count` pictures."""
-        spec = self.spec
+        spec, copies = self.spec, self._copies
         ids: list[str] = []
         failures: list[Failure] = []
+        sent = []  # pixels that the device may not have read yet
         thumbnails = np.empty((count, THUMBNAIL), np.uint8)
         contents = np.empty((count, CONTENT), np.uint8)
-        patches = np.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
+        patches = copies.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
         scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
-        cls = np.empty((count, spec.vision_dim), spec.state_dtype)
+        cls = copies.empty((count, spec.vision_dim), spec.state_dtype)
         while len(ids) + len(failures) < count:
             batch = next(batches)
             good = [one for one in batch if isinstance(one, DecodedPicture)]
@@ -106,14 +115,18 @@ class FeatureEncoder:
                 ids += [one.image_id for one in good]
                 thumbnails[rows] = [one.thumbnail for one in good]
                 contents[rows] = [one.content for one in good]
-                pixels = np.stack([one.pixels for one in good])
+                pixels = copies.empty((len(good), *good[0].pixels.shape), np.dtype(np.uint8))
+                sent.append(np.stack([one.pixels for one in good], out=pixels))
                 with timer.measure("encoding"):
                     new_patches, new_cls = batch_size.encode(self.images, pixels)
-                    patches[rows], new_scales = patches_to_numpy(new_patches, spec.dtype)
-                    if scales is not None:
-                        scales[rows] = new_scales
-                    cls[rows] = to_numpy(new_cls, spec.state_dtype.name)
+                    copies.start(new_cls, cls[rows])
+                    if scales is None:
+                        copies.start(new_patches, patches[rows])
+                    else:
+                        patches[rows], scales[rows] = quantised(new_patches)
             timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
+        with timer.measure("encoding"):
+            copies.wait()
         rows = slice(len(ids))
         scales = None if scales is None else scales[rows]
         new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales, contents[rows])
@@ -132,32 +145,54 @@ class FeatureEncoder:
         """Encode the new prefixes of one chunk."""
         dtype = self.spec.state_dtype
         states = np.empty((len(chunk.tokens), self.text.dim), dtype)
-        batches = list(_batch_equal_lengths(chunk))
-        timer.advance(len(chunk) - sum(map(len, batches)))
-        for batch in batches:
-            rows = np.array([chunk.paths[text] for text in batch])  # (questions, length)
+        run = list(_branches(chunk))
+        timer.advance(len(chunk) - len(run))
+        for questions, encode, rows in self._question_batches(chunk, run):
             new = rows >= chunk.first
             with timer.measure("encoding"):
-                encoded = self.text.encode([chunk.questions[text] for text in batch])
-                states[rows[new] - chunk.first] = to_numpy(encoded, dtype.name)[new]
-            timer.advance(len(batch))
+                states[rows[new] - chunk.first] = to_numpy(encode(), dtype.name)[new]
+            timer.advance(questions)
         paths = chunk.paths
         return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
 
+    def _question_batches(
+        self, chunk: QuestionChunk, run: Sequence[str]
+    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
+        """Yield how many questions a batch has, what encodes it, and the rows of the states."""
+        text = self.text
+        if not text.encodes_trees:
+            yield from self._equal_lengths(chunk, run)
+            return
+        for tree in prefix_trees(run, chunk.questions, chunk.paths, most=TREE_TOKENS):
+            rows, tokens = np.array(list(tree.places)), tree.tokens
+            if len(tree.questions) == 1:  # it needs no mask, which is quadratic in its length
+                yield 1, partial(text.encode, [tokens]), rows[np.newaxis]
+            else:
+                yield len(tree.questions), partial(text.encode_tree, tokens, tree.parents), rows
 
-def _batch_equal_lengths(chunk: QuestionChunk) -> Iterator[list[str]]:
-    """Yield batches of questions of one length, without those that need no run.
+    def _equal_lengths(
+        self, chunk: QuestionChunk, run: Sequence[str]
+    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
+        """Yield batches of whole questions of one length."""
+        by_length: dict[int, list[str]] = {}
+        for question in run:
+            by_length.setdefault(len(chunk.paths[question]), []).append(question)
+        for _, questions in sorted(by_length.items()):
+            for begin in range(0, len(questions), TEXT_BATCH):
+                batch = questions[begin : begin + TEXT_BATCH]
+                encode = partial(self.text.encode, [chunk.questions[one] for one in batch])
+                yield len(batch), encode, np.array([chunk.paths[one] for one in batch])
 
-    The cache has their states, or a longer question of the chunk begins with the same prefix.
+
+def _branches(chunk: QuestionChunk) -> Iterator[str]:
+    """Yield the questions of a chunk that need a run.
+
+    The cache has the states of the others, or a longer question of the chunk begins with them.
     """
     inner = {row for path in chunk.paths.values() for row in path[:-1]}
-    by_length: dict[int, list[str]] = {}
-    for text, path in chunk.paths.items():
+    for question, path in chunk.paths.items():
         if path[-1] >= chunk.first and path[-1] not in inner:
-            by_length.setdefault(len(path), []).append(text)
-    for _, texts in sorted(by_length.items()):
-        for begin in range(0, len(texts), TEXT_BATCH):
-            yield texts[begin : begin + TEXT_BATCH]
+            yield question
 
 
 def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
@@ -171,10 +206,48 @@ def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np
     Returns:
         The numbers, and for "int8" their scales (images, patches).
     """
-    if dtype != "int8":
-        return to_numpy(features, dtype), None
+    return quantised(features) if dtype == "int8" else (to_numpy(features, dtype), None)
+
+
+def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Copy patch embeddings as an int8 cache has them: the numbers and their scales."""
     # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
     integers, scales = zip(
         *(quantise(to_numpy(one, "float32")) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)
+
+
+class DeviceCopies:
+    """Copies features from the encoder's device to their rows in memory.
+
+    A GPU copies them in a stream of its own while it encodes the next batches; nothing waits for
+    it before `wait`.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = torch.device(device)
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
+        if self._stream is None:
+            return aligned_empty(shape, dtype)
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
+
+    def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
+        """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
+        target = torch.from_numpy(rows)
+        if self._stream is None:
+            target.copy_(features)
+            return
+        features = features.to(target.dtype).contiguous()  # narrow, before it is copied
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            target.copy_(features, non_blocking=True)
+        features.record_stream(self._stream)  # its memory is not reused before
+
+    def wait(self) -> None:
+        """Wait until all copies are done."""
+        if self._stream is not None:
+            self._stream.synchronize()

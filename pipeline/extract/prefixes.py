@@ -8,7 +8,8 @@ of their common beginning, and a cache needs one row per distinct *prefix*:
     <s> what is this              rows 0 1 7 8
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,3 +51,57 @@ class PrefixTable:
             np.array(self.parents[first:], dtype=np.int64),
             np.array(self.tokens[first:], dtype=np.int64),
         )
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Prefixes that are computed together, each once; a prefix stands behind its beginnings.
+
+    Attributes:
+        places: The place of each prefix in the tree, by its row.
+        tokens: Its last token.
+        parents: The place of the prefix that is one token shorter; -1 at the first token.
+        questions: Those whose last token is the end of a branch.
+    """
+
+    places: dict[int, int] = field(default_factory=dict)
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def add(self, question: str, path: Sequence[int], tokens: Sequence[int]) -> None:
+        """Add a question: the rows of its prefixes, and their last tokens."""
+        parent = -1
+        for row, token in zip(path, tokens, strict=True):
+            if row not in self.places:
+                self.places[row] = len(self.tokens)
+                self.tokens.append(token)
+                self.parents.append(parent)
+            parent = self.places[row]
+        self.questions.append(question)
+
+
+def prefix_trees(
+    questions: Iterable[str],
+    tokens: Mapping[str, Sequence[int]],
+    paths: Mapping[str, Sequence[int]],
+    *,
+    most: int,
+) -> Iterator[PrefixTree]:
+    """Yield trees of at most `most` prefixes, or of one question that is longer.
+
+    `tokens` and `paths` have the tokens of each question and the rows of its prefixes. Questions
+    are taken in the order of their tokens, because neighbours have the longest common beginnings.
+    """
+    tree = PrefixTree()
+    for question in sorted(questions, key=lambda text: list(tokens[text])):
+        path = paths[question]
+        if tree.tokens and len(tree) + len(set(path) - tree.places.keys()) > most:
+            yield tree
+            tree = PrefixTree()
+        tree.add(question, path, tokens[question])
+    if tree.tokens:
+        yield tree

@@ -5,14 +5,16 @@ them in their order, so the cache is that of a single process. A chunk that a de
 staged is not made again.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure
-from frozen_vqa.cache.disk.staging import read_staged, stage_shard
+from frozen_vqa.cache.disk.staging import StagedShard, read_staged, stage_shard
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
@@ -25,13 +27,16 @@ T = TypeVar("T", Sequence[Id], QuestionChunk)
 Build = Callable[[], Shard | None]
 """Makes the shard of a chunk; None if there is nothing to store."""
 
+WRITERS = 2
+"""Threads that store chunks: one digests and copies while the other waits for the disk."""
+
 
 class ShardQueue:
-    """Stores finished chunks in a thread, one at a time, while the encoder works on the next one.
+    """Stores finished chunks in a few threads while the encoder works on the next one.
 
-    The thread holds one chunk at most, so memory stays bounded. That thread uses the writer, or the
-    main one does while the thread has nothing to do. At the end of the block, even after an error,
-    the thread first stores its chunk, and its own error is raised.
+    Each thread holds one chunk at most, so memory stays bounded. One thread at a time uses the
+    writer, and the main one only while the others have nothing to do. At the end of the block,
+    even after an error, the threads first store their chunks, and the first error is raised.
 
     `work` has the chunks of all ranks; only the first rank has a writer.
     """
@@ -44,8 +49,10 @@ class ShardQueue:
             "images": list(work.images),
             "questions": list(work.questions),
         }
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
-        self._pending: Future[None] | None = None
+        self._staged: dict[str, StagedShard] = {}
+        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="shards")
+        self._pending: deque[Future[None]] = deque()
+        self._adopting = Lock()
         self.timers = {kind: PhaseTimer() for kind in KINDS}
 
     def __enter__(self) -> "ShardQueue":
@@ -55,10 +62,10 @@ class ShardQueue:
         stopped: BaseException | None = None
         while True:
             try:
-                self._thread.shutdown()
+                self._threads.shutdown()
                 break
             except (KeyboardInterrupt, SystemExit) as signal:
-                stopped = signal  # the lock cannot be released while the thread writes
+                stopped = signal  # the lock cannot be released while a thread writes
         self._wait()
         if stopped:
             raise stopped
@@ -80,8 +87,8 @@ class ShardQueue:
         with progress(kind, sum(len(chunk) for chunk in left.values())) as advance:
 
             def advance_or_raise(count: int, *, note: str) -> None:
-                if self._pending and self._pending.done():  # an error is not kept for hours
-                    self._wait()
+                while self._pending and self._pending[0].done():  # no error is kept for hours
+                    self._wait(len(self._pending) - 1)
                 advance(count, note=note)
 
             timer = self.timers[kind] = PhaseTimer(advance_or_raise)
@@ -95,28 +102,20 @@ class ShardQueue:
     def put(
         self, kind: ShardKind, key: str, build: Build, *, failures: Sequence[Failure] = ()
     ) -> None:
-        """Store a finished chunk once the chunk before it is stored.
-
-        The thread takes `build` and the writing as two jobs. So nothing refers to the features any
-        more when the shard, which has a copy of them, is written.
+        """Store a finished chunk once a thread has nothing to do.
 
         Raises:
-            CacheError: if the chunk before could not be stored.
+            CacheError: if a chunk before could not be stored.
         """
         with self.timers[kind].measure("waiting"):
-            self._wait()
-        shard = self._thread.submit(self._build, kind, build)
-        self._pending = self._thread.submit(self._store, kind, key, shard, failures)
+            self._wait(WRITERS - 1)
+        self._pending.append(self._threads.submit(self._store, kind, key, build, failures))
 
-    def _build(self, kind: ShardKind, build: Build) -> Shard | None:
+    def _store(self, kind: ShardKind, key: str, build: Build, failures: Sequence[Failure]) -> None:
         with self.timers[kind].measure("writing"):
-            return build()
-
-    def _store(
-        self, kind: ShardKind, key: str, shard: Future[Shard | None], failures: Sequence[Failure]
-    ) -> None:
-        with self.timers[kind].measure("writing"):
-            stage_shard(self._cache, key, shard.result(), kind=kind, failures=failures)
+            staged = stage_shard(self._cache, key, build(), kind=kind, failures=failures)
+            if self._writer:
+                self._staged[key] = staged
             self._adopt(kind)
 
     def adopt_rest(self) -> None:
@@ -134,14 +133,22 @@ class ShardQueue:
                 f"shared disk and run the command again to go on."
             )
 
-    def _wait(self) -> None:
-        """Wait until the thread has nothing to do, and raise its error."""
-        if self._pending:
-            wait([self._pending])
-            pending, self._pending = self._pending, None
-            pending.result()
+    def _wait(self, left: int = 0) -> None:
+        """Wait until at most so many chunks are on their way; raise the first error, once."""
+        while len(self._pending) > left:
+            try:
+                self._pending.popleft().result()
+            except BaseException:
+                wait(self._pending)
+                self._pending.clear()
+                raise
 
     def _adopt(self, kind: ShardKind) -> None:
-        if self._writer:
+        if not self._writer:
+            return
+        with self._adopting:
             keys = self._unadopted[kind]
-            del keys[: self._writer.adopt(kind, keys)]
+            done = keys[: self._writer.adopt(kind, keys, self._staged)]
+            del keys[: len(done)]
+            for key in done:
+                self._staged.pop(key, None)

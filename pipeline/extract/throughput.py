@@ -32,8 +32,8 @@ class PhaseTimer:
     """Measures how long each phase of one loop takes; any thread may use it.
 
     "encoding" and "waiting" are the main thread's: the encoders work, or something keeps them from
-    it. "reading" is the sum over the threads that read pictures, "writing" the time of the thread
-    that builds shards and writes them. Both run beside the encoding. `advance` gets each phase's
+    it. "reading" is the sum over the threads that read pictures, "writing" that over the threads
+    that build shards and write them. Both run beside the encoding. `advance` gets each phase's
     share of the time so far.
     """
 

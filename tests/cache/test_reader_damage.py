@@ -123,7 +123,7 @@ def put(directory: Path, name: str, datasets: dict[str, np.ndarray]) -> None:
 
 def replace_file(directory: Path, name: str, new: Hdf5Bytes) -> None:
     """Put other bytes in the place of a file, and all that the manifest has to say of them."""
-    data = new.data
+    data = b"".join(new.pieces)
     (directory / name).write_bytes(data)
     manifest = load_manifest(directory)
 
@@ -268,7 +268,7 @@ def test_we_read_a_shard_that_plain_h5py_wrote(mine: Path) -> None:
         file["patch_embeddings_xxh3"] = row_digests(new)
     with h5py.File(path) as file:
         datasets = {n: str(Extent(d.id.get_offset(), d.shape, d.dtype)) for n, d in file.items()}
-    replace_file(mine, "images/00000.h5", Hdf5Bytes(path.read_bytes(), datasets))
+    replace_file(mine, "images/00000.h5", Hdf5Bytes([path.read_bytes()], datasets))
 
     cache = FeatureCache(mine)
     np.testing.assert_array_equal(read(cache, [2, 3, 0]), np.stack([new[2], PICTURES[3], new[0]]))

@@ -7,6 +7,7 @@ was not synced may be there or not, each name for itself; bytes that were not sy
 import os
 import random
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,13 +124,23 @@ def recorded(root: Path) -> Iterator[Disk]:
         if (key := disk.key(self)) is not None:
             disk.now.setdefault("" if key == "." else key, None)
 
+    def replace(source: Any, target: Any) -> None:
+        move(source, target, real["replace"])
+
+    one_at_a_time = threading.RLock()  # several threads store shards
+
+    def locked(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*words: Any, **more: Any) -> Any:
+            with one_at_a_time:
+                return call(*words, **more)
+
+        return called
+
     with pytest.MonkeyPatch.context() as patch:
-        for name, ours in (("open", open_), ("write", write), ("fsync", fsync), ("close", close)):
-            patch.setattr(os, name, ours)
-        patch.setattr(os, "link", link)
-        patch.setattr(os, "replace", lambda a, b: move(a, b, real["replace"]))
-        patch.setattr(Path, "unlink", unlink_)
-        patch.setattr(Path, "mkdir", mkdir_)
+        for ours in (open_, write, fsync, close, link, replace):
+            patch.setattr(os, ours.__name__.rstrip("_"), locked(ours))
+        for ours in (unlink_, mkdir_):
+            patch.setattr(Path, ours.__name__.rstrip("_"), locked(ours))
         yield disk
 
 

@@ -100,7 +100,7 @@ def test_an_interrupted_extraction_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(TextEncoder, "encode", stopped)
+        patch.setattr(TextEncoder, "encode_tree", stopped)
         found = extract(tmp_path, "--split", "train", "--split", "val")
     assert found.code == 130
     assert (tmp_path / "cache" / "images" / "00000.h5").exists()

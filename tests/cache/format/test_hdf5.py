@@ -38,7 +38,7 @@ in_one_folder = settings(
 
 
 def written(path: Path, datasets: dict[str, np.ndarray]) -> Path:
-    path.write_bytes(build_hdf5(datasets).data)
+    path.write_bytes(joined(build_hdf5(datasets)))
     return path
 
 
@@ -46,8 +46,12 @@ def opened(datasets: dict[str, np.ndarray]) -> Hdf5File:
     return reopened(build_hdf5(datasets))
 
 
+def joined(new: Hdf5Bytes) -> bytes:
+    return b"".join(new.pieces)
+
+
 def reopened(new: Hdf5Bytes) -> Hdf5File:
-    return Hdf5File(Path("a.h5"), new.data, new.datasets)
+    return Hdf5File(Path("a.h5"), joined(new), new.datasets)
 
 
 def test_plain_h5py_reads_what_we_write(tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ def test_plain_h5py_reads_what_we_write(tmp_path: Path) -> None:
 def test_arrays_are_read_only_views_of_a_mapped_file(tmp_path: Path) -> None:
     new = build_hdf5({"first": COLUMN, "rows": ROWS, "rows2": ROWS + 1})
     path = tmp_path / "a.h5"
-    path.write_bytes(new.data)
+    path.write_bytes(joined(new))
     with path.open("r+b") as handle:
         mapped = mmap.mmap(handle.fileno(), 0)  # writable, as `array` must not be
     file = Hdf5File(path, mapped, new.datasets)
@@ -111,16 +115,51 @@ def test_arrays_come_back_as_they_were(arrays: dict[str, np.ndarray]) -> None:
         )
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 5000),
+    st.sampled_from([(16, 24), (64,), (7,), (5, 5, 2), (4096,)]),
+    st.sampled_from(sorted(DTYPES)),
+    st.lists(st.integers(0, 3000), max_size=12),
+    st.integers(0, 12),
+)
+def test_rows_that_are_not_copied_lie_where_h5py_puts_them(
+    rows: int, shape: tuple[int, ...], dtype: str, others: list[int], place: int
+) -> None:
+    """Few of the rows are laid out by h5py; all of them give the file that it would make."""
+    rows = min(rows, (1 << 20) // int(np.prod(shape)))
+    numbers = np.random.default_rng(rows).integers(0, 100, (rows, *shape)).astype(dtype)
+    names = [f"other {i}" for i in range(len(others))]
+    columns = {name: np.arange(n, dtype=np.int64) for name, n in zip(names, others, strict=True)}
+    names.insert(place, "rows")
+    arrays = {name: {**columns, "rows": numbers}[name] for name in names}
+    new = build_hdf5(arrays)
+
+    with h5py.File.in_memory(
+        block_size=1 << 20, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
+    ) as plain:
+        for name, array in arrays.items():
+            plain.create_dataset(name, data=array, track_times=False)
+        plain.flush()
+        assert joined(new) == plain.id.get_file_image()
+
+
+def test_rows_are_not_copied() -> None:
+    rows = np.zeros((64, 16, 24), np.float16)
+    pieces = build_hdf5({"column": COLUMN, "rows": rows}).pieces
+    assert np.shares_memory(np.frombuffer(pieces[1], np.uint8), rows)
+
+
 def test_the_same_arrays_give_the_same_bytes() -> None:
     datasets = {"rows": ROWS, **text_datasets("name", ["a", "", "ü"])}
     began = int(time.time())
     new = build_hdf5(datasets)
-    data = new.data
+    data = joined(new)
 
     assert new == build_hdf5({name: a.copy() for name, a in datasets.items()})
     for second in range(began, int(time.time()) + 1):  # no time of making is stored
         assert struct.pack("<I", second) not in data
-    assert data != build_hdf5(datasets | {"rows": ROWS + 1}).data
+    assert data != joined(build_hdf5(datasets | {"rows": ROWS + 1}))
 
 
 @in_one_folder
@@ -217,7 +256,7 @@ def test_no_flipped_bit_is_read_as_something_else() -> None:
     datasets = {"rows": rows, "rows_xxh3": np.array(digests, dtype=np.uint64)}
     new = build_hdf5({**datasets, **text_datasets("id", ["a", "bcd", "é"])})
     seen = {"refused": 0, "row": 0, "same": 0}
-    for _, damaged in flips(new.data, [place for place, byte in enumerate(new.data) if byte]):
+    for _, damaged in flips(joined(new), [place for place, byte in enumerate(joined(new)) if byte]):
         file = Hdf5File(Path("a.h5"), damaged, new.datasets)
         try:
             found, stored = file.rows("rows", rows.shape, FLOAT16)
@@ -240,7 +279,7 @@ def test_the_structure_digest_covers_every_byte_but_the_features() -> None:
     whole = file.structure_digest(names)
     extents = [file.extents[name] for name in features]
     inside = {i for e in extents for i in range(e.offset, e.offset + e.nbytes)}
-    for place, damaged in flips(new.data, range(len(new.data))):
+    for place, damaged in flips(joined(new), range(len(joined(new)))):
         found = Hdf5File(Path("a.h5"), damaged, new.datasets).structure_digest(names)
         assert (found == whole) == (place in inside), place
     assert len(inside) == 3 * 4 * 50 * 2 + 3 * 4

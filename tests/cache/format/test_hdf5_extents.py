@@ -33,11 +33,11 @@ def test_extents_are_those_that_h5py_sees(tmp_path: Path) -> None:
     arrays |= {"large": np.tile(ROWS, (50, 1, 1)), "none": ROWS[:0]}
     arrays |= text_datasets("id", ["a", "bcd", ""])
     new = build_hdf5(arrays)
-    (tmp_path / "a.h5").write_bytes(new.data)
+    (tmp_path / "a.h5").write_bytes(b"".join(new.pieces))
 
     with h5py.File(tmp_path / "a.h5") as file:
         seen = {n: Extent(d.id.get_offset() or 0, d.shape, d.dtype) for n, d in file.items()}
-    assert read_extents(new.datasets, len(new.data), "a.h5") == seen
+    assert read_extents(new.datasets, len(b"".join(new.pieces)), "a.h5") == seen
     assert list(new.datasets) == list(arrays)
     assert seen["large"].nbytes == 150 * 4 * 5 * 2
     assert seen["large"].offset % 4096 == 0
@@ -113,11 +113,14 @@ def test_impossible_extents_are_refused_by_name(extent: Any, message: str) -> No
 
 def test_a_file_that_is_cut_is_refused() -> None:
     new = build_hdf5({"x": COLUMN, "y": ROWS})
-    end = max(e.offset + e.nbytes for e in read_extents(new.datasets, len(new.data), "").values())
-    Hdf5File(Path("a.h5"), new.data[:end], new.datasets)
+    end = max(
+        e.offset + e.nbytes
+        for e in read_extents(new.datasets, len(b"".join(new.pieces)), "").values()
+    )
+    Hdf5File(Path("a.h5"), b"".join(new.pieces)[:end], new.datasets)
     for length in (0, 1, 95, 2048, end - 1):
         with pytest.raises(CacheDamagedError, match=r"^a.h5: '[xy]' lies outside the file"):
-            Hdf5File(Path("a.h5"), new.data[:length], new.datasets)
+            Hdf5File(Path("a.h5"), b"".join(new.pieces)[:length], new.datasets)
 
 
 numbers = st.integers(0, 5000) | st.integers(0, 2**70)

@@ -99,7 +99,7 @@ def test_questions_are_taken_with_all_that_belongs_to_them() -> None:
 
 
 def test_plain_h5py_reads_a_split(tmp_path: Path) -> None:
-    (tmp_path / "val.h5").write_bytes(TABLE.to_hdf5().data)
+    (tmp_path / "val.h5").write_bytes(b"".join(TABLE.to_hdf5().pieces))
 
     with h5py.File(tmp_path / "val.h5") as file:
         column = {name: file[name][()] for name in file}
@@ -165,7 +165,7 @@ def test_columns_that_do_not_fit_together_are_refused(
     changes: Mapping[str, np.ndarray], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "val.h5"
-    path.write_bytes(TABLE.to_hdf5().data)
+    path.write_bytes(b"".join(TABLE.to_hdf5().pieces))
     with h5py.File(path) as file:
         whole = {name: file[name][()] for name in file}
     same(read_split(opened(build_hdf5(whole))), TABLE)
@@ -176,4 +176,4 @@ def test_columns_that_do_not_fit_together_are_refused(
 
 
 def opened(new: Hdf5Bytes) -> Hdf5File:
-    return Hdf5File(Path("val.h5"), new.data, new.datasets)
+    return Hdf5File(Path("val.h5"), b"".join(new.pieces), new.datasets)

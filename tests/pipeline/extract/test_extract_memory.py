@@ -1,20 +1,22 @@
-"""The memory of stage one: a batch that fits, one batch read ahead, one shard being stored."""
+"""The memory of stage one: a batch that fits, batches read ahead, few shards being stored."""
 
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from frozen_vqa.cache import load_manifest
-from frozen_vqa.cache.disk.staging import stage_shard
+from frozen_vqa.cache.disk.staging import StagedShard, stage_shard
 from frozen_vqa.cache.format.shards import Shard, image_shard, question_shard
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
+from frozen_vqa.pipeline.extract.decoder import AHEAD
 from frozen_vqa.pipeline.extract.extract import extract
+from frozen_vqa.pipeline.extract.shard_queue import WRITERS
 from tests.support.extractions import (
     no_spot_checks,  # noqa: F401  (a fixture)
     note_decoded,
@@ -57,33 +59,34 @@ def test_a_picture_that_does_not_fit_the_device_alone_is_told(tmp_path: Path) ->
         run(tmp_path, images=Images(memory=0))
 
 
-def test_a_shard_is_stored_while_the_next_is_encoded_and_no_other(
+def test_shards_are_stored_while_the_next_is_encoded_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "whole")
-    next_begun = threading.Event()
+    """As many as there are threads; so memory holds one more."""
+    few = {"shard_bytes": 150}  # a picture each
+    run(tmp_path / "whole", **few)
+    all_begun = threading.Event()
     ahead: list[int] = []
 
     def before() -> None:
-        if len(images.batches) == 2:  # those of the first shard
-            next_begun.set()
+        if len(images.batches) == WRITERS:  # the batches of this many shards are done
+            all_begun.set()
 
-    def lay(*words: Any, **more: Any) -> None:
-        assert next_begun.wait(60), "the encoder waits for the disk"
-        stage_shard(*words, **more)
-        if more["kind"] == "images":
-            ahead.append(len(images.batches))
+    def lay(*words: Any, **more: Any) -> StagedShard:
+        assert all_begun.wait(60), "the encoder waits for the disk"
+        ahead.append(len(images.batches))
+        return stage_shard(*words, **more)
 
     images = Images(before)
     monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", lay)
-    run(tmp_path / "cache", images=images)
+    run(tmp_path / "cache", images=images, **few)
 
     assert files(tmp_path / "cache") == files(tmp_path / "whole")
-    assert ahead[0] <= 4  # batches of two shards
-    assert len(ahead) == 3
+    assert all(encoded <= shard + WRITERS + 1 for shard, encoded in enumerate(ahead[:8]))
+    assert len(load_manifest(tmp_path / "cache").images) == 8
 
 
-def test_pictures_are_read_one_batch_ahead_and_no_more(
+def test_pictures_are_read_few_batches_ahead_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decoded pictures are large: all of them at once would not fit the memory."""
@@ -93,46 +96,40 @@ def test_pictures_are_read_one_batch_ahead_and_no_more(
     images = Images(lambda: read_before_batch.append(len(decoded)))
     plan = plan_of(source)
     extract(
-        source, plan, cache=tmp_path, images=images, text=Text(), batch_size=2, shard_bytes=10**6
+        source, plan, cache=tmp_path, images=images, text=Text(), batch_size=1, shard_bytes=10**6
     )
 
-    assert all(n <= 2 * (i + 2) for i, n in enumerate(read_before_batch))
-    assert len(read_before_batch) == 4
+    assert all(n <= i + 1 + AHEAD for i, n in enumerate(read_before_batch))
+    assert len(read_before_batch) == 8
 
 
-def test_features_are_forgotten_once_their_shard_is_built(
+def test_features_are_forgotten_once_their_shard_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shard has a copy of them; with both in memory, a chunk would need it twice."""
+    """The file is written from the features themselves: a shard needs memory once."""
     features: list[weakref.ref[Any]] = []
-    kept: list[bool] = []
-    encoding_may_go_on = threading.Event()
-    encoding_may_go_on.set()
+    most = 0
 
     def before() -> None:
-        assert encoding_may_go_on.wait(60)
-
-    def lay(*words: Any, **more: Any) -> None:
-        encoding_may_go_on.clear()
-        deadline = time.monotonic() + 2  # the main thread may be on its way to the next chunk
-        while features[-1]() is not None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        kept.append(features[-1]() is not None)
-        encoding_may_go_on.set()
-        stage_shard(*words, **more)
+        nonlocal most
+        most = max(most, sum(one() is not None for one in features))
 
     def spy(module: str, make: Callable[..., Shard]) -> None:
         def build(spec: Any, new: Any, **more: Any) -> Shard:
-            encoding_may_go_on.clear()
-            features.append(weakref.ref(new))
-            return make(spec, new, **more)
+            rows = new.patch_embeddings if make is image_shard else new.hidden_states
+            features.append(weakref.ref(rows))
+            shard = make(spec, new, **more)
+            assert len(shard.pieces) == 1 or any(
+                np.shares_memory(np.frombuffer(piece, np.uint8), rows) for piece in shard.pieces
+            )
+            return shard
 
         monkeypatch.setattr(f"frozen_vqa.pipeline.extract.{module}.{make.__name__}", build)
 
     spy("feature_encoder", image_shard)
     spy("extract", question_shard)
-    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", lay)
-    run(tmp_path, images=Images(before), text=Text(before))
+    run(tmp_path, images=Images(before), text=Text(before), shard_bytes=150)
 
-    assert len(kept) > 4
-    assert not any(kept)
+    assert len(features) > 8
+    assert most <= WRITERS
+    assert not any(one() is not None for one in features)

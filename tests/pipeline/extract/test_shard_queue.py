@@ -1,6 +1,9 @@
 """The chunks of all ranks reach the cache, or the extraction says that one is missing."""
 
+import threading
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,3 +35,19 @@ def test_a_chunk_of_another_rank_that_cannot_be_seen_is_an_error(tmp_path: Path)
     run(tmp_path / "cache")
     run(tmp_path / "alone")
     assert shards(tmp_path / "cache") == shards(tmp_path / "alone")
+
+
+def test_the_first_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several shards are stored at a time, and what fails last may fail because of the first."""
+    begun, second_failed = count(), threading.Event()
+
+    def fail(*_: Any, **__: Any) -> None:
+        if next(begun) == 0:
+            assert second_failed.wait(60)
+            raise CacheError("the first")
+        second_failed.set()
+        raise CacheError("another")
+
+    monkeypatch.setattr("frozen_vqa.pipeline.extract.shard_queue.stage_shard", fail)
+    with pytest.raises(CacheError, match="the first"):
+        run(tmp_path, shard_bytes=150)
