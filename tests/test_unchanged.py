@@ -191,7 +191,7 @@ def test_the_order_of_batches_and_the_rates_of_steps() -> None:
         (False, 1): [[[2], [4], [7], [0]], [[6], [9], [5], [8]], [[11], [10], [3], [1]]],
     }
     rates = [learning_rate(step, steps=8, config=small(warmup=0.25)) for step in range(8)]
-    assert state.FORMAT == 7
+    assert state.FORMAT == 8
     assert [round(rate, 9) for rate in rates] == [
         0.005,
         0.01,

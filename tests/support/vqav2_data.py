@@ -69,7 +69,9 @@ TRAIN: dict[int, bytes | None] = {
     BROKEN: JPEG[: len(JPEG) // 2],
     9: JPEG,
 }
-VAL: dict[int, bytes | None] = {42: encoded(Image.fromarray(pattern(42)), "JPEG"), 43: JPEG}
+VAL: dict[int, bytes | None] = {
+    image_id: encoded(Image.fromarray(pattern(image_id)), "JPEG") for image_id in (42, 43)
+}
 
 
 def write_split(root: Path, split: str, pictures: Mapping[int, bytes | None]) -> None:

@@ -147,10 +147,10 @@ def test_when_all_is_mended_nothing_is_listed(data: Path) -> None:
     extract(data)
     lines = "\n".join(json.dumps(line) for line in GOOD_LINES)
     (data / "train.jsonl").write_text(lines)
-    for name in BAD_PICTURES:
+    for seed, name in enumerate(BAD_PICTURES, 20):
         path = data / name
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        picture(7).save(path)
+        picture(seed).save(path)
     also = [{"image": name, "question": "what is it?", "answer": "x"} for name in BAD_PICTURES]
     (data / "train.jsonl").write_text("\n".join([lines, *map(json.dumps, also)]))
 

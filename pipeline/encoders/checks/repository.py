@@ -51,8 +51,12 @@ class Repository:
                 f"{name}: the revision {revision!r:.80} is none of the Hub; give a branch, a tag "
                 f"or a commit of 40 digits"
             )
+        from huggingface_hub import constants
+
         self.name, self.revision = name, revision
         self._local_only = local_only
+        if local_only:  # or the library asks the Hub which programs there are that might run it
+            constants.HF_HUB_DISABLE_TELEMETRY = True
         self.commit: str = self._look_for(CONFIG, revision or "main").commit_hash
         self.folder = Path(self._download(CONFIG)).parent
 

@@ -1,7 +1,6 @@
 """The chunks of all ranks reach the cache, or the extraction says that one is missing."""
 
 import threading
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import pytest
 import torch
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.system.ranks import Ranks
 from tests.support import extractions
-from tests.support.extractions import run, shards
+from tests.support.extractions import plan_of, run, shards, source_of
 
 no_spot_checks = extractions.no_spot_checks  # a fixture
 
@@ -39,10 +39,10 @@ def test_a_chunk_of_another_rank_that_cannot_be_seen_is_an_error(tmp_path: Path)
 
 def test_the_first_error_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards are stored at a time, and what fails last may fail because of the first."""
-    begun, second_failed = count(), threading.Event()
+    first, second_failed = str(plan_of(source_of()).images[0]), threading.Event()
 
-    def fail(*_: Any, **__: Any) -> None:
-        if next(begun) == 0:
+    def fail(_cache: Path, _key: str, shard: Shard, **_: Any) -> None:
+        if first in shard.names:
             assert second_failed.wait(60)
             raise CacheError("the first")
         second_failed.set()

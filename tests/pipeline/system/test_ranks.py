@@ -37,10 +37,11 @@ def test_ranks_make_the_bytes_of_one_process(
     assert files(tmp_path) == alone
 
 
+@pytest.mark.parametrize("deaths", [["1:2"], pytest.param(["1:2", "0:3"], marks=pytest.mark.slow)])
 def test_a_dead_rank_leaves_a_cache_that_any_number_of_ranks_finishes(
-    alone: dict[str, bytes], tmp_path: Path
+    deaths: list[str], alone: dict[str, bytes], tmp_path: Path
 ) -> None:
-    for dies in ("1:2", "0:3"):
+    for dies in deaths:
         done = torchrun(2, WORKER, tmp_path, dies)
         assert done.returncode != 0
         assert "SIGKILL" in done.stderr

@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.extract.models import precision
 from frozen_vqa.pipeline.extract.models.precision import compute_dtypes, text_dtype
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.open_source import open_source
+from frozen_vqa.pipeline.system import device as device_module
 from tests.support import tiny_commands
 from tests.support.command import Finished, error_of, run_command
 from tests.support.tiny_commands import extract
@@ -54,7 +55,7 @@ def test_what_is_asked_comes_before_what_is_recorded_and_that_before_the_device(
     native: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: native)
+    monkeypatch.setattr(device_module, "_has_bfloat16", lambda _: native)
     pictures, words = compute_dtypes(asked, recorded, device), text_dtype(asked, recorded, device)
     known = {"float32": F32, "bfloat16": BF16, "float16": F16}
     if asked != "auto":
@@ -161,7 +162,7 @@ def test_the_distance_is_that_of_its_formula() -> None:
 def test_a_head_is_asked_in_the_type_of_its_features_on_a_gpu(
     recorded: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr(device_module, "_has_bfloat16", lambda _: True)
     part = {"compute dtype": recorded}
     assert asker._dtype(part, GPU) == getattr(torch, recorded)
     assert asker._dtype(part, CPU) == F32
