@@ -215,6 +215,7 @@ def _time_pictures(encoder: "FeatureEncoder", batch_size: int | None) -> tuple[f
     and a thread builds what would be stored. On few cores these slow each other down.
     """
     from frozen_vqa.pipeline.extract.batch_size import BatchSize, default_batch_size
+    from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
 
     batch = batch_size or default_batch_size(encoder.images.device)
     images, timer = encoder.plan.images, PhaseTimer()
@@ -223,14 +224,16 @@ def _time_pictures(encoder: "FeatureEncoder", batch_size: int | None) -> tuple[f
     chunks = [images[first : first + batch] for first in starts]
     first, *others = chunks if len(chunks) > 1 else chunks * 2
     encoded = encoder.encode_images([first, *others], BatchSize(batch), timer)
+    batches_of_a_shard = max(1, SHARD_BYTES // encoder.spec.image_row_bytes // batch)
     began, done, shard = time.perf_counter(), 0, None
     with ThreadPoolExecutor(1) as shards, closing(encoded):
         next(encoded)  # includes loading and set-up
         ready, waited = time.perf_counter(), timer.seconds["waiting"]
-        for chunk, features in zip(others, encoded, strict=False):
-            if shard:
-                shard.result()
-            shard = shards.submit(features.to_shard, encoder.spec, {})
+        for number, (chunk, features) in enumerate(zip(others, encoded, strict=False)):
+            if number % batches_of_a_shard == 0:  # each costs as much as a large one, nearly
+                if shard:
+                    shard.result()
+                shard = shards.submit(features.to_shard, encoder.spec, {})
             done += len(chunk)
             if time.perf_counter() - ready > MEASURED:
                 break

@@ -9,6 +9,7 @@ import pytest
 
 from frozen_vqa.pipeline.commands import extract_features
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 
 
@@ -20,7 +21,7 @@ class Encoder:
     waits: float
     clock: float = 0.0
     built: int = 0
-    spec = None
+    spec = SimpleNamespace(image_row_bytes=SHARD_BYTES // 10)
 
     @property
     def plan(self) -> Any:
@@ -52,3 +53,12 @@ def test_a_sample_stands_for_all_pictures(
     assert seconds == pytest.approx(expected, rel=0.15 if pictures == 25 else 1e-3)
     assert waiting == pytest.approx(waits)
     assert 1 <= encoder.built <= 3  # it stops after a few seconds
+
+
+def test_a_shard_is_built_as_often_as_one_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(9999, 0.1)
+    encoder.spec = SimpleNamespace(image_row_bytes=SHARD_BYTES // 30)  # three batches
+    monkeypatch.setattr(extract_features.time, "perf_counter", lambda: encoder.clock)
+    monkeypatch.setattr(extract_features, "MEASURED", 2 * 9)
+    extract_features._time_pictures(cast(Any, encoder), 10)
+    assert encoder.built == 4  # of ten batches
