@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -49,7 +50,9 @@ class ShardQueue:
             "images": list(work.images),
             "questions": list(work.questions),
         }
+        self._coming: set[str] = set()  # of this process, whose files may be there before they last
         self._staged: dict[str, StagedShard] = {}
+        self._error: BaseException | None = None
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="shards")
         self._pending: deque[Future[None]] = deque()
         self._adopting = Lock()
@@ -81,6 +84,7 @@ class ShardQueue:
         mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
         left = {key: chunk for key, chunk in mine if not read_staged(self._cache, kind, key)}
         self._adopt(kind)
+        self._coming |= left.keys()
         if not left:
             yield left, self.timers[kind]
             return
@@ -147,8 +151,17 @@ class ShardQueue:
         if not self._writer:
             return
         with self._adopting:
+            if self._error:  # chunks that it left half adopted are for the next extraction
+                raise self._error
             keys = self._unadopted[kind]
-            done = keys[: self._writer.adopt(kind, keys, self._staged)]
+            whole = list(
+                takewhile(lambda key: key not in self._coming or key in self._staged, keys)
+            )
+            try:
+                done = whole[: self._writer.adopt(kind, whole, self._staged)]
+            except BaseException as error:
+                self._error = error
+                raise
             del keys[: len(done)]
             for key in done:
                 self._staged.pop(key, None)
