@@ -763,7 +763,8 @@ def runs(
     """List the heads in a folder with their scores, the best first."""
     from frozen_vqa.pipeline.commands.list_runs import list_command
 
-    _finish(list_command(folder), as_json)
+    result = list_command(folder)
+    _finish(result, as_json, left_out=any(run["faults"] for run in result["runs"]))
 
 
 @command(FEATURES, "inspect-cache features", unnamed="cache")

@@ -283,7 +283,7 @@ def require_few(splits: int, shards: int) -> None:
 
 def _require_possible(spec: CacheSpec, folder: str, record: FileRecord) -> None:
     """Refuse a record that points elsewhere, or says that its file holds more than it can."""
-    place, name = record.file.split("/")
+    place, _, name = record.file.partition("/")
     pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
     if place != folder or not pattern.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"{record.file!r} is no file of a cache")

@@ -11,7 +11,6 @@ from typing import Any
 
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_known_pictures
-from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, largest_of_16_bits, load_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
@@ -25,7 +24,7 @@ from frozen_vqa.pipeline.sources.example import (
     Source,
     VqaExample,
 )
-from frozen_vqa.pipeline.sources.pictures.contents import digests_of
+from frozen_vqa.pipeline.sources.pictures.contents import LARGEST, digests_of
 
 FREQUENT = 5
 """Answers that are shown with their numbers."""
@@ -140,7 +139,7 @@ def _check_split(
 
 def count_different(source: Source, image_ids: Sequence[Id]) -> int:
     """Return how many pictures of different content some image ids have."""
-    digests = digests_of(source, image_ids, (), MAX_BYTES)
+    digests = digests_of(source, image_ids, (), LARGEST)
     return len(image_ids) - len(digests) + len(set(digests.values()))
 
 

@@ -13,11 +13,10 @@ import numpy as np
 
 from frozen_vqa.cache import CacheSpec, SplitTable
 from frozen_vqa.cache.disk.integrity import KnownPictures
-from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_BYTES
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
-from frozen_vqa.pipeline.sources.pictures.contents import digests_of
+from frozen_vqa.pipeline.sources.pictures.contents import LARGEST, digests_of
 from frozen_vqa.pipeline.system.console import console
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def merge_same_pictures(plan: Plan, source: Source, known: KnownPictures | None 
     """
     known, every = known or KnownPictures(), plan.image_ids
     new = [image_id for image_id in every if str(image_id) not in known.ids]
-    digests = digests_of(source, new, known.sizes, MAX_BYTES)
+    digests = digests_of(source, new, known.sizes, LARGEST)
     first = dict(known.digests)
     names = {str(image_id): known.ids.get(str(image_id), str(image_id)) for image_id in every}
     for image_id, digest in digests.items():

@@ -141,7 +141,15 @@ def read_record(run: Path) -> TrainedFrom | Outcome:
     """Return run.json, that of a finished training with its outcome; raise `RunError`."""
     path = run / "run.json"
     found = _unseal(path)
-    return _decode_record(path, Outcome if "best_accuracy" in found else TrainedFrom, found)
+    if "best_accuracy" not in found:
+        return _decode_record(path, TrainedFrom, found)
+    outcome = _decode_record(path, Outcome, found)
+    if outcome["best_epoch"] > outcome["epochs"]:
+        raise RunError(
+            f"{path}: the best epoch is {outcome['best_epoch']:,} of {outcome['epochs']:,}, so it "
+            f"is not the record of a run. {RESTORE}"
+        )
+    return outcome
 
 
 def open_cache(run: Path, given: Path | None) -> FeatureCache:

@@ -81,6 +81,11 @@ def open_parquet(file: Path) -> "pq.ParquetFile":
             "bytes": sum(group.total_byte_size for group in groups),
         }
         require_proportional(file, counts)
+        if (rows := sum(group.num_rows for group in groups)) != metadata.num_rows:
+            raise SourceError(
+                f"{file}: it says that it holds {metadata.num_rows:,} rows, and its groups say "
+                f"{rows:,}. Write the file again."
+            )
         _require_columns(opened)
         columns = (group.column(i) for group in groups for i in range(group.num_columns))
         values = max((column.num_values for column in columns), default=0)

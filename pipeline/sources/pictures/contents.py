@@ -28,6 +28,7 @@ from frozen_vqa.pipeline.system.console import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
+K = TypeVar("K")
 
 END = 4096
 """Bytes at each end of a file. Those of compressed pictures differ within a few."""
@@ -41,9 +42,14 @@ MANY = 5_000
 """Pictures whose reading shows its progress; fewer are done at once."""
 
 
+LARGEST = 64 << 20
+"""Bytes of a file that is compared. Larger ones count as different pictures."""
+
+
 class _File(NamedTuple):
     path: Path
     size: int
+    inode: tuple[int, int] = (0, 0)  # with its device: a file may have many names, links too
 
 
 def digests_of(
@@ -67,16 +73,25 @@ def digests_of(
         files = {i: one for i, one in looks.items() if isinstance(one, _File) and one.size <= most}
         alike = _repeated({i: one.size for i, one in files.items()})
         fresh = {i: files[i] for i in alike if files[i].size not in sizes}
-        ends = _each(threads, _ends, fresh, AT_ONCE)
+        ends = _each_file(threads, _ends, fresh)
         whole = {i: one for i, one in files.items() if one.size in sizes}
         whole |= {i: files[i] for i in _repeated(ends)}
-        read = _each(threads, _whole, whole, AT_ONCE)
+        read = _each_file(threads, _whole, whole)
     return digests | {i: one for i, one in read.items() if one is not None}
 
 
-def _each(
-    threads: Executor, read: Callable[[T], R], items: Mapping[Id, T], at_once: int
+def _each_file(
+    threads: Executor, read: Callable[[_File], R], files: Mapping[Id, _File]
 ) -> dict[Id, R]:
+    """Return what `read` returns for each file, which is read once under all of its names."""
+    inodes = {one.inode: one for one in files.values()}
+    found = _each(threads, read, inodes, AT_ONCE)
+    return {i: found[one.inode] for i, one in files.items()}
+
+
+def _each(
+    threads: Executor, read: Callable[[T], R], items: Mapping[K, T], at_once: int
+) -> dict[K, R]:
     """Return what `read` returns for each item."""
     names, values = list(items), list(items.values())
     parts = [values[first : first + at_once] for first in range(0, len(values), at_once)]
@@ -112,7 +127,9 @@ def _look(source: Source, image_id: Id) -> _File | str | None:
             return digest(picture)
         if isinstance(picture, Path):
             found = os.stat(picture)
-            return _File(picture, found.st_size) if S_ISREG(found.st_mode) else None
+            hollow = found.st_size > BLOCK and 1024 * found.st_blocks < found.st_size
+            if S_ISREG(found.st_mode) and not hollow:  # no picture has holes, which cost nothing
+                return _File(picture, found.st_size, (found.st_dev, found.st_ino))
     except (ImageError, OSError, ValueError):  # ValueError: a path with a NUL
         pass  # whoever decodes it says why
     return None

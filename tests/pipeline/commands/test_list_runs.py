@@ -68,7 +68,7 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(
     found = run_command("runs", place, "--json")
     if name == "config.toml" and kept == "empty":
         return  # all defaults
-    assert found.code == 0
+    assert found.code == 3
     by_name = {Path(run["run"]).name: run for run in found.json()["runs"]}
     assert by_name["b"]["faults"] == []
     assert any(str(place / "a") in fault for fault in by_name["a"]["faults"])
@@ -82,6 +82,16 @@ def test_a_score_beyond_all_is_a_fault_and_no_figure(place: Path) -> None:
         scores.write_bytes(seal_json({**found, "accuracy": {"overall": wrong}}))
         listed = run_command("runs", place / "a", "--json").json()["runs"]
         assert [(len(run["faults"]), run["evaluations"]) for run in listed] == [(1, [])]
+
+
+def test_a_best_epoch_after_the_last_is_a_fault(place: Path) -> None:
+    record = place / "a" / "run.json"
+    found = unseal_json(json.loads(record.read_text()))
+    for wrong in (0, 1):
+        record.write_bytes(seal_json({**found, "best_epoch": found["epochs"] + wrong}))
+        listed = run_command("runs", place / "a", "--json")
+        assert [len(run["faults"]) for run in listed.json()["runs"]] == [wrong]
+        assert listed.code == 3 * wrong
 
 
 def test_an_unfinished_run(place: Path, made: Path) -> None:

@@ -69,3 +69,17 @@ def test_a_file_of_nothing_but_groups_is_refused(
         table_budget.open_parquet(file)
     pq.write_table(table, file, row_group_size=4)
     table_budget.open_parquet(file).close()
+
+
+def test_a_footer_whose_rows_are_not_those_of_its_groups_is_refused(tmp_path: Path) -> None:
+    pq.write_table(TABLE.slice(0, 1), one := tmp_path / "one.parquet")
+    pq.write_table(TABLE, file := tmp_path / "two.parquet")
+    metadata = pq.read_metadata(file)
+    data = file.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    rows = data.index(b"\x16\x04\x19\x1c", footer)  # num_rows 2, and a list of one group
+    file.write_bytes(data[: rows + 1] + b"\x06" + data[rows + 2 :])
+    assert (metadata.num_rows, pq.read_metadata(file).num_rows) == (2, 3)
+    with pytest.raises(SourceError, match=r"holds 3 rows, and its groups say 2\."):
+        table_budget.open_parquet(file)
+    table_budget.open_parquet(one).close()

@@ -92,6 +92,28 @@ def test_a_file_is_read_whole_only_where_size_and_ends_are_those_of_another(
     )
 
 
+def test_a_file_of_many_names_is_read_once_and_one_of_holes_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one := tmp_path / "one").write_bytes(b"x" * 9)
+    (hollow := tmp_path / "hollow").touch()
+    os.truncate(hollow, 1 << 30)
+    names = {0: one, 1: tmp_path / "." / "one", 2: tmp_path / "hard", 3: tmp_path / "soft"}
+    os.link(one, names[2])
+    names[3].symlink_to(one)
+    (tmp_path / "copy").write_bytes(b"x" * 9)
+    holes = {i: tmp_path / f"hole{i}" for i in (10, 11)}
+    for path in holes.values():
+        path.symlink_to(hollow)
+    opened: list[str] = []
+    real = contents._whole
+    monkeypatch.setattr(contents, "_whole", lambda one: opened.append(one.path.name) or real(one))
+    pictures = {**names, 4: tmp_path / "copy", **holes}
+    found = digests_of(source_of(pictures), list(pictures), (), 1 << 40)
+    assert found == dict.fromkeys(range(5), digest(b"x" * 9))
+    assert len(opened) == 2
+
+
 def test_what_cannot_be_read_is_like_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
