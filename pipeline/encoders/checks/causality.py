@@ -111,9 +111,11 @@ def _not_causal(whose: str, on: str = "later tokens") -> ModelError:
 
 
 def _walk(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each key and value of nested objects."""
-    for key, value in found.items():
-        if isinstance(value, Mapping):
-            yield from _walk(value)
-        else:
-            yield key, value
+    """Yield each key and value of nested objects, which may be nested deeply."""
+    waiting = [found]
+    while waiting:
+        for key, value in waiting.pop().items():
+            if isinstance(value, Mapping):
+                waiting.append(value)
+            else:
+                yield key, value

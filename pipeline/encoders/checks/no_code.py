@@ -52,6 +52,13 @@ def require_known_type(name: str, config: Mapping[str, object]) -> None:
 
 
 def _names_code(found: object) -> bool:
-    if isinstance(found, Mapping):
-        return bool(found.get("auto_map")) or any(map(_names_code, found.values()))
-    return isinstance(found, list) and any(map(_names_code, found))
+    waiting = [found]  # not by recursion, because a file may be nested deeply
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            if one.get("auto_map"):
+                return True
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+    return False

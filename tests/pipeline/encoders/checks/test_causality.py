@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModel, BertConfig, GemmaConfig, LlamaConfig, MistralConfig, Qwen3Config
 
 from frozen_vqa.pipeline.encoders import text_encoder
+from frozen_vqa.pipeline.encoders.checks import causality, no_code
 from frozen_vqa.pipeline.encoders.checks.causality import (
     MOST_TOKENS,
     NOT_FALSE,
@@ -173,3 +174,15 @@ def test_a_longer_question_turns_no_other_angles(tmp_path: Path) -> None:
     distance = (encoder.encode(short) - encoder.encode(long)[:, :first]).norm()
     assert distance > 1e-3  # so that the limit is needed
     assert longest_exact(LlamaConfig(max_position_embeddings=most)) == most
+
+
+def test_settings_may_be_nested_deeply() -> None:
+    deep: Any = {"is_causal": False}
+    for _ in range(20_000):
+        deep = {"a": deep}
+    assert list(causality._walk(deep)) == [("is_causal", False)]
+    many: Any = {"auto_map": {"AutoModel": "x.y"}}
+    for _ in range(20_000):
+        many = [many]
+    assert no_code._names_code(many)
+    assert not no_code._names_code([[{"auto_map": None}]])
