@@ -84,6 +84,11 @@ class Checkpoint:
             found = PretrainedConfig.get_config_dict(self.folder, **self.options)[0]
             require_known_type(self.place, found)
             require_possible_sizes(found)
+        if found.get("quantization_config"):  # another library would unpack them
+            raise ModelError(
+                f"{self.place} has quantised weights (quantization_config in its config.json), "
+                f"which are not read; give the model as it was before"
+            )
         config = self.part(AutoConfig)
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None

@@ -11,7 +11,9 @@ import pytest
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
+from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
+from tests.support.encoders import save_llama
 from tests.support.hub_stub import HubStub, hub_on_loopback
 from tests.support.model_folders import message_of
 
@@ -91,3 +93,14 @@ def test_an_empty_map_and_one_in_another_file_do_no_harm(
     repository(hub, part, tmp_path / "model", "config.json", {"auto_map": {}})
     assert MAKERS[part]("org/model").dim == MAKERS[part]("tiny").dim
     assert not {"evil.py", "model.safetensors"} & hub.fetched()
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "unheard-of"])
+def test_quantised_weights_are_refused_before_any_library_unpacks_them(
+    method: str, tmp_path: Path
+) -> None:
+    settings = {"quantization_config": {"quant_method": method, "load_in_4bit": True}}
+    config = save_llama(tmp_path / "model") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | settings))
+    with pytest.raises(ModelError, match=r"model has quantised weights \(quantization_config in"):
+        TextEncoder(str(tmp_path / "model"))
