@@ -21,6 +21,7 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import encoders
 from tests.support.families import WINDOW, Saved, save_text
 from tests.support.frozen import Images, Source, picture
+from tests.support.reference_parts import distance
 from tests.support.reference_text import reference_states
 
 _home = encoders._home  # a fixture that is in force in every test
@@ -39,12 +40,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Saved]:
 @pytest.fixture(scope="module")
 def last(saved: dict[str, Saved]) -> dict[str, TextEncoder]:
     return {kind: TextEncoder(str(one.folder)) for kind, one in saved.items()}
-
-
-def distance(found: Any, exact: torch.Tensor) -> float:
-    """Return the largest relative L2 distance of a vector."""
-    off = torch.as_tensor(found).double() - exact
-    return float((off.norm(dim=-1) / exact.norm(dim=-1)).max())
 
 
 @pytest.mark.parametrize("layer", [0, MIDDLE])
