@@ -171,6 +171,9 @@ def randomised(model: Any) -> Any:
             norm = "norm" in name or "lambda" in name
             spread = 0.3 if norm or parameter.ndim < 2 else parameter[0].numel() ** -0.5
             parameter.normal_(1.0 if norm else 0.0, spread, generator=generator)
+        for module in model.modules():
+            if type(module).__name__ == "Gemma3RMSNorm":  # it scales by 1 + weight
+                module.weight -= 1
     return model.eval()
 
 
