@@ -63,7 +63,7 @@ def extract_command(
     text_revision: str | None = None,
     text_layer: int,
     compute_dtype: "ComputeDtype" = "auto",
-    image_size: int | None,
+    image_size: int | str | None,
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
@@ -157,11 +157,18 @@ def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
         f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.image_size} x {images.image_size} pixels",
+        f"{images.sides[0]} x {images.sides[1]} pixels",
         f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
-        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        f"{plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of {text.dim} "
+        f"numbers",
         sep="\n",
     )
+    if not plan.shared:
+        console.show(
+            f"{text.name} reads a question both ways, so a word's state depends on all of its "
+            f"question: questions that begin alike share nothing, and each is computed and stored "
+            f"by itself"
+        )
 
 
 def show_report(report: "Report", cache: Path) -> None:
