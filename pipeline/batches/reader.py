@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 from frozen_vqa.pipeline.batches.rows import Rows
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -205,7 +206,7 @@ class BatchReader:
             buffer.copied.synchronize()
         patches = buffer.patches[: len(image_rows)]
         scales = None if buffer.scales is None else buffer.scales[: len(image_rows)]
-        room = patches.numpy()
+        room = as_array(patches)
         into = None if scales is None else scales[:count].numpy()
         self._features.images.read_images(image_rows[:count], room[:count], into)
         room[count:] = 0
@@ -241,7 +242,7 @@ class BatchReader:
         return states, picture_prefixes, token_prefixes, mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = as_tensor(array)
         return tensor.pin_memory() if self._features.device.type == "cuda" else tensor
 
 
