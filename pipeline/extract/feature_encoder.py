@@ -37,6 +37,7 @@ from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 from frozen_vqa.pipeline.system.tensors import as_array, as_tensor, torch_dtype
 
 TREE_TOKENS = 1024
@@ -80,8 +81,12 @@ def require_squares(images: ImageEncoder, pool: int) -> None:
         return
     advice = "leave out --pool"
     if patch := getattr(getattr(images, "config", None), "patch_size", 0):
-        fitting = sorted({side // pool * pool or pool for side in (rows, rows + pool - 1)})
-        advice = f"give --image-size {' or '.join(str(side * patch) for side in fitting)}"
+        fitting = [
+            [patch * max(pool, (side + more) // pool * pool) for side in (rows, columns)]
+            for more in (0, pool - 1)
+        ]
+        sizes = [str(h) if rows == columns else f"{h}x{w}" for h, w in fitting]
+        advice = f"give --image-size {' or '.join(dict.fromkeys(sizes))}"
     raise ConfigError(
         f"{images.name} has {rows} x {columns} patches of a picture, and --pool {pool} needs an "
         f"even number of rows and of columns; {advice}"
@@ -271,7 +276,7 @@ class DeviceCopies:
         """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
         if self._stream is None:
             return aligned_empty(shape, dtype)
-        return as_array(torch.empty(shape, dtype=torch_dtype(dtype), pin_memory=True))
+        return as_array(pinned_empty(shape, torch_dtype(dtype)))
 
     def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
         """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
