@@ -204,6 +204,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     keep_freed_memory()
     use_cores()
     seconds, waiting = _time_pictures(encoder, batch_size)
+    encoder.images.unload()  # both may not fit the memory
     seconds += _time_questions(encoder)
     limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(

@@ -34,6 +34,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
+from frozen_vqa.pipeline.system.device import give_back_memory
 
 TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
@@ -108,6 +109,11 @@ class TextEncoder:
             )
         self.bos: int = bos
         self._end = [] if self.causal else self._end_of_question()
+
+    def unload(self) -> None:
+        """Free the memory of the weights; the next batch loads them again."""
+        if vars(self).pop("weights", None) is not None:
+            give_back_memory(self.device)
 
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
