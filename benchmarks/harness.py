@@ -135,12 +135,13 @@ def watched(module: str, args: Sequence[object]) -> Json:
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
         child = subprocess.Popen(command, env=environment, stdout=said, stderr=errors)
-        most = family = 0
+        most = peak = family = 0
         while True:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
             most = max(most, anonymous_memory(child.pid))
+            peak = max(peak, _status("VmHWM", child.pid))
             family = max(family, sum(_status("VmRSS", one) for one in family_of(child.pid)))
             time.sleep(LOOK_SECONDS)
         wall = time.monotonic() - started
@@ -151,7 +152,7 @@ def watched(module: str, args: Sequence[object]) -> Json:
             raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
         lines = said.read().splitlines()
     found = json.loads(lines[-1]) if lines else {}
-    resident = usage.ru_maxrss * 1024
+    resident = peak or usage.ru_maxrss * 1024  # which begins with that of this process
     family = max(family, resident)  # a peak between two looks counts too
     memory = {"resident_mb": resident, "anonymous_mb": most, "family_mb": family}
     return {**found, "wall": wall, **{name: count / 1e6 for name, count in memory.items()}}
