@@ -68,6 +68,7 @@ def extract_command(
     window: Window | None,
     reduce_jpegs: bool,
     dtype: str,
+    pool: int = 1,
     columns: Mapping[str, str],
     pictures: Path | None,
     annotations: Path | None = None,
@@ -100,7 +101,7 @@ def extract_command(
 
         with loading():
             from frozen_vqa.pipeline.extract.extract import extract
-            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, require_squares
             from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders, show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
@@ -120,6 +121,7 @@ def extract_command(
             window=window,
             reduce_jpegs=reduce_jpegs,
         )
+        require_squares(images, pool)
         if ranks.lead:
             named = ((images, vision_revision), (text, text_revision))
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -129,7 +131,7 @@ def extract_command(
             if not ranks.lead:
                 return None
             plan = merge_same_pictures(plan, source) if dry_run else plan
-            encoder = FeatureEncoder(source, plan, images, text, dtype)
+            encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
@@ -141,6 +143,7 @@ def extract_command(
             images=images,
             text=text,
             dtype=dtype,
+            pool=pool,
             batch_size=batch_size,
             origin=describe_origin(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
