@@ -810,13 +810,17 @@ def inspect_cache(
 @command(FEATURES, "verify-cache features", unnamed="cache")
 def verify_cache(
     cache: Cache,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="Read so many shards and splits only, others each time."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Read every byte of a cache and compare it with its digest."""
     from frozen_vqa.pipeline.commands.inspect_cache import verify_command
 
-    result = verify_command(cache)
+    result = verify_command(cache, sample)
     _finish(result, as_json)
     if result["damaged"]:
         raise typer.Exit(1)

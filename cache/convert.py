@@ -22,9 +22,9 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatch
 from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16, to_floats
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
-from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.pool import pool_patches
 from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.records.files import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import (
     NewImages,
     NewQuestions,

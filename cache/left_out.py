@@ -8,7 +8,8 @@ their split, because a list of pictures alone does not tell.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from frozen_vqa.cache.format.manifest import Failure, Id, Manifest
+from frozen_vqa.cache.format.manifest import Failure, Manifest
+from frozen_vqa.cache.format.records.files import Id
 from frozen_vqa.cache.typed_json import Json
 
 ORIGIN_KEY = "without_picture"

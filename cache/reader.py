@@ -24,7 +24,7 @@ from frozen_vqa.cache.disk.integrity import (
     read_names,
     read_table,
     read_whole,
-    require_sizes,
+    require_all_sizes,
 )
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
@@ -38,7 +38,8 @@ from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.digests import row_digest, row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Extent
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.records.files import ShardRecord, SplitRecord
 from frozen_vqa.cache.format.shards import read_paths
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
@@ -122,7 +123,7 @@ class FeatureCache:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self.manifest = load_manifest(self.directory)
-        require_sizes(self.directory, self.manifest.files)
+        require_all_sizes(self.directory, self.manifest)
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class FeatureCache:
 
     def _begin(self) -> None:
         self.spec = self.manifest.spec
-        self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
+        self._first_rows = np.cumsum([0, *self.manifest.shards("images").column("rows")])
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
 
@@ -208,7 +209,7 @@ class FeatureCache:
                 raise unusable_row(
                     shard.path, local, f"picture {self.image_ids()[row]!r}", self.directory
                 )
-        firsts = np.cumsum([0, *(record.prefixes for record in self.manifest.questions)])
+        firsts = np.cumsum([0, *self.manifest.shards("questions").column("prefixes")])
         every = self.questions
         for question in np.unique(questions).tolist():
             bad = unusable_rows(every.states(question))

@@ -5,9 +5,11 @@ were written, the damaged rows are named.
 """
 
 import os
+import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from threading import Event
 
@@ -16,17 +18,13 @@ import xxhash
 
 from frozen_vqa.cache.disk.files import open_regular, same_bytes
 from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.disk.pages import read_page
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Hdf5File
-from frozen_vqa.cache.format.manifest import (
-    FileRecord,
-    Manifest,
-    ShardKind,
-    ShardRecord,
-    small_files,
-)
+from frozen_vqa.cache.format.manifest import Manifest, small_files
+from frozen_vqa.cache.format.records.files import DataRecord, FileRecord, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.names import path_in
@@ -48,14 +46,34 @@ class Damage:
     names: Sequence[str] = ()
 
 
-def verify(directory: Path, manifest: Manifest) -> Iterator[tuple[FileRecord, Damage | None]]:
-    """Read all files of a cache; yield each when it is done, with what is wrong with it."""
+def draw_files(manifest: Manifest, count: int) -> list[DataRecord]:
+    """Return so many shards and splits, others each time; all of them if there are no more.
+
+    The pages of few are read, so that this takes as long for any cache.
+    """
+    splits = list(manifest.splits.values())
+    groups: tuple[Sequence[DataRecord], ...] = (manifest.images, manifest.questions, splits)
+    total = sum(map(len, groups))
+    drawn: list[DataRecord] = []
+    for place in sorted(random.sample(range(total), min(count, total))):
+        for group in groups:
+            if place < len(group):
+                drawn.append(group[place])
+                break
+            place -= len(group)
+    return drawn
+
+
+def verify(
+    directory: Path, manifest: Manifest, files: Sequence[DataRecord] | None = None
+) -> Iterator[tuple[DataRecord, Damage | None]]:
+    """Read files of a cache, all by default; yield each with what is wrong with it."""
     stop = Event()
     threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="verify")
     try:
         pending = {
             threads.submit(check_file, directory, manifest, record, stop): record
-            for record in manifest.files
+            for record in (manifest.files if files is None else files)
         }
         for done in as_completed(pending):
             yield pending[done], done.result()
@@ -94,9 +112,14 @@ def check_file(
 
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
-    """Compare the manifest with the files that repeat it: its copy and failures.jsonl."""
+    """Compare the manifest with the files that repeat it: its copy and failures.jsonl.
+
+    A page has a copy as well, and is read from there if it is damaged.
+    """
     found = []
-    for name, data in small_files(manifest).items():
+    pages = ((page, read_page(directory, page)) for page in manifest.pages)
+    twins = ((name, data) for page, data in pages for name in (page.file, page.copy))
+    for name, data in chain(small_files(manifest).items(), twins):
         try:
             if same_bytes(path_in(directory, name), data):
                 continue
@@ -150,8 +173,8 @@ def _questions_using(
     file: Hdf5File, rows: Sequence[int], manifest: Manifest, record: ShardRecord
 ) -> list[str]:
     """Return the questions of a shard that use some of its prefixes."""
-    shard = manifest.questions.index(record)
-    first = sum(earlier.prefixes for earlier in manifest.questions[:shard])
+    every = manifest.shards("questions")
+    first = sum(every.column("prefixes")[: every.column("file").index(record.file)])
     texts, path_rows, offsets = read_paths(file, record.rows)
     touched = np.flatnonzero(np.isin(path_rows, np.asarray(rows) + first))
     questions = np.unique(np.searchsorted(offsets, touched, side="right") - 1)

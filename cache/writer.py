@@ -9,13 +9,13 @@ it again with the same bytes.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import chain, count
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import same_bytes, sync_directory, write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
+from frozen_vqa.cache.disk.pages import fill_pages, free_name, mend_pages, replace_record
 from frozen_vqa.cache.disk.staging import (
     StagedShard,
     explain_errors,
@@ -26,17 +26,8 @@ from frozen_vqa.cache.disk.staging import (
 )
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import Buffer, digest
-from frozen_vqa.cache.format.manifest import (
-    COPY,
-    FOLDERS,
-    NAME,
-    SMALL_FILES,
-    Failure,
-    Manifest,
-    ShardKind,
-    SplitRecord,
-    small_files,
-)
+from frozen_vqa.cache.format.manifest import COPY, NAME, SMALL_FILES, Failure, Manifest, small_files
+from frozen_vqa.cache.format.records.files import FOLDERS, ShardKind, SplitRecord
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
@@ -66,12 +57,13 @@ class CacheWriter:
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
-                if stored.files:  # else it is as good as new
+                if not stored.is_empty:  # else it is as good as new
                     stored.spec.require(self.manifest.spec, self.directory)
                     self.manifest = stored
             else:
                 self._require_new()
             self._remove_leftovers()
+            mend_pages(self.directory, self.manifest, self._write_changed)
             forget_failures(self.directory)
             # At once, so that shards without a manifest are never the work of a kill.
             self._commit(self.manifest)
@@ -118,7 +110,9 @@ class CacheWriter:
             return manifest
         index = len(manifest.shards(kind))
         record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
-        self._own.note(record.file)
+        # With the next ones, or each of a hundred thousand would write the names of all again.
+        ahead = range(index, index + 1 + index // 8)
+        self._own.note(*(f"{kind}/{number:05d}.h5" for number in ahead))
         staged_paths(self.directory, kind, key)[0].replace(path_in(self.directory, record.file))
         return manifest.with_shard(kind, index, record)
 
@@ -128,7 +122,8 @@ class CacheWriter:
         Other bytes get another file name, so that a kill leaves the old shard as it was. Raise
         `CacheError` if it holds other rows, because the splits point at them.
         """
-        old = self.manifest.shards(shard.kind)[index]
+        shards = self.manifest.shards(shard.kind)
+        old = shards[index]
         if (shard.record.names, shard.record.prefixes) != (old.names, old.prefixes):
             raise CacheError(
                 f"{path_in(self.directory, old.file)}: the rebuilt shard holds other rows than the "
@@ -136,11 +131,14 @@ class CacheWriter:
                 f"another --cache."
             )
         same = shard.record.xxh3 == old.xxh3
-        file = old.file if same else self._free_name(f"{shard.kind}/{index:05d}")
+        file = old.file
+        if not same:
+            file = free_name(f"{shard.kind}/{index:05d}.h5", shards.column("file"))
         self._write(file, *shard.pieces)
         # Where its rows came from has not changed, whatever was named to find them again.
         record = replace(shard.record, file=file, origin=old.origin)
-        self._commit(self.manifest.with_shard(shard.kind, index, record))
+        shards = replace_record(shards, shard.kind, index, record, self._write)
+        self._commit(self.manifest.with_shards(shard.kind, shards))
         return same
 
     def set_split(
@@ -162,7 +160,9 @@ class CacheWriter:
         require_split_name(name)
         new = table.to_hdf5()
         xxh3, stored = digest(*new.pieces), self.manifest.splits.get(name)
-        file = stored.file if stored and stored.xxh3 == xxh3 else self._free_name(f"splits/{name}")
+        taken = [record.file for record in self.manifest.splits.values()]
+        same = stored and stored.xxh3 == xxh3
+        file = stored.file if stored and same else free_name(f"splits/{name}.h5", taken)
         self._write(file, *new.pieces)
         record = SplitRecord(
             file=file,
@@ -180,12 +180,6 @@ class CacheWriter:
         splits = {**self.manifest.splits, name: record}
         self._commit(replace(self.manifest, splits=splits, failures=(*others, *failures)))
 
-    def _free_name(self, stem: str) -> str:
-        """Return a file name that the manifest does not use, for a new version of a file."""
-        taken = {record.file for record in self.manifest.files}
-        versions = (f"{stem}~{number}.h5" for number in count(2))
-        return next(name for name in chain([f"{stem}.h5"], versions) if name not in taken)
-
     def _write(self, name: str, *pieces: Buffer) -> None:
         self._lock.require()
         with explain_errors(path_in(self.directory, name)):
@@ -193,19 +187,23 @@ class CacheWriter:
             write_atomically(path_in(self.directory, name), *pieces)
 
     def _commit(self, manifest: Manifest) -> None:
-        """Write the manifest, its copy, and the list of failures for people."""
+        """Write full pages, the manifest, its copy, and the list of failures for people."""
         self._lock.require()
+        manifest = fill_pages(self.directory, manifest, self._write)
         for name, data in small_files(manifest).items():
-            path = path_in(self.directory, name)
-            with suppress(OSError):  # what cannot be read is written again
-                if same_bytes(path, data):
-                    continue
-            if data:
-                self._write(name, data)
-            else:
-                with explain_errors(path):
-                    path.unlink()
+            self._write_changed(name, data)
         self.manifest = manifest
+
+    def _write_changed(self, name: str, data: bytes) -> None:
+        path = path_in(self.directory, name)
+        with suppress(OSError):  # what cannot be read is written again
+            if same_bytes(path, data):
+                return
+        if data:
+            self._write(name, data)
+        else:
+            with explain_errors(path):
+                path.unlink()
 
     def _require_new(self) -> None:
         """Refuse to make a cache among files that may be somebody's, or those of another cache."""
@@ -221,7 +219,7 @@ class CacheWriter:
 
     def _remove_leftovers(self) -> None:
         """Remove what we wrote and no manifest names: a killed writer's, and old versions."""
-        named = {record.file for record in self.manifest.files} | SMALL_FILES
+        named = self.manifest.file_names | SMALL_FILES
         with explain_errors(self.directory):
             self._own.remove(self._own.names() - named)
             self._own.remove_partials()
@@ -256,7 +254,7 @@ def _known_files(own: OwnFolder) -> set[str]:
     if own.is_marked() or not any(path_in(own.path, name).exists() for name in (NAME, COPY)):
         return set()
     manifest = load_manifest(own.path)  # its digest tells it from somebody's file of that name
-    return {record.file for record in manifest.files} | SMALL_FILES
+    return manifest.file_names | SMALL_FILES
 
 
 def _merge_failures(known: Sequence[Failure], staged: StagedShard) -> tuple[Failure, ...]:

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from frozen_vqa.cache.disk.files import (
@@ -42,6 +42,10 @@ class OwnFolder:
     purpose: str
     error: type[Exception]
     option: str
+    _last: dict[tuple[int, ...], tuple[frozenset[str], Collection[str]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """What the mark held when it was last read: names, and the folders they lie in."""
 
     def is_marked(self) -> bool:
         """Whether the folder carries a mark, perhaps of another purpose."""
@@ -77,17 +81,35 @@ class OwnFolder:
     def claim(self, known: Collection[str] = ()) -> None:
         """Make the folder and mark it, or raise as `require` does."""
         self.require(known)
-        self._inside(set(known))
+        self.require_real(*self._folders_of(known))
         make_directory(self.path)
         if not self.is_marked():
             self._make_mark(known)
 
-    def names(self) -> set[str]:
-        """Return the files that we wrote; raise unless the mark is of this purpose."""
+    def names(self) -> frozenset[str]:
+        """Return the files that we wrote; raise unless the mark is of this purpose.
+
+        A mark that has not changed is not read again, because it may have a hundred thousand names.
+        """
+        return self._noted()[0]
+
+    def _noted(self) -> tuple[frozenset[str], Collection[str]]:
+        """Return the names, and the folders in this one that they lie in."""
         try:
-            first, *names = read_file(self.path / MARK, most=LARGEST_MARK).split(b"\n")
+            found = (self.path / MARK).stat()
+            stamp = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            if stamp not in self._last:
+                names = self._read_names()
+                self._last.clear()
+                self._last[stamp] = names, self._folders_of(names)
         except FileNotFoundError:
-            return set()
+            return frozenset(), ()
+        names, folders = self._last[stamp]
+        self.require_real(*folders)
+        return names, folders
+
+    def _read_names(self) -> frozenset[str]:
+        first, *names = read_file(self.path / MARK, most=LARGEST_MARK).split(b"\n")
         found = os.fsdecode(first)
         if not found.startswith(MADE_FOR):
             raise self.error(
@@ -99,16 +121,16 @@ class OwnFolder:
                 f"{self.path}: frozen-vqa made this folder for {found.removeprefix(MADE_FOR)}, "
                 f"and {self.purpose} needs one of its own. Give {self.option} another folder."
             )
-        return self._inside({os.fsdecode(name) for name in names if name})
+        return frozenset(os.fsdecode(name) for name in names if name)
 
-    def require_ours(self, *names: str) -> set[str]:
+    def require_ours(self, *names: str) -> frozenset[str]:
         """Return the files that we wrote; raise if one of `names` is there that we did not write.
 
         This writes nothing.
         """
         noted = self.names()
         new = [name for name in names if name not in noted]
-        self._inside(set(new))
+        self.require_real(*self._folders_of(new))
         for name in new:
             for there in self._paths_of(name):
                 if os.path.lexists(there):
@@ -146,8 +168,14 @@ class OwnFolder:
 
     def remove_partials(self) -> None:
         """Remove what a killed process had not finished; call it with the lock of the folder."""
-        for name in self.names():
-            self._paths_of(name)[1].unlink(missing_ok=True)
+        noted, folders = self._noted()
+        for folder in ("", *folders):
+            place = path_in(self.path, folder) if folder else self.path
+            found = os.listdir(place) if place.is_dir() else ()
+            prefix = f"{folder}/" if folder else ""
+            for name in found:  # fewer, as a rule, than unlink would be called for
+                if name.endswith(TEMPORARY) and prefix + name.removesuffix(TEMPORARY) in noted:
+                    path_in(place, name).unlink(missing_ok=True)
         for path in self.path.glob(f"{MARK}.*{TEMPORARY}"):
             path.unlink(missing_ok=True)
 
@@ -155,12 +183,12 @@ class OwnFolder:
         """Take the mark away from a folder that its own files show to be ours."""
         (self.path / MARK).unlink(missing_ok=True)
 
-    def _inside(self, names: set[str]) -> set[str]:
-        """Return names of files in this folder; raise if one leads out of it.
+    def _folders_of(self, names: Iterable[str]) -> list[str]:
+        """Return the folders in this one that hold such files; raise if a name leads out of it.
 
         A mark may come from a stranger, and its files are removed.
         """
-        folders: set[PurePath] = set()
+        folders: set[str] = set()
         for name in names:
             try:
                 if path_in(self.path, name) == self.path / MARK:
@@ -170,9 +198,9 @@ class OwnFolder:
                     f"{self.path / MARK}: names {name!r:.80}, which no file of ours can have, so "
                     f"nothing was changed. Remove that line if you trust the rest of the folder."
                 ) from None
-            folders.update(list(PurePath(name).parents)[:-1])
-        self.require_real(*map(str, sorted(folders)))
-        return names
+            if name.rpartition("/")[0] not in folders:
+                folders.update(map(str, list(PurePath(name).parents)[:-1]))
+        return sorted(folders)
 
     def _paths_of(self, name: str) -> tuple[Path, Path]:
         """Return where a file of ours is, and where it is while it is written."""

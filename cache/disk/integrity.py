@@ -4,6 +4,7 @@ cache.json ── pins ── structure of a shard ── pins ── digest of 
 """
 
 import errno
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from stat import S_ISREG
 import numpy as np
 
 from frozen_vqa.cache.disk.files import map_file, read_file
+from frozen_vqa.cache.disk.pages import read_page
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
@@ -26,13 +28,17 @@ from frozen_vqa.cache.format.manifest import (
     COPY,
     LARGEST,
     NAME,
-    FileRecord,
     Manifest,
+    damaged_manifest,
+    parse_manifest,
+)
+from frozen_vqa.cache.format.records.files import (
+    KINDS,
+    DataRecord,
+    FileRecord,
     ShardKind,
     ShardRecord,
     SplitRecord,
-    damaged_manifest,
-    parse_manifest,
 )
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_pictures, sizes_and_digests
 from frozen_vqa.cache.format.splits import SplitTable, read_split
@@ -46,7 +52,7 @@ def load_manifest(directory: Path) -> Manifest:
     """Read cache.json; raise `CacheError` if there is none, or as `parse_manifest` does."""
     path = directory / NAME
     try:
-        return parse_manifest(path, read_file(path, most=LARGEST))
+        return parse_manifest(path, read_file(path, most=LARGEST), read_page)
     except (FileNotFoundError, NotADirectoryError):
         if (directory / COPY).exists():
             raise damaged_manifest(path, "it is missing, but its copy is there") from None
@@ -56,6 +62,27 @@ def load_manifest(directory: Path) -> Manifest:
             f"{path}: cannot be read ({error.strerror}). Check it and its permissions; its second "
             f"copy is {path.with_name(COPY)}."
         ) from error
+
+
+def require_all_sizes(directory: Path, manifest: Manifest) -> None:
+    """Raise `CacheDamagedError` unless every shard and split is there with its size."""
+    for kind in KINDS:
+        shards, found = manifest.shards(kind), _sizes_in(directory, kind)
+        wanted = zip(shards.column("file"), shards.column("bytes"), strict=True)
+        doubtful = [at for at, (file, size) in enumerate(wanted) if found.get(file) != size]
+        require_sizes(directory, [shards[at] for at in doubtful])
+    require_sizes(directory, list(manifest.splits.values()))
+
+
+def _sizes_in(directory: Path, folder: str) -> dict[str, int]:
+    """Return the sizes of the regular files in a folder, a hundred thousand of them in no time."""
+    found = {}
+    with suppress(OSError), os.scandir(path_in(directory, folder)) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_file():
+                    found[f"{folder}/{entry.name}"] = entry.stat().st_size
+    return found
 
 
 def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
@@ -101,7 +128,7 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
     return file
 
 
-def read_whole(directory: Path, record: FileRecord) -> Hdf5File:
+def read_whole(directory: Path, record: DataRecord) -> Hdf5File:
     """Read a file into memory; raise `CacheDamagedError` if it is not what was written."""
     path = path_in(directory, record.file)
     require_sizes(directory, [record])

@@ -20,12 +20,8 @@ from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.hdf5 import read_extents
-from frozen_vqa.cache.format.manifest import (
-    KINDS,
-    Failure,
-    ShardKind,
-    ShardRecord,
-)
+from frozen_vqa.cache.format.manifest import Failure
+from frozen_vqa.cache.format.records.files import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import Shard, names_digest
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.names import path_in

@@ -1,5 +1,8 @@
 """cache.json: which encoders made the cache, and which files belong to it.
 
+It holds the records of the newest shards and pins the pages that hold those of all others, so that
+a cache of any size opens at once, and a new shard changes little (records/).
+
 A file exists for a reader only when the manifest names it, and the manifest is written last. It
 has a digest of itself and of every file, so that it is the one root of trust: a reader trusts
 only bytes that it has compared with a digest that leads here. A second copy lies beside it, because
@@ -11,109 +14,42 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, made_by, quoted
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.finite import LARGEST as LARGEST_NUMBER
+from frozen_vqa.cache.format.records.files import (
+    KINDS,
+    DataRecord,
+    Id,
+    PageRecord,
+    ShardKind,
+    ShardRecord,
+    SplitRecord,
+    require_possible,
+    require_room,
+)
+from frozen_vqa.cache.format.records.shard_list import PageSource, ReadPage, ShardList
 from frozen_vqa.cache.format.spec import CacheSpec
-from frozen_vqa.cache.names import LONGEST_NAME, require_split_name
-from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
+from frozen_vqa.cache.names import require_split_name
+from frozen_vqa.cache.typed_json import Json, UnfitValueError, decode, finite_json
 
-FORMAT = 5
+FORMAT, PAGED = 5, 7
+"""What cache.json says: `PAGED` if it has pages. A cache of few shards stays as older versions read
+it."""
+PAGE = 500
+"""Shards of a page. Those that fill no page yet are in cache.json, which a new shard rewrites."""
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
 LOG = "extractions.jsonl"
 SMALL_FILES = frozenset({NAME, COPY, FAILURES, LOG})
-SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
 SURROGATE = re.compile("[\ud800-\udfff]")
-SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
-FOLDERS = ("images", "questions", "splits")
 
 LARGEST = 64 << 20
-"""Bytes of cache.json that are read; the manifest of a thousand shards has one or two million."""
+"""Bytes of cache.json that are read; the records of a page's shards take half a million."""
 
 MOST_SPLITS, MOST_SHARDS = 1_000, 100_000
-
-ShardKind = Literal["images", "questions"]
-KINDS: tuple[ShardKind, ...] = ("images", "questions")
-
-Id = int | str
-
-
-class Origin(TypedDict, total=False):
-    """What stage one notes of where rows came from, and what later commands read of it.
-
-    `without_picture` holds question and picture of each question whose picture cannot be read;
-    `metric` is the one that a data set is scored by. `drift` is the relative L2 distance of patch
-    embeddings from those that float32 gives, where the encoder computed in another type.
-    """
-
-    dataset: str
-    columns: Mapping[str, str]
-    splits: Sequence[str]
-    digests: Mapping[str, str]
-    limit: Count | None
-    batch_size: Count | None
-    drift: Annotated[float, (0, LARGEST_NUMBER)]
-    images: str
-    annotations: str
-    metric: str
-    without_picture: Sequence[tuple[Id, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRecord:
-    """One file of the cache; its rows are pictures, distinct questions, or questions of a split.
-
-    `datasets` says where the numbers of each of its datasets lie (`hdf5.Extent` as text), which is
-    checked when the file is opened.
-    """
-
-    file: str
-    rows: Count
-    bytes: Count
-    xxh3: str
-    datasets: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardRecord(FileRecord):
-    """One shard of features.
-
-    Attributes:
-        structure: Digest of all bytes but the rows of features. It covers the digests of the rows,
-            so that a row needs to be checked only when it is read.
-        names: Digest of image ids or question texts in their order. A rebuilt shard must hold the
-            same ones, because the splits point at its rows.
-        prefixes: Distinct prefixes; 0 for pictures.
-        largest: Largest absolute feature value.
-        origin: How to make it again: where its rows came from, as stage one named it.
-    """
-
-    structure: str
-    names: str
-    prefixes: Count
-    largest: Annotated[float, (0, LARGEST_NUMBER)]
-    origin: Annotated[Mapping[str, Any], Origin]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitRecord(FileRecord):
-    """The table of one split, without the `left_out` questions that the data set has as well.
-
-    Repeated questions count each time among its `tokens`. Stage one wrote the `origin`.
-    """
-
-    left_out: Count
-    tokens: Count
-    origin: Annotated[Mapping[str, Any], Origin]
-
-    @property
-    def metric(self) -> str | None:
-        """The metric of its data set, such as "vizwiz"; None for data of one's own."""
-        return self.origin.get("metric")
 
 
 @dataclass(frozen=True)
@@ -135,53 +71,95 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class _Pages:
+    """The pages of each kind, as cache.json has them."""
+
+    images: tuple[PageRecord, ...] = ()
+    questions: tuple[PageRecord, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """The whole of cache.json."""
+    """The whole of cache.json; records of shards may lie in pages, and are read when needed."""
 
     spec: CacheSpec
-    images: tuple[ShardRecord, ...] = ()
-    questions: tuple[ShardRecord, ...] = ()
+    images: Sequence[ShardRecord] = ()
+    questions: Sequence[ShardRecord] = ()
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
 
     @property
     def image_rows(self) -> int:
         """Pictures in the cache."""
-        return sum(record.rows for record in self.images)
+        return self.shards("images").total("rows")
 
     @property
     def question_rows(self) -> int:
         """Distinct questions in the cache."""
-        return sum(record.rows for record in self.questions)
+        return self.shards("questions").total("rows")
 
     @property
     def prefix_rows(self) -> int:
         """Hidden states in the cache."""
-        return sum(record.prefixes for record in self.questions)
+        return self.shards("questions").total("prefixes")
 
     @property
-    def files(self) -> tuple[FileRecord, ...]:
-        """Every file but the manifest itself."""
+    def files(self) -> tuple[DataRecord, ...]:
+        """Every shard and split; this reads all pages."""
         return (*self.images, *self.questions, *self.splits.values())
+
+    @property
+    def file_names(self) -> set[str]:
+        """The names of every shard, split and page; this reads the first lines of all pages."""
+        names = {name for kind in KINDS for name in self.shards(kind).column("file")}
+        names |= {record.file for record in self.splits.values()}
+        return names | {name for page in self.pages for name in (page.file, page.copy)}
+
+    @property
+    def pages(self) -> tuple[PageRecord, ...]:
+        """The pages that hold the records of shards."""
+        return tuple(page for kind in KINDS for page in self.shards(kind).pages)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are neither shards nor splits."""
+        return not (self.images or self.questions or self.splits)
 
     @property
     def bytes(self) -> int:
         """Bytes of all shards and splits."""
-        return sum(record.bytes for record in self.files)
+        shards = sum(self.shards(kind).total("bytes") for kind in KINDS)
+        return shards + sum(record.bytes for record in self.splits.values())
 
-    def shards(self, kind: ShardKind) -> tuple[ShardRecord, ...]:
+    def shards(self, kind: ShardKind) -> ShardList:
         """Return the shards of one kind."""
-        return self.images if kind == "images" else self.questions
+        found = self.images if kind == "images" else self.questions
+        return found if isinstance(found, ShardList) else ShardList((), tuple(found))
+
+    def find(self, file: str) -> tuple[ShardKind, int]:
+        """Return the kind of a shard and its number; raise `KeyError` if no shard has this file."""
+        for kind in KINDS:
+            files = self.shards(kind).column("file")
+            if file in files:
+                return kind, files.index(file)
+        raise KeyError(file)
+
+    def with_shards(self, kind: ShardKind, shards: ShardList) -> "Manifest":
+        """Return a manifest with these shards of one kind."""
+        return replace(self, images=shards) if kind == "images" else replace(self, questions=shards)
 
     def with_shard(self, kind: ShardKind, index: int, record: ShardRecord) -> "Manifest":
         """Return a manifest in which this is the shard at `index`; one past the end appends."""
-        shards = self.shards(kind)
-        shards = (*shards[:index], record, *shards[index + 1 :])
-        return replace(self, images=shards) if kind == "images" else replace(self, questions=shards)
+        return self.with_shards(kind, self.shards(kind).with_shard(index, record))
 
     def to_json(self) -> str:
         """Return the text of cache.json; raise `CacheError` for a number that no reader takes."""
-        body = {"format": FORMAT, **vars(self)}
+        lists = {kind: self.shards(kind) for kind in KINDS}
+        body: dict[str, Any] = {"format": FORMAT, **vars(self)}
+        body |= {kind: found.last for kind, found in lists.items()}
+        if self.pages:
+            pages = {kind: found.pages for kind, found in lists.items()}
+            body |= {"format": PAGED, "pages": pages}
         body["xxh3"] = _digest_body(body)
         try:
             # One line a field: json's own indentation is slow, and each shard writes a manifest.
@@ -217,8 +195,8 @@ def small_files(manifest: Manifest) -> dict[str, bytes]:
     return {NAME: data, COPY: data, FAILURES: text.encode()}
 
 
-def parse_manifest(path: Path, data: bytes) -> Manifest:
-    """Return the content of a cache.json; messages name its `path`.
+def parse_manifest(path: Path, data: bytes, read: ReadPage | None = None) -> Manifest:
+    """Return the content of a cache.json; messages name its `path`, and `read` reads its pages.
 
     Raise `CacheError` if it has another format version, and `CacheDamagedError` if its bytes are
     not those that were written.
@@ -230,16 +208,16 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
-    if version != FORMAT:
+    if version not in (FORMAT, PAGED):
         raise CacheError(
             f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
-            f"format {FORMAT}. {made_by(version, FORMAT)} Or run the extract-features command "
-            f"that made it again, with another --cache."
+            f"formats {FORMAT} and {PAGED}. {made_by(version, PAGED)} Or run the "
+            f"extract-features command that made it again, with another --cache."
         )
     try:
         if found != _digest_body({"format": version, **body}):
             raise damaged_manifest(path, "its content has another digest, so it was changed")
-        return _from_json(body)
+        return _from_json(path.parent, body, read)
     except CacheDamagedError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CacheError) as error:
@@ -260,16 +238,37 @@ def _digest_body(body: Mapping[str, Any]) -> str:
     return digest(text.encode())
 
 
-def _from_json(body: object) -> Manifest:
+def _from_json(directory: Path, body: dict[str, Any], read: ReadPage | None) -> Manifest:
+    try:
+        pages = decode(_Pages, body.pop("pages", {}))
+    except UnfitValueError as error:
+        raise error.below("pages") from None
     manifest = decode(Manifest, body)
+    for kind in KINDS:
+        shards = _listed(directory, manifest, kind, getattr(pages, kind), read)
+        manifest = manifest.with_shards(kind, shards)
     require_few(len(manifest.splits), len(manifest.images) + len(manifest.questions))
-    for name in manifest.splits:
+    for name, record in manifest.splits.items():
         require_split_name(name)
-    groups = (manifest.images, manifest.questions, manifest.splits.values())
-    for folder, records in zip(FOLDERS, groups, strict=True):
-        for record in records:
-            _require_possible(manifest.spec, folder, record)
+        require_possible(manifest.spec, "splits", record.file, record.bytes, record.rows)
     return manifest
+
+
+def _listed(
+    directory: Path,
+    manifest: Manifest,
+    kind: ShardKind,
+    pages: tuple[PageRecord, ...],
+    read: ReadPage | None,
+) -> ShardList:
+    """Return all shards of a kind, whose newest are in `manifest`."""
+    spec, last = manifest.spec, manifest.shards(kind).last
+    for record in last:
+        require_possible(spec, kind, record.file, record.bytes, record.rows, record.prefixes)
+    for page in pages:
+        require_possible(spec, "manifest", page.file, page.bytes, 0)
+        require_room(spec, kind, page.file, page.shard_bytes, page.rows, page.prefixes)
+    return ShardList(pages, last, read and PageSource(directory, spec, kind, read))
 
 
 def require_few(splits: int, shards: int) -> None:
@@ -279,16 +278,3 @@ def require_few(splits: int, shards: int) -> None:
             f"{splits:,} splits and {shards:,} shards; a cache has at most {MOST_SPLITS:,} and "
             f"{MOST_SHARDS:,}. Make another cache for the rest."
         )
-
-
-def _require_possible(spec: CacheSpec, folder: str, record: FileRecord) -> None:
-    """Refuse a record that points elsewhere, or says that its file holds more than it can."""
-    place, _, name = record.file.partition("/")
-    pattern = SPLIT_FILE if folder == "splits" else SHARD_FILE
-    if place != folder or not pattern.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
-        raise ValueError(f"{record.file!r} is no file of a cache")
-    least = record.rows * (spec.image_row_bytes if folder == "images" else 1)
-    if isinstance(record, ShardRecord):
-        least = max(least, record.prefixes * spec.prefix_row_bytes)
-    if least > record.bytes:
-        raise ValueError(f"{record.file}: {record.bytes:,} bytes cannot hold {least:,}")

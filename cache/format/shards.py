@@ -28,8 +28,8 @@ from frozen_vqa.cache.format.hdf5 import (
     structure_digest,
     text_datasets,
 )
-from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
 from frozen_vqa.cache.format.quantise import LARGEST_INTEGER
+from frozen_vqa.cache.format.records.files import ShardKind, ShardRecord
 from frozen_vqa.cache.format.spec import SCALE_DTYPE, CacheSpec
 from frozen_vqa.cache.typed_json import Json
 

@@ -17,7 +17,7 @@ from frozen_vqa.cache.format.hdf5 import (
     running_total,
     text_datasets,
 )
-from frozen_vqa.cache.format.manifest import Id
+from frozen_vqa.cache.format.records.files import Id
 
 T = TypeVar("T")
 

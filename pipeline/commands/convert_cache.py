@@ -7,7 +7,7 @@ from typing import Any
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache
 from frozen_vqa.cache.convert import convert_shard, converted_spec, copy_splits, shards_left
-from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.format.records.files import ShardKind, ShardRecord
 from frozen_vqa.pipeline.system.console import console, duration, progress, size
 from frozen_vqa.pipeline.system.disk import require_room
 

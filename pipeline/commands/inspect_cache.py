@@ -9,10 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from frozen_vqa.cache import Manifest, load_manifest
-from frozen_vqa.cache.format.manifest import KINDS
+from frozen_vqa.cache.format.records.files import KINDS
 from frozen_vqa.cache.left_out import left_out_of
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
+from frozen_vqa.cache.verify import Damage, check_copies, check_file, draw_files, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from frozen_vqa.pipeline.system.console import console, progress, size
@@ -54,10 +54,11 @@ def inspect_command(path: Path) -> dict[str, Any]:
         add(f"split {name}", f"{record.rows:,} questions{left}{origin}")
     table.add_section()
     for kind in KINDS:
-        values = sorted({record.largest for record in manifest.shards(kind)})
+        values = sorted(set(manifest.shards(kind).column("largest")))
         span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
         add(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
-    for drift in sorted({record.origin.get("drift", 0.0) for record in manifest.images} - {0.0}):
+    origins = manifest.shards("images").origins()
+    for drift in sorted({origin.get("drift", 0.0) for origin in origins} - {0.0}):
         add("drift", f"patch embeddings are {drift:.2%} (relative L2) from those of float32")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
@@ -97,31 +98,41 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
             for name, record in manifest.splits.items()
         },
         "failures": [failure.to_json() for failure in manifest.failures],
-        "largest": {shard.file: shard.largest for shard in (*manifest.images, *manifest.questions)},
+        "largest": {
+            file: value
+            for shards in map(manifest.shards, KINDS)
+            for file, value in zip(shards.column("file"), shards.column("largest"), strict=True)
+        },
         "bytes": manifest.bytes,
         "naive_bytes": naive,
     }
 
 
-def verify_command(path: Path) -> dict[str, Any]:
-    """Compare every byte of a cache with its digests; name the damaged files and the remedies."""
+def verify_command(path: Path, sample: int | None = None) -> dict[str, Any]:
+    """Compare every byte of a cache with its digests; name the damaged files and the remedies.
+
+    With `sample`, read so many shards and splits only, drawn by chance.
+    """
     manifest = load_manifest(path)
-    files = {record.file for record in manifest.files}
+    every = len(manifest.images) + len(manifest.questions) + len(manifest.splits)
+    read = manifest.files if sample is None else draw_files(manifest, sample)
+    files, total = {record.file for record in read}, sum(record.bytes for record in read)
     damaged: list[Damage] = []
-    with progress("verify, bytes", manifest.bytes) as advance:
-        for record, damage in verify(path, manifest):
+    with progress("verify, bytes", total) as advance:
+        for record, damage in verify(path, manifest, read):
             damaged += [damage] if damage else []
             advance(record.bytes, note=f"{len(damaged)} files damaged" if damaged else "")
     if damaged or check_copies(path, manifest):
         manifest, damaged = _still_damaged(path, damaged)
-        files |= {record.file for record in manifest.files}
+        files |= set() if sample else {record.file for record in manifest.files}
     found = [asdict(d) | {"rebuild": rebuild_command(path, manifest, d.file)} for d in damaged]
     found += [{"file": d.file, "reason": d.reason} for d in check_copies(path, manifest)]
     for one in found:
         _show(path, one)
     if not found:
-        console.show(f"{path}: {len(files)} files, {size(manifest.bytes)}, all sound")
-    return {"cache": str(path), "files": len(files), "bytes": manifest.bytes, "damaged": found}
+        of = f" of {every:,}" if len(files) < every else ""
+        console.show(f"{path}: {len(files):,}{of} files, {size(total)}, all sound")
+    return {"cache": str(path), "files": len(files), "bytes": total, "damaged": found}
 
 
 def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:

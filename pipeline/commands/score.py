@@ -8,7 +8,7 @@ from typing import Any
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import require_own_file
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.format.manifest import Id
+from frozen_vqa.cache.format.records.files import Id
 from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.commands.tables import show_accuracy
 from frozen_vqa.pipeline.errors import MetricError

@@ -19,7 +19,7 @@ import torch
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
-from frozen_vqa.cache.format.manifest import Id
+from frozen_vqa.cache.format.records.files import Id
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.rows import same_pictures

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from frozen_vqa.cache import SplitTable
-from frozen_vqa.cache.format.manifest import Id
+from frozen_vqa.cache.format.records.files import Id
 from frozen_vqa.pipeline.answers.questions import annotations_of
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary
 from frozen_vqa.pipeline.metrics.metric import Annotation, Answered, Layout, Metric

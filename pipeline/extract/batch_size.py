@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import Manifest
-from frozen_vqa.cache.format.manifest import ShardRecord
+from frozen_vqa.cache.format.records.files import ShardRecord
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ModelError, SourceError, unless_out_of_memory
 from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH

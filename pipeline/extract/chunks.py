@@ -13,7 +13,7 @@ import numpy as np
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.disk.integrity import read_names, read_prefixes
 from frozen_vqa.cache.disk.staging import chunk_key
-from frozen_vqa.cache.format.manifest import ShardKind
+from frozen_vqa.cache.format.records.files import ShardKind
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable

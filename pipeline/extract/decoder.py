@@ -101,7 +101,7 @@ def grey_thumbnail(pixels: np.ndarray) -> np.ndarray:
 
 def stored_thumbnails(cache: Path, manifest: Manifest, rows: Sequence[int]) -> np.ndarray:
     """Return the thumbnails of stored pictures: (rows, THUMBNAIL)."""
-    first_rows = np.cumsum([0, *(record.rows for record in manifest.images)])
+    first_rows = np.cumsum([0, *manifest.shards("images").column("rows")])
     shards = np.searchsorted(first_rows, rows, side="right") - 1
     found = np.zeros((len(rows), THUMBNAIL), np.uint8)
     for index in np.unique(shards).tolist():

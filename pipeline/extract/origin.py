@@ -66,9 +66,11 @@ def of_split(origin: Mapping[str, Any], split: str) -> dict[str, Json]:
 def rebuild_command(cache: Path, manifest: Manifest, file: str) -> str:
     """Return the command that makes one file of a cache again, as a shell takes it."""
     split = next((n for n, record in manifest.splits.items() if record.file == file), None)
-    origins = {shard.file: shard.origin for shard in (*manifest.images, *manifest.questions)}
-    origins |= {record.file: record.origin for record in manifest.splits.values()}
-    origin = origins[file]
+    if split:
+        origin = manifest.splits[split].origin
+    else:
+        kind, index = manifest.find(file)
+        origin = manifest.shards(kind)[index].origin
     words = ["frozen-vqa", "extract-features", "--dataset", origin.get("dataset", "DATASET")]
     for field, column in origin.get("columns", {}).items():
         words += ["--column", f"{field}={column}"]

@@ -18,7 +18,7 @@ from frozen_vqa.cache.disk.integrity import (
     read_table,
 )
 from frozen_vqa.cache.errors import quoted
-from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
+from frozen_vqa.cache.format.records.files import ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
@@ -151,15 +151,15 @@ class _OldShard:
 
 
 def _find(writer: CacheWriter, file: str) -> _OldShard:
-    for kind in KINDS:
-        for index, record in enumerate(writer.manifest.shards(kind)):
-            if record.file == file:
-                return _OldShard(writer, kind, index, record)
-    raise CacheError(
-        f"{writer.directory}: --rebuild {file!r} is not a shard of this cache; give a name such "
-        f"as images/00000.h5. `frozen-vqa verify-cache {quoted(writer.directory)}` names the "
-        f"damaged ones."
-    )
+    try:
+        kind, index = writer.manifest.find(file)
+    except KeyError:
+        raise CacheError(
+            f"{writer.directory}: --rebuild {file!r} is not a shard of this cache; give a name "
+            f"such as images/00000.h5. `frozen-vqa verify-cache {quoted(writer.directory)}` names "
+            f"the damaged ones."
+        ) from None
+    return _OldShard(writer, kind, index, writer.manifest.shards(kind)[index])
 
 
 def _encode_images(

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from frozen_vqa.cache import CacheError, CacheWriter, Failure
 from frozen_vqa.cache.disk.staging import StagedShard, read_staged, stage_shard
-from frozen_vqa.cache.format.manifest import KINDS, ShardKind
+from frozen_vqa.cache.format.records.files import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer

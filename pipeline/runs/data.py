@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
-from frozen_vqa.cache.format.manifest import ShardRecord
+from frozen_vqa.cache.format.records.files import ShardRecord
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.held_out import find_held_out, split_of
 from frozen_vqa.pipeline.runs.sealed import digest_json

@@ -220,6 +220,10 @@ def test_a_folder_that_may_not_be_entered_is_one_sentence(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
         return real(self, **how)
 
+    def closed(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
     monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(CacheDamagedError, match=r"00000.h5: cannot be read \(Permission denied"):
         FeatureCache(directory)

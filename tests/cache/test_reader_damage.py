@@ -21,7 +21,8 @@ from frozen_vqa.cache.format.hdf5 import (
     column_datasets,
     text_datasets,
 )
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.records.files import ShardRecord
 from frozen_vqa.cache.format.shards import FEATURES, NewQuestions
 from frozen_vqa.cache.verify import check_file
 from tests.support.caches import add_images, add_questions, make_spec, new_images

@@ -10,11 +10,8 @@ from typing import Any, is_typeddict
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.cache.disk.integrity import load_manifest, read_names
 from frozen_vqa.cache.format.digests import digest
-from frozen_vqa.cache.format.manifest import (
-    ShardRecord,
-    SplitRecord,
-    _digest_body,
-)
+from frozen_vqa.cache.format.manifest import _digest_body
+from frozen_vqa.cache.format.records.files import ShardRecord, SplitRecord
 from frozen_vqa.pipeline.extract.throughput import Throughput
 from tests.support import hostile
 from tests.support.caches import Row, make_cache

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from frozen_vqa.cache import Failure
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.records.files import ShardRecord, SplitRecord
 from tests.support.caches import make_spec
 
 

@@ -86,7 +86,7 @@ def _recorded(cache: Path) -> CacheSpec | None:
         manifest = load_manifest(cache)
     except CacheError:
         return None
-    return manifest.spec if manifest.files else None
+    return None if manifest.is_empty else manifest.spec
 
 
 def _commit(model: str, recorded: Mapping[str, Any]) -> str | None:

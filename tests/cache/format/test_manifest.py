@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.format.finite import LARGEST
-from frozen_vqa.cache.format.manifest import Manifest, Origin, ShardRecord, SplitRecord
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.records.files import Origin, ShardRecord, SplitRecord
 from frozen_vqa.cache.format.spec import DTYPES
 from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table

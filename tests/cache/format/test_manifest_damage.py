@@ -16,6 +16,7 @@ from frozen_vqa.cache.format.manifest import (
     FORMAT,
     MOST_SHARDS,
     MOST_SPLITS,
+    PAGED,
     Manifest,
     _digest_body,
     require_few,
@@ -85,7 +86,7 @@ def test_a_body_with_its_digest_is_read(tmp_path: Path) -> None:
     ("version", "made_by"),
     [
         (2, "An older version made it and still reads it"),
-        (FORMAT + 1, "A newer version made it: update this one"),
+        (PAGED + 1, "A newer version made it: update this one"),
         (0, "No version writes such a one"),
         ("1", "No version writes such a one"),
         (None, "No version writes such a one"),
@@ -96,8 +97,8 @@ def test_another_format_is_refused(version: object, made_by: str, tmp_path: Path
 
     with pytest.raises(
         CacheError,
-        match=rf"format {version!r}, .* reads format {FORMAT}\. {made_by}.*\. Or run the "
-        r"extract-features command .* another --cache\.$",
+        match=rf"format {version!r}, .* reads formats {FORMAT} and {PAGED}\. {made_by}.*\. "
+        r"Or run the extract-features command .* another --cache\.$",
     ):
         load_manifest(tmp_path)
 

@@ -8,7 +8,7 @@ import torch
 
 import frozen_vqa.pipeline.extract.batch_size
 from frozen_vqa.cache import Manifest
-from frozen_vqa.cache.format.manifest import ShardRecord
+from frozen_vqa.cache.format.records.files import ShardRecord
 from frozen_vqa.pipeline.extract.batch_size import CPU_BATCH, GPU_BATCH, choose_batch_size
 from tests.support.caches import make_spec
 from tests.support.frozen import Images
