@@ -5,8 +5,8 @@
 
 The caches are simulated: a hundred small shards with ids of other lengths, each linked many times.
 So all files are there, every digest is right, and the records differ as real ones do. Each line is
-the median of the rounds, each in a process of its own: seconds, and the largest memory of the process in MB, of which about
-60 are Python, numpy and this package.
+the median of the rounds, each in a process of its own: seconds of the processor, and the most
+memory of the process in MiB, of which about 60 are Python, numpy and this package.
 
     manifest    cache.json read, and the last record
     open        `FeatureCache`: the size of every shard compared
@@ -21,7 +21,6 @@ the median of the rounds, each in a process of its own: seconds, and the largest
 import argparse
 import multiprocessing
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -32,7 +31,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.harness import Json, finish, machine, show
+from benchmarks.harness import Json, finish, machine, peak_rss, show
 from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache, Manifest, load_manifest
 from frozen_vqa.cache.disk.integrity import read_names
 from frozen_vqa.cache.disk.pages import fill_pages
@@ -171,10 +170,10 @@ def measure(name: str, folder: Path) -> tuple[float, float]:
 def _measured(name: str, folder: Path) -> tuple[float, float]:
     console.quiet = True
     work = MEASURED[name](folder)
-    begin = time.perf_counter()
+    begin = time.process_time()
     work()
-    seconds = time.perf_counter() - begin
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = time.process_time() - begin
+    return seconds, peak_rss() / 2**20
 
 
 def main() -> None:

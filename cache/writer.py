@@ -111,8 +111,9 @@ class CacheWriter:
         index = len(manifest.shards(kind))
         record = replace(staged.record, file=f"{kind}/{index:05d}.h5")
         # With the next ones, or each of a hundred thousand would write the names of all again.
-        ahead = range(index, index + 1 + index // 8)
-        self._own.note(*(f"{kind}/{number:05d}.h5" for number in ahead))
+        if record.file not in self._own.names():
+            ahead = range(index, index + 1 + index // 8)
+            self._own.note(*(f"{kind}/{number:05d}.h5" for number in ahead))
         staged_paths(self.directory, kind, key)[0].replace(path_in(self.directory, record.file))
         return manifest.with_shard(kind, index, record)
 

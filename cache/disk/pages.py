@@ -59,6 +59,8 @@ def replace_record(
     """Return a list with another record, in a new version of its page if it is in one."""
     if index >= shards.paged:
         return shards.with_shard(index, record)
+    if record == shards[index]:
+        return shards
     number, place = shards.place(index)
     records = [*shards.page(number)]
     records[place] = record
@@ -76,12 +78,8 @@ def mend_pages(directory: Path, manifest: Manifest, write: Write) -> None:
 def _write_page(
     shards: ShardList, kind: ShardKind, number: int, records: Sequence[ShardRecord], write: Write
 ) -> PageRecord:
-    data, stored = page_bytes(records), shards.pages[number : number + 1]
-    page = page_record(f"manifest/{kind}-{number:05d}.json", records, data)
-    if stored and stored[0].xxh3 == page.xxh3:
-        page = stored[0]
-    else:
-        page = replace(page, file=free_name(page.file, [one.file for one in shards.pages]))
+    file = free_name(f"manifest/{kind}-{number:05d}.json", [page.file for page in shards.pages])
+    page = page_record(file, records, data := page_bytes(records))
     for name in (page.file, page.copy):
         write(name, data)
     return page

@@ -3,6 +3,7 @@
 import operator
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,8 @@ from frozen_vqa.cache.format.manifest import Manifest
 from frozen_vqa.cache.format.records.files import Origin, ShardRecord, SplitRecord
 from frozen_vqa.cache.format.spec import DTYPES
 from tests.support.caches import make_spec
-from tests.support.manifests import save, shard, table
+from tests.support.manifests import shard, table
+from tests.support.paged import small_pages, write
 
 counts = st.integers(0, 2**48 - 1)
 sizes = st.integers(1, 7)
@@ -72,7 +74,7 @@ manifests = st.builds(
         text_dim=sizes,
         dtype=st.sampled_from(DTYPES),
     ),
-    images=st.lists(shards("images"), max_size=3).map(tuple),
+    images=st.lists(shards("images"), max_size=5).map(tuple),
     questions=st.lists(shards("questions"), max_size=3).map(tuple),
     splits=st.dictionaries(split_names, split_records, max_size=3),
     failures=st.lists(
@@ -82,9 +84,12 @@ manifests = st.builds(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(manifests)
-def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: Manifest) -> None:
-    save(tmp_path, manifest)
+@given(manifests, st.sampled_from((1, 2, 500)))
+def test_a_manifest_comes_back_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manifest: Manifest, size: int
+) -> None:
+    small_pages(monkeypatch, size)
+    write(tmp_path, manifest)
 
     assert load_manifest(tmp_path) == manifest
     assert list(load_manifest(tmp_path).splits) == list(manifest.splits)  # in their order
