@@ -168,9 +168,8 @@ def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     )
     if not plan.shared:
         console.show(
-            f"{text.name} reads a question both ways, so a word's state depends on all of its "
-            f"question: questions that begin alike share nothing, and each is computed and stored "
-            f"by itself"
+            f"{text.name} reads a question both ways: questions that begin alike share nothing, so "
+            f"each is computed and stored by itself"
         )
 
 
