@@ -46,12 +46,15 @@ class Evaluated:
     logits: dict[object, np.ndarray]
 
 
+NO_SQUARE = ("--image-size", "56x84")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with at_home(tmp_path_factory):
         place = tmp_path_factory.mktemp("asker")
         words = ("--dataset", f"shapes:{SCENES}", "--split", "train", "--split", "val")
-        assert extract(place, *words, "--dtype", "float32").code == 0
+        assert extract(place, *words, "--dtype", "float32", *NO_SQUARE).code == 0
         for name, (dtype, pool) in CACHES.items():
             convert_command(place / "cache", cache=place / name, dtype=dtype, pool=pool)
         yield place
