@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from frozen_vqa.pipeline.encoders.checks.quantise import BYTES, Quantize
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
@@ -108,7 +109,8 @@ def _fit_together(encoders: Sequence[tuple[Any, int]]) -> bool:
             raise ModelError(
                 f"the weights of {name} need {size(need)} of memory, and a batch at least "
                 f"{size(batches[name])}, but {size(room)} are free on {device}. Give a smaller "
-                f"model, --compute-dtype bfloat16, a smaller --batch-size, or another --device."
+                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
+                f"--device."
             )
     console.show(
         f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
@@ -119,7 +121,12 @@ def _fit_together(encoders: Sequence[tuple[Any, int]]) -> bool:
 
 def weight_bytes(encoder: Any) -> int:
     """Return the bytes that an encoder's weights take in memory."""
-    return int(encoder.checkpoint.count_weights(encoder.config) * encoder.compute_dtype.itemsize)
+    count: int = encoder.checkpoint.count_weights(encoder.config)
+    wide, kept = encoder.compute_dtype.itemsize, count
+    kind: Quantize | None = getattr(encoder, "quantize", None)
+    if kind is not None:
+        kept = encoder.config.vocab_size * encoder.dim  # the embeddings of tokens
+    return kept * wide + int((count - kept) * (BYTES[kind] if kind else wide))
 
 
 def _free(device: torch.device) -> int | None:
