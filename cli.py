@@ -285,6 +285,10 @@ def extract_features(
             "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
         ),
     ] = "auto",
+    quantize: Annotated[
+        Literal["int8", "nf4"] | None,
+        typer.Option(help="Load the text model's weights in 8 or 4 bits (extra quantize)."),
+    ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
@@ -351,6 +355,7 @@ def extract_features(
         text_revision=text_revision,
         text_layer=text_layer,
         compute_dtype=compute_dtype,
+        quantize=quantize,
         image_size=image_size,
         fit=fit,
         window=window,
