@@ -237,16 +237,27 @@ def extract_features(
         typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
     ] = None,
     vision_model: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME; repeat for "
+            f"several side by side.  [default: {VISION_MODEL}]",
         ),
-    ] = VISION_MODEL,
+    ] = None,
     vision_revision: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help=f"Its branch, tag or commit on the Hub {REVISION}; repeat, one for each model.",
+        ),
+    ] = None,
+    vision_layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
+            "[default: -1]"
+        ),
     ] = None,
     text_model: Annotated[
         str,
@@ -261,8 +272,12 @@ def extract_features(
         typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_layer: Annotated[
-        int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
-    ] = -1,
+        list[int] | None,
+        typer.Option(
+            help="Llama layer to store (-1: the last, after the final norm); repeat for several.  "
+            "[default: -1]"
+        ),
+    ] = None,
     compute_dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(
@@ -272,7 +287,11 @@ def extract_features(
         ),
     ] = "auto",
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
+        list[int] | None,
+        typer.Option(
+            help="Pixels per side (default: the model's own; DINOv2: 224); repeat, one for each "
+            "model."
+        ),
     ] = None,
     fit: Annotated[
         Literal["whole", "crop"],
@@ -318,13 +337,14 @@ def extract_features(
         dataset=dataset,
         splits=split or [],
         cache=cache,
-        vision_model=vision_model,
-        vision_revision=vision_revision,
+        vision_models=vision_model or [VISION_MODEL],
+        vision_revisions=vision_revision or [],
+        vision_layers=vision_layer or [-1],
         text_model=text_model,
         text_revision=text_revision,
-        text_layer=text_layer,
+        text_layers=text_layer or [-1],
         compute_dtype=compute_dtype,
-        image_size=image_size,
+        image_sizes=image_size or [],
         fit=fit,
         window=window,
         reduce_jpegs=reduce_jpegs,
@@ -429,6 +449,20 @@ def train_head(
             help="Settings to start from; the file and the options override them. basic: the "
             "plainest head. small, large: 6 layers of width 512 or 1024 with self-attention over "
             "the question."
+        ),
+    ] = None,
+    vision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[@LAYER]",
+            help="Encoder of a cache of several; repeat to read several side by side; each trains "
+            "a head on every one and on all of them.  [default: all]",
+        ),
+    ] = None,
+    text_layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER", help="Llama layer of a cache of several; as --vision.  [default: all]"
         ),
     ] = None,
     fusion: Annotated[
@@ -541,6 +575,8 @@ def train_head(
         raise typer.BadParameter("--resume continues a run, --overwrite replaces it; give only one")
     settings = {
         "preset": preset,
+        "vision": "+".join(vision) if vision else None,
+        "text_layer": "+".join(text_layer) if text_layer else None,
         "fusion": fusion,
         "layers": layers,
         "width": width,

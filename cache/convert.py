@@ -21,7 +21,7 @@ from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatch
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
-from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.quantise import quantise_parts
 from frozen_vqa.cache.format.shards import (
     NewImages,
     NewQuestions,
@@ -126,12 +126,12 @@ def _convert_images(source: FeatureCache, file: Hdf5File, rows: int, spec: Cache
     shape = (rows, spec.patches, spec.vision_dim)
     checked = _checked_rows(source, file, "patch_embeddings", shape)
     patches = np.empty(shape, spec.image_dtype)
-    scales = np.empty(shape[:2], SCALE_DTYPE) if spec.quantised else None
+    scales = np.empty((rows, *spec.scales), SCALE_DTYPE) if spec.quantised else None
     for row, numbers in enumerate(checked):
         if scales is None:
             patches[row] = numbers
         else:
-            patches[row], scales[row] = quantise(numbers)
+            patches[row], scales[row] = quantise_parts(numbers, spec.vision_dims)
     cls = _convert_rows(source, file, "cls", (rows, spec.vision_dim), spec)
     return NewImages(ids, thumbnails, patches, cls, scales, contents)
 

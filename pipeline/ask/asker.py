@@ -4,9 +4,11 @@ The features are rounded as in the cache that the head was trained from, so the 
 `evaluate` for the same picture and question.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from itertools import groupby
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -24,9 +27,11 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.extract.models.precision import NAMES
+from frozen_vqa.pipeline.extract.models.several import join_encoders, parts_of, shown
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
-from frozen_vqa.pipeline.runs.run import Run, encoder_settings
+from frozen_vqa.pipeline.runs.description import named_parts
+from frozen_vqa.pipeline.runs.run import Run, parts_of_run
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
 
@@ -34,15 +39,24 @@ Name = Annotated[str, FILE_PATH]
 Size = Annotated[int, (1, 2**16)]
 
 
+Layer = Annotated[int, (-1000, 1000)]
+
 _Vision = TypedDict(
-    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
+    "_Vision",
+    {
+        "model": Name,
+        "revision": str,
+        "image size": Size,
+        "fit": Literal["whole", "crop"],
+        "layer": NotRequired[Layer],
+    },
 )
 
 
 class _Text(TypedDict):
     model: Name
     revision: str
-    layer: Annotated[int, (-1000, 1000)]
+    layer: Layer
 
 
 class _Encoders(TypedDict):
@@ -50,6 +64,8 @@ class _Encoders(TypedDict):
 
     vision: _Vision
     text: _Text
+    more_vision: NotRequired[Sequence[_Vision]]
+    more_text: NotRequired[Sequence[_Text]]
 
 
 class Asker:
@@ -78,6 +94,10 @@ class Asker:
             raise RunError(fault)
         return tokens
 
+    def shown(self, picture: Image.Image) -> Image.Image:
+        """Return what the encoder sees of a picture, the first one of several."""
+        return Image.fromarray(shown(self.images, self.images.pixels(picture)))
+
     @torch.inference_mode()
     def logits(self, picture: Image.Image, questions: Sequence[str]) -> Tensor:
         """Return the logits of some questions about an RGB picture: (questions, answers) float32.
@@ -89,7 +109,8 @@ class Asker:
         tokens = [self.tokens(question) for question in questions]
         patches, _ = self.images.encode(self.images.pixels(picture)[np.newaxis])
         # Rounded between, as in the cache.
-        numbers, scales = patches_to_numpy(patches, self.run.dtype)
+        dims = self.run.model.config.vision_parts or (self.images.dim,)
+        numbers, scales = patches_to_numpy(patches, self.run.dtype, dims)
         states, mask = self._states(tokens)
         logits: Tensor = self.run.model(
             torch.from_numpy(numbers).to(self.device),
@@ -136,42 +157,70 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
             f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
             f"ask. Train the head from a cache that extract-features made."
         ) from None
-    vision, text = asked["vision"], asked["text"]
     strange = not _cache_knows(run)
-    own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
+    parts = list(named_parts(run.encoders).values())
+    models = list(dict.fromkeys(str(part["model"]) for part in parts))
+    own = [name for name in models if is_own_model(name)]
     for name in own:
         trusted(name, where=run.path, option="--encoder")
     strangers = [
-        part["model"]
-        for part in (vision, text)
-        if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
+        name for name in models if not (strange or name in (TINY, *own) or os.path.isdir(name))
     ]
     if strangers:
         console.print(f"asking the Hub for {' and '.join(strangers)}")
-    images = ImageEncoder(
-        vision["model"],
-        revision=_commit(vision),
-        image_size=vision["image size"],
-        fit=vision["fit"],
-        device=device,
-        compute_dtype=_dtype(run.encoders["vision"], device),
-        local_only=strange,
-    )
-    words = TextEncoder(
-        text["model"],
-        revision=_commit(text),
-        layer=text["layer"],
-        device=device,
-        compute_dtype=_dtype(run.encoders["text"], device),
-        local_only=strange,
-    )
-    for trained, found in ((vision, images.settings), (text, words.settings)):
-        if trained["revision"] != found["revision"]:
-            raise RunError(
-                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
-                f"but that model is now at {found['revision']}; train the head again"
+    each = []
+    for layers in _by_encoder([asked["vision"], *asked.get("more_vision", ())]):
+        vision = layers[0]
+        each.append(
+            ImageEncoder(
+                vision["model"],
+                revision=_commit(vision),
+                layer=[part.get("layer", LAST) for part in layers],
+                image_size=vision["image size"],
+                fit=vision["fit"],
+                device=device,
+                compute_dtype=_dtype(vision, device),
+                local_only=strange,
             )
-    return images, words
+        )
+    images, words = join_encoders(each), [asked["text"], *asked.get("more_text", ())]
+    text = TextEncoder(
+        words[0]["model"],
+        revision=_commit(words[0]),
+        layer=[part["layer"] for part in words],
+        device=device,
+        compute_dtype=_dtype(words[0], device),
+        local_only=strange,
+    )
+    _require_same(run, [*parts_of(images), *parts_of(text)], parts)
+    return images, text
+
+
+def _by_encoder(parts: Sequence[Any]) -> list[list[Any]]:
+    """Return the parts of each encoder, those of several layers together."""
+
+    def encoder(part: Mapping[str, Any]) -> str:
+        return json.dumps([*sorted((k, v) for k, v in part.items() if k != "layer")])
+
+    return [list(layers) for _, layers in groupby(parts, encoder)]
+
+
+def _require_same(run: Run, found: Sequence[Part], trained: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `RunError` unless the encoders give the parts that a head was trained on."""
+    for one, was in zip(found, trained, strict=True):
+        if was["revision"] != one.settings["revision"]:
+            raise RunError(
+                f"{run.path}: trained on features of {was['model']} at {was['revision']}, "
+                f"but that model is now at {one.settings['revision']}; train the head again"
+            )
+    shapes, dims = run.model.config, [one.dim for one in found]
+    sizes = [*(shapes.vision_parts or (shapes.vision_dim,))]
+    sizes += [*(shapes.text_parts or (shapes.text_dim,))]
+    if dims != sizes:
+        raise RunError(
+            f"{run.path}: its encoders give features of {dims} numbers, and the head reads {sizes}"
+            f"; train the head again"
+        )
 
 
 def _commit(part: Mapping[str, Any]) -> str | None:
@@ -195,7 +244,7 @@ def _cache_knows(run: Run) -> bool:
     A run may come from anywhere, and could let this machine ask the Hub for any repository.
     """
     try:
-        spec = load_manifest(run.cache).spec
-    except CacheError:  # another machine's
+        parts_of_run(run, load_manifest(run.cache).spec, run.cache)
+    except CacheError:  # another machine's, or of other models
         return False
-    return encoder_settings(spec) == run.encoders
+    return True

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
@@ -19,6 +20,7 @@ from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
+from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.data_check import (
     check_data,
     narrow_bits,
@@ -26,6 +28,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     splits_to_extract,
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
+from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -46,6 +49,8 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
 
+T = TypeVar("T")
+
 SHOWN_FAILURES = 5
 MEASURED, WORTH_SAYING = 4.0, 0.5
 """Seconds of a dry run's sample, more for slow encoders; the share of waiting that is said."""
@@ -56,13 +61,14 @@ def extract_command(
     dataset: str,
     splits: Sequence[str],
     cache: Path,
-    vision_model: str,
-    vision_revision: str | None = None,
+    vision_models: Sequence[str],
+    vision_revisions: Sequence[str] = (),
+    vision_layers: Sequence[int] = (LAST,),
     text_model: str,
     text_revision: str | None = None,
-    text_layer: int,
+    text_layers: Sequence[int] = (LAST,),
     compute_dtype: "ComputeDtype" = "auto",
-    image_size: int | None,
+    image_sizes: Sequence[int] = (),
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
@@ -78,7 +84,11 @@ def extract_command(
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     with torchrun_ranks() as ranks:
-        for model in (vision_model, text_model):
+        revisions = _for_each("--vision-revision", vision_revisions, vision_models)
+        if len(image_sizes) == 1:  # of all models
+            image_sizes = [*image_sizes] * len(vision_models)
+        sizes = _for_each("--image-size", image_sizes, vision_models)
+        for model in (*vision_models, text_model):
             if model != TINY and not is_own_model(model):
                 require_model_name(model)
         if ranks.lead:
@@ -106,19 +116,20 @@ def extract_command(
         images, text = open_encoders(
             cache,
             place,
-            vision_model=vision_model,
-            vision_revision=vision_revision,
+            vision_models=vision_models,
+            vision_revisions=revisions,
+            vision_layers=vision_layers,
+            image_sizes=sizes,
             text_model=text_model,
             text_revision=text_revision,
-            text_layer=text_layer,
+            text_layers=text_layers,
             compute_dtype=compute_dtype,
-            image_size=image_size,
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
         )
         if ranks.lead:
-            named = ((images, vision_revision), (text, text_revision))
+            named = zip((*each_of(images), text), (*revisions, text_revision), strict=True)
             show_moved(cache, [encoder for encoder, revision in named if not revision])
         plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
         show_plan(plan, images, text)
@@ -151,14 +162,34 @@ def extract_command(
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     """Print the plan and the two models."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
+    eyes = (
+        f"{one.name}{_layers(one)}: {one.grid[0]} x {one.grid[1]} patches of {one.dim} numbers "
+        f"from {one.image_size} x {one.image_size} pixels"
+        for one in each_of(images)
+    )
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
-        f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.image_size} x {images.image_size} pixels",
-        f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
-        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        *eyes,
+        f"{text.name}{_layers(text)}: {len(plan.questions):,} distinct questions, {plan.tokens:,} "
+        f"tokens, {plan.prefixes:,} distinct prefixes of {text.dim} numbers",
         sep="\n",
     )
+
+
+def _layers(encoder: "ImageEncoder | TextEncoder") -> str:
+    """Return which layers of an encoder are stored, if there are several."""
+    layers: Sequence[int] = getattr(encoder, "layers", (LAST,))
+    return f", layers {', '.join(map(str, layers))}" if len(layers) > 1 else ""
+
+
+def _for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T] | list[None]:
+    """Return what an option says of each model; None of all if it is not given."""
+    if values and len(values) != len(models):
+        raise ModelError(
+            f"{option} is given {len(values)} times for {len(models)} --vision-model; give it for "
+            f"each of them, in their order, or leave it out"
+        )
+    return list(values) or [None] * len(models)
 
 
 def show_report(report: "Report", cache: Path) -> None:

@@ -3,7 +3,7 @@
 What is wrong with settings, cache or answers is said before torch is loaded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from frozen_vqa.cache import FeatureCache, load_manifest
+from frozen_vqa.cache.format.parts import EACH
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
@@ -30,7 +31,7 @@ from frozen_vqa.pipeline.system.console import beside_the_work, console, duratio
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
-from frozen_vqa.pipeline.train.sweep_config import load_sweep
+from frozen_vqa.pipeline.train.sweep_config import each_part, load_sweep
 
 if TYPE_CHECKING:  # these import torch
     import torch
@@ -63,12 +64,16 @@ def train_command(
     place of `config`. A training to resume knows its `cache`.
     """
     with torchrun_ranks() as ranks:
-        if sweep is not None and ranks.world > 1:
+        each = {name for name in ("vision", "text_layer") if settings.get(name) == EACH}
+        if each:
+            heads = _each_part(cache, config, sweep, settings, each)
+        else:
+            heads = {} if sweep is None else load_sweep(sweep, settings)
+        if heads and ranks.world > 1:
             raise ConfigError(
-                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
-                f"leave one of the two out"
+                f"--sweep and `{EACH}` train many heads in one process, and torchrun started "
+                f"{ranks.world}; leave one of the two out"
             )
-        heads = {} if sweep is None else load_sweep(sweep, settings)
         if heads:
             chosen = next(iter(heads.values()))
         elif resume:
@@ -120,6 +125,25 @@ def train_command(
         return None
     found = _report_head(run, result)
     return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _each_part(
+    cache: Path | None,
+    config: Path | None,
+    sweep: Path | None,
+    settings: Mapping[str, str | float | bool | None],
+    each: Set[str],
+) -> dict[str, TrainConfig]:
+    """Return a head for each part of a cache's features."""
+    if sweep is not None:
+        raise ConfigError(
+            f"--sweep names the heads, and so does {EACH!r}; list the parts in the file instead, "
+            f'as vision = ["NAME", "NAME"]'
+        )
+    if cache is None:
+        raise ConfigError(f"{EACH!r} needs the cache, also with --resume: train-head CACHE ...")
+    chosen = load_config(config, {k: v for k, v in settings.items() if k not in each})
+    return each_part(cache, chosen, each)
 
 
 def _with_held_out(cache: Path, config: TrainConfig) -> TrainConfig:

@@ -14,7 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.checks.layers import (
+    every_state,
+    one_layer,
+    states_of,
+    stored_layers,
+)
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
@@ -45,6 +52,7 @@ class ImageEncoder:
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
+        layer: A layer, or several whose features lie side by side; see `checks/layers.py`.
         image_size: Side in pixels of the square that the model sees; None for the processor's own.
         compute_dtype: The floating-point type to compute in, or several: `extract` then takes the
             first one whose numbers are finite.
@@ -70,6 +78,7 @@ class ImageEncoder:
         model: str,
         *,
         revision: str | None = None,
+        layer: int | Sequence[int] = LAST,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -107,7 +116,9 @@ class ImageEncoder:
                 f"{16 * patch}"
             )
         self.grid = (side, side)
-        self.dim: int = self.config.hidden_size
+        self.depth: int = self.config.num_hidden_layers
+        self.layers = stored_layers(layer, self.depth, model, "--vision-layer")
+        self.dim: int = self.config.hidden_size * len(self.layers)
         least = self.image_size if fit == "whole" else self.processor.least_side(self.image_size)
         self.reading = Reading(window, least if reduce_jpegs else None)
 
@@ -117,7 +128,14 @@ class ImageEncoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that determines this encoder's numbers, for the cache's spec."""
+        """Everything that determines this encoder's numbers; of several layers, those of the first.
+
+        They are for the cache's spec.
+        """
+        return self.settings_at(self.layers[0])
+
+    def settings_at(self, layer: int) -> dict[str, Any]:
+        """Return the settings that `settings` would be if only this layer were stored."""
         return {
             "model": self.name,
             "revision": self.checkpoint.revision,
@@ -126,6 +144,7 @@ class ImageEncoder:
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
             **self.processor.settings(whole=self.fit == "whole"),
             **self.reading.settings(),
+            **({"layer": layer} if layer != LAST else {}),
         }
 
     @cached_property
@@ -151,12 +170,15 @@ class ImageEncoder:
 
         Returns:
             Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both
-            after the model's final norm and on the device.
+            of all layers side by side and on the device.
         """
         x = self.normalised(pixels)
         weights = self.weights
         with computing(self.name):
-            states = weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
+            output = weights(
+                pixel_values=x.to(self.compute_dtype), output_hidden_states=every_state(self.layers)
+            )
+            states = states_of(output, self.layers)
         # CLS comes first, then the registers of models that have them, then the patches.
         prefix = 1 + getattr(self.config, "num_register_tokens", 0)
         return states[:, prefix:], states[:, 0]
@@ -187,6 +209,7 @@ class OwnImageEncoder(ImageEncoder):
         model: str,
         *,
         revision: str | None = None,
+        layer: int | Sequence[int] = LAST,
         image_size: int | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -197,6 +220,7 @@ class OwnImageEncoder(ImageEncoder):
     ) -> None:
         if revision:
             raise no_revisions(model)
+        one_layer(layer, model, "patch embeddings", "--vision-layer")
         self.name, self.fit, self.device = model, fit, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: PictureModel = make_own_model(

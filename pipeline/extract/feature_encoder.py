@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import CacheSpec, Failure
-from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.quantise import quantise_parts
 from frozen_vqa.cache.format.shards import (
     CONTENT,
     THUMBNAIL,
@@ -31,6 +31,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
+from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -53,18 +54,6 @@ class EncodedImages:
     def to_shard(self, spec: CacheSpec, origin: Mapping[str, Json]) -> Shard | None:
         """Return the features as a shard; None if no picture can be read."""
         return image_shard(spec, self.new, origin=origin) if self.new.image_ids else None
-
-
-def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec:
-    """Return the spec of a cache made by these encoders."""
-    return CacheSpec(
-        vision=images.settings,
-        text=text.settings,
-        grid=images.grid,
-        vision_dim=images.dim,
-        text_dim=text.dim,
-        dtype=dtype,
-    )
 
 
 class FeatureEncoder:
@@ -104,7 +93,7 @@ class FeatureEncoder:
         thumbnails = np.empty((count, THUMBNAIL), np.uint8)
         contents = np.empty((count, CONTENT), np.uint8)
         patches = copies.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
-        scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
+        scales = np.empty((count, *spec.scales), SCALE_DTYPE) if spec.quantised else None
         cls = copies.empty((count, spec.vision_dim), spec.state_dtype)
         while len(ids) + len(failures) < count:
             batch = next(batches)
@@ -123,7 +112,7 @@ class FeatureEncoder:
                     if scales is None:
                         copies.start(new_patches, patches[rows])
                     else:
-                        patches[rows], scales[rows] = quantised(new_patches)
+                        patches[rows], scales[rows] = quantised(new_patches, spec.vision_dims)
             timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
         with timer.measure("encoding"):
             copies.wait()
@@ -200,20 +189,22 @@ def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
     return features.to(getattr(torch, dtype)).cpu().numpy()
 
 
-def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+def patches_to_numpy(
+    features: torch.Tensor, dtype: str, dims: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Copy patch embeddings, (images, patches, vision_dim), as a cache of this dtype has them.
 
     Returns:
-        The numbers, and for "int8" their scales (images, patches).
+        The numbers, and for "int8" their scales, as `quantise_parts` has them for parts of `dims`.
     """
-    return quantised(features) if dtype == "int8" else (to_numpy(features, dtype), None)
+    return quantised(features, dims) if dtype == "int8" else (to_numpy(features, dtype), None)
 
 
-def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def quantised(features: torch.Tensor, dims: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Copy patch embeddings as an int8 cache has them: the numbers and their scales."""
     # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
     integers, scales = zip(
-        *(quantise(to_numpy(one, "float32")) for one in features.cpu()), strict=True
+        *(quantise_parts(to_numpy(one, "float32"), dims) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.format.quantise import dequantise
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 
@@ -147,6 +149,7 @@ def read_patches(cache: FeatureCache, row: int) -> Tensor:
     """Return the patch embeddings of a picture in single precision: (patches, vision_dim)."""
     spec = cache.spec
     out = np.empty((1, spec.patches, spec.vision_dim), spec.image_dtype)
-    scales = np.ones((1, spec.patches), np.float16)
-    cache.read_images(np.array([row]), out, scales if spec.quantised else None)
-    return torch.from_numpy(out[0]).float() * torch.from_numpy(scales[0]).float()[:, None]
+    scales = np.empty((1, *spec.scales), SCALE_DTYPE) if spec.quantised else None
+    cache.read_images(np.array([row]), out, scales)
+    found = out if scales is None else dequantise(out, scales, spec.vision_dims)
+    return torch.from_numpy(found[0]).float()

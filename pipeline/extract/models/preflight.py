@@ -13,6 +13,7 @@ import torch
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
+from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.disk import free_bytes, require_room
@@ -44,7 +45,8 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
     if work.questions:
         used.append((encoder.text, TEXT_BATCH * longest))
     if work.images:
-        used.append((encoder.images, batch_size * encoder.spec.patches))
+        tokens = batch_size * encoder.spec.patches
+        used += [(one, tokens) for one in each_of(encoder.images)]
     known = [(one, tokens) for one, tokens in used if hasattr(one, "checkpoint")]
     _require_disk([one for one, _ in known], cache, features)
     _require_memory(known)
