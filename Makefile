@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test docs test-browser test-data torture fuzz mutants bench gpu lint format clean
+.PHONY: help install demo test test-stops docs test-browser test-data torture fuzz mutants bench gpu lint format clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,10 +28,14 @@ demo: $(STAMP)  ## Run the whole pipeline on generated scenes: about 3 minutes o
 
 # Tests sync a gigabyte of small files, which takes a quarter of their time on a disk.
 IN_MEMORY = df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}'
+PYTEST = TMPDIR="$${TMPDIR:-$$($(IN_MEMORY))}" $(BIN)/python -m pytest \
+	--numprocesses auto --maxprocesses 8 --dist worksteal
 
 test: $(STAMP) lint  ## Check style and types, and run the default test suite
-	export TMPDIR="$${TMPDIR:-$$($(IN_MEMORY))}"; \
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(PYTEST)
+
+test-stops: $(STAMP)  ## Stop and kill processes at every place, and run several at once: 90 seconds
+	$(PYTEST) -m 'stops and not slow'
 
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA
 	$(BIN)/python -m pytest -m 'slow or data'

@@ -32,6 +32,7 @@ from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.metrics.find import find_metric
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import (
@@ -95,6 +96,8 @@ def extract_command(
             require_own_cache(cache)
         where: dict[str, Path | None] = {"images": pictures, "annotations": annotations}
         source = open_source(dataset, columns=columns or None, **where)
+        if metric := getattr(source, "metric", None):
+            find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)

@@ -135,6 +135,7 @@ cli.main()
 """
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_extraction_leaves_whole_shards_and_says_how_to_go_on(
     number: int, code: int, tmp_path: Path

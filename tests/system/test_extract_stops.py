@@ -103,6 +103,7 @@ def kill_at_every_sync(directory: Path, step: int) -> None:
             break
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_any_sync_a_rerun_ends_in_the_same_bytes(step: int, tmp_path: Path) -> None:
     run(tmp_path / "undisturbed", "train", bad=("a",), same=COPIES)

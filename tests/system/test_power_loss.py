@@ -54,6 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return files(root / "cache"), disk.moments
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     "keep", ["safe", *(pytest.param(one, marks=pytest.mark.slow) for one in ("all", "some"))]
 )

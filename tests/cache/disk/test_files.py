@@ -16,6 +16,7 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from frozen_vqa.cache.disk import files
 from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.format.digests import digest, row_digest, row_digests
 from tests.support.repository import ROOT
@@ -56,6 +57,30 @@ def python(code: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+@pytest.mark.parametrize("advice", ["taken", "refused", "unknown here"])
+def test_the_disk_begins_with_what_is_written_before_all_is(
+    advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WRITE_BYTES", 10)
+    advised, data = [], bytes(range(95))
+
+    def advise(handle: int, place: int, count: int, kind: int) -> None:
+        assert kind == os.POSIX_FADV_DONTNEED
+        advised.extend(range(place, place + count))
+        assert os.fstat(handle).st_size == len(advised)  # all that is written, and no more
+        if advice == "refused":
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    if advice == "unknown here":
+        monkeypatch.delattr(os, "posix_fadvise")
+    else:
+        monkeypatch.setattr(os, "posix_fadvise", advise)
+    write_atomically(tmp_path / "file", data[:40], data[40:])
+
+    assert (tmp_path / "file").read_bytes() == data
+    assert advised == ([] if advice == "unknown here" else list(range(90)))  # fsync takes the rest
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)

@@ -109,6 +109,7 @@ for number in itertools.count(0, 3):  # by turns one of a file and one of a fold
 """
 
 
+@pytest.mark.stops
 def test_killed_at_a_sync_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """Forks from a process of its own, because this one may have threads."""
     source = extracted(tmp_path / "source", "float32", shard_bytes=700)

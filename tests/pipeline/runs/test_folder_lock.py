@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.errors import RunBusyError, RunError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.runs.folder import hold_run
 from frozen_vqa.pipeline.runs.run import load_run
+from frozen_vqa.pipeline.system.saver import Saver
 from frozen_vqa.pipeline.train.sweep import sweep
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import locks
@@ -80,6 +81,7 @@ def test_nobody_writes_into_a_run_in_mid_training(
         return real(self, *batch)
 
     begin(scenes, tmp_path / "alone", GROUPED)
+    monkeypatch.setattr(Saver, "_copy", lambda *_: None)  # a save ends before the next step
     monkeypatch.setattr(Trainer, "learn", learn)
     begin(scenes, run, GROUPED)
     assert len(said) == len(SECONDS)

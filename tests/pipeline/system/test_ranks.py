@@ -25,6 +25,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files(directory)
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_make_the_bytes_of_one_process(
     ranks: int, alone: dict[str, bytes], tmp_path: Path
@@ -37,6 +38,7 @@ def test_ranks_make_the_bytes_of_one_process(
     assert files(tmp_path) == alone
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize("deaths", [["1:2"], pytest.param(["1:2", "0:3"], marks=pytest.mark.slow)])
 def test_a_dead_rank_leaves_a_cache_that_any_number_of_ranks_finishes(
     deaths: list[str], alone: dict[str, bytes], tmp_path: Path

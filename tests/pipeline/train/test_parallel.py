@@ -164,6 +164,7 @@ def command(made: Made, run: Path, **changes: object) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.stops
 def test_two_ranks_train_as_one_process(scenes: Made, tmp_path: Path) -> None:
     """With accumulation, clipping, averaged weights, and a last batch of two pictures."""
     words = command(scenes, tmp_path / "two", dropout=0.0)

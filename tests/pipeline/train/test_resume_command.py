@@ -109,6 +109,7 @@ def stopped_child(words: list[str], number: int, where: str) -> tuple[int, str]:
         return running.wait(timeout=60), running.stderr.read()
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     ("number", "code", "where"),
     [
@@ -149,6 +150,7 @@ def test_a_stopped_training_says_how_to_go_on(
     assert without_times(run) == commanded
 
 
+@pytest.mark.stops
 def test_a_child_that_was_killed(scenes: Made, commanded: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     code, _ = stopped_child(command(scenes, run), signal.SIGKILL, "scoring")

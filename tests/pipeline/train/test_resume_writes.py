@@ -193,6 +193,7 @@ def test_best_weights_that_were_damaged_but_lie_in_the_state(
     assert not (tmp_path / "run" / PREVIOUS).exists()
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     "keep", ["safe", *(pytest.param(one, marks=SLOW) for one in ("all", "some"))]
 )
