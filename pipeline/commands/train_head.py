@@ -119,7 +119,8 @@ def train_command(
             "data": data,
         }
         if heads:
-            return _report_sweep(run, train_sweep(cache, run, heads=heads, **how))
+            passes = len({(one.vision, one.text_layer) for one in heads.values()})
+            return _report_sweep(run, train_sweep(cache, run, heads=heads, **how), passes)
         result = train(cache, run, config=chosen, ranks=ranks, **how)
     if not ranks.lead:
         return None
@@ -207,8 +208,8 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
     return result.to_json() | _warn_of_encoders(run)
 
 
-def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
-    """Print the heads of a sweep, the most accurate one first."""
+def _report_sweep(run: Path, result: "SweepResult", passes: int) -> dict[str, Any]:
+    """Print the heads of a sweep, the most accurate one first; `passes` over the data made them."""
     table = Table()
     for title in ("", "head", "accuracy, %", "epoch", "parameters"):
         table.add_column(title, justify="left" if title == "head" else "right")
@@ -223,7 +224,8 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
     for name in result.failed:
         table.add_row("", name, "failed", "", "")
     console.show(table)
-    console.show(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+    often = "one pass" if passes == 1 else f"{passes} passes"
+    console.show(f"{len(result.heads)} heads in {often}, {duration(result.seconds)}")
     lost = [line for head in result.heads.values() for line in head.not_written]
     return {
         **({"not_written": lost} if lost else {}),

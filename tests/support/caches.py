@@ -11,7 +11,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, Failure, SplitTable
 from frozen_vqa.cache.disk.staging import stage_shard
-from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.quantise import dequantise, quantise_parts
 from frozen_vqa.cache.format.shards import (
     THUMBNAIL,
     NewImages,
@@ -134,8 +134,8 @@ def make_cache(
         patch_embeddings = rng.standard_normal(shape)
     scales = None
     if spec.quantised:
-        stored, scales = quantise(np.asarray(patch_embeddings))
-        patch_embeddings = dequantise(stored, scales)
+        stored, scales = quantise_parts(np.asarray(patch_embeddings), spec.vision_dims)
+        patch_embeddings = dequantise(stored, scales, spec.vision_dims)
     else:
         stored = patch_embeddings = np.asarray(patch_embeddings, dtype=spec.dtype)
     if states is None:
