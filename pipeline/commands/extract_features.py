@@ -69,7 +69,7 @@ def extract_command(
     text_revision: str | None = None,
     text_layers: Sequence[int] = (LAST,),
     compute_dtype: "ComputeDtype" = "auto",
-    image_sizes: Sequence[int] = (),
+    image_sizes: Sequence[int | str] = (),
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
@@ -167,16 +167,23 @@ def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
     eyes = (
         f"{one.name}{_layers(one)}: {one.grid[0]} x {one.grid[1]} patches of {one.dim} numbers "
-        f"from {one.image_size} x {one.image_size} pixels"
+        f"from {one.sides[0]} x {one.sides[1]} pixels"
         for one in each_of(images)
     )
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
         *eyes,
         f"{text.name}{_layers(text)}: {len(plan.questions):,} distinct questions, {plan.tokens:,} "
-        f"tokens, {plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        f"tokens, {plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of "
+        f"{text.dim} numbers",
         sep="\n",
     )
+    if not plan.shared:
+        console.show(
+            f"{text.name} reads a question both ways, so a word's state depends on all of its "
+            f"question: questions that begin alike share nothing, and each is computed and stored "
+            f"by itself"
+        )
 
 
 def _layers(encoder: "ImageEncoder | TextEncoder") -> str:

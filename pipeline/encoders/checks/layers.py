@@ -49,10 +49,13 @@ def every_state(layers: Sequence[int]) -> bool:
     return tuple(layers) != (LAST,)
 
 
-def states_of(output: Any, layers: Sequence[int]) -> Tensor:
-    """Return the states of some layers side by side: (..., dim of all)."""
-    each = [
-        output.last_hidden_state if layer == LAST else output.hidden_states[layer]
-        for layer in layers
-    ]
+def states_of(output: Any, layers: Sequence[int], norm: torch.nn.Module | None = None) -> Tensor:
+    """Return the states of some layers side by side: (..., dim of all).
+
+    `norm` is the model's final norm, where its last state comes before it.
+    """
+    last: Tensor = output.last_hidden_state
+    if norm and LAST in layers:
+        last = norm(last)
+    each = [last if layer == LAST else output.hidden_states[layer] for layer in layers]
     return each[0] if len(each) == 1 else torch.cat(each, -1)

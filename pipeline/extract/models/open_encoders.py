@@ -32,7 +32,7 @@ def open_encoders(
     vision_models: Sequence[str],
     vision_revisions: Sequence[str | None],
     vision_layers: Sequence[int],
-    image_sizes: Sequence[int | None],
+    image_sizes: Sequence[int | str | None],
     text_model: str,
     text_revision: str | None,
     text_layers: Sequence[int],

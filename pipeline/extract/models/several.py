@@ -15,6 +15,7 @@ from PIL import Image
 
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.cache.format.parts import LAST, Part
+from frozen_vqa.pipeline.encoders.reading import size_of
 from frozen_vqa.pipeline.errors import ModelError
 
 if TYPE_CHECKING:  # these import torch, and a command looks at pictures before it does
@@ -46,7 +47,7 @@ class ImageEncoders:
                     f"all encoders of a cache share one grid; {_advise(each)}"
                 )
         self.name, self.device, self.grid = " and ".join(names), first.device, first.grid
-        self.image_size = max(encoder.image_size for encoder in each)
+        self.image_size = " and ".join(str(encoder.image_size) for encoder in each)
         self.dim = sum(encoder.dim for encoder in each)
         # A JPEG that is reduced when it is decoded has to be large enough for all.
         sides = [encoder.reading.jpeg_side for encoder in each if encoder.reading.jpeg_side]
@@ -128,6 +129,10 @@ def _spell(encoder: "ImageEncoder") -> str:
 
 def _advise(each: "Sequence[ImageEncoder]") -> str:
     """Return the sizes that give all models the grid of the first."""
-    rows = each[0].grid[0]
-    sizes = [f"--image-size {encoder.image_size // encoder.grid[0] * rows}" for encoder in each]
+    sizes = []
+    for encoder in each:
+        (height, width), (rows, columns) = encoder.sides, encoder.grid
+        wanted = each[0].grid
+        size = size_of((height // rows * wanted[0], width // columns * wanted[1]))
+        sizes.append(f"--image-size {size}")
     return f"give {' '.join(sizes)}, in the order of the models"
