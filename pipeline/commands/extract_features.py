@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.data_check import (
     check_data,
     narrow_bits,
@@ -28,7 +27,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     splits_to_extract,
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
-from frozen_vqa.pipeline.extract.models.several import each_of
+from frozen_vqa.pipeline.extract.models.several import each_of, for_each
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -49,8 +48,6 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
-
-T = TypeVar("T")
 
 SHOWN_FAILURES = 5
 MEASURED, WORTH_SAYING = 4.0, 0.5
@@ -85,10 +82,10 @@ def extract_command(
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
     with torchrun_ranks() as ranks:
-        revisions = _for_each("--vision-revision", vision_revisions, vision_models)
+        revisions = for_each("--vision-revision", vision_revisions, vision_models)
         if len(image_sizes) == 1:  # of all models
             image_sizes = [*image_sizes] * len(vision_models)
-        sizes = _for_each("--image-size", image_sizes, vision_models)
+        sizes = for_each("--image-size", image_sizes, vision_models)
         for model in (*vision_models, text_model):
             if model != TINY and not is_own_model(model):
                 require_model_name(model)
@@ -190,16 +187,6 @@ def _layers(encoder: "ImageEncoder | TextEncoder") -> str:
     """Return which layers of an encoder are stored, if there are several."""
     layers: Sequence[int] = getattr(encoder, "layers", (LAST,))
     return f", layers {', '.join(map(str, layers))}" if len(layers) > 1 else ""
-
-
-def _for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T] | list[None]:
-    """Return what an option says of each model; None of all if it is not given."""
-    if values and len(values) != len(models):
-        raise ModelError(
-            f"{option} is given {len(values)} times for {len(models)} --vision-model; give it for "
-            f"each of them, in their order, or leave it out"
-        )
-    return list(values) or [None] * len(models)
 
 
 def show_report(report: "Report", cache: Path) -> None:

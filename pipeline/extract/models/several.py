@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # these import torch, and a command looks at pictures before 
 
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+
+T = TypeVar("T")
 
 
 class ImageEncoders:
@@ -120,6 +122,19 @@ def cache_spec(images: "ImageEncoder", text: "TextEncoder", dtype: str) -> Cache
         more_text=tuple(words[1:]),
         layers={one.name: one.depth for one in several},
     )
+
+
+def for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T] | list[None]:
+    """Return what an option says of each model, or None for each if it is not given.
+
+    Raises `ModelError` if it is given for some of them only.
+    """
+    if values and len(values) != len(models):
+        raise ModelError(
+            f"{option} is given {len(values)} times for {len(models)} --vision-model; give it for "
+            f"each of them, in their order, or leave it out"
+        )
+    return list(values) or [None] * len(models)
 
 
 def _spell(encoder: "ImageEncoder") -> str:
