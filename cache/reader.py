@@ -117,14 +117,13 @@ class FeatureCache:
         Raises:
             CacheError: if there is no such part.
         """
-        spec, found = self.manifest.spec, []
-        for what, asked, parts in (
-            ("patch embeddings", vision, spec.vision_parts),
-            ("hidden states", text_layer, spec.text_parts),
-        ):
-            where = f"{self.directory}: {what}"
-            found.append(find_parts(asked, parts, spec.layers, where))
-        return self.take(*found)
+        spec, here = self.manifest.spec, self.directory
+        eyes, words = spec.vision_parts, spec.text_parts
+        layers = [str(part.layer) for part in words]
+        return self.take(
+            find_parts(vision, eyes, spec.layers, f"{here}: patch embeddings"),
+            find_parts(text_layer, words, spec.layers, f"{here}: hidden states", layers),
+        )
 
     def take(self, vision: Sequence[int], text: Sequence[int]) -> "FeatureCache":
         """Return the same cache with the parts of these numbers alone, in this order."""

@@ -56,7 +56,11 @@ def labels(parts: Sequence[Part]) -> list[str]:
 
 
 def find_parts(
-    asked: str, parts: Sequence[Part], depths: Mapping[str, int], where: str
+    asked: str,
+    parts: Sequence[Part],
+    depths: Mapping[str, int],
+    where: str,
+    names: Sequence[str] = (),
 ) -> list[int]:
     """Return which parts are asked for, in their own order; all for "".
 
@@ -65,6 +69,7 @@ def find_parts(
             model, or the last part of it.
         depths: The number of layers of models, so that a layer may also count from the first one.
         where: How a message begins.
+        names: What it calls the parts; their labels if it has none.
 
     Raises:
         CacheError: if there is no such part, or a name means several models.
@@ -77,9 +82,11 @@ def find_parts(
         models = sorted({parts[i].model for i in fit})
         if not fit or len(models) > 1:
             what = f"{one.strip()!r:.80} is {' and '.join(models)}" if fit else ""
+            names = names or labels(parts)
+            give = f"one of {', '.join(names)}, or several joined by +"
             raise CacheError(
-                f"{where}: {what or f'there is no {one.strip()!r:.80} in this cache'}; give one of "
-                f"{', '.join(labels(parts))}, or several joined by +"
+                f"{where}: {what or f'there is no {one.strip()!r:.80} in this cache'}; give "
+                f"{give if len(names) > 1 else f'{names[0]}, or leave it out'}"
             )
         found.update(fit)
     return sorted(found)

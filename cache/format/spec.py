@@ -52,11 +52,13 @@ class CacheSpec:
         if len(sizes) != 4 or not all(type(n) is int and 0 < n < 2**20 for n in sizes):
             raise CacheError(f"grid and dimensions are {sizes}; four whole numbers are needed")
         for name, parts in (("vision", self.vision_parts), ("text", self.text_parts)):
+            if len(parts) > MOST:
+                raise CacheError(f"{name} has {len(parts)} parts; at most {MOST} are read")
             dims = [part.dim for part in parts]
-            if not all(type(n) is int and 0 < n < 2**20 for n in dims) or len(dims) > MOST:
+            if not all(type(n) is int and 0 < n < 2**20 for n in dims):
                 raise CacheError(
-                    f"{name} has {len(dims)} parts of {str(dims)[:80]} channels; 1 to {MOST} parts "
-                    f"of whole numbers that add up to {name}_dim are needed"
+                    f"the parts of {name} have {', '.join(map(str, dims))} numbers; whole numbers "
+                    f"above 0 are needed that add up to {name}_dim"
                 )
         if self.dtype not in DTYPES:
             raise CacheError(f"dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
@@ -97,7 +99,7 @@ class CacheSpec:
     def shapes(self) -> dict[str, Any]:
         """What a head has to know of the features; sizes of parts only where there are several."""
         dims = self.vision_dims, [part.dim for part in self.text_parts]
-        vision, text = (several if len(several) > 1 else () for several in dims)
+        vision, text = (tuple(several) if len(several) > 1 else () for several in dims)
         return {
             "vision_dim": self.vision_dim,
             "text_dim": self.text_dim,

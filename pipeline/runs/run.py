@@ -258,9 +258,16 @@ def require_meaning(path: Path, weights: Weights) -> None:
 def features_of(run: Run, cache: FeatureCache) -> FeatureCache:
     """Return a cache with the parts alone that a run was trained on.
 
-    Raises `CacheError`, which names both values, if it lacks one of them.
+    Raises `CacheError`, which names both values, if it lacks one of them or has other shapes.
     """
-    return cache.take(*parts_of_run(run, cache.manifest.spec, cache.directory))
+    found = cache.take(*parts_of_run(run, cache.manifest.spec, cache.directory))
+    for name, stored in found.spec.shapes.items():
+        if getattr(run.model.config, name) != stored:
+            raise CacheError(
+                f"{cache.directory}: {name} is {stored}, but the head of {run.path} reads "
+                f"{getattr(run.model.config, name)}. Give the cache it was trained from."
+            )
+    return found
 
 
 def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], list[int]]:

@@ -27,6 +27,7 @@ from tests.support.bad_metrics import METRICS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_parts import PARTS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_plugins import CODE
@@ -67,6 +68,7 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Caches of several encoders and layers": PARTS,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,

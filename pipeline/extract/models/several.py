@@ -131,8 +131,8 @@ def for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T]
     """
     if values and len(values) != len(models):
         raise ModelError(
-            f"{option} is given {len(values)} times for {len(models)} --vision-model; give it for "
-            f"each of them, in their order, or leave it out"
+            f"{len(models)} --vision-model, and {len(values)} {option}; give one for each of them, "
+            f"in their order, or none"
         )
     return list(values) or [None] * len(models)
 

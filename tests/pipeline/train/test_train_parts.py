@@ -174,7 +174,7 @@ def test_what_is_no_part_is_refused_before_anything_is_made(
         (("--vision", "dinov3"), "there is no 'dinov3' in this cache; give one of made-up-vision, "
          "made-up-other, or several joined by +"),
         (("--text-layer", "-2"), "hidden states: there is no '-2' in this cache; give one of "
-         "made-up-text@-1, made-up-text@-3"),
+         "-1, -3, or several"),
         (("--vision", "each", "--resume"), "needs the cache, also with --resume"),
     ]:  # fmt: skip
         place = () if "--resume" in words else (cache,)
