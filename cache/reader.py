@@ -182,7 +182,8 @@ class FeatureCache:
         Args:
             rows: (n,) rows of pictures, in any order.
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
-                several times faster than an array fresh from numpy.
+                several times faster than an array fresh from numpy. bfloat16 is given as its bits
+                (format/bfloat16.py).
             scales: (n, *spec.scales) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheError, CacheMismatchError
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16
 from frozen_vqa.cache.format.parts import MOST, Part, labels
 from frozen_vqa.cache.typed_json import Json
 
-Dtype = Literal["float16", "float32", "int8"]
+Dtype = Literal["float16", "bfloat16", "float32", "int8"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 SCALE_DTYPE = np.dtype("float16")
@@ -23,15 +24,17 @@ class CacheSpec:
     """The settings that fix the numbers of a cache: two extractions with equal specs may share one.
 
     Attributes:
-        vision: Settings of the image encoder by name (model, revision, image size, ...); of the
-            first part of a patch embedding if it has several (parts.py).
+        vision: Settings of the image encoder by name (model, revision, image size, ...), with
+            "pool" if its patches are pooled; of the first part of a patch embedding if it has
+            several (parts.py).
         text: Settings of the text encoder by name (model, revision, layer, ...), likewise.
-        grid: Rows and columns of patches in one picture.
+        grid: Rows and columns of patches in one picture, as they are stored.
         vision_dim: Size of one patch embedding, with all its parts.
         text_dim: Size of one hidden state, with all its parts.
         dtype: How numbers are stored; one of `DTYPES`. "int8" concerns patch embeddings alone, each
             of which has a scale then (quantise.py); the rest is float16. Hidden states of Llama
             have a few numbers in the hundreds, and eight bits scaled to those lose the others.
+            The numpy dtypes below stand for "bfloat16" by its bits (bfloat16.py).
         more_vision, more_text: The parts after the first one.
         layers: The number of layers of models of which there are several parts.
     """
@@ -128,12 +131,12 @@ class CacheSpec:
     @property
     def image_dtype(self) -> np.dtype:
         """Dtype of stored patch embeddings."""
-        return np.dtype(self.dtype)
+        return BFLOAT16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     @property
     def state_dtype(self) -> np.dtype:
         """Dtype of stored hidden states and CLS vectors."""
-        return np.dtype("float16" if self.quantised else self.dtype)
+        return np.dtype("float16") if self.quantised else self.image_dtype
 
     def feature_dtype(self, feature: str) -> np.dtype:
         """Return the dtype of a dataset of features, by its name."""
@@ -155,6 +158,28 @@ class CacheSpec:
         """Return what cache.json has; without what only caches of several parts need."""
         several = ("more_vision", "more_text", "layers")
         return {name: value for name, value in vars(self).items() if value or name not in several}
+
+    def pooled(self, side: int) -> "CacheSpec":
+        """Return the spec of these features with squares of patches pooled (pool.py).
+
+        Raises:
+            CacheError: if they are pooled already, or the grid does not consist of such squares.
+        """
+        if side == 1:
+            return self
+        rows, columns = self.grid
+        if "pool" in self.vision:
+            raise CacheError(f"its patches are pooled already ({rows} x {columns} are left)")
+        if rows % side or columns % side:
+            raise CacheError(
+                f"{rows} x {columns} patches cannot be pooled by {side} x {side}: both numbers "
+                f"must be multiples of {side}"
+            )
+        first, *more = (
+            replace(part, settings={**part.settings, "pool": side}) for part in self.vision_parts
+        )
+        grid = (rows // side, columns // side)
+        return replace(self, vision=first.settings, more_vision=tuple(more), grid=grid)
 
     def settings(self) -> dict[str, Json]:
         """Return every setting under one flat name, for comparison and for people."""

@@ -19,13 +19,13 @@ from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import MOST_PATCHES, ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.reading import reading_of, recorded_sides, size_of
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ModelError, NotFiniteError, RunError
-from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy, pooled
 from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.models.several import join_encoders, parts_of, shown
 from frozen_vqa.pipeline.extract.plan import length_fault
@@ -34,6 +34,7 @@ from frozen_vqa.pipeline.runs.description import eyes_of, named_parts
 from frozen_vqa.pipeline.runs.run import Run, parts_of_run
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
+from frozen_vqa.pipeline.system.tensors import as_tensor
 
 Name = Annotated[str, FILE_PATH]
 
@@ -46,6 +47,7 @@ class _Vision(TypedDict):
     revision: str
     fit: Literal["whole", "crop"]
     layer: NotRequired[Layer]
+    pool: NotRequired[Annotated[int, (1, MOST_PATCHES)]]
 
 
 class _Text(TypedDict):
@@ -79,7 +81,7 @@ class Asker:
     def __init__(self, run: Run, device: torch.device) -> None:
         run.require_no_needs("`ask` gives it a question and a picture")
         self.run, self.device = run, device
-        self.images, self.words = _load_encoders(run, device)
+        self.images, self.words, self.pool = _load_encoders(run, device)
         self.reading = reading_of(run.encoders["vision"])
 
     def tokens(self, question: str) -> list[int]:
@@ -105,10 +107,11 @@ class Asker:
         patches, _ = self.images.encode(self.images.pixels(picture)[np.newaxis])
         # Rounded between, as in the cache.
         dims = self.run.model.config.vision_parts or (self.images.dim,)
+        patches = pooled(patches, self.images.grid, self.pool)
         numbers, scales = patches_to_numpy(patches, self.run.dtype, dims)
         states, mask = self._states(tokens)
         logits: Tensor = self.run.model(
-            torch.from_numpy(numbers).to(self.device),
+            as_tensor(numbers).to(self.device),
             states,
             mask,
             None if scales is None else torch.from_numpy(scales).to(self.device),
@@ -123,7 +126,7 @@ class Asker:
 
     def _states(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return hidden states, (1, questions, tokens, text_dim), and which are no padding."""
-        dtype = torch.float32 if self.run.dtype == "float32" else torch.float16
+        dtype = torch.float16 if self.run.dtype == "int8" else getattr(torch, self.run.dtype)
         each = [self.words.encode([question])[0].to(dtype) for question in tokens]
         states = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
         lengths = torch.tensor([len(question) for question in tokens], device=self.device)
@@ -143,8 +146,8 @@ class Asker:
         ]
 
 
-def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
-    """Return the encoders whose features the head was trained on."""
+def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder, int]:
+    """Return the encoders whose features the head was trained on, and how these are pooled."""
     try:
         asked = decode(_Encoders, run.encoders)
         for part in eyes_of(run.encoders):
@@ -191,7 +194,14 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         local_only=strange,
     )
     _require_same(run, [*parts_of(images), *parts_of(text)], parts)
-    return images, text
+    pool, grid = asked["vision"].get("pool", 1), run.model.config.grid
+    if images.grid != (grid[0] * pool, grid[1] * pool):
+        raise RunError(
+            f"{run.path / 'config.json'}: {images.name} has {images.grid[0]} x {images.grid[1]} "
+            f"patches, but the head was trained on {grid[0]} x {grid[1]}, each the mean of "
+            f"{pool} x {pool}; train the head again"
+        )
+    return images, text, pool
 
 
 def _by_encoder(parts: Sequence[Any]) -> list[list[Any]]:

@@ -27,7 +27,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     splits_to_extract,
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
-from frozen_vqa.pipeline.extract.models.several import each_of, for_each
+from frozen_vqa.pipeline.extract.models.several import each_of, for_each, require_squares
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -71,6 +71,7 @@ def extract_command(
     window: Window | None,
     reduce_jpegs: bool,
     dtype: str,
+    pool: int = 1,
     columns: Mapping[str, str],
     pictures: Path | None,
     annotations: Path | None = None,
@@ -128,6 +129,7 @@ def extract_command(
             window=window,
             reduce_jpegs=reduce_jpegs,
         )
+        require_squares(images, pool)
         if ranks.lead:
             named = zip((*each_of(images), text), (*revisions, text_revision), strict=True)
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -137,7 +139,7 @@ def extract_command(
             if not ranks.lead:
                 return None
             plan = merge_same_pictures(plan, source) if dry_run else plan
-            encoder = FeatureEncoder(source, plan, images, text, dtype)
+            encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
@@ -149,6 +151,7 @@ def extract_command(
             images=images,
             text=text,
             dtype=dtype,
+            pool=pool,
             batch_size=batch_size,
             origin=describe_origin(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.quantise import dequantise
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
@@ -151,5 +152,5 @@ def read_patches(cache: FeatureCache, row: int) -> Tensor:
     out = np.empty((1, spec.patches, spec.vision_dim), spec.image_dtype)
     scales = np.empty((1, *spec.scales), SCALE_DTYPE) if spec.quantised else None
     cache.read_images(np.array([row]), out, scales)
-    found = out if scales is None else dequantise(out, scales, spec.vision_dims)
+    found = to_floats(out) if scales is None else dequantise(out, scales, spec.vision_dims)
     return torch.from_numpy(found[0]).float()

@@ -263,18 +263,16 @@ def features_of(run: Run, cache: FeatureCache) -> FeatureCache:
     found = cache.take(*parts_of_run(run, cache.manifest.spec, cache.directory))
     for name, stored in found.spec.shapes.items():
         if getattr(run.model.config, name) != stored:
+            wanted = getattr(run.model.config, name)
             raise CacheError(
-                f"{cache.directory}: {name} is {stored}, but the head of {run.path} reads "
-                f"{getattr(run.model.config, name)}. Give the cache it was trained from."
+                f"{cache.directory}: {name} is {stored}, but the head of {run.path} reads {wanted}"
+                f". Give the cache it was trained from."
             )
     return found
 
 
 def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], list[int]]:
-    """Return which parts of a cache a run was trained on, of pictures and of texts.
-
-    Raises `CacheError` as `features_of` does.
-    """
+    """Return which parts of a cache a run was trained on; raise `CacheError` if it lacks one."""
     found: tuple[list[int], list[int]] = ([], [])
     for name, settings in named_parts(run.encoders).items():
         texts = name.startswith("text")
@@ -286,16 +284,16 @@ def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], lis
 def _find_part(
     run: Run, cache: Path, name: str, wanted: Mapping[str, Json], parts: Sequence[Part]
 ) -> int:
-    """Return the number of the part that has all wanted settings."""
+    """Return the number of the part that has the wanted settings and no others."""
     wanted = {**wanted, "layer": wanted.get("layer", LAST)}
     stored = [{**part.settings, "layer": part.layer} for part in parts]
-    lacking = [[k for k, value in wanted.items() if one.get(k) != value] for one in stored]
+    lacking = [[k for k in {**wanted, **one} if one.get(k) != wanted.get(k)] for one in stored]
     near = min(range(len(parts)), key=lambda i: len(lacking[i]))
     if lacking[near]:
         key = lacking[near][0]
         raise CacheError(
-            f"{cache}: {name} {key} is {stored[near].get(key)!r}, but the run "
-            f"{run.path} was trained with {wanted[key]!r}. Give the cache it was trained from, or "
-            f"one made with the same settings."
+            f"{cache}: {name} {key} is {stored[near].get(key)!r}, but the run {run.path} was "
+            f"trained with {wanted.get(key)!r}. Give the cache it was trained from, or one made "
+            f"with the same settings."
         )
     return near

@@ -16,7 +16,7 @@ from PIL import Image
 from frozen_vqa.cache import CacheSpec
 from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.pipeline.encoders.reading import size_of
-from frozen_vqa.pipeline.errors import ModelError
+from frozen_vqa.pipeline.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:  # these import torch, and a command looks at pictures before it does
     from torch import Tensor
@@ -107,8 +107,11 @@ def parts_of(encoder: Any) -> list[Part]:
     return found
 
 
-def cache_spec(images: "ImageEncoder", text: "TextEncoder", dtype: str) -> CacheSpec:
-    """Return the spec of a cache made by these encoders."""
+def cache_spec(
+    images: "ImageEncoder", text: "TextEncoder", dtype: str = "float16", pool: int = 1
+) -> CacheSpec:
+    """Return the spec of a cache made by these encoders; raise `ConfigError` for odd grids."""
+    require_squares(images, pool)
     vision, words = parts_of(images), parts_of(text)
     several = [one for one in (*each_of(images), text) if len(getattr(one, "layers", ())) > 1]
     return CacheSpec(
@@ -121,6 +124,25 @@ def cache_spec(images: "ImageEncoder", text: "TextEncoder", dtype: str) -> Cache
         more_vision=tuple(vision[1:]),
         more_text=tuple(words[1:]),
         layers={one.name: one.depth for one in several},
+    ).pooled(pool)
+
+
+def require_squares(images: "ImageEncoder", pool: int) -> None:
+    """Raise `ConfigError` unless the patches of a picture make squares of `pool` by `pool`."""
+    rows, columns = images.grid
+    if not (rows % pool or columns % pool):
+        return
+    advice = "leave out --pool"
+    if patch := getattr(getattr(images, "config", None), "patch_size", 0):
+        fitting = [
+            [patch * max(pool, (side + more) // pool * pool) for side in (rows, columns)]
+            for more in (0, pool - 1)
+        ]
+        sizes = [str(h) if rows == columns else f"{h}x{w}" for h, w in fitting]
+        advice = f"give --image-size {' or '.join(dict.fromkeys(sizes))}"
+    raise ConfigError(
+        f"{images.name} has {rows} x {columns} patches of a picture, and --pool {pool} needs an "
+        f"even number of rows and of columns; {advice}"
     )
 
 
