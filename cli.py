@@ -267,8 +267,9 @@ def extract_features(
     vision_layer: Annotated[
         list[int] | None,
         typer.Option(
+            metavar="LAYER",
             help="Layer to store (-1: the last, after the final norm); repeat for several.  "
-            "[default: -1]"
+            "[default: -1]",
         ),
     ] = None,
     text_model: Annotated[
@@ -286,8 +287,9 @@ def extract_features(
     text_layer: Annotated[
         list[int] | None,
         typer.Option(
+            metavar="LAYER",
             help="Llama layer to store (-1: the last, after the final norm); repeat for several.  "
-            "[default: -1]"
+            "[default: -1]",
         ),
     ] = None,
     compute_dtype: Annotated[
@@ -477,8 +479,8 @@ def train_head(
         list[str] | None,
         typer.Option(
             metavar="NAME[@LAYER]",
-            help="Encoder of a cache of several; repeat to read several side by side; each trains "
-            "a head on every one and on all of them.  [default: all]",
+            help="Encoder of a cache of several; repeat to read several side by side. each: a head "
+            "on every one, and one on all.  [default: all]",
         ),
     ] = None,
     text_layer: Annotated[
