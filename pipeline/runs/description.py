@@ -147,8 +147,8 @@ def caveats_of(encoders: Encoders) -> list[str]:
     if not parts:
         return []
     what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"
-    if len(every) > 2:
-        what = f"{' and '.join(parts)} are" if len(parts) > 1 else f"{parts[0]} is"
+    if len(every) > 2 and len(parts) > 1:
+        what = f"the {', '.join(parts[:-1])} and {parts[-1]} encoders are"
     return [f"{what} untrained ({UNTRAINED}); no score says how good DINOv2 or Llama 3 would be"]
 
 

@@ -1,5 +1,7 @@
 """A cache of several encoders and layers has the numbers of each of them alone."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from frozen_vqa.cache.convert import convert_shard, converted_spec, copy_splits,
 from frozen_vqa.cache.memory import ResidentImages
 from frozen_vqa.cache.writer import CacheWriter
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.decoder import PictureDecoder
@@ -19,10 +22,16 @@ from frozen_vqa.pipeline.extract.models.several import ImageEncoders
 from frozen_vqa.pipeline.extract.plan import make_plan
 from tests.support.encoders import _home, save_dinov2, save_llama  # noqa: F401  (a fixture)
 from tests.support.extractions import no_spot_checks, note_decoded, source_of  # noqa: F401
+from tests.support.frozen import Images, SecondImages
 
 SIZE, LARGER = 28, 56
 VISION = {"plain": (-1, 1), "four": (-1, 1)}
 TEXT = (-1, 1)
+POOLS = {"float32": 1, "bfloat16": 2}
+"""How patches are pooled, by the type that stores them."""
+
+Wide = Callable[[str], FeatureCache]
+"""A cache of all parts, by its type."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def store(cache: Path, vision: dict[str, Any], text: Any, models: Any, dtype: str) -> FeatureCache:
+def store(place: Path, vision: dict[str, Any], text: Any, models: Any, dtype: str) -> FeatureCache:
     """Extract some layers of encoders of pictures by name, and of the text encoder."""
     source = source_of("a")
     images = [
@@ -43,16 +52,15 @@ def store(cache: Path, vision: dict[str, Any], text: Any, models: Any, dtype: st
     ]
     words = TextEncoder(models["llama"], layer=text)
     plan = make_plan(source, splits=["train", "val"], text=words)
-    extract(source, plan, cache=cache, images=images, text=words, dtype=dtype, batch_size=3)
-    return FeatureCache(cache)
+    how: dict[str, Any] = {"dtype": dtype, "pool": POOLS.get(dtype, 1), "batch_size": 3}
+    extract(source, plan, cache=place, images=images, text=words, **how)
+    return FeatureCache(place)
 
 
 @pytest.fixture(scope="module")
-def wide(
-    models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, FeatureCache]:
+def wide(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Wide:
     place = tmp_path_factory.mktemp("wide")
-    return {d: store(place / d, VISION, TEXT, models, d) for d in ("float32", "int8")}
+    return cache(lambda dtype: store(place / dtype, VISION, TEXT, models, dtype))
 
 
 def read(cache: FeatureCache) -> list[np.ndarray]:
@@ -65,11 +73,13 @@ def read(cache: FeatureCache) -> list[np.ndarray]:
     return found if scales is None else [*found, scales]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in POOLS)]
+)
 def test_each_part_is_that_of_a_cache_of_its_own(
-    dtype: str, wide: dict[str, FeatureCache], models: dict[str, str], tmp_path: Path
+    dtype: str, wide: Wide, models: dict[str, str], tmp_path: Path
 ) -> None:
-    whole = wide[dtype]
+    whole = wide(dtype)
     assert [part.dim for part in whole.spec.vision_parts] == [24] * 4
     pairs = [("plain", -1, -1), ("plain", 1, 1), ("four", -1, 1), ("four", 1, -1)]
     for number, (name, layer, words) in enumerate(pairs):
@@ -103,20 +113,18 @@ def test_a_picture_is_decoded_once_for_all(
     np.testing.assert_array_equal(again.shown(found.pixels), one.pixels)
 
 
-def test_a_converted_cache_has_the_bytes_of_an_extraction(
-    wide: dict[str, FeatureCache], tmp_path: Path
-) -> None:
-    source = wide["float32"]
+def test_a_converted_cache_has_the_bytes_of_an_extraction(wide: Wide, tmp_path: Path) -> None:
+    source = wide("float32")
     with CacheWriter(tmp_path, converted_spec(source, "int8")) as writer:
         for kind, record in shards_left(source, writer):
             convert_shard(source, writer, kind, record)
         copy_splits(source, writer)
-    for found, expected in zip(read(FeatureCache(tmp_path)), read(wide["int8"]), strict=True):
+    for found, expected in zip(read(FeatureCache(tmp_path)), read(wide("int8")), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_other_parts_than_those_of_the_cache_are_refused(
-    wide: dict[str, FeatureCache], models: dict[str, str]
+    wide: Wide, models: dict[str, str]
 ) -> None:
     for vision, text, named in [
         ({"plain": -1}, TEXT, r"plain@-1 and plain@-2 and four@-1 and four@-3 \(vision\), .*plain"),
@@ -124,7 +132,7 @@ def test_other_parts_than_those_of_the_cache_are_refused(
         ({"four": (-1, 1), "plain": (-1, 1)}, TEXT, "vision model is .*plain', asked .*four'"),
     ]:
         with pytest.raises(CacheMismatchError, match=named):
-            store(wide["float32"].directory, vision, text, models, "float32")
+            store(wide("float32").directory, vision, text, models, "float32")
 
 
 def test_encoders_of_different_grids_are_refused_with_the_sizes_that_fit(
@@ -140,6 +148,13 @@ def test_encoders_of_different_grids_are_refused_with_the_sizes_that_fit(
     )
     with pytest.raises(ModelError, match=r"plain is given twice; .* --vision-layer"):
         ImageEncoders([each[0], each[0]])
+
+
+def test_a_jpeg_stays_large_enough_for_all_encoders() -> None:
+    first, second = Images(), SecondImages()
+    first.reading, second.reading = Reading((0, 9), 20), Reading((0, 9), 10)
+    joined = ImageEncoders([first, second])  # type: ignore[list-item]
+    assert joined.reading == first.reading == second.reading == Reading((0, 9), 20)
 
 
 @pytest.mark.parametrize(
