@@ -253,8 +253,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME; repeat for "
-            f"several side by side.  [default: {VISION_MODEL}]",
+            help="DINOv2, DINOv3, ViT, CLIP or SigLIP: Hub name, folder, tiny (untrained) or "
+            f"MODULE:NAME; repeat for several side by side.  [default: {VISION_MODEL}]",
         ),
     ] = None,
     vision_revision: Annotated[
@@ -277,7 +277,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="Llama 3 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="Llama, Mistral, Qwen, Gemma 3 or ModernBERT: Hub name, folder, tiny (untrained) "
+            "or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
     text_revision: Annotated[
@@ -288,7 +289,7 @@ def extract_features(
         list[int] | None,
         typer.Option(
             metavar="LAYER",
-            help="Llama layer to store (-1: the last, after the final norm); repeat for several.  "
+            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
             "[default: -1]",
         ),
     ] = None,
@@ -300,6 +301,10 @@ def extract_features(
             "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
         ),
     ] = "auto",
+    quantize: Annotated[
+        Literal["int8", "nf4"] | None,
+        typer.Option(help="Load the text model's weights in 8 or 4 bits (extra quantize)."),
+    ] = None,
     image_size: Annotated[
         list[str] | None,
         typer.Option(
@@ -367,6 +372,7 @@ def extract_features(
         text_revision=text_revision,
         text_layers=text_layer or [-1],
         compute_dtype=compute_dtype,
+        quantize=quantize,
         image_sizes=image_size or [],
         fit=fit,
         window=window,

@@ -18,6 +18,7 @@ from torch import Tensor
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import MOST_PATCHES, ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
@@ -54,6 +55,7 @@ class _Text(TypedDict):
     model: Name
     revision: str
     layer: Layer
+    quantize: NotRequired[Quantize]
 
 
 class _Encoders(TypedDict):
@@ -192,6 +194,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         device=device,
         compute_dtype=_dtype(words[0], device),
         local_only=strange,
+        quantize=words[0].get("quantize"),
     )
     _require_same(run, [*parts_of(images), *parts_of(text)], parts)
     pool, grid = asked["vision"].get("pool", 1), run.model.config.grid

@@ -15,6 +15,7 @@ import numpy as np
 from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
@@ -66,6 +67,7 @@ def extract_command(
     text_revision: str | None = None,
     text_layers: Sequence[int] = (LAST,),
     compute_dtype: "ComputeDtype" = "auto",
+    quantize: Quantize | None = None,
     image_sizes: Sequence[int | str] = (),
     fit: "Fit",
     window: Window | None,
@@ -125,6 +127,7 @@ def extract_command(
             text_revision=text_revision,
             text_layers=text_layers,
             compute_dtype=compute_dtype,
+            quantize=quantize,
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
@@ -222,6 +225,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     keep_freed_memory()
     use_cores()
     seconds, waiting = _time_pictures(encoder, batch_size)
+    encoder.images.unload()  # both may not fit the memory
     seconds += _time_questions(encoder)
     limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(

@@ -27,6 +27,7 @@ from frozen_vqa.pipeline.encoders.checks.layers import (
     states_of,
     stored_layers,
 )
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.model_name import full_name
@@ -41,6 +42,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
+from frozen_vqa.pipeline.system.device import give_back_memory
 
 TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
@@ -61,6 +63,7 @@ class TextEncoder:
         local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm. Or
             several, whose states lie side by side.
+        quantize: Whether the weights are quantised when they are loaded, and how (checks/quantise).
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or has no such layer.
@@ -82,12 +85,13 @@ class TextEncoder:
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        quantize: Quantize | None = None,
     ) -> None:
         from transformers import AutoTokenizer
 
         self.name = model if model == TINY else full_name(model)
         self.device = torch.device(device)
-        self.compute_dtype = compute_dtype
+        self.compute_dtype, self.quantize = compute_dtype, quantize
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config, self.family = self.checkpoint.config(TEXT)
@@ -112,6 +116,11 @@ class TextEncoder:
         self.bos: int = bos
         self._end = [] if self.causal else self._end_of_question()
 
+    def unload(self) -> None:
+        """Free the memory of the weights; the next batch loads them again."""
+        if vars(self).pop("weights", None) is not None:
+            give_back_memory(self.device)
+
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
         return self.checkpoint.moved_to()
@@ -131,12 +140,13 @@ class TextEncoder:
             "revision": self.checkpoint.revision,
             "layer": layer,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+            **({"quantize": self.quantize} if self.quantize else {}),
         }
 
     @cached_property
     def weights(self) -> torch.nn.Module:
         """The frozen model, loaded on first use; `ModelError` if it is not causal."""
-        weights = self.checkpoint.load(self.config, self.compute_dtype, self.device)
+        weights = self.checkpoint.load(self.config, self.compute_dtype, self.device, self.quantize)
         (tokens,) = self.tokens([QUESTION])
         encode = partial(self._run, weights)
         require = require_shared_prefixes if self.causal else require_own_states
@@ -239,6 +249,7 @@ class OwnTextEncoder(TextEncoder):
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        quantize: Quantize | None = None,
     ) -> None:
         if revision:
             raise no_revisions(model)
@@ -249,6 +260,8 @@ class OwnTextEncoder(TextEncoder):
             model, "--text-model", self.device, compute_dtype, ("dim", "max_tokens", "tokens")
         )
         self.dim, self.max_tokens = self._own.dim, self._own.max_tokens
+        if quantize:
+            raise ModelError(f"{model} loads its weights by itself; leave out --quantize")
         tokens = self.tokens([QUESTION])[0][: self.max_tokens]
         require_shared_prefixes(model, self.encode, tokens, compute_dtype)
 

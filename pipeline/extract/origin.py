@@ -105,6 +105,7 @@ def _encoder_options(spec: CacheSpec) -> list[str]:
         "--fit": [spec.vision.get("fit")],
         "--text-model": [spec.text.get("model")],
         "--text-layer": [part.layer for part in spec.text_parts],
+        "--quantize": [spec.text.get("quantize")],
         "--pool": [spec.vision.get("pool")],
         "--dtype": [spec.dtype],
     }

@@ -11,6 +11,7 @@ import torch
 
 from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
 from frozen_vqa.cache.format.parts import Part
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
@@ -37,6 +38,7 @@ def open_encoders(
     text_revision: str | None,
     text_layers: Sequence[int],
     compute_dtype: ComputeDtype = "auto",
+    quantize: Quantize | None = None,
     **vision: Any,
 ) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders of pictures, as one, and of questions; their weights are not loaded.
@@ -46,6 +48,7 @@ def open_encoders(
         vision_revisions, text_revision: Branches, tags or commits; None for the recorded ones, or
             for the main branch where nothing is recorded. As `image_sizes`, one for each model.
         vision_layers, text_layers: The layers of each model that are stored.
+        quantize: How the text model's weights are quantised, if they are.
         compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
         vision: What `ImageEncoder` takes besides.
 
@@ -76,6 +79,7 @@ def open_encoders(
         layer=text_layers,
         device=device,
         compute_dtype=text_dtype(compute_dtype, words.get("compute dtype"), device),
+        quantize=quantize,
     )
     return join_encoders(each), text
 

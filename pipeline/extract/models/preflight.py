@@ -4,27 +4,34 @@ Encoding the pictures may take hours. Whatever is wrong with the model of the qu
 before, too.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from frozen_vqa.cache.format.parts import LAST
+from frozen_vqa.pipeline.encoders.checks.quantise import BYTES, Quantize
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
 from frozen_vqa.pipeline.extract.models.several import each_of
-from frozen_vqa.pipeline.system.console import size
+from frozen_vqa.pipeline.system.console import console, size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.disk import free_bytes, require_room
+from frozen_vqa.pipeline.system.ranks import local_ranks
 
 NUMBERS_PER_TOKEN = 8
 """Numbers for each of a token's own that a layer keeps at once: four of the MLP, and its input,
 query, key and value. It is the least that any of these models needs."""
 
 
-def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch_size: int) -> None:
+def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch_size: int) -> bool:
     """Load the models that have work to do, once it is clear that everything fits.
+
+    Where memory does not take all of them, the text model is loaded, checked and freed. Models of
+    pictures are always in memory together, because each picture is decoded once.
 
     Args:
         encoder: Both encoders. One that has no checkpoint, such as code of the user's own, was
@@ -32,6 +39,9 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
         work: What is to be encoded.
         cache: Where the features will be stored.
         batch_size: Pictures per batch.
+
+    Returns:
+        Whether both fit together; else the one has to be freed before the other is used.
 
     Raises:
         CacheError: if the disk is too small for the features.
@@ -41,17 +51,24 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
     features = work.feature_bytes(encoder.spec)
     require_room(cache, features, advice="Free some, give another --cache, or try --limit.")
     longest = max(map(len, encoder.plan.questions.values()), default=0)
-    used: list[tuple[Any, int]] = []
+    groups: list[list[tuple[Any, int]]] = []  # what is in memory at once
     if work.questions:
-        used.append((encoder.text, TEXT_BATCH * longest))
+        groups.append([(encoder.text, TEXT_BATCH * longest)])
     if work.images:
-        tokens = batch_size * encoder.spec.patches
-        used += [(one, tokens) for one in each_of(encoder.images)]
-    known = [(one, tokens) for one, tokens in used if hasattr(one, "checkpoint")]
-    _require_disk([one for one, _ in known], cache, features)
-    _require_memory(known)
-    for one, _ in known:
-        one.weights  # noqa: B018  (it loads and checks them)
+        tokens = batch_size * math.prod(encoder.images.grid)
+        groups.append([(one, tokens) for one in each_of(encoder.images)])
+    groups = [[one for one in group if hasattr(one[0], "checkpoint")] for group in groups]
+    known = [one for group in groups for one, _ in group]
+    _require_disk(known, cache, features)
+    together = _fit_together(groups)
+    for group in groups:  # the pictures' models last, which work first
+        kept = [one for one, _ in group]
+        for other in known if not together else ():
+            if other not in kept:
+                other.unload()
+        for one in kept:
+            one.weights  # noqa: B018  (it loads and checks them)
+    return together
 
 
 def _require_disk(encoders: Sequence[Any], cache: Path, feature_bytes: int) -> None:
@@ -74,28 +91,69 @@ def _require_disk(encoders: Sequence[Any], cache: Path, feature_bytes: int) -> N
         )
 
 
-def _require_memory(encoders: Sequence[tuple[Any, int]]) -> None:
-    """Raise `ModelError` if the memory is too small for the weights and the largest batch."""
-    waiting = [one for one in encoders if "weights" not in vars(one[0])]  # not loaded yet
+def _fit_together(groups: Sequence[Sequence[tuple[Any, int]]]) -> bool:
+    """Return whether the memory takes all weights and the largest batch, or one group at a time.
+
+    Raises:
+        ModelError: if it does not take each group by itself.
+    """
+    encoders = [one for group in groups for one in group]
+    waiting = [one for one, _ in encoders if "weights" not in vars(one)]  # not loaded yet
     if not waiting:
-        return
-    device = torch.device(waiting[0][0].device)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    needs = {
-        encoder.name: encoder.checkpoint.count_weights(encoder.config)
-        * encoder.compute_dtype.itemsize
-        for encoder, _ in waiting
+        return True
+    device = torch.device(waiting[0].device)
+    if (free := _free(device)) is None:
+        return True
+    weights = {one.name: weight_bytes(one) for one, _ in encoders}
+    batches = {
+        one.name: tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize
+        for one, tokens in encoders
     }
-    batch = max(
-        tokens * NUMBERS_PER_TOKEN * encoder.config.hidden_size * encoder.compute_dtype.itemsize
-        for encoder, tokens in encoders
-    )
-    if free is not None and sum(needs.values()) + batch > free:
-        raise ModelError(
-            f"the weights of {' and '.join(needs)} need {size(sum(needs.values()))} of memory, and "
-            f"a batch at least {size(batch)}, but {size(free)} are free on {device}. Give smaller "
-            f"models, --compute-dtype bfloat16, a smaller --batch-size, or another --device."
+    if sum(weights[one.name] for one in waiting) + max(batches.values()) <= free:
+        return True
+    room = free + sum(weights[one.name] for one, _ in encoders if one not in waiting)
+    for group in groups:
+        names = [one.name for one, _ in group]
+        need, batch = (
+            sum(weights[one] for one in names),
+            max((batches[one] for one in names), default=0),
         )
+        if need + batch > room:
+            raise ModelError(
+                f"the weights of {' and '.join(names)} need {size(need)} of memory, and a batch at "
+                f"least {size(batch)}, but {size(room)} are free on {device}. Give a smaller "
+                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
+                f"--device."
+            )
+    console.show(
+        f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
+        f"it is needed and then freed, so one is read twice"
+    )
+    return False
+
+
+def _width(encoder: Any) -> int:
+    """Return the numbers of a token in one layer."""
+    width: int = encoder.dim // len(getattr(encoder, "layers", (LAST,)))
+    return width
+
+
+def weight_bytes(encoder: Any) -> int:
+    """Return the bytes that an encoder's weights take in memory."""
+    count: int = encoder.checkpoint.count_weights(encoder.config)
+    wide, kept = encoder.compute_dtype.itemsize, count
+    kind: Quantize | None = getattr(encoder, "quantize", None)
+    if kind is not None:
+        kept = encoder.config.vocab_size * _width(encoder)  # the embeddings of tokens
+    return kept * wide + int((count - kept) * (BYTES[kind] if kind else wide))
+
+
+def _free(device: torch.device) -> int | None:
+    """Return the bytes that are free for one rank; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = free_memory()
+    return None if free is None else free // local_ranks()
 
 
 def _disk(path: Path) -> int:

@@ -60,6 +60,11 @@ class ImageEncoders:
         self._shapes = [encoder.pixels(any_picture).shape for encoder in each]
         self._places = [*pairwise(accumulate(map(prod, self._shapes), initial=0))]
 
+    def unload(self) -> None:
+        """Free the weights of all models."""
+        for encoder in self.each:
+            encoder.unload()
+
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to each model: all their pixels, one after the other, uint8."""
         return np.concatenate([encoder.pixels(image).reshape(-1) for encoder in self.each])
