@@ -28,6 +28,7 @@ from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_parts import PARTS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_plugins import CODE
@@ -70,6 +71,7 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Caches of several encoders and layers": PARTS,
     "How features are stored": STORAGE,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,

@@ -12,7 +12,7 @@ from frozen_vqa.cache.errors import CacheError
 from frozen_vqa.pipeline.commands.convert_cache import convert_command
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.extract.feature_encoder import require_squares
+from frozen_vqa.pipeline.extract.models.several import require_squares
 from tests.support.bad_inputs import REFUSED, STORED
 from tests.support.bad_inputs import Row as PageRow
 from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache, make_spec
