@@ -33,10 +33,10 @@ from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import repeatable, use_cores
-from frozen_vqa.pipeline.system.generators import Generators
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
+from frozen_vqa.pipeline.train.parallel import Generators
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
 from frozen_vqa.pipeline.train.train import (
