@@ -96,25 +96,26 @@ def _fit_together(encoders: Sequence[tuple[Any, int]]) -> bool:
     device = torch.device(waiting[0].device)
     if (free := _free(device)) is None:
         return True
-    weights = {one.name: weight_bytes(one) for one, _ in encoders}
-    batches = {
-        one.name: tokens * NUMBERS_PER_TOKEN * one.dim * one.compute_dtype.itemsize
+    needs = [
+        (one, weight_bytes(one), tokens * NUMBERS_PER_TOKEN * one.dim * one.compute_dtype.itemsize)
         for one, tokens in encoders
-    }
-    if sum(weights[one.name] for one in waiting) + max(batches.values()) <= free:
+    ]
+    if sum(own for one, own, _ in needs if one in waiting) + max(n for *_, n in needs) <= free:
         return True
-    room = free + sum(weights[one.name] for one, _ in encoders if one not in waiting)
-    for name, need in weights.items():
-        if need + batches[name] > room:
+    room = free + sum(own for one, own, _ in needs if one not in waiting)
+    for one, own, batch in needs:
+        if own + batch > room:
+            options = ["--compute-dtype bfloat16", "--quantize"]
+            smaller = ", ".join(options[: 1 + hasattr(one, "quantize")])
             raise ModelError(
-                f"the weights of {name} need {size(need)} of memory, and a batch at least "
-                f"{size(batches[name])}, but {size(room)} are free on {device}. Give a smaller "
-                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
-                f"--device."
+                f"the weights of {one.name} need {size(own)} of memory, and a batch at least "
+                f"{size(batch)}, but {size(room)} are free on {device}. Give a smaller model, "
+                f"{smaller}, a smaller --batch-size, or another --device."
             )
+    names = " and ".join(one.name for one, *_ in needs)
     console.show(
-        f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
-        f"it is needed and then freed, so one is read twice"
+        f"{names} do not fit the memory of {device} together: each is loaded when it is needed and "
+        f"then freed, so one is read twice"
     )
     return False
 
