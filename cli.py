@@ -253,7 +253,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="DINOv2, DINOv3, ViT, CLIP or SigLIP: Hub name, folder, tiny (untrained) or "
+            "MODULE:NAME.",
         ),
     ] = VISION_MODEL,
     vision_revision: Annotated[
@@ -265,7 +266,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="Llama 3 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="Llama, Mistral, Qwen, Gemma 3 or ModernBERT: Hub name, folder, tiny (untrained) "
+            "or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
     text_revision: Annotated[
@@ -273,7 +275,7 @@ def extract_features(
         typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_layer: Annotated[
-        int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
+        int, typer.Option(help="Layer to store (-1: the last, after the final norm).")
     ] = -1,
     compute_dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
