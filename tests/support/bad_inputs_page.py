@@ -41,7 +41,7 @@ from tests.support.bad_same_pictures import SAME
 from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
-from tests.support.bad_storage import STORAGE
+from tests.support.bad_storage import MACHINES, STORAGE
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
@@ -73,6 +73,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Caches of several encoders and layers": PARTS,
     "How features are stored": STORAGE,
+    "Small machines": MACHINES,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,

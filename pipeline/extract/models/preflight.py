@@ -104,30 +104,31 @@ def _fit_together(groups: Sequence[Sequence[tuple[Any, int]]]) -> bool:
     device = torch.device(waiting[0].device)
     if (free := _free(device)) is None:
         return True
-    weights = {one.name: weight_bytes(one) for one, _ in encoders}
-    batches = {
-        one.name: tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize
+    needs = {
+        one.name: (
+            weight_bytes(one),
+            tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize,
+        )
         for one, tokens in encoders
     }
-    if sum(weights[one.name] for one in waiting) + max(batches.values()) <= free:
+    if sum(needs[one.name][0] for one in waiting) + max(n for _, n in needs.values()) <= free:
         return True
-    room = free + sum(weights[one.name] for one, _ in encoders if one not in waiting)
+    room = free + sum(needs[one.name][0] for one, _ in encoders if one not in waiting)
     for group in groups:
         names = [one.name for one, _ in group]
-        need, batch = (
-            sum(weights[one] for one in names),
-            max((batches[one] for one in names), default=0),
-        )
+        need = sum(needs[name][0] for name in names)
+        batch = max((needs[name][1] for name in names), default=0)
         if need + batch > room:
+            quantised = any(hasattr(one, "quantize") for one, _ in group)
+            smaller = "--compute-dtype bfloat16" + (", --quantize" if quantised else "")
             raise ModelError(
                 f"the weights of {' and '.join(names)} need {size(need)} of memory, and a batch at "
                 f"least {size(batch)}, but {size(room)} are free on {device}. Give a smaller "
-                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
-                f"--device."
+                f"model, {smaller}, a smaller --batch-size, or another --device."
             )
     console.show(
-        f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
-        f"it is needed and then freed, so one is read twice"
+        f"{' and '.join(needs)} do not fit the memory of {device} together: each is loaded when it "
+        f"is needed and then freed, so one is read twice"
     )
     return False
 

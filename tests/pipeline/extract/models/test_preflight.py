@@ -137,7 +137,7 @@ def test_the_memory_has_to_take_each_model_and_a_batch(
     monkeypatch.setattr(preflight, "free_memory", lambda: 2 * 10**6)
     said = extract(tmp_path)
     assert said.startswith(f"the weights of {WORDS} need 2.4 MB of memory, and a batch at least ")
-    assert "are free on cpu. Give a smaller model, --compute-dtype bfloat16, a" in said
+    assert "are free on cpu. Give a smaller model, --compute-dtype bfloat16, --quantize, a" in said
     assert encoded == []
     assert WEIGHTS not in hub.fetched()
 
