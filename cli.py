@@ -335,7 +335,7 @@ def extract_features(
     ] = "float16",
     pool: Annotated[
         Literal["1", "2"],
-        typer.Option(help="2: store the mean of each 2 x 2 patches, a quarter of the bytes."),
+        typer.Option(help="With 2, store the mean of each 2 x 2 patches: a quarter of the bytes."),
     ] = "1",
     column: Column = None,
     images: Images = None,
@@ -872,7 +872,7 @@ def convert_cache(
     ] = "int8",
     pool: Annotated[
         Literal["1", "2"],
-        typer.Option(help="2: store the mean of each 2 x 2 patches; the type may stay then."),
+        typer.Option(help="With 2, store the mean of each 2 x 2 patches; the type may stay then."),
     ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
