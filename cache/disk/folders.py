@@ -164,6 +164,10 @@ class OwnFolder:
                 with suppress(OSError):  # absent, or something is left in it
                     path_in(self.path, str(folder)).rmdir()
         if ours and forget:
+            # Or a loss of power could bring back files that nobody knows to be ours.
+            for place in (path_in(self.path, folder) for folder in self._folders_of(ours)):
+                if place.is_dir():
+                    sync_directory(place)
             self._write(noted.difference(ours))
 
     def remove_partials(self) -> None:

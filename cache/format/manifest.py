@@ -34,9 +34,9 @@ from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.names import require_split_name
 from frozen_vqa.cache.typed_json import Json, UnfitValueError, decode, finite_json
 
-FORMAT, PAGED = 5, 7
-"""What cache.json says: `PAGED` if it has pages. A cache of few shards stays as older versions read
-it."""
+SINGLE, FORMAT, PAGED = 5, 6, 7
+"""What cache.json says: `SINGLE` if patch embeddings and hidden states have one part each, as older
+versions read them, `FORMAT` if one has several, and `PAGED` if it has pages."""
 PAGE = 500
 """Shards of a page. Those that fill no page yet are in cache.json, which a new shard rewrites."""
 NAME = "cache.json"
@@ -154,12 +154,12 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of cache.json; raise `CacheError` for a number that no reader takes."""
-        lists = {kind: self.shards(kind) for kind in KINDS}
-        body: dict[str, Any] = {"format": FORMAT, **vars(self)}
-        body |= {kind: found.last for kind, found in lists.items()}
+        single = not (self.spec.more_vision or self.spec.more_text)
+        body: dict[str, Any] = {"format": SINGLE if single else FORMAT, **vars(self)}
+        body["spec"] = self.spec.to_json()
+        body |= {kind: self.shards(kind).last for kind in KINDS}
         if self.pages:
-            pages = {kind: found.pages for kind, found in lists.items()}
-            body |= {"format": PAGED, "pages": pages}
+            body |= {"format": PAGED, "pages": {kind: self.shards(kind).pages for kind in KINDS}}
         body["xxh3"] = _digest_body(body)
         try:
             # One line a field: json's own indentation is slow, and each shard writes a manifest.
@@ -208,10 +208,10 @@ def parse_manifest(path: Path, data: bytes, read: ReadPage | None = None) -> Man
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
-    if version not in (FORMAT, PAGED):
+    if version not in (SINGLE, FORMAT, PAGED):
         raise CacheError(
             f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
-            f"formats {FORMAT} and {PAGED}. {made_by(version, PAGED)} Or run the "
+            f"formats {SINGLE} to {PAGED}. {made_by(version, PAGED)} Or run the "
             f"extract-features command that made it again, with another --cache."
         )
     try:

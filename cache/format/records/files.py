@@ -36,7 +36,8 @@ class Origin(TypedDict, total=False):
 
     `without_picture` holds question and picture of each question whose picture cannot be read;
     `metric` is the one that a data set is scored by. `drift` is the relative L2 distance of patch
-    embeddings from those that float32 gives, where the encoder computed in another type.
+    embeddings from those that float32 gives, where the encoder computed in another type; `drifts`
+    has that of each of several encoders by its name.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Origin(TypedDict, total=False):
     limit: Count | None
     batch_size: Count | None
     drift: Annotated[float, (0, LARGEST)]
+    drifts: Mapping[str, Annotated[float, (0, LARGEST)]]
     images: str
     annotations: str
     metric: str

@@ -19,7 +19,7 @@ from tests.support.paged import small_pages, write
 
 counts = st.integers(0, 2**48 - 1)
 sizes = st.integers(1, 7)
-few, many = st.integers(0, 2**20), st.integers(2**40, 2**48 - 1)  # rows, and bytes that hold them
+few, many = st.integers(0, 2**20), st.integers(2**40, 2**45)  # rows, and bytes that hold them
 texts = st.text(max_size=8)
 others = texts.filter(lambda name: name not in Origin.__annotations__)  # free of any type
 origins = st.builds(

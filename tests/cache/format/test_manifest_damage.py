@@ -97,8 +97,8 @@ def test_another_format_is_refused(version: object, made_by: str, tmp_path: Path
 
     with pytest.raises(
         CacheError,
-        match=rf"format {version!r}, .* reads formats {FORMAT} and {PAGED}\. {made_by}.*\. "
-        r"Or run the extract-features command .* another --cache\.$",
+        match=rf"format {version!r}, .* reads formats 5 to {PAGED}\. {made_by}.*\. Or run the "
+        r"extract-features command .* another --cache\.$",
     ):
         load_manifest(tmp_path)
 
