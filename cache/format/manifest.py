@@ -265,9 +265,10 @@ def _listed(
     spec, last = manifest.spec, manifest.shards(kind).last
     for record in last:
         require_possible(spec, kind, record.file, record.bytes, record.rows, record.prefixes)
+    require = require_room(spec, kind)
     for page in pages:
         require_possible(spec, "manifest", page.file, page.bytes, 0)
-        require_room(spec, kind, page.file, page.shard_bytes, page.rows, page.prefixes)
+        require(page.file, page.shard_bytes, page.rows, page.prefixes)
     return ShardList(pages, last, read and PageSource(directory, spec, kind, read))
 
 

@@ -1,7 +1,7 @@
 """What the manifest says of each file of a cache."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -135,19 +135,25 @@ def require_possible(
     spec: CacheSpec, folder: str, file: str, size: int, rows: int, prefixes: int = 0
 ) -> None:
     """Raise `ValueError` for a file that lies elsewhere, or that cannot hold what is said of it."""
+    require_name(folder, file)
+    require_room(spec, folder)(file, size, rows, prefixes)
+
+
+def require_name(folder: str, file: str) -> None:
+    """Raise `ValueError` unless a file is called as those of a folder are."""
     place, _, name = file.partition("/")
     if place != folder or not FILES[place].fullmatch(name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"{file!r} is no file of a cache")
-    require_room(spec, folder, file, size, rows, prefixes)
 
 
-def require_room(
-    spec: CacheSpec, folder: str, what: str, size: int, rows: int, prefixes: int = 0
-) -> None:
-    """Raise `ValueError` if so many rows of the files of a folder need more bytes."""
-    least = max(
-        rows * (spec.image_row_bytes if folder == "images" else 1),
-        prefixes * spec.prefix_row_bytes,
-    )
-    if least > size:
-        raise ValueError(f"{what}: {size:,} bytes cannot hold {least:,}")
+def require_room(spec: CacheSpec, folder: str) -> Callable[[str, int, int, int], None]:
+    """Return what raises `ValueError` if so many rows and prefixes need more than these bytes."""
+    row_bytes = spec.image_row_bytes if folder == "images" else 1
+    prefix_bytes = spec.prefix_row_bytes
+
+    def check(what: str, size: int, rows: int, prefixes: int) -> None:
+        least = max(rows * row_bytes, prefixes * prefix_bytes)
+        if least > size:
+            raise ValueError(f"{what}: {size:,} bytes cannot hold {least:,}")
+
+    return check

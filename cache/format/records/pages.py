@@ -21,7 +21,8 @@ from frozen_vqa.cache.format.records.files import (
     PageRecord,
     ShardKind,
     ShardRecord,
-    require_possible,
+    require_name,
+    require_room,
 )
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.typed_json import Count, decode, finite_json
@@ -54,8 +55,10 @@ class Page:
         columns = [self.column(name) for name in COLUMNS]
         if {record.shards} != {len(self._lines), *map(len, columns)}:
             raise ValueError(f"it does not hold {record.shards:,} shards")
+        require = require_room(spec, kind)
         for file, rows, size, prefixes, _ in zip(*columns, strict=True):
-            require_possible(spec, kind, file, size, rows, prefixes)
+            require_name(kind, file)
+            require(file, size, rows, prefixes)
         _, rows, size, prefixes, _ = columns
         if (sum(rows), sum(size), sum(prefixes)) != (
             record.rows,

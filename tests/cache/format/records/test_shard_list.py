@@ -65,4 +65,7 @@ def test_a_page_is_read_when_a_record_of_it_is_needed(
     assert manifest.file_names
     assert sorted(read) == ["0", "1", "2", "3"]
     monkeypatch.undo()
-    assert pickle.loads(pickle.dumps(copied)).images[0] == made.images[0]
+    sent = pickle.dumps(copied := load_manifest(tmp_path))
+    assert copied.images[0] == made.images[0]
+    assert len(pickle.dumps(copied)) == len(sent)  # without the pages that it has read since
+    assert pickle.loads(sent).images[0] == made.images[0]
