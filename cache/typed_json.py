@@ -11,6 +11,7 @@ import json
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -33,7 +34,6 @@ from typing import (
 from frozen_vqa.cache.json_budget import require_few_values
 
 T = TypeVar("T")
-
 Json = str | int | float | bool | None | list | dict
 
 FILE_PATH = re.compile(r"[^\0\ud800-\udc7f\udd00-\udfff]+")
@@ -170,16 +170,16 @@ def _number(kind: type, needed: str) -> Decoder:
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        return type(value) in (float, int) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
-        return False
+    return type(value) in (float, int) and abs(value) <= sys.float_info.max
 
 
 def _limited(kind: Any, limit: Any) -> Decoder:
     inner, keys = _decoder(kind), _keys(limit) if is_typeddict(limit) else None
+    number = kind if kind in (int, float) else None
 
     def check(value: Any) -> Any:
+        if type(value) is number and limit[0] <= value <= limit[1]:
+            return value  # at once, because a cache has a million numbers
         value = inner(value)
         if keys:
             return keys(value)

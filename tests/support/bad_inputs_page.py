@@ -28,6 +28,7 @@ from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_pages import PAGES
 from tests.support.bad_parts import PARTS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
@@ -72,6 +73,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Caches of several encoders and layers": PARTS,
+    "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
     "Small machines": MACHINES,
     "Reports": REPORTS,

@@ -190,6 +190,16 @@ def test_an_extraction_that_goes_on_meanwhile_is_no_damage(
     assert verify_command(directory)["damaged"] == []
 
 
+def test_a_sample_reads_so_many_files(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = verify_command(directory, sample=2)
+    assert (found["files"], found["damaged"]) == (2, [])
+    assert "2 of 5 files, " in lines(capsys)
+    (directory / "images" / "00000.h5").unlink()
+    for sample, damaged in ((5, 1), (99, 1)):
+        found = verify_command(directory, sample)
+        assert (found["files"], len(found["damaged"])) == (5, damaged)
+
+
 def test_ctrl_c_does_not_wait_for_all_files(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
