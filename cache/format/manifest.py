@@ -49,7 +49,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST = 64 << 20
 """Bytes of cache.json that are read; the records of a page's shards take half a million."""
 
-MOST_SPLITS, MOST_SHARDS = 1_000, 100_000
+MOST_SPLITS, MOST_SHARDS = 1_000, 200_000
 
 
 @dataclass(frozen=True)
