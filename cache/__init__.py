@@ -27,7 +27,8 @@ from frozen_vqa.cache.errors import (
 from frozen_vqa.cache.format.manifest import Failure, Manifest
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
-from frozen_vqa.cache.reader import FeatureCache, Questions
+from frozen_vqa.cache.questions import Questions
+from frozen_vqa.cache.reader import FeatureCache
 from frozen_vqa.cache.writer import CacheWriter
 
 __all__ = [

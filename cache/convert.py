@@ -15,7 +15,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.disk.integrity import open_shard, require_whole
 from frozen_vqa.cache.disk.staging import chunk_key, read_staged, stage_shard
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatchError, damaged_row
 from frozen_vqa.cache.format.digests import row_digest
@@ -43,6 +43,7 @@ identify_rows = attrgetter("rows", "prefixes", "names", "origin")
 
 def converted_spec(source: FeatureCache, dtype: str) -> CacheSpec:
     """Return the spec in `dtype`; raise `CacheError` unless that stores numbers in fewer bytes."""
+    require_whole(source.directory, source.manifest)
     found = source.spec.dtype
     if dtype not in NARROWER[found]:
         ways = [f"{wide} to {' or '.join(narrow)}" for wide, narrow in NARROWER.items() if narrow]

@@ -5,10 +5,7 @@ row from the page cache into the batch. Where a file system has no maps, rows ar
 Hidden states are few after prefix sharing and stay in memory.
 """
 
-import math
-import os
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from frozen_vqa.cache.arrivals import address_of, arrivals_of, register
 from frozen_vqa.cache.disk.copy_threads import CopyThreads
-from frozen_vqa.cache.disk.files import open_regular
+from frozen_vqa.cache.disk.file_rows import FileRows
 from frozen_vqa.cache.disk.integrity import (
     load_manifest,
     open_shard,
     read_names,
     read_table,
-    read_whole,
     require_sizes,
 )
 from frozen_vqa.cache.errors import (
@@ -31,71 +28,16 @@ from frozen_vqa.cache.errors import (
     CacheError,
     damaged_row,
     quoted,
-    remedy,
     unusable_row,
 )
-from frozen_vqa.cache.format.digests import row_digest, row_digests
+from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.finite import unusable_rows
-from frozen_vqa.cache.format.hdf5 import Extent
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
-from frozen_vqa.cache.format.shards import read_paths
+from frozen_vqa.cache.format.manifest import SplitRecord
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in
-
-
-class FileRows:
-    """Stands for a mapped dataset where there are no maps: an index reads one row."""
-
-    def __init__(self, path: Path, extent: Extent) -> None:
-        with open_regular(path) as file:
-            self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
-        self._path, self._extent = path, extent
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        offset, shape, dtype = self._extent.offset, self._extent.shape[1:], self._extent.dtype
-        nbytes = math.prod(shape) * dtype.itemsize
-        offset, data = offset + int(row) * nbytes, b""
-        try:
-            while len(data) < nbytes and (
-                more := os.pread(self._handle, nbytes - len(data), offset + len(data))
-            ):
-                data += more
-        except OSError as error:
-            raise CacheDamagedError(
-                f"{self._path}: row {row} cannot be read ({error.strerror})"
-            ) from error
-        if len(data) < nbytes:
-            raise CacheDamagedError(
-                f"{self._path}: ends before row {row}. {remedy(self._path.parent.parent)}"
-            )
-        return np.frombuffer(data, dtype).reshape(shape)
-
-
-@dataclass(frozen=True)
-class Questions:
-    """All distinct questions of a cache.
-
-    Attributes:
-        hidden_states: (prefixes, text_dim), one row per distinct token prefix.
-        path_rows: (tokens,) rows of `hidden_states`, question after question.
-        path_offsets: (questions + 1,) where each question's path begins and ends.
-    """
-
-    texts: Sequence[str]
-    hidden_states: np.ndarray
-    path_rows: np.ndarray
-    path_offsets: np.ndarray
-
-    def lengths(self) -> np.ndarray:
-        """Return the number of tokens of each question: (questions,)."""
-        return np.diff(self.path_offsets)
-
-    def states(self, row: int) -> np.ndarray:
-        """Return the hidden states of one question: (tokens, text_dim)."""
-        path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
-        return self.hidden_states[path]
+from frozen_vqa.cache.questions import Questions, read_questions
+from frozen_vqa.cache.stores.address import is_url
 
 
 @dataclass
@@ -112,24 +54,34 @@ class _OpenShard:
 class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
+    It may also be a URL: then shards come to a folder of this machine when they are needed.
+
     Raises:
         CacheError: if there is no cache there.
         CacheDamagedError: from every method, if bytes are not those that were written.
     """
 
     def __init__(self, directory: Path | str) -> None:
+        if is_url(directory):
+            from frozen_vqa.cache.stores.stage import open_stage
+
+            directory = open_stage(str(directory))
         self.directory = Path(directory)
         self.manifest = load_manifest(self.directory)
-        require_sizes(self.directory, self.manifest.files)
+        if not arrivals_of(self.directory):
+            require_sizes(self.directory, self.manifest.files)
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
-        return {"directory": self.directory, "manifest": self.manifest}
+        arrivals = arrivals_of(self.directory)
+        return {"directory": self.directory, "manifest": self.manifest, "_arrivals": arrivals}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
         self.__dict__ |= state
+        if state["_arrivals"]:
+            register(self.directory, state["_arrivals"])
         self._begin()
 
     def _begin(self) -> None:
@@ -137,6 +89,14 @@ class FeatureCache:
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
+        self._absent = set(self.manifest.absent)
+        self._arrivals = arrivals_of(self.directory)
+        self._seen_gone = 0
+
+    @property
+    def address(self) -> str:
+        """Its URL, or the whole path of its folder."""
+        return address_of(self.directory)
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
@@ -159,7 +119,34 @@ class FeatureCache:
                 raise CacheDamagedError(
                     f"{path_in(self.directory, record.file)}: points outside the cache"
                 )
+        needed = {self.manifest.images[i].file for i in self._shards_of(table.all_image_rows)}
+        if needed & self._absent:
+            raise CacheDamagedError(
+                f"{self.directory}: split {name!r} shows pictures that this part of a cache lacks"
+            )
         return table
+
+    def expect(self, rows: np.ndarray, *, together: bool = False) -> None:
+        """Tell which rows of pictures will be read, in this order, where shards come from a URL.
+
+        Raise `CacheError` if their shards are needed `together` and do not fit on the disk.
+        """
+        if self._arrivals:
+            shards = [self.manifest.images[i] for i in self._shards_of(rows)]
+            self._arrivals.expect(shards, together=together)
+
+    def pieces(self, most: int) -> Iterator[slice]:
+        """Yield all rows of pictures that are here, at most so many at once, shard by shard."""
+        self.expect(np.arange(self.manifest.image_rows))
+        for first, record in zip(self._first_rows.tolist(), self.manifest.images, strict=False):
+            end = first if record.file in self._absent else first + record.rows
+            yield from (slice(one, min(one + most, end)) for one in range(first, end, most))
+
+    def _shards_of(self, rows: np.ndarray) -> list[int]:
+        """Return the shards of some rows, in the order of their first rows."""
+        shards = np.searchsorted(self._first_rows, rows, side="right") - 1
+        found, places = np.unique(shards, return_index=True)
+        return list(found[np.argsort(places)].tolist())
 
     @cached_property
     def questions(self) -> Questions:
@@ -239,7 +226,14 @@ class FeatureCache:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
         record, spec = self.manifest.images[index], self.spec
+        if record.file in self._absent:
+            raise CacheError(
+                f"{self.directory}: this part of a cache lacks {record.file}. Bring it: "
+                f"`frozen-vqa pull URL --to {quoted(self.directory)}`"
+            )
         file = open_shard(self.directory, "images", record)
+        if self._arrivals:
+            self._forget_gone(self._arrivals.gone)
         shape = (record.rows, spec.patches, spec.vision_dim)
         rows: np.ndarray | FileRows
         rows, digests = file.rows("patch_embeddings", shape, spec.image_dtype)
@@ -251,39 +245,8 @@ class FeatureCache:
         self._shards[index] = shard
         return shard
 
-
-def read_questions(directory: Path, manifest: Manifest) -> Questions:
-    """Read all questions; raise `CacheDamagedError` if they are not what was written."""
-    texts: list[str] = []
-    shape = manifest.prefix_rows, manifest.spec.text_dim
-    hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
-    end = 0
-    rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
-    for record in manifest.questions:
-        states = hidden_states[end : (end := end + record.prefixes)]
-        more, path_rows, path_offsets = _read_shard(directory, record, states)
-        texts += more
-        rows.append(path_rows)
-        offsets.append(path_offsets[1:] + offsets[-1][-1])
-    path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
-    inside = (path_rows >= 0) & (path_rows < manifest.prefix_rows)
-    # A prefix comes after the one it continues. So no question can be longer than the cache has
-    # rows, even in a cache from somebody else.
-    rising = np.diff(path_rows) > 0
-    rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
-    if not (inside.all() and rising.all()):
-        raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
-    return Questions(texts, hidden_states, path_rows, path_offsets)
-
-
-def _read_shard(
-    directory: Path, record: ShardRecord, states: np.ndarray
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
-    file = read_whole(directory, record)
-    states[:], digests = file.rows("hidden_states", states.shape, states.dtype)
-    if (row_digests(states) != digests).any():
-        raise CacheDamagedError(f"{file.path}: hidden states differ from their digests")
-    texts, path_rows, path_offsets = read_paths(file, record.rows)
-    # Copies, because a view would keep all of the file in memory.
-    return texts, path_rows.copy(), path_offsets.copy()
+    def _forget_gone(self, gone: Sequence[str]) -> None:
+        """Close shards that had to make room, because a map keeps a file's room on the disk."""
+        new, self._seen_gone = set(gone[self._seen_gone :]), len(gone)
+        for index in [i for i in self._shards if new and self.manifest.images[i].xxh3 in new]:
+            self._shards.pop(index, None)

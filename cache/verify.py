@@ -14,9 +14,10 @@ from threading import Event
 import numpy as np
 import xxhash
 
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.files import open_regular, same_bytes
-from frozen_vqa.cache.disk.integrity import open_shard
-from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.disk.integrity import open_shard, place_of
+from frozen_vqa.cache.errors import CacheDamagedError, ObjectError
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Hdf5File
@@ -25,9 +26,9 @@ from frozen_vqa.cache.format.manifest import (
     Manifest,
     ShardKind,
     ShardRecord,
-    small_files,
 )
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
+from frozen_vqa.cache.format.small_files import small_files
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.names import path_in
 
@@ -75,7 +76,7 @@ def check_file(
     block = memoryview(bytearray(BLOCK_BYTES))
     try:
         # Read, not mapped: a failing disk under a map ends the process with a signal.
-        with open_regular(path_in(directory, record.file)) as file:
+        with open_regular(place_of(directory, record)) as file:
             size = os.fstat(file.fileno()).st_size  # another one may be a terabyte of zeros
             while size == record.bytes and (count := file.readinto(block)):
                 hasher.update(block[:count])
@@ -85,6 +86,8 @@ def check_file(
         return Damage(record.file, "the file is missing")
     except OSError as error:
         return Damage(record.file, f"cannot be read ({error.strerror})")
+    except ObjectError as error:
+        return Damage(record.file, str(error))
     if size != record.bytes:
         return Damage(record.file, f"has {size:,} bytes instead of {record.bytes:,}")
     whole = hasher.hexdigest() == record.xxh3
@@ -95,7 +98,9 @@ def check_file(
 
 def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
     """Compare the manifest with the files that repeat it: its copy and failures.jsonl."""
-    found = []
+    found: list[Damage] = []
+    if arrivals_of(directory):  # a URL has neither
+        return found
     for name, data in small_files(manifest).items():
         try:
             if same_bytes(path_in(directory, name), data):

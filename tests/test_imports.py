@@ -20,6 +20,7 @@ HOMES = {
     "click": set(),
     "h5py": {"cache.format.hdf5"},
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
+    "fsspec": {"cache.stores.bucket"},
     "gradio": {"pipeline.serve.app"},
     "uvicorn": {"pipeline.serve.server"},
     "transformers": {

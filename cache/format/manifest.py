@@ -23,11 +23,7 @@ from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 FORMAT = 5
 NAME = "cache.json"
 COPY = "cache.copy.json"
-FAILURES = "failures.jsonl"
-LOG = "extractions.jsonl"
-SMALL_FILES = frozenset({NAME, COPY, FAILURES, LOG})
 SHARD_FILE = re.compile(r"[0-9]{5,}(~[0-9]+)?\.h5")
-SURROGATE = re.compile("[\ud800-\udfff]")
 SPLIT_FILE = re.compile(r"[^/\x00-\x1f\x7f]+\.h5")
 FOLDERS = ("images", "questions", "splits")
 
@@ -136,13 +132,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of cache.json."""
+    """The whole of cache.json.
+
+    `absent` names shards of pictures that a part of a cache lacks; no split of the part needs them.
+    """
 
     spec: CacheSpec
     images: tuple[ShardRecord, ...] = ()
     questions: tuple[ShardRecord, ...] = ()
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def image_rows(self) -> int:
@@ -160,13 +160,19 @@ class Manifest:
         return sum(record.prefixes for record in self.questions)
 
     @property
-    def files(self) -> tuple[FileRecord, ...]:
-        """Every file but the manifest itself."""
+    def records(self) -> tuple[FileRecord, ...]:
+        """Every file of the cache but the manifest itself, absent ones too."""
         return (*self.images, *self.questions, *self.splits.values())
 
     @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file that is here, but the manifest itself."""
+        absent = set(self.absent)
+        return tuple(record for record in self.records if record.file not in absent)
+
+    @property
     def bytes(self) -> int:
-        """Bytes of all shards and splits."""
+        """Bytes of all shards and splits that are here."""
         return sum(record.bytes for record in self.files)
 
     def shards(self, kind: ShardKind) -> tuple[ShardRecord, ...]:
@@ -182,6 +188,8 @@ class Manifest:
     def to_json(self) -> str:
         """Return the text of cache.json; raise `CacheError` for a number that no reader takes."""
         body = {"format": FORMAT, **vars(self)}
+        if not self.absent:  # a whole cache has the same bytes as before there were parts
+            del body["absent"]
         body["xxh3"] = _digest_body(body)
         try:
             # One line a field: json's own indentation is slow, and each shard writes a manifest.
@@ -203,18 +211,6 @@ class Manifest:
                 f"out of the data set, or make another cache for the rest."
             )
         return text
-
-
-def small_files(manifest: Manifest) -> dict[str, bytes]:
-    """Return the files that lie in the cache's own folder, in the order of writing them.
-
-    No file stands for an empty one. The last is for people and their scripts.
-    """
-    data = manifest.to_json().encode()
-    lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    # A path need not be UTF-8, and JSON must be; its other bytes are spelled out.
-    text = SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", "".join(lines))
-    return {NAME: data, COPY: data, FAILURES: text.encode()}
 
 
 def parse_manifest(path: Path, data: bytes) -> Manifest:
@@ -269,6 +265,8 @@ def _from_json(body: object) -> Manifest:
     for folder, records in zip(FOLDERS, groups, strict=True):
         for record in records:
             _require_possible(manifest.spec, folder, record)
+    if not {record.file for record in manifest.images}.issuperset(manifest.absent):
+        raise ValueError("a file is absent that is no shard of pictures")
     return manifest
 
 

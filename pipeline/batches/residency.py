@@ -190,10 +190,10 @@ class ResidentFeatures:
         scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
         buffer = torch.empty((UPLOADED_AT_ONCE, *shape), dtype=dtype, pin_memory=True)
         few = torch.empty((UPLOADED_AT_ONCE, shape[0]), dtype=torch.float16)
-        for first in range(0, images, UPLOADED_AT_ONCE):
-            rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))
+        for part in self.cache.pieces(UPLOADED_AT_ONCE):
+            rows = np.arange(part.start, part.stop)
             count = len(rows)
             self.cache.read_images(rows, buffer[:count].numpy(), few[:count].numpy())
-            table[first : first + count].copy_(buffer[:count])
-            scales[first : first + count].copy_(few[:count])
+            table[part].copy_(buffer[:count])
+            scales[part].copy_(few[:count])
         self.on_gpu, self.scales_on_gpu = table, scales if spec.quantised else None

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.format.manifest import LOG
+from frozen_vqa.cache.format.small_files import LOG
 from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json

@@ -130,7 +130,7 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        where = {"cache": str(cache.directory.resolve()), **record_data(cache, config)}
+        where = {"cache": cache.address, **record_data(cache, config)}
         write_atomically(path / "run.json", seal_json(where))
         return read_digests(path)
 
@@ -156,7 +156,7 @@ def encoder_settings(spec: CacheSpec) -> Encoders:
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Record the outcome of a training and remove its states, or raise `RunError`."""
     with explain_run_write_errors(path):
-        found = {"cache": str(cache.directory.resolve()), **summary}
+        found = {"cache": cache.address, **summary}
         write_atomically(path / "run.json", seal_json(found))
         remove_state(path)
 

@@ -1,0 +1,78 @@
+"""All distinct questions of a cache: few after prefix sharing, so they stay in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from frozen_vqa.cache.arrivals import arrivals_of
+from frozen_vqa.cache.disk.integrity import read_whole
+from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.digests import row_digests
+from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.shards import read_paths
+
+
+@dataclass(frozen=True)
+class Questions:
+    """All distinct questions of a cache.
+
+    Attributes:
+        hidden_states: (prefixes, text_dim), one row per distinct token prefix.
+        path_rows: (tokens,) rows of `hidden_states`, question after question.
+        path_offsets: (questions + 1,) where each question's path begins and ends.
+    """
+
+    texts: Sequence[str]
+    hidden_states: np.ndarray
+    path_rows: np.ndarray
+    path_offsets: np.ndarray
+
+    def lengths(self) -> np.ndarray:
+        """Return the number of tokens of each question: (questions,)."""
+        return np.diff(self.path_offsets)
+
+    def states(self, row: int) -> np.ndarray:
+        """Return the hidden states of one question: (tokens, text_dim)."""
+        path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
+        return self.hidden_states[path]
+
+
+def read_questions(directory: Path, manifest: Manifest) -> Questions:
+    """Read all questions; raise `CacheDamagedError` if they are not what was written."""
+    if arrivals := arrivals_of(directory):
+        arrivals.expect(manifest.questions)
+    texts: list[str] = []
+    shape = manifest.prefix_rows, manifest.spec.text_dim
+    hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
+    end = 0
+    rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
+    for record in manifest.questions:
+        states = hidden_states[end : (end := end + record.prefixes)]
+        more, path_rows, path_offsets = _read_shard(directory, record, states)
+        texts += more
+        rows.append(path_rows)
+        offsets.append(path_offsets[1:] + offsets[-1][-1])
+    path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
+    inside = (path_rows >= 0) & (path_rows < manifest.prefix_rows)
+    # A prefix comes after the one it continues. So no question can be longer than the cache has
+    # rows, even in a cache from somebody else.
+    rising = np.diff(path_rows) > 0
+    rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
+    if not (inside.all() and rising.all()):
+        raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
+    return Questions(texts, hidden_states, path_rows, path_offsets)
+
+
+def _read_shard(
+    directory: Path, record: ShardRecord, states: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
+    file = read_whole(directory, record)
+    states[:], digests = file.rows("hidden_states", states.shape, states.dtype)
+    if (row_digests(states) != digests).any():
+        raise CacheDamagedError(f"{file.path}: hidden states differ from their digests")
+    texts, path_rows, path_offsets = read_paths(file, record.rows)
+    # Copies, because a view would keep all of the file in memory.
+    return texts, path_rows.copy(), path_offsets.copy()
