@@ -158,6 +158,18 @@ def _window(window: tuple[float, float] | None) -> tuple[float, float] | None:
     return window
 
 
+def _image_size(text: str) -> str:
+    """Return a size of pictures, or raise for what names none."""
+    from frozen_vqa.pipeline.encoders.reading import sides_of
+    from frozen_vqa.pipeline.errors import ModelError
+
+    try:
+        sides_of(text)
+    except ModelError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
 DATA = (
     "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
     "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
@@ -303,7 +315,13 @@ def extract_features(
         ),
     ] = "auto",
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
+        str | None,
+        typer.Option(
+            parser=_image_size,
+            metavar="SIZE",
+            help="Pixels per side, or height x width, such as 336x448 (default: the model's own; "
+            "DINOv2: 224).",
+        ),
     ] = None,
     fit: Annotated[
         Literal["whole", "crop"],
@@ -318,9 +336,16 @@ def extract_features(
         ),
     ] = False,
     dtype: Annotated[
-        Literal["float16", "float32", "int8"],
-        typer.Option(help="Number type of stored features; int8 takes half the bytes of float16."),
+        Literal["float16", "bfloat16", "float32", "int8"],
+        typer.Option(
+            help="Number type of stored features: int8 takes half the bytes of float16; bfloat16 "
+            "holds what is too large for it."
+        ),
     ] = "float16",
+    pool: Annotated[
+        Literal["1", "2"],
+        typer.Option(help="2: store the mean of each 2 x 2 patches, a quarter of the bytes."),
+    ] = "1",
     column: Column = None,
     images: Images = None,
     annotations: Annotations = None,
@@ -360,6 +385,7 @@ def extract_features(
         window=window,
         reduce_jpegs=reduce_jpegs,
         dtype=dtype,
+        pool=int(pool),
         columns=_pairs(column or []),
         pictures=images,
         annotations=annotations,
@@ -845,16 +871,20 @@ def convert_cache(
     ],
     cache: Annotated[Path, _path_option(help="Folder of the new feature cache.")],
     dtype: Annotated[
-        Literal["float16", "float32", "int8"],
+        Literal["float16", "bfloat16", "float32", "int8"],
         typer.Option(help="Number type of the new cache, smaller than that of the old one."),
     ] = "int8",
+    pool: Annotated[
+        Literal["1", "2"],
+        typer.Option(help="2: store the mean of each 2 x 2 patches; the type may stay then."),
+    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Store the features of a cache in fewer bytes, without any encoder. Resumes by itself."""
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
-    _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
+    _finish(convert_command(source, cache=cache, dtype=dtype, pool=int(pool)), as_json)
 
 
 @command(FEATURES, "push features --to hf://datasets/USER/NAME", unnamed="cache")

@@ -9,6 +9,7 @@ import numpy as np
 from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.integrity import read_whole
 from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
 from frozen_vqa.cache.format.shards import read_paths
@@ -19,7 +20,8 @@ class Questions:
     """All distinct questions of a cache.
 
     Attributes:
-        hidden_states: (prefixes, text_dim), one row per distinct token prefix.
+        hidden_states: (prefixes, text_dim), one row per distinct token prefix, in the state dtype
+            of the cache.
         path_rows: (tokens,) rows of `hidden_states`, question after question.
         path_offsets: (questions + 1,) where each question's path begins and ends.
     """
@@ -34,9 +36,9 @@ class Questions:
         return np.diff(self.path_offsets)
 
     def states(self, row: int) -> np.ndarray:
-        """Return the hidden states of one question: (tokens, text_dim)."""
+        """Return the hidden states of one question: (tokens, text_dim) floats."""
         path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
-        return self.hidden_states[path]
+        return to_floats(self.hidden_states[path])
 
 
 def read_questions(directory: Path, manifest: Manifest) -> Questions:

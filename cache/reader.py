@@ -98,6 +98,11 @@ class FeatureCache:
         """Its URL, or the whole path of its folder."""
         return address_of(self.directory)
 
+    @property
+    def arrives(self) -> bool:
+        """Whether its files come from a URL when they are needed."""
+        return self._arrivals is not None
+
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
         if name not in self.manifest.splits:
@@ -161,7 +166,8 @@ class FeatureCache:
         Args:
             rows: (n,) rows of pictures, in any order.
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
-                several times faster than an array fresh from numpy.
+                several times faster than an array fresh from numpy. bfloat16 is given as its bits
+                (format/bfloat16.py).
             scales: (n, patches) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:

@@ -17,6 +17,8 @@ from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 from frozen_vqa.pipeline.batches.rows import Rows
+from frozen_vqa.pipeline.system.pinned import pinned_empty
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -86,6 +88,10 @@ class BatchReader:
 
     def _read_ahead(self, plan: BatchPlan) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
         images = _round_up(plan.most_images, IMAGES) * self._pictures
+        if self._features.location == "mapped" and self._features.cache.arrives:
+            asked = np.concatenate([entry for grid in plan for entry in grid])
+            rows = np.concatenate(self._rows.spread([asked]))
+            self._features.cache.expect(self._rows.picture_rows[rows].ravel())
         pending: deque[tuple[Future[FeatureBatch], Buffer]] = deque()
         with self._features.buffers.lend(AHEAD + 1, images=images) as buffers:
             thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -205,7 +211,7 @@ class BatchReader:
             buffer.copied.synchronize()
         patches = buffer.patches[: len(image_rows)]
         scales = None if buffer.scales is None else buffer.scales[: len(image_rows)]
-        room = patches.numpy()
+        room = as_array(patches)
         into = None if scales is None else scales[:count].numpy()
         self._features.images.read_images(image_rows[:count], room[:count], into)
         room[count:] = 0
@@ -241,8 +247,10 @@ class BatchReader:
         return states, picture_prefixes, token_prefixes, mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self._features.device.type == "cuda" else tensor
+        tensor = as_tensor(array)
+        if self._features.device.type != "cuda":
+            return tensor
+        return pinned_empty(tensor.shape, tensor.dtype).copy_(tensor)
 
 
 def _await_copy(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:

@@ -9,7 +9,7 @@ Hidden states are few after prefix sharing, and always in memory. Batches are re
 which the readers reuse in turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache import CacheSpec, FeatureCache
+from frozen_vqa.cache import CacheSpec, FeatureCache, SplitTable
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 from frozen_vqa.pipeline.system.ranks import local_ranks
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor, torch_dtype
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
 Location = Literal["gpu", "ram", "mapped", "unread"]
@@ -114,15 +116,15 @@ class BufferPool:
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
         if self._device.type != "cuda":
-            return torch.from_numpy(aligned_empty(shape, dtype))
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        return torch.empty(shape, dtype=kind, pin_memory=True)
+            return as_tensor(aligned_empty(shape, dtype))
+        return pinned_empty(shape, torch_dtype(dtype))
 
 
 class ResidentFeatures:
     """A cache's features, where batches are read from; without `pictures` those of the text alone.
 
-    `steps` is how many bytes of a GPU the steps of a training will take.
+    `steps` is how many bytes of a GPU the steps of a training will take. Its `splits` are read in
+    each epoch, so from a URL their shards must fit on this machine's disk or in its memory.
 
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
@@ -137,6 +139,7 @@ class ResidentFeatures:
         device: torch.device,
         pictures: bool = True,
         steps: int = 0,
+        splits: Iterable[SplitTable] = (),
     ) -> None:
         self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
@@ -159,6 +162,9 @@ class ResidentFeatures:
             )
         self.read_by_batch = self.location in ("ram", "mapped")
         self.buffers = BufferPool(spec, device, holds_patches=self.read_by_batch)
+        rows = [split.all_image_rows for split in splits]
+        if self.location == "mapped" and cache.arrives and rows:
+            cache.expect(np.concatenate(rows), together=True)
         if self.location == "ram":
             self.images = ResidentImages(cache)
         elif self.location == "gpu":
@@ -184,16 +190,16 @@ class ResidentFeatures:
     def _upload(self) -> None:
         """Copy all patch embeddings to the GPU, through a buffer."""
         spec, images = self.cache.spec, self.cache.manifest.image_rows
-        dtype = torch.from_numpy(np.empty(0, spec.image_dtype)).dtype
+        dtype = torch_dtype(spec.image_dtype)
         shape = (spec.patches, spec.vision_dim)
         table = torch.empty((images, *shape), dtype=dtype, device=self.device)
         scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
-        buffer = torch.empty((UPLOADED_AT_ONCE, *shape), dtype=dtype, pin_memory=True)
+        buffer = pinned_empty((UPLOADED_AT_ONCE, *shape), dtype)
         few = torch.empty((UPLOADED_AT_ONCE, shape[0]), dtype=torch.float16)
         for part in self.cache.pieces(UPLOADED_AT_ONCE):
             rows = np.arange(part.start, part.stop)
             count = len(rows)
-            self.cache.read_images(rows, buffer[:count].numpy(), few[:count].numpy())
+            self.cache.read_images(rows, as_array(buffer[:count]), few[:count].numpy())
             table[part].copy_(buffer[:count])
             scales[part].copy_(few[:count])
         self.on_gpu, self.scales_on_gpu = table, scales if spec.quantised else None

@@ -29,6 +29,7 @@ from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.metrics.find import find_metric
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import (
@@ -62,11 +63,12 @@ def extract_command(
     text_revision: str | None = None,
     text_layer: int,
     compute_dtype: "ComputeDtype" = "auto",
-    image_size: int | None,
+    image_size: int | str | None,
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
     dtype: str,
+    pool: int = 1,
     columns: Mapping[str, str],
     pictures: Path | None,
     annotations: Path | None = None,
@@ -85,6 +87,8 @@ def extract_command(
             require_own_cache(cache)
         where: dict[str, Path | None] = {"images": pictures, "annotations": annotations}
         source = open_source(dataset, columns=columns or None, **where)
+        if metric := getattr(source, "metric", None):
+            find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
@@ -97,7 +101,7 @@ def extract_command(
 
         with loading():
             from frozen_vqa.pipeline.extract.extract import extract
-            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, require_squares
             from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders, show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
@@ -117,6 +121,7 @@ def extract_command(
             window=window,
             reduce_jpegs=reduce_jpegs,
         )
+        require_squares(images, pool)
         if ranks.lead:
             named = ((images, vision_revision), (text, text_revision))
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -126,7 +131,7 @@ def extract_command(
             if not ranks.lead:
                 return None
             plan = merge_same_pictures(plan, source) if dry_run else plan
-            encoder = FeatureEncoder(source, plan, images, text, dtype)
+            encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
@@ -138,6 +143,7 @@ def extract_command(
             images=images,
             text=text,
             dtype=dtype,
+            pool=pool,
             batch_size=batch_size,
             origin=describe_origin(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
@@ -154,11 +160,18 @@ def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
         f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.image_size} x {images.image_size} pixels",
+        f"{images.sides[0]} x {images.sides[1]} pixels",
         f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
-        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        f"{plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of {text.dim} "
+        f"numbers",
         sep="\n",
     )
+    if not plan.shared:
+        console.show(
+            f"{text.name} reads a question both ways, so a word's state depends on all of its "
+            f"question: questions that begin alike share nothing, and each is computed and stored "
+            f"by itself"
+        )
 
 
 def show_report(report: "Report", cache: Path) -> None:

@@ -30,7 +30,22 @@ FOLLOWED = {
     *("processor_class", "data_format", "input_data_format", "return_tensors", "device"),
     *("disable_grouping", "image_seq_length"),
 }
+NEEDS_TORCHVISION: Mapping[str, Mapping[str, Any]] = {
+    "DINOv3ViTImageProcessor": {
+        **dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True),
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "image_mean": (0.485, 0.456, 0.406),
+        "image_std": (0.229, 0.224, 0.225),
+    }
+}
+"""Processors that transformers has for torchvision alone, and what their files may leave out.
+
+The one of DINOv3 resizes numbers that are no longer whole, so it differs by a rounding.
+"""
 SIZES = ({"shortest_edge"}, {"height", "width"})
+USUAL_EDGE = 8 / 7
+"""What the shorter edge is resized to, for each pixel that is cut out: DINOv2 has 256 for 224."""
 STEPS = (
     *("preprocess", "_preprocess", "_preprocess_image_like_inputs", "process_image", "resize"),
     *("center_crop", "rescale", "normalize", "convert_to_rgb"),
@@ -91,8 +106,11 @@ class Processor:
             image = image.resize((square, square), resample=self.resample)
         return fit_crop(image, size=size, shortest_edge=edge, resample=self.resample)
 
-    def settings(self, *, whole: bool) -> dict[str, Any]:
-        """What changes the numbers; what few preprocessors have stands there only for them."""
+    def settings(self, *, whole: bool, size: int) -> dict[str, Any]:
+        """What changes the numbers; what few preprocessors have stands there only for them.
+
+        `size` is the side of the square that comes out of `fit`; a whole picture has any shape.
+        """
         found: dict[str, Any] = {
             "mean": list(self.mean),
             "std": list(self.std),
@@ -100,8 +118,12 @@ class Processor:
         }
         if self.factor != 1 / 255:
             found["rescale factor"] = self.factor
-        if not whole and self.shortest_edge is None:
-            found["resize"] = "a square" if self.square else "off"
+        if not whole:
+            _, edge = self._resized(size)
+            if edge is None:
+                found["resize"] = "a square" if self.square else "off"
+            elif edge != round(size * USUAL_EDGE):
+                found["resize"] = edge
         return found
 
 
@@ -124,12 +146,16 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
             raise _refused(name, key, value, "a file without this key")
         if key in ("size", "crop_size") and not _is_size(value):
             raise _refused(name, key, value, "a number, shortest_edge, or height and width")
+    kind = str(given.get("image_processor_type")).removesuffix("Fast")
     try:
         with quiet_transformers():
-            # The backend is named because torchvision, if installed, resizes differently.
-            found = AutoImageProcessor.from_pretrained(
-                checkpoint.folder, **checkpoint.options, backend="pil"
-            )
+            if kind in NEEDS_TORCHVISION:
+                found: Any = PilBackend.from_dict({**NEEDS_TORCHVISION[kind], **given})
+            else:
+                # The backend is named because torchvision, if installed, resizes differently.
+                found = AutoImageProcessor.from_pretrained(
+                    checkpoint.folder, **checkpoint.options, backend="pil"
+                )
     except Exception as error:  # its constructors raise nearly any class
         text = f"{name}: its preprocessor_config.json cannot be read ({reason_of(error)})"
         raise ModelError(text) from error

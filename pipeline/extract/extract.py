@@ -89,6 +89,7 @@ def extract(
     images: ImageEncoder,
     text: TextEncoder,
     dtype: str = "float16",
+    pool: int = 1,
     batch_size: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     origin: Mapping[str, Json] | None = None,
@@ -101,7 +102,8 @@ def extract(
         plan: From `make_plan` on the same source.
         cache: Folder of the cache, which is made or extended.
         images, text: The encoders of pictures and questions.
-        dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
+        dtype: How numbers are stored, one of `DTYPES` (`CacheSpec`).
+        pool: 2 stores the mean of each 2 x 2 patches in their place.
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
             fastest for a new cache. It is halved for good when a GPU runs out of memory.
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
@@ -119,12 +121,12 @@ def extract(
     use_cores()
     cache = Path(cache)
     origin = {**(origin or {}), **settle_precision(source, plan, images, text, cache, ranks)}
-    spec = cache_spec(images, text, dtype)
+    spec = cache_spec(images, text, dtype, pool)
     with CacheWriter(cache, spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
         known = read_known_pictures(cache, writer.manifest if writer else load_manifest(cache))
         plan = merge_same_pictures(plan, source, known)
-        encoder = FeatureEncoder(source, plan, images, text, dtype)
+        encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
         metric = getattr(source, "metric", None)
         about: dict[str, Json] = {"metric": metric} if metric else {}
         extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids)
