@@ -16,6 +16,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import importlib.util
 import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -196,6 +197,17 @@ Stage = Annotated[
     Path | None,
     _path_option(help="Folder to which shards of a URL come (default: in ~/.cache/frozen-vqa)."),
 ]
+
+
+def _written(cache: Path | str, stage: Path | None) -> Any:
+    """Return a context that yields the folder of a cache, and sends it if it belongs to a URL."""
+    if isinstance(cache, Path):
+        return nullcontext(cache)
+    from frozen_vqa.pipeline.share.writing import written_at
+
+    return written_at(cache, stage)
+
+
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
 Column = Annotated[
     list[str] | None,
@@ -274,7 +286,7 @@ def extract_features(
         str,
         typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
     ],
-    cache: Cache,
+    cache: CacheOrUrl,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
@@ -364,37 +376,41 @@ def extract_features(
         typer.Option(help="Make only this shard again: images/00003.h5; repeat for several."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
+    stage: Stage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
 
-    result = extract_command(
-        dataset=dataset,
-        splits=split or [],
-        cache=cache,
-        vision_model=vision_model,
-        vision_revision=vision_revision,
-        text_model=text_model,
-        text_revision=text_revision,
-        text_layer=text_layer,
-        compute_dtype=compute_dtype,
-        image_size=image_size,
-        fit=fit,
-        window=window,
-        reduce_jpegs=reduce_jpegs,
-        dtype=dtype,
-        pool=int(pool),
-        columns=_pairs(column or []),
-        pictures=images,
-        annotations=annotations,
-        batch_size=_batch_size(batch_size),
-        device=device,
-        limit=limit,
-        rebuild=rebuild or [],
-        dry_run=dry_run,
-    )
+    if not isinstance(cache, Path) and (dry_run or rebuild):
+        raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
+    with _written(cache, stage) as folder:
+        result = extract_command(
+            dataset=dataset,
+            splits=split or [],
+            cache=folder,
+            vision_model=vision_model,
+            vision_revision=vision_revision,
+            text_model=text_model,
+            text_revision=text_revision,
+            text_layer=text_layer,
+            compute_dtype=compute_dtype,
+            image_size=image_size,
+            fit=fit,
+            window=window,
+            reduce_jpegs=reduce_jpegs,
+            dtype=dtype,
+            pool=int(pool),
+            columns=_pairs(column or []),
+            pictures=images,
+            annotations=annotations,
+            batch_size=_batch_size(batch_size),
+            device=device,
+            limit=limit,
+            rebuild=rebuild or [],
+            dry_run=dry_run,
+        )
     if result is not None:  # the first rank of torchrun, or the only one
         _finish(result, as_json, left_out=bool(result.get("failures")))
 

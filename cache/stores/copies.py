@@ -107,8 +107,22 @@ def require_continued(old: Manifest, new: Manifest, where: object, source: objec
 
     The bytes of a shard may differ, because one that was made again is still of the same rows.
     """
+    if what := _lost(old, new):
+        raise CacheMismatchError(
+            f"{where}: it holds another cache than {source}, or more than it ({what} differs), so "
+            f"nothing was changed there. Give another place, or remove that cache first."
+        )
+
+
+def is_continued(old: Manifest, new: Manifest) -> bool:
+    """Whether `new` has all that `old` has."""
+    return not _lost(old, new)
+
+
+def _lost(old: Manifest, new: Manifest) -> str:
+    """Return what of a manifest another one lacks; "" if nothing."""
     if not old.records:
-        return
+        return ""
     ours, theirs = new.spec.settings(), old.spec.settings()
     differing = [name for name in theirs if theirs[name] != ours.get(name)]
     for kind in KINDS:
@@ -116,11 +130,7 @@ def require_continued(old: Manifest, new: Manifest, where: object, source: objec
         if kept != [record.names for record in new.shards(kind)][: len(kept)]:
             differing.append(kind)
     differing += [f"split {name!r}" for name in old.splits if name not in new.splits]
-    for what in differing[:1]:
-        raise CacheMismatchError(
-            f"{where}: it holds another cache than {source}, or more than it ({what} differs), so "
-            f"nothing was changed there. Give another place, or remove that cache first."
-        )
+    return next(iter(differing), "")
 
 
 def side_by_side(

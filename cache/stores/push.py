@@ -5,6 +5,7 @@ finds them by their names, sends only what is missing, and removes objects that 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,14 @@ def push_cache(
     card: bytes,
     mark: bytes,
     advance: Callable[[int], None],
+    held: Callable[[], None] | None = None,
+    whole: bool = True,
 ) -> Pushed:
     """Make the store hold a cache; a card without our `mark` stays as its author wrote it.
 
-    `advance` learns of the bytes of each file that is there.
+    `advance` learns of the bytes of each file that is there. `held` is what `sole_writer_at`
+    yielded, if the caller holds the lease. A cache that is not `whole` yet may need the objects
+    that its manifest does not name, so they stay.
 
     Raises:
         CacheMismatchError: if another cache is there.
@@ -58,7 +63,7 @@ def push_cache(
         StoreError: if the store cannot be used.
     """
     require_whole(directory, manifest)
-    with sole_writer_at(store) as require:
+    with nullcontext(held) if held else sole_writer_at(store) as require:
         there = read_manifest(store)
         if there:
             require_continued(there, manifest, store, directory)
@@ -73,7 +78,8 @@ def push_cache(
             store.replace(CARD, card)
         require()
         store.replace(NAME, manifest.to_json().encode())
-        store.remove([name for name in sizes if LEFTOVER.fullmatch(name) and name not in files])
+        left = [name for name in sizes if LEFTOVER.fullmatch(name) and name not in files]
+        store.remove(left if whole else [])
         store.commit()
     found = [sum(record.bytes for record in some) for some in (files.values(), lacks)]
     return Pushed(len(files), found[0], len(lacks), found[1])

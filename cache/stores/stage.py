@@ -20,13 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache.arrivals import Record, register
-from frozen_vqa.cache.disk.files import TEMPORARY, write_atomically
+from frozen_vqa.cache.disk.files import write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import locked_place
 from frozen_vqa.cache.errors import CacheError, StoreError, explain_write_errors
-from frozen_vqa.cache.format.manifest import FOLDERS, NAME
+from frozen_vqa.cache.format.manifest import NAME
 from frozen_vqa.cache.names import path_in
-from frozen_vqa.cache.stores.copies import connections, object_name, read_object, require_manifest
+from frozen_vqa.cache.stores.copies import (
+    LEFTOVER,
+    OBJECT,
+    connections,
+    object_name,
+    read_object,
+    require_manifest,
+)
 from frozen_vqa.cache.stores.open_store import open_store
 
 SHARE = 0.5
@@ -167,7 +174,7 @@ class Stage:
             data = read_object(self._store, record)
             with explain_write_errors(path, StoreError, ADVICE):
                 self._make_room(path, len(data))
-                write_atomically(path, data, shared=True)
+                write_atomically(path, data, shared=True, lasting=False)
 
     def _make_room(self, new: Path, need: int) -> None:
         with self._lock:
@@ -192,10 +199,12 @@ def _objects(folder: Path) -> list[tuple[Path, int]]:
     What a killed process had not finished goes.
     """
     found = []
-    for path in folder.glob("*/**/*"):
-        if path.name.endswith(TEMPORARY) and path.parent.name in FOLDERS:
-            path.unlink(missing_ok=True)
-        elif path.parent.name in FOLDERS and path.suffix == ".h5":
+    for path in folder.glob("*/**/*.h5*"):
+        name = f"{path.parent.name}/{path.name}"  # no cache calls a shard by its digest
+        if not OBJECT.fullmatch(name):
+            if LEFTOVER.fullmatch(name):
+                path.unlink(missing_ok=True)
+        else:
             with suppress(OSError):
                 status = path.lstat()
                 found.append((status.st_mtime, path, status.st_size))

@@ -55,7 +55,6 @@ def test_a_cache_goes_to_a_url_and_is_read_there(
 @pytest.mark.parametrize(
     "words",
     [
-        ("extract-features", "--dataset", "shapes:1", "--cache", URL),
         ("convert-cache", "features", "--cache", URL),
         ("pull", URL, "--to", URL),
         ("push", URL, "--to", URL),
