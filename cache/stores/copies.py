@@ -87,7 +87,10 @@ def require_manifest(store: Store) -> Manifest:
 
 def read_object(store: Store, record: Record) -> bytes:
     """Return the bytes of a file; raise `ObjectError` unless they are those that were written."""
-    name = object_name(record)
+    try:
+        name = object_name(record)
+    except CacheError as error:
+        raise ObjectError(f"{store}: {error}") from None
 
     def whole() -> bytes:
         data = store.read(name, most=record.bytes)
@@ -98,7 +101,7 @@ def read_object(store: Store, record: Record) -> bytes:
         return data
     raise ObjectError(
         f"{store}/{name}: its bytes are not those that were written (size or digest differs), so "
-        f"they were not used. Remove this object and push the cache again from where it is whole."
+        f"they were not used. Its owner may remove it, and push the cache from where it is whole."
     )
 
 

@@ -154,7 +154,7 @@ def read_record(run: Path) -> TrainedFrom | Outcome:
     return outcome
 
 
-def open_cache(run: Path, given: Path | None) -> FeatureCache:
+def open_cache(run: Path, given: Path | str | None) -> FeatureCache:
     """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
     return FeatureCache(given or recorded_cache(run))
 

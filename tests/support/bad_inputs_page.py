@@ -40,6 +40,7 @@ from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import STORAGE
+from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
@@ -68,6 +69,7 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Caches at a URL": AT_URLS,
     "How features are stored": STORAGE,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,

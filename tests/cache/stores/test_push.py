@@ -48,7 +48,9 @@ def test_what_is_pushed_comes_back_and_is_sent_once(
     assert set(there) == names | {"/bucket/vqa/cache.json", "/bucket/vqa/README.md"}
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before", "after"]
+)
 def test_killed_at_any_call_a_rerun_ends_in_the_same_objects(
     tmp_path: Path, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +94,7 @@ def test_a_store_that_fails_cuts_and_is_slow_holds_the_same(
         push(cache)
         pull(tmp_path / "good")
     there, usual = objects(), good.calls
-    for seed in range(3):
+    for seed in range(2):
         stores.forget()
         flaky = Flaky(fails=0.05, cuts=0.01, seconds=0.001, seed=seed)
         with memory(monkeypatch, flaky):

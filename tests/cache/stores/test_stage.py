@@ -2,7 +2,7 @@
 
 import os
 import pickle
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,13 +70,14 @@ def test_rows_are_those_of_a_local_cache_whatever_fits(
 def test_shards_come_ahead_in_the_order_of_use_and_a_hot_epoch_asks_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with memory(monkeypatch, Flaky(seconds=0.02)) as store:
+    with memory(monkeypatch, Flaky(seconds=0.005)) as store:
         push(cache)
         there = FeatureCache(open_stage(URL, tmp_path, room=1 << 30))
         there.expect(np.array([7, 0, 6]), together=True)
-        for thread in threading.enumerate():  # what is on its way, without being asked for
-            if thread.name.startswith("stage"):
-                thread.join(0.3)
+        coming = arrivals.arrivals_of(there.directory)
+        assert coming
+        while coming._coming:  # type: ignore[attr-defined]  # without being asked for
+            time.sleep(0.01)
         names = [object_name(there.manifest.images[i]).rpartition("/")[2] for i in (2, 0)]
         assert {path.name for path in tmp_path.rglob("*.h5")} == set(names)
         asked = store.calls

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.cache import CacheError
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.errors import StoreError
 from frozen_vqa.cache.stores.stage import open_stage
 from frozen_vqa.pipeline.batches.residency import Residency
 from frozen_vqa.pipeline.runs.description import open_cache, read_record
+from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.train import train
 from tests.support import stores
 from tests.support.caches import Made
@@ -50,7 +52,11 @@ def test_a_stage_that_is_too_small_is_said_before_the_training(
 ) -> None:
     with memory(monkeypatch):
         push(scenes.directory)
-        place = open_stage(URL, tmp_path / "stage", room=60_000)
-        with pytest.raises(StoreError, match=r"takes 60,000 at most. Give --stage"):
-            train(place, tmp_path / "run", config=small(), device=CPU, residency="mapped")
+        place = open_stage(URL, tmp_path / "stage")
+        data = load_train_data(place, small())
+        monkeypatch.setattr(arrivals_of(place), "_room", 10_000)
+        with pytest.raises(StoreError, match=r"takes 10,000 at most\. Give --stage"):
+            train(
+                place, tmp_path / "run", config=small(), device=CPU, data=data, residency="mapped"
+            )
         assert not (tmp_path / "run").exists()
