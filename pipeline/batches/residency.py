@@ -123,8 +123,7 @@ class BufferPool:
 class ResidentFeatures:
     """A cache's features, where batches are read from; without `pictures` those of the text alone.
 
-    `steps` is how many bytes of a GPU the steps of a training will take. Its `splits` are read in
-    each epoch, so from a URL their shards must fit on this machine's disk or in its memory.
+    `steps` is how many bytes of a GPU the steps of a training will take.
 
     Raises:
         CacheDamagedError: if a row differs from its digest; with "mapped" only its reading raises.
@@ -139,7 +138,6 @@ class ResidentFeatures:
         device: torch.device,
         pictures: bool = True,
         steps: int = 0,
-        splits: Iterable[SplitTable] = (),
     ) -> None:
         self.cache, self.device, self.questions = cache, device, cache.questions
         self.images: FeatureCache | ResidentImages = cache
@@ -162,9 +160,6 @@ class ResidentFeatures:
             )
         self.read_by_batch = self.location in ("ram", "mapped")
         self.buffers = BufferPool(spec, device, holds_patches=self.read_by_batch)
-        rows = [split.all_image_rows for split in splits]
-        if self.location == "mapped" and cache.arrives and rows:
-            cache.expect(np.concatenate(rows), together=True)
         if self.location == "ram":
             self.images = ResidentImages(cache)
         elif self.location == "gpu":
@@ -174,6 +169,15 @@ class ResidentFeatures:
     def copies(self) -> torch.cuda.Stream:
         """The stream on which batches are copied: one for all epochs, or each would keep memory."""
         return torch.cuda.Stream(self.device)
+
+    def keep(self, splits: Iterable[SplitTable]) -> None:
+        """Begin to bring what each epoch reads; raise `CacheError` if the disk has no room for it.
+
+        Only a mapped cache at a URL needs this.
+        """
+        if self.location == "mapped" and self.cache.arrives:
+            rows = np.concatenate([split.all_image_rows for split in splits])
+            self.cache.expect(rows, together=True)
 
     def describe(self) -> str:
         """Return one line: where the features are, and how much room there was."""

@@ -153,12 +153,7 @@ def sweep(
             sees = any(one.sees_pictures for one in left.values())
             steps = data.bytes_of_steps([*left.values()], device) if device.type == "cuda" else 0
             features = ResidentFeatures(
-                data.cache,
-                residency=residency,
-                device=device,
-                pictures=sees,
-                steps=steps,
-                splits=data.splits.values(),
+                data.cache, residency=residency, device=device, pictures=sees, steps=steps
             )
             console.print(data.describe(), features.describe(), sep="\n")
             for line in data.advise(next(iter(left.values()))):

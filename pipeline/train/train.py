@@ -114,7 +114,6 @@ def train(
             device=device,
             pictures=config.sees_pictures,
             steps=data.bytes_of_steps([config], device) if device.type == "cuda" else 0,
-            splits=data.splits.values(),
         )
         loop = begin(
             run,
