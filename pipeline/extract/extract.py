@@ -105,7 +105,7 @@ def extract(
         dtype: How numbers are stored, one of `DTYPES` (`CacheSpec`).
         pool: 2 stores the mean of each 2 x 2 patches in their place.
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
-            fastest for a new cache. It is halved for good when a GPU runs out of memory.
+            fastest for a new cache. It is halved for good when memory runs out.
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
         origin: Facts about the source, which the cache records so that a rebuild finds it again.
         ranks: The processes that share the work; all of them call this with the same plan.
@@ -169,8 +169,8 @@ class _Extraction:
             rows = {i: work.image_rows[name] for i, name in self.known.items()}
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
-        settle_models(self.encoder, work, self.cache, self.batch_size.now)
-        throughput = self._encode(work)
+        together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
+        throughput = self._encode(work, together)
         if self.writer:
             self._write_splits(self.writer)
         self.ranks.wait()  # until the splits are there to be reported
@@ -184,12 +184,17 @@ class _Extraction:
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
 
-    def _encode(self, work: MissingWork) -> Throughput | None:
-        """Encode and store all missing rows; log the speed, even of a run that is stopped."""
+    def _encode(self, work: MissingWork, together: bool) -> Throughput | None:
+        """Encode and store all missing rows; log the speed, even of a run that is stopped.
+
+        Unless the models fit the memory `together`, the one for pictures is freed when it is done.
+        """
         queue, throughput = ShardQueue(self.cache, work, self.ranks, self.writer), None
         try:
             with queue:
                 self._encode_images(work, queue)
+                if not together:
+                    self.encoder.images.unload()
                 self._encode_questions(work, queue)
             self.ranks.wait()
             queue.adopt_rest()
