@@ -44,7 +44,8 @@ def write_atomically(
                 rest = memoryview(piece)
                 while rest:
                     written = os.write(handle, rest[:WRITE_BYTES])
-                    _begin_writing_back(handle, written)
+                    if lasting:
+                        _begin_writing_back(handle, written)
                     rest = rest[written:]
             if lasting:
                 os.fsync(handle)
