@@ -7,7 +7,7 @@
 
     writer.py    stage one's side          reader.py      stage two's side
     convert.py   to fewer bytes            memory.py      all pictures in memory
-    left_out.py  questions without rows
+    left_out.py  questions without rows    questions.py   all texts and hidden states
     verify.py    every byte checked        typed_json.py  dataclasses from JSON
     errors.py    what can be wrong         format/        the files, as bytes
     names.py     paths from names          disk/          how bytes get to the disk and back

@@ -42,7 +42,7 @@ class ResidentImages:
         spec, images = cache.spec, cache.manifest.image_rows
         self._threads = CopyThreads()
         self.rows = aligned_empty((images, spec.patches, spec.vision_dim), spec.image_dtype)
-        self.scales = np.empty((images, spec.patches), SCALE_DTYPE) if spec.quantised else None
+        self.scales = np.empty((images, *spec.scales), SCALE_DTYPE) if spec.quantised else None
         for part in cache.pieces(AT_ONCE):
             scales = None if self.scales is None else self.scales[part]
             cache.read_images(np.arange(part.start, part.stop), self.rows[part], scales)

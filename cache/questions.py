@@ -1,4 +1,7 @@
-"""All distinct questions of a cache: few after prefix sharing, so they stay in memory."""
+"""All distinct questions of a cache.
+
+Their hidden states are few after prefix sharing, and stay in memory.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.manifest import Manifest, ShardRecord
+from frozen_vqa.cache.format.parts import Columns
 from frozen_vqa.cache.format.shards import read_paths
 
 
@@ -41,18 +45,22 @@ class Questions:
         return to_floats(self.hidden_states[path])
 
 
-def read_questions(directory: Path, manifest: Manifest) -> Questions:
-    """Read all questions; raise `CacheDamagedError` if they are not what was written."""
+def read_questions(directory: Path, manifest: Manifest, picked: Columns = ()) -> Questions:
+    """Read all questions, with the `picked` channels of hidden states alone if there are any.
+
+    Raises `CacheDamagedError` if they are not what was written.
+    """
     if arrivals := arrivals_of(directory):
         arrivals.expect(manifest.questions)
     texts: list[str] = []
-    shape = manifest.prefix_rows, manifest.spec.text_dim
+    dim = picked[-1][0].stop if picked else manifest.spec.text_dim
+    shape = manifest.prefix_rows, dim
     hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
     end = 0
     rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
     for record in manifest.questions:
         states = hidden_states[end : (end := end + record.prefixes)]
-        more, path_rows, path_offsets = _read_shard(directory, record, states)
+        more, path_rows, path_offsets = _read_shard(directory, manifest, record, states, picked)
         texts += more
         rows.append(path_rows)
         offsets.append(path_offsets[1:] + offsets[-1][-1])
@@ -68,12 +76,19 @@ def read_questions(directory: Path, manifest: Manifest) -> Questions:
 
 
 def _read_shard(
-    directory: Path, record: ShardRecord, states: np.ndarray
+    directory: Path,
+    manifest: Manifest,
+    record: ShardRecord,
+    states: np.ndarray,
+    picked: Columns,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
     file = read_whole(directory, record)
-    states[:], digests = file.rows("hidden_states", states.shape, states.dtype)
-    if (row_digests(states) != digests).any():
+    shape = len(states), manifest.spec.text_dim
+    stored, digests = file.rows("hidden_states", shape, states.dtype)
+    for to, at in picked or [(slice(None), slice(None))]:
+        states[:, to] = stored[:, at]
+    if (row_digests(stored if picked else states) != digests).any():
         raise CacheDamagedError(f"{file.path}: hidden states differ from their digests")
     texts, path_rows, path_offsets = read_paths(file, record.rows)
     # Copies, because a view would keep all of the file in memory.

@@ -2,7 +2,6 @@
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
 row from the page cache into the batch. Where a file system has no maps, rows are read by offset.
-Hidden states are few after prefix sharing and stay in memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from frozen_vqa.cache.arrivals import address_of, arrivals_of, register
+from frozen_vqa.cache.arrivals import arrivals_of, register
 from frozen_vqa.cache.disk.copy_threads import CopyThreads
 from frozen_vqa.cache.disk.file_rows import FileRows
 from frozen_vqa.cache.disk.integrity import (
@@ -33,6 +32,7 @@ from frozen_vqa.cache.errors import (
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.manifest import SplitRecord
+from frozen_vqa.cache.format.parts import Columns, columns, find_parts
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in
@@ -55,6 +55,7 @@ class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
     It may also be a URL: then shards come to a folder of this machine when they are needed.
+    `spec` says what is read: all parts of its features, or those that were picked.
 
     Raises:
         CacheError: if there is no cache there.
@@ -70,12 +71,14 @@ class FeatureCache:
         self.manifest = load_manifest(self.directory)
         if not arrivals_of(self.directory):
             require_sizes(self.directory, self.manifest.files)
+        self._picked: tuple[Sequence[int], Sequence[int]] | None = None
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
         arrivals = arrivals_of(self.directory)
-        return {"directory": self.directory, "manifest": self.manifest, "_arrivals": arrivals}
+        state = {"directory": self.directory, "manifest": self.manifest}
+        return state | {"_picked": self._picked, "_arrivals": arrivals}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
@@ -84,24 +87,45 @@ class FeatureCache:
             register(self.directory, state["_arrivals"])
         self._begin()
 
+    def pick(self, vision: str = "", text_layer: str = "") -> "FeatureCache":
+        """Return the same cache with some parts of its features alone, such as "dinov2-base@-5".
+
+        Several are joined by "+", and come in the order of the cache; "" is all of them.
+
+        Raises:
+            CacheError: if there is no such part.
+        """
+        spec, here = self.manifest.spec, self.directory
+        eyes, words = spec.vision_parts, spec.text_parts
+        layers = [str(part.layer) for part in words]
+        return self.take(
+            find_parts(vision, eyes, spec.layers, f"{here}: patch embeddings"),
+            find_parts(text_layer, words, spec.layers, f"{here}: hidden states", layers),
+        )
+
+    def take(self, vision: Sequence[int], text: Sequence[int]) -> "FeatureCache":
+        """Return the same cache with the parts of these numbers alone, in this order."""
+        spec = self.manifest.spec
+        every = range(len(spec.vision_parts)), range(len(spec.text_parts))
+        picked = None if (list(vision), list(text)) == tuple(map(list, every)) else (vision, text)
+        if picked == self._picked:
+            return self
+        taken = FeatureCache.__new__(FeatureCache)
+        taken.__setstate__(self.__getstate__() | {"_picked": picked})
+        return taken
+
     def _begin(self) -> None:
-        self.spec = self.manifest.spec
+        spec = self.manifest.spec
+        vision, text = self._picked or ((), ())
+        self.spec = spec.take(vision, text) if self._picked else spec
+        self._columns: Columns = columns(spec.vision_parts, vision)  # none if all are read
+        self._text_columns = columns(spec.text_parts, text)
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
         self._absent = set(self.manifest.absent)
-        self._arrivals = arrivals_of(self.directory)
+        self.arrivals = arrivals_of(self.directory)
         self._seen_gone = 0
-
-    @property
-    def address(self) -> str:
-        """Its URL, or the whole path of its folder."""
-        return address_of(self.directory)
-
-    @property
-    def arrives(self) -> bool:
-        """Whether its files come from a URL when they are needed."""
-        return self._arrivals is not None
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
@@ -136,9 +160,9 @@ class FeatureCache:
 
         Raise `CacheError` if their shards are needed `together` and do not fit on the disk.
         """
-        if self._arrivals:
+        if self.arrivals:
             shards = [self.manifest.images[i] for i in self._shards_of(rows)]
-            self._arrivals.expect(shards, together=together)
+            self.arrivals.expect(shards, together=together)
 
     def pieces(self, most: int) -> Iterator[slice]:
         """Yield all rows of pictures that are here, at most so many at once, shard by shard."""
@@ -156,7 +180,7 @@ class FeatureCache:
     @cached_property
     def questions(self) -> Questions:
         """All distinct questions, read and checked once."""
-        return read_questions(self.directory, self.manifest)
+        return read_questions(self.directory, self.manifest, self._text_columns)
 
     def read_images(
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
@@ -168,7 +192,7 @@ class FeatureCache:
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
                 several times faster than an array fresh from numpy. bfloat16 is given as its bits
                 (format/bfloat16.py).
-            scales: (n, patches) float16, filled with the scales of an int8 cache's integers.
+            scales: (n, *spec.scales) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:
             raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
@@ -178,7 +202,7 @@ class FeatureCache:
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
             if scales is not None and shard.scales is not None:
-                scales[place] = shard.scales[local]  # checked with the shard's structure
+                scales[place] = self._scales(shard.scales[local])  # checked with the structure
             work.append((shard, local, out[place]))
         self._threads.each(self._copy, work, nbytes=out.nbytes)
 
@@ -192,8 +216,8 @@ class FeatureCache:
             index = int(np.searchsorted(self._first_rows, row, side="right")) - 1
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
-            found = [shard.rows[local]]
-            found += [] if shard.scales is None else [shard.scales[local]]
+            found = [self._seen(shard.rows[local])]
+            found += [] if shard.scales is None else [self._scales(shard.scales[local])]
             if any(len(unusable_rows(numbers[np.newaxis])) for numbers in found):
                 raise unusable_row(
                     shard.path, local, f"picture {self.image_ids()[row]!r}", self.directory
@@ -212,6 +236,18 @@ class FeatureCache:
                     self.directory,
                 )
 
+    def _seen(self, row: np.ndarray) -> np.ndarray:
+        """Return the channels that are read of (patches, channels)."""
+        parts = [row[:, at] for _, at in self._columns]
+        return np.concatenate(parts, 1) if parts else row
+
+    def _scales(self, scales: np.ndarray) -> np.ndarray:
+        """Return the scales that are read of those of a picture."""
+        if not self._picked or scales.ndim == 1:
+            return scales
+        found = scales[:, self._picked[0]]
+        return found if found.shape[1] > 1 else found[:, 0]
+
     def image_ids(self) -> list[str]:
         """Return the id of every picture, by row."""
         return read_names(self.directory, self.manifest, "images")
@@ -219,11 +255,15 @@ class FeatureCache:
     def _copy(self, rows: Sequence[tuple[_OpenShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:
             source = shard.rows[local]
-            np.copyto(out, source)
+            for to, at in self._columns:
+                np.copyto(out[:, to], source[:, at])
+            if not self._columns:
+                np.copyto(out, source)
             if shard.checked[local]:
                 continue
             # The copy is still in the processor's cache, and it is what the caller gets.
-            handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
+            whole = not self._columns and out.dtype == source.dtype and out.flags.c_contiguous
+            handed = out if whole else source
             if row_digest(handed) != shard.digests[local]:
                 raise damaged_row(shard.path, local, self.directory)
             shard.checked[local] = True
@@ -231,19 +271,21 @@ class FeatureCache:
     def _open(self, index: int) -> _OpenShard:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
-        record, spec = self.manifest.images[index], self.spec
+        record, spec = self.manifest.images[index], self.manifest.spec
         if record.file in self._absent:
             raise CacheError(
                 f"{self.directory}: this part of a cache lacks {record.file}. Bring it: "
                 f"`frozen-vqa pull URL --to {quoted(self.directory)}`"
             )
         file = open_shard(self.directory, "images", record)
-        if self._arrivals:
-            self._forget_gone(self._arrivals.gone)
+        if self.arrivals:
+            self._forget_gone(self.arrivals.gone)
         shape = (record.rows, spec.patches, spec.vision_dim)
         rows: np.ndarray | FileRows
         rows, digests = file.rows("patch_embeddings", shape, spec.image_dtype)
-        scales = file.array("patch_scales", shape[:2], SCALE_DTYPE) if spec.quantised else None
+        scales = None
+        if spec.quantised:
+            scales = file.array("patch_scales", (record.rows, *spec.scales), SCALE_DTYPE)
         if not file.mapped:  # the whole shard is in memory: keep what is small
             rows = FileRows(file.path, file.extents["patch_embeddings"])
             scales, digests = None if scales is None else scales.copy(), digests.copy()

@@ -53,7 +53,7 @@ def test_rows_are_those_of_a_local_cache_whatever_fits(
         store.asked.clear()
         there = FeatureCache(open_stage(URL, tmp_path, room=room))
         local = FeatureCache(cache)
-        assert there.address == URL
+        assert arrivals.address_of(there.directory) == URL
         for row in order:
             assert np.array_equal(read(there, [row % ROWS]), read(local, [row % ROWS]))
             assert held(tmp_path) <= room
