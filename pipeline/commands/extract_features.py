@@ -6,9 +6,9 @@ What is wrong with the data set is said before torch and the encoders are loaded
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,8 @@ from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.extract.engines.engine import Engine
+    from frozen_vqa.pipeline.extract.engines.on_ray import RayCluster
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
@@ -75,9 +77,16 @@ def extract_command(
     limit: int | None,
     rebuild: Sequence[str],
     dry_run: bool,
+    engine: Literal["process", "ray"] = "process",
+    address: str | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
-    with torchrun_ranks() as ranks:
+    on_ray = engine == "ray" and not (rebuild or dry_run)  # these are for one process
+    with (
+        torchrun_ranks() as ranks,
+        _ray_cluster(address, device) if on_ray else nullcontext() as cluster,
+    ):
         for model in (vision_model, text_model):
             if model != TINY and not is_own_model(model):
                 require_model_name(model)
@@ -102,21 +111,20 @@ def extract_command(
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
 
-            place = choose_device(device)
-        images, text = open_encoders(
-            cache,
-            place,
-            vision_model=vision_model,
-            vision_revision=vision_revision,
-            text_model=text_model,
-            text_revision=text_revision,
-            text_layer=text_layer,
-            compute_dtype=compute_dtype,
-            image_size=image_size,
-            fit=fit,
-            window=window,
-            reduce_jpegs=reduce_jpegs,
-        )
+            place = choose_device("cpu" if cluster else device)
+        chosen: dict[str, Any] = {
+            "vision_model": vision_model,
+            "vision_revision": vision_revision,
+            "text_model": text_model,
+            "text_revision": text_revision,
+            "text_layer": text_layer,
+            "compute_dtype": compute_dtype,
+            "image_size": image_size,
+            "fit": fit,
+            "window": window,
+            "reduce_jpegs": reduce_jpegs,
+        }
+        images, text = open_encoders(cache, place, **chosen)
         if ranks.lead:
             named = ((images, vision_revision), (text, text_revision))
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -143,9 +151,36 @@ def extract_command(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
             ),
             ranks=ranks,
+            engine=_engine(cluster, cache, chosen, images, text, dtype, workers)
+            if cluster
+            else None,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
+
+
+def _ray_cluster(address: str | None, device: str) -> AbstractContextManager["RayCluster"]:
+    with loading("Ray"):
+        from frozen_vqa.pipeline.extract.engines.on_ray import ray_cluster
+
+        return ray_cluster(address, device)
+
+
+def _engine(
+    cluster: "RayCluster",
+    cache: Path,
+    chosen: Mapping[str, Any],
+    images: "ImageEncoder",
+    text: "TextEncoder",
+    dtype: str,
+    workers: int | None,
+) -> "Engine":
+    """Return workers that open the same encoders as this process has."""
+    from frozen_vqa.pipeline.extract.engines.engine import Engine
+    from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
+
+    recipe = EncoderRecipe(cache.absolute(), chosen).pinned(images, text)
+    return Engine(cluster, recipe, dtype, workers)
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

@@ -45,8 +45,13 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
         used.append((encoder.text, TEXT_BATCH * longest))
     if work.images:
         used.append((encoder.images, batch_size * encoder.spec.patches))
+    load_models(used, cache, features)
+
+
+def load_models(used: Sequence[tuple[Any, int]], cache: Path, feature_bytes: int = 0) -> None:
+    """Load models, each given with the tokens of its largest batch, if they fit disk and memory."""
     known = [(one, tokens) for one, tokens in used if hasattr(one, "checkpoint")]
-    _require_disk([one for one, _ in known], cache, features)
+    _require_disk([one for one, _ in known], cache, feature_bytes)
     _require_memory(known)
     for one, _ in known:
         one.weights  # noqa: B018  (it loads and checks them)
