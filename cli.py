@@ -139,6 +139,18 @@ def _window(window: tuple[float, float] | None) -> tuple[float, float] | None:
     return window
 
 
+def _image_size(text: str) -> str:
+    """Return a size of pictures, or raise for what names none."""
+    from frozen_vqa.pipeline.encoders.reading import sides_of
+    from frozen_vqa.pipeline.errors import ModelError
+
+    try:
+        sides_of(text)
+    except ModelError as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
 DATA = (
     "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
     "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
@@ -272,7 +284,13 @@ def extract_features(
         ),
     ] = "auto",
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels per side (default: the model's own; DINOv2: 224).")
+        str | None,
+        typer.Option(
+            parser=_image_size,
+            metavar="SIZE",
+            help="Pixels per side, or height x width, such as 336x448 (default: the model's own; "
+            "DINOv2: 224).",
+        ),
     ] = None,
     fit: Annotated[
         Literal["whole", "crop"],

@@ -18,10 +18,10 @@ from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
-from frozen_vqa.pipeline.encoders.reading import reading_of
+from frozen_vqa.pipeline.encoders.reading import reading_of, recorded_sides, size_of
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
-from frozen_vqa.pipeline.errors import NotFiniteError, RunError
+from frozen_vqa.pipeline.errors import ModelError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
 from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.plan import length_fault
@@ -31,12 +31,12 @@ from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
 
 Name = Annotated[str, FILE_PATH]
-Size = Annotated[int, (1, 2**16)]
 
 
-_Vision = TypedDict(
-    "_Vision", {"model": Name, "revision": str, "image size": Size, "fit": Literal["whole", "crop"]}
-)
+class _Vision(TypedDict):
+    model: Name
+    revision: str
+    fit: Literal["whole", "crop"]
 
 
 class _Text(TypedDict):
@@ -131,9 +131,11 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
     """Return the encoders whose features the head was trained on."""
     try:
         asked = decode(_Encoders, run.encoders)
-    except UnfitValueError as error:
+        sides = recorded_sides(run.encoders["vision"])
+    except (UnfitValueError, ModelError) as error:
+        fault = f"encoders.{error}" if isinstance(error, UnfitValueError) else str(error)
         raise RunError(
-            f"{run.path / 'config.json'}: encoders.{error}, so it does not say which encoders to "
+            f"{run.path / 'config.json'}: {fault}, so it does not say which encoders to "
             f"ask. Train the head from a cache that extract-features made."
         ) from None
     vision, text = asked["vision"], asked["text"]
@@ -151,7 +153,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
     images = ImageEncoder(
         vision["model"],
         revision=_commit(vision),
-        image_size=vision["image size"],
+        image_size=size_of(sides),
         fit=vision["fit"],
         device=device,
         compute_dtype=_dtype(run.encoders["vision"], device),

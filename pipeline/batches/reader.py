@@ -17,6 +17,7 @@ from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_length
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 from frozen_vqa.pipeline.batches.rows import Rows
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -242,7 +243,9 @@ class BatchReader:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self._features.device.type == "cuda" else tensor
+        if self._features.device.type != "cuda":
+            return tensor
+        return pinned_empty(tensor.shape, tensor.dtype).copy_(tensor)
 
 
 def _await_copy(batch: FeatureBatch, event: torch.cuda.Event) -> FeatureBatch:

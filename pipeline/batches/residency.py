@@ -25,6 +25,7 @@ from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 from frozen_vqa.pipeline.system.ranks import local_ranks
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
@@ -116,7 +117,7 @@ class BufferPool:
         if self._device.type != "cuda":
             return torch.from_numpy(aligned_empty(shape, dtype))
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        return torch.empty(shape, dtype=kind, pin_memory=True)
+        return pinned_empty(shape, kind)
 
 
 class ResidentFeatures:
@@ -188,7 +189,7 @@ class ResidentFeatures:
         shape = (spec.patches, spec.vision_dim)
         table = torch.empty((images, *shape), dtype=dtype, device=self.device)
         scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
-        buffer = torch.empty((UPLOADED_AT_ONCE, *shape), dtype=dtype, pin_memory=True)
+        buffer = pinned_empty((UPLOADED_AT_ONCE, *shape), dtype)
         few = torch.empty((UPLOADED_AT_ONCE, shape[0]), dtype=torch.float16)
         for first in range(0, images, UPLOADED_AT_ONCE):
             rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))

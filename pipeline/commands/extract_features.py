@@ -29,6 +29,7 @@ from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.metrics.find import find_metric
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import (
@@ -64,7 +65,7 @@ def extract_command(
     text_revision: str | None = None,
     text_layer: int,
     compute_dtype: "ComputeDtype" = "auto",
-    image_size: int | None,
+    image_size: int | str | None,
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
@@ -94,6 +95,8 @@ def extract_command(
             require_own_cache(cache)
         where: dict[str, Path | None] = {"images": pictures, "annotations": annotations}
         source = open_source(dataset, columns=columns or None, **where)
+        if metric := getattr(source, "metric", None):
+            find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
         checks = check_data(source, read, most=LOOKED_AT, limit=limit)
@@ -189,11 +192,18 @@ def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
         f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.image_size} x {images.image_size} pixels",
+        f"{images.sides[0]} x {images.sides[1]} pixels",
         f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
-        f"{plan.prefixes:,} distinct prefixes of {text.dim} numbers",
+        f"{plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of {text.dim} "
+        f"numbers",
         sep="\n",
     )
+    if not plan.shared:
+        console.show(
+            f"{text.name} reads a question both ways, so a word's state depends on all of its "
+            f"question: questions that begin alike share nothing, and each is computed and stored "
+            f"by itself"
+        )
 
 
 def show_report(report: "Report", cache: Path) -> None:

@@ -5,7 +5,7 @@ transformers and its Hub client print advice and progress bars, so they are sile
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from frozen_vqa.pipeline.encoders.checks.repository import (
     no_revisions,
     pickle_only,
 )
+from frozen_vqa.pipeline.encoders.families.family import F, Family, family_of
 from frozen_vqa.pipeline.encoders.shape import (
     count_weights,
     require_possible_sizes,
@@ -62,9 +63,14 @@ class Checkpoint:
         self._asked = revision
         self._repository: Repository | None = None
         self._numbers: int | None = None
+        self._family = Family("")
 
-    def config(self, model_types: Sequence[str]) -> Any:
-        """Load the configuration; raise `ModelError` if that fails or it is of another type."""
+    def config(self, families: Mapping[str, F]) -> tuple[Any, F]:
+        """Load the configuration of the part that is used, and find its family by its type.
+
+        Raises:
+            ModelError: if that fails, or it is of none of the types that `families` has.
+        """
         from transformers import AutoConfig, PretrainedConfig
 
         if os.path.isdir(self.place):
@@ -90,14 +96,13 @@ class Checkpoint:
                 f"which are not read; give the model as it was before"
             )
         config = self.part(AutoConfig)
+        self._family = family = family_of(self.place, config.model_type, families)
+        config = getattr(config, family.part) if family.part else config
         # A file may name a program of the Hub here, which transformers would fetch and run.
         config._attn_implementation = None
-        if config.model_type not in model_types:
-            raise ModelError(
-                f"{self.place} is a {config.model_type!r} model; "
-                f"one of these types is needed: {', '.join(model_types)}"
-            )
-        return config
+        for key, value in family.settings.items():
+            setattr(config, key, value)
+        return config, family
 
     @property
     def options(self) -> dict[str, Any]:
@@ -138,7 +143,7 @@ class Checkpoint:
     def count_weights(self, config: Any) -> int:
         """Return how many numbers a model has by its configuration."""
         if self._numbers is None:
-            self._numbers = count_weights(self.place, config)
+            self._numbers = count_weights(self.place, config, self._family.leave_out)
         return self._numbers
 
     def moved_to(self) -> str | None:
@@ -179,6 +184,8 @@ class Checkpoint:
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            key_mapping=dict(self._family.keys) or None,
+            **self._family.leave_out,
         )
         # transformers fills missing weights with random numbers. The mask token is never used.
         lacking = {name for name in found["missing_keys"] if not name.endswith("mask_token")}

@@ -1,11 +1,12 @@
-"""DINOv2, with or without registers: pictures to patch embeddings and CLS vectors.
+"""A frozen picture model: pictures to patch embeddings and CLS vectors.
 
-The model comes through transformers and is never trained. Its name and settings are known at once.
-Its weights are loaded with the first batch, so a command that finds nothing to encode loads
-nothing. This module knows nothing of data sets or caches.
+Its family says what is special about it (families/vision.py). The model comes through transformers
+and is never trained. Its name and settings are known at once. Its weights are loaded with the first
+batch, so a command that finds nothing to encode loads nothing. This module knows nothing of data
+sets or caches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
+from frozen_vqa.pipeline.encoders.families.vision import VISION
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     PictureModel,
@@ -26,7 +28,7 @@ from frozen_vqa.pipeline.encoders.own_model import (
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
 from frozen_vqa.pipeline.encoders.preprocess import fit_whole
 from frozen_vqa.pipeline.encoders.processor import load_processor
-from frozen_vqa.pipeline.encoders.reading import Reading
+from frozen_vqa.pipeline.encoders.reading import Reading, sides_of, size_of
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
@@ -36,16 +38,18 @@ Fit = Literal["whole", "crop"]
 MOST_PATCHES = 128
 """Patches along a side; attention compares each pair of all patches. DINOv2 was trained on 37."""
 
-MODEL_TYPES = ("dinov2", "dinov2_with_registers")
-
 
 class ImageEncoder:
-    """A frozen DINOv2, or a `PictureModel` of the user's own.
+    """A frozen model of one of the families, or a `PictureModel` of the user's own.
+
+    `sides` are the height and the width in pixels of what it sees, `image_size` is how a cache
+    records them, and `grid` has the rows and columns of patches.
 
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
-        image_size: Side in pixels of the square that the model sees; None for the processor's own.
+        image_size: Side in pixels of the square that the model sees, or height and width, such as
+            "336x448"; None for the processor's own.
         compute_dtype: The floating-point type to compute in, or several: `extract` then takes the
             first one whose numbers are finite.
         local_only: Whether to take a model of the Hub from this machine alone.
@@ -70,7 +74,7 @@ class ImageEncoder:
         model: str,
         *,
         revision: str | None = None,
-        image_size: int | None = None,
+        image_size: int | str | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype | Sequence[torch.dtype] = torch.float32,
@@ -86,30 +90,46 @@ class ImageEncoder:
         self.compute_dtype = self.dtypes[0]
         place = tiny_checkpoint("vision") if model == TINY else model
         self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES)
+        self.config, self.family = self.checkpoint.config(VISION)
         self.processor = load_processor(self.checkpoint, model)
         if fit == "crop":
             self.processor.require_square()
         own = self.processor.side or self.config.image_size
-        self.image_size = own if image_size is None else image_size
-        patch = self.config.patch_size
-        if self.image_size < patch or self.image_size % patch:
-            near = max(1, round(self.image_size / patch)) * patch
+        self.sides = sides_of(own if image_size is None else image_size)
+        self.image_size = size_of(self.sides)
+        self.grid = self._grid(own)
+        self.dim: int = self.config.hidden_size
+        height, width = self.sides
+        if fit == "crop" and height != width:
             raise ModelError(
-                f"image size {self.image_size} is not a multiple of {model}'s patch size {patch}; "
-                f"use --image-size {near}"
+                f"image size {self.image_size} is not square, and --fit crop cuts a square out; "
+                f"use --fit whole, or one number for --image-size"
             )
-        side = self.image_size // patch
-        if side > MOST_PATCHES:
+        least = max(self.sides) if fit == "whole" else self.processor.least_side(height)
+        self.reading = Reading(window, least if reduce_jpegs else None)
+
+    def _grid(self, own: int) -> tuple[int, int]:
+        """Return the rows and columns of patches, or raise `ModelError` if the size has none.
+
+        `own` is the size that the model has without being asked for another. It may have a rest,
+        which the model does not see.
+        """
+        patch: int = self.config.patch_size
+        sides = self.sides
+        if min(sides) < patch or (sides != (own, own) and any(side % patch for side in sides)):
+            near = size_of(_each(sides, lambda side: max(1, round(side / patch)) * patch))
             raise ModelError(
-                f"image size {self.image_size} is {side:,} by {side:,} patches, the limit is "
+                f"image size {self.image_size} is not a multiple of {self.name}'s patch size "
+                f"{patch}; use --image-size {near}"
+            )
+        rows, columns = grid = _each(sides, lambda side: side // patch)
+        if max(grid) > MOST_PATCHES:
+            raise ModelError(
+                f"image size {self.image_size} is {rows:,} by {columns:,} patches, the limit is "
                 f"{MOST_PATCHES} by {MOST_PATCHES}; use a smaller --image-size, such as "
                 f"{16 * patch}"
             )
-        self.grid = (side, side)
-        self.dim: int = self.config.hidden_size
-        least = self.image_size if fit == "whole" else self.processor.least_side(self.image_size)
-        self.reading = Reading(window, least if reduce_jpegs else None)
+        return grid
 
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
@@ -140,29 +160,31 @@ class ImageEncoder:
             vars(self).pop("weights", None)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """Fit one RGB picture to the model: (image_size, image_size, 3) uint8."""
+        """Fit one RGB picture to the model: (height, width, 3) uint8."""
         if self.fit == "whole":
-            return fit_whole(image, self.image_size, resample=self.processor.resample)
-        return self.processor.fit(image, self.image_size)
+            return fit_whole(image, self.sides, resample=self.processor.resample)
+        return self.processor.fit(image, self.sides[0])
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Encode pixels, (images, image_size, image_size, 3) uint8.
+        """Encode pixels, (images, height, width, 3) uint8.
 
         Returns:
             Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both
-            after the model's final norm and on the device.
+            after the model's final norm and on the device. Where a model has no CLS, the mean of
+            the patch embeddings stands for it.
         """
-        x = self.normalised(pixels)
-        weights = self.weights
+        x = self.normalised(pixels).to(self.compute_dtype)
+        weights, family = self.weights, self.family
         with computing(self.name):
-            states = weights(pixel_values=x.to(self.compute_dtype)).last_hidden_state
-        # CLS comes first, then the registers of models that have them, then the patches.
-        prefix = 1 + getattr(self.config, "num_register_tokens", 0)
-        return states[:, prefix:], states[:, 0]
+            states = weights(pixel_values=x, **family.run).last_hidden_state
+            if family.norm:
+                states = weights.get_submodule(family.norm)(states)
+        patches = states[:, family.tokens_before_patches(self.config) :]
+        return patches, states[:, 0] if family.cls else patches.mean(1)
 
     def normalised(self, pixels: np.ndarray) -> Tensor:
-        """Rescale and normalise pixels: (images, 3, image_size, image_size), on the device."""
+        """Rescale and normalise pixels: (images, 3, height, width), on the device."""
         # From pinned memory the host goes on at once; the caller keeps the pixels as they are.
         gpu = self.device.type == "cuda"
         x = torch.from_numpy(pixels).to(self.device, non_blocking=gpu)
@@ -187,7 +209,7 @@ class OwnImageEncoder(ImageEncoder):
         model: str,
         *,
         revision: str | None = None,
-        image_size: int | None = None,
+        image_size: int | str | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
@@ -202,15 +224,14 @@ class OwnImageEncoder(ImageEncoder):
         self._own: PictureModel = make_own_model(
             model, "--vision-model", self.device, compute_dtype, ("image_size", "grid", "dim")
         )
-        self.image_size, self.grid = self._own.image_size, self._own.grid
-        self.dim = self._own.dim
-        self.reading = Reading(window, self.image_size if reduce_jpegs else None)
-        if image_size not in (None, self.image_size) or fit != "whole":
+        side, self.grid, self.dim = self._own.image_size, self._own.grid, self._own.dim
+        self.sides, self.image_size = (side, side), side
+        self.reading = Reading(window, side if reduce_jpegs else None)
+        if image_size not in (None, side, str(side)) or fit != "whole":
             raise ModelError(
-                f"{model} takes whole pictures of {self.image_size} pixels; leave out --image-size "
-                f"and --fit"
+                f"{model} takes whole pictures of {side} pixels; leave out --image-size and --fit"
             )
-        self.encode(np.zeros((1, self.image_size, self.image_size, 3), np.uint8))  # or raise now
+        self.encode(np.zeros((1, side, side, 3), np.uint8))  # or raise now
 
     def moved_to(self) -> str | None:
         return None
@@ -227,7 +248,7 @@ class OwnImageEncoder(ImageEncoder):
         }
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        return fit_whole(image, self.image_size, resample=Image.Resampling.BICUBIC)
+        return fit_whole(image, self.sides, resample=Image.Resampling.BICUBIC)
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -237,3 +258,8 @@ class OwnImageEncoder(ImageEncoder):
             patches = self._own.encode(x.to(self.compute_dtype))
         require_shape(self.name, patches, (len(pixels), self.grid[0] * self.grid[1], self.dim))
         return patches, patches.mean(1)
+
+
+def _each(sides: tuple[int, int], change: Callable[[int], int]) -> tuple[int, int]:
+    height, width = sides
+    return change(height), change(width)

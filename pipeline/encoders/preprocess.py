@@ -1,6 +1,6 @@
 """Pictures for the vision encoder: upright, opaque, 8-bit RGB, and resized.
 
-    Picture ── load_rgb ── PIL RGB image ──┬─ fit_whole   the whole picture, squeezed to a square
+    Picture ── load_rgb ── PIL RGB image ──┬─ fit_whole   the whole picture, squeezed to one size
                                            └─ fit_crop    shortest edge, then the middle square
 
 Every picture goes through `load_rgb` once, so a rotated phone photo, a transparent PNG or a 16-bit
@@ -124,9 +124,12 @@ def _explained(form: str | None) -> Iterator[None]:
         raise _undecoded(form, error) from error
 
 
-def fit_whole(image: Image.Image, size: int, *, resample: Resampling) -> npt.NDArray[np.uint8]:
-    """Squeeze a whole RGB picture to (size, size, 3), so that no object is cut off."""
-    return np.array(image.resize((size, size), resample=resample))
+def fit_whole(
+    image: Image.Image, sides: tuple[int, int], *, resample: Resampling
+) -> npt.NDArray[np.uint8]:
+    """Squeeze a whole RGB picture to (height, width, 3), so that no object is cut off."""
+    height, width = sides
+    return np.array(image.resize((width, height), resample=resample))
 
 
 def fit_crop(

@@ -30,6 +30,19 @@ FOLLOWED = {
     *("processor_class", "data_format", "input_data_format", "return_tensors", "device"),
     *("disable_grouping", "image_seq_length"),
 }
+NEEDS_TORCHVISION: Mapping[str, Mapping[str, Any]] = {
+    "DINOv3ViTImageProcessor": {
+        **dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True),
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "image_mean": (0.485, 0.456, 0.406),
+        "image_std": (0.229, 0.224, 0.225),
+    }
+}
+"""Processors that transformers has for torchvision alone, and what their files may leave out.
+
+The one of DINOv3 resizes numbers that are no longer whole, so it differs by a rounding.
+"""
 SIZES = ({"shortest_edge"}, {"height", "width"})
 STEPS = (
     *("preprocess", "_preprocess", "_preprocess_image_like_inputs", "process_image", "resize"),
@@ -124,12 +137,16 @@ def load_processor(checkpoint: Checkpoint, name: str) -> Processor:
             raise _refused(name, key, value, "a file without this key")
         if key in ("size", "crop_size") and not _is_size(value):
             raise _refused(name, key, value, "a number, shortest_edge, or height and width")
+    kind = str(given.get("image_processor_type")).removesuffix("Fast")
     try:
         with quiet_transformers():
-            # The backend is named because torchvision, if installed, resizes differently.
-            found = AutoImageProcessor.from_pretrained(
-                checkpoint.folder, **checkpoint.options, backend="pil"
-            )
+            if kind in NEEDS_TORCHVISION:
+                found: Any = PilBackend.from_dict({**NEEDS_TORCHVISION[kind], **given})
+            else:
+                # The backend is named because torchvision, if installed, resizes differently.
+                found = AutoImageProcessor.from_pretrained(
+                    checkpoint.folder, **checkpoint.options, backend="pil"
+                )
     except Exception as error:  # its constructors raise nearly any class
         text = f"{name}: its preprocessor_config.json cannot be read ({reason_of(error)})"
         raise ModelError(text) from error

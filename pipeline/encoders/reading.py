@@ -1,5 +1,6 @@
-"""How pictures are read: what a cache records of it, so that whoever asks later reads alike."""
+"""How pictures are read, and to which size: what a cache records, so that others read alike."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -13,7 +14,34 @@ from frozen_vqa.pipeline.errors import ModelError
 LARGEST = 1e9
 """Of the values that a window may name."""
 
+LONGEST_SIDE = 2**16
+
+_SIDES = re.compile(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", re.ASCII)
+
 _Value = Annotated[float, (-LARGEST, LARGEST)]
+
+
+def sides_of(size: int | str) -> tuple[int, int]:
+    """Return the height and the width in pixels that a size names, such as 518 or "336x448".
+
+    Raises:
+        ModelError: if it names none.
+    """
+    if isinstance(size, int):
+        return size, size
+    found = _SIDES.fullmatch(size)
+    if not found:
+        raise ModelError(
+            f"{size!r:.40} is not a size of pictures; give the side of a square, such as 518, or "
+            f"height x width, such as 336x448"
+        )
+    return int(found[1]), int(found[2] or found[1])
+
+
+def size_of(sides: tuple[int, int]) -> int | str:
+    """Return how a cache records a height and a width: a number if they are equal."""
+    height, width = sides
+    return height if height == width else f"{height}x{width}"
 
 
 @dataclass(frozen=True)
@@ -45,9 +73,25 @@ _Vision = TypedDict(
     "_Vision",
     {
         "window": NotRequired[tuple[_Value, _Value]],
-        "jpeg side": NotRequired[Annotated[int, (1, 2**16)]],
+        "jpeg side": NotRequired[Annotated[int, (1, LONGEST_SIDE)]],
     },
 )
+
+
+def recorded_sides(vision: Mapping[str, Json]) -> tuple[int, int]:
+    """Return the height and the width of pictures, by the settings of an image encoder.
+
+    Raises `ModelError` if these are not what `size_of` writes.
+    """
+    size = vision.get("image size")
+    if type(size) is int or isinstance(size, str):
+        sides = sides_of(size)
+        if size_of(sides) == size and all(0 < side <= LONGEST_SIDE for side in sides):
+            return sides
+    raise ModelError(
+        f"the settings of the image encoder: image size is {size!r:.40}, and pixels of a side, or "
+        f"height x width such as '336x448', are needed"
+    )
 
 
 def reading_of(vision: Mapping[str, Json]) -> Reading:

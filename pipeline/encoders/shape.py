@@ -5,6 +5,7 @@ checked before it reads them. Whatever else is wrong in the file shows when it i
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -31,24 +32,30 @@ class Shape(TypedDict, total=False):
 
 
 def require_possible_sizes(config: object) -> None:
-    """Raise `ValueError` unless the content of a config.json has these types and ranges."""
+    """Raise `ValueError` unless the content of a config.json has these types and ranges.
+
+    So must its sections, each of which may be about a part of the model.
+    """
+    sections = config.values() if isinstance(config, Mapping) else ()
     try:
-        decode(Shape, config)
+        for one in (config, *(section for section in sections if isinstance(section, Mapping))):
+            decode(Shape, one)
     except UnfitValueError as error:
         raise ValueError(f"in its config.json {error}") from None
 
 
-def count_weights(model: str, config: Any) -> int:
+def count_weights(model: str, config: Any, leave_out: Mapping[str, Any]) -> int:
     """Return how many numbers a model of this configuration has, without making room for them.
 
-    Raise `ModelError` if the configuration makes none.
+    `leave_out` is what its class is told beside. Raise `ModelError` if that makes no model.
     """
     import torch
     from transformers import MODEL_MAPPING
 
     try:
         with torch.device("meta"):
-            return sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
+            made = MODEL_MAPPING[type(config)](config, **leave_out)
+            return sum(one.numel() for one in made.parameters())
     except Exception as error:  # values that do not fit each other raise nearly any class
         raise ModelError(f"{model}: its config.json makes no model ({reason_of(error)})") from error
 

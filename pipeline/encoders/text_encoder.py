@@ -1,6 +1,7 @@
-"""Llama 3, 3.1 and 3.2: questions to hidden states.
+"""A frozen language model: questions to hidden states.
 
-As in `image_encoder.py`, the model is never trained, and its weights come with the first batch.
+Its family says what is special about it (families/text.py). As in `image_encoder.py`, the model is
+never trained, and its weights come with the first batch.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from frozen_vqa.pipeline.encoders.checks.causality import (
     QUESTION,
     longest_exact,
     require_causal_config,
+    require_own_states,
     require_shared_prefixes,
 )
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
+from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
@@ -32,17 +35,17 @@ from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
 
-MODEL_TYPES = ("llama",)
 TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
 )
 
 
 class TextEncoder:
-    """A frozen Llama, or a `QuestionModel` of the user's own.
+    """A frozen model of one of the families, or a `QuestionModel` of the user's own.
 
-    `max_tokens` is the number of positions that the model was made for, BOS included. That a state
-    depends on no later token is checked by the configuration, and on states when it is loaded.
+    `max_tokens` is the number of positions that the model was made for, BOS included. `causal`
+    tells whether a state depends on no later token, so that questions share the states of their
+    common beginnings; it is checked by the configuration, and on states when it is loaded.
     `encodes_trees` tells whether there is `encode_tree`.
 
     Args:
@@ -56,7 +59,7 @@ class TextEncoder:
         PluginError: if code of the user's own cannot be used, or the user has not named it.
     """
 
-    encodes_trees = True
+    causal, encodes_trees = True, True
 
     def __new__(cls, model: str, **_: Any) -> "TextEncoder":
         """Return one of the class that the name means."""
@@ -80,8 +83,10 @@ class TextEncoder:
         self.compute_dtype = compute_dtype
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
-        self.config = self.checkpoint.config(MODEL_TYPES)
-        require_causal_config(model, self.config)
+        self.config, self.family = self.checkpoint.config(TEXT)
+        self.causal = self.encodes_trees = self.family.causal
+        if self.causal:
+            require_causal_config(model, self.config)
         self.checkpoint.fetch("tokenizer.json", TOKENIZER_FILES)
         # Or its configuration could name these files anywhere on this disk.
         self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
@@ -97,8 +102,12 @@ class TextEncoder:
         bos = self.tokenizer.bos_token_id
         bos = self.config.bos_token_id if bos is None else bos
         if bos is None:
-            raise ModelError(f"{model} has no BOS token, which every Llama 3 has; use another copy")
+            raise ModelError(
+                f"{model} has no BOS token, neither in its tokenizer nor as bos_token_id in its "
+                f"config.json, and the state of a first word would be an outlier; use another copy"
+            )
         self.bos: int = bos
+        self._end = [] if self.causal else self._end_of_question()
 
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
@@ -122,14 +131,24 @@ class TextEncoder:
         weights = self.checkpoint.load(self.config, self.compute_dtype, self.device)
         (tokens,) = self.tokens([QUESTION])
         encode = partial(self._run, weights)
-        require_shared_prefixes(self.name, encode, tokens[: self.max_tokens], self.compute_dtype)
+        require = require_shared_prefixes if self.causal else require_own_states
+        require(self.name, encode, tokens[: self.max_tokens], self.compute_dtype)
         return weights
 
-    def tokens(self, questions: Sequence[str]) -> list[list[int]]:
-        """Tokenise whole questions, BOS first.
+    def _end_of_question(self) -> list[int]:
+        """Return what a model that reads both ways was trained to find after a text."""
+        end = self.tokenizer.sep_token_id
+        end = self.tokenizer.eos_token_id if end is None else end
+        if end is None:
+            raise ModelError(f"{self.name} has no token for the end of a text; use another copy")
+        return [end]
 
-        Without BOS the state of the first word is an outlier that swamps all others. Text that
-        looks like a control token stays text.
+    def tokens(self, questions: Sequence[str]) -> list[list[int]]:
+        """Tokenise whole questions, BOS first, or what the model was trained to find in its place.
+
+        Without BOS the state of the first word is an outlier that swamps all others. Qwen calls
+        none BOS, and its config.json names the token that stood between texts. Text that looks like
+        a control token stays text. The end of the text is marked only if the model reads both ways.
         """
         if not questions:
             return []
@@ -137,7 +156,7 @@ class TextEncoder:
             ids = self.tokenizer(
                 list(questions), add_special_tokens=False, split_special_tokens=True
             ).input_ids
-        return [[self.bos, *question] for question in ids]
+        return [[self.bos, *question, *self._end] for question in ids]
 
     @torch.inference_mode()
     def encode(self, tokens: Sequence[Sequence[int]]) -> Tensor:
@@ -166,20 +185,29 @@ class TextEncoder:
             sees[places[left], above[left]] = True
             depths[left] += 1
             above = np.where(left, np.asarray(parents)[above], -1)
-        hidden = torch.from_numpy(~sees).to(self.device)
-        mask = torch.zeros(hidden.shape, device=self.device, dtype=self.compute_dtype)
-        mask.masked_fill_(hidden, torch.finfo(self.compute_dtype).min)
+        masks = self.family.tree_masks(self.config, sees, depths)
         ids, positions = (
             torch.as_tensor(one, dtype=torch.long, device=self.device)[None]
             for one in (tokens, depths)
         )
         return self._run(
-            self.weights, ids, attention_mask=mask[None, None], position_ids=positions
+            self.weights,
+            ids,
+            attention_mask={kind: self._mask(one) for kind, one in masks.items()}
+            if isinstance(masks, dict)
+            else self._mask(masks),
+            position_ids=positions,
         )[0]
+
+    def _mask(self, sees: np.ndarray) -> Tensor:
+        """Return what is added to attention: (1, 1, prefixes, prefixes) on the device."""
+        hidden = torch.from_numpy(~sees).to(self.device)
+        mask = torch.zeros(hidden.shape, device=self.device, dtype=self.compute_dtype)
+        return mask.masked_fill_(hidden, torch.finfo(self.compute_dtype).min)[None, None]
 
     @torch.inference_mode()
     def _run(
-        self, weights: torch.nn.Module, tokens: Sequence[Sequence[int]] | Tensor, **how: Tensor
+        self, weights: torch.nn.Module, tokens: Sequence[Sequence[int]] | Tensor, **how: Any
     ) -> Tensor:
         """Return the states of a batch of token ids."""
         ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)

@@ -17,6 +17,9 @@ EXPRESSIONS = frozenset(
         # Llama 3
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
         r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        # Qwen 2 and 3
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         # GPT-2
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     }
@@ -74,7 +77,7 @@ def _fault(step: dict[str, Any]) -> str:
     if kind not in STEPS:
         return f"the step {kind!r:.40} is not known"
     if "Regex" in pattern and pattern["Regex"] not in EXPRESSIONS:
-        return f"the expression {pattern['Regex']!r:.60} is not one of Llama 3"
+        return f"the expression {pattern['Regex']!r:.60} is not of a model that is read"
     if kind == "Replace" and len(step["content"]) > len(pattern.get("String", "")):
         return f"it replaces {pattern.get('String', '')!r:.40} by a longer text"
     if kind == "Prepend" and len(step["prepend"]) > LONGEST_PREFIX:

@@ -73,7 +73,7 @@ def find_missing_work(
     questions = chunk_questions(
         plan,
         stored_rows(cache, manifest, "questions"),
-        PrefixTable(*read_prefixes(cache, manifest)),
+        PrefixTable(*read_prefixes(cache, manifest), shared=plan.shared),
         max(1, shard_bytes // spec.prefix_row_bytes),
     )
     return MissingWork(

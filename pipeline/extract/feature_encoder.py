@@ -35,6 +35,7 @@ from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 
 TREE_TOKENS = 1024
 """Prefixes that are computed at once; a constant, because it may change the last bit."""
@@ -233,7 +234,7 @@ class DeviceCopies:
         """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
         if self._stream is None:
             return aligned_empty(shape, dtype)
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
+        return pinned_empty(shape, getattr(torch, dtype.name)).numpy()
 
     def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
         """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""

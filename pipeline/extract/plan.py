@@ -39,6 +39,8 @@ class Plan:
         questions: Distinct questions, alone and with each of their choices, with their tokens, BOS
             first.
         tokens: Tokens of all these texts; a repeated one counts each time.
+        prefixes: Rows of hidden states that they need.
+        shared: Whether questions share the rows of their common beginnings.
     """
 
     splits: Mapping[str, Sequence[VqaExample]]
@@ -47,6 +49,7 @@ class Plan:
     questions: Mapping[str, Sequence[int]]
     tokens: int
     prefixes: int
+    shared: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -127,7 +130,7 @@ def make_plan(
     every = [example for examples in kept.values() for example in examples]
     images = dict.fromkeys(image for example in every for image in example.images)
     questions = {text: sieve.tokens[text] for example in every for text in example.texts}
-    table = PrefixTable()
+    table = PrefixTable(shared=text.causal)
     for tokens in questions.values():
         table.add(tokens)
     return Plan(
@@ -137,6 +140,7 @@ def make_plan(
         questions=questions,
         tokens=sum(len(questions[text]) for example in every for text in example.texts),
         prefixes=len(table),
+        shared=text.causal,
     )
 
 

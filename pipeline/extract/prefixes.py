@@ -6,6 +6,8 @@ of their common beginning, and a cache needs one row per distinct *prefix*:
     <s> what color is the car     rows 0 1 2 3 4 5
     <s> what color is the dog     rows 0 1 2 3 4 6
     <s> what is this              rows 0 1 7 8
+
+A model whose tokens see all of their question has no such rows: each question has its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +22,13 @@ class PrefixTable:
     Args:
         parents: (prefixes,) of existing rows: the row of the one-token-shorter prefix, or -1.
         tokens: (prefixes,) of existing rows: the last token.
+        shared: Whether a prefix that is there already is taken; else every one is new.
     """
 
-    def __init__(self, parents: Iterable[int] = (), tokens: Iterable[int] = ()) -> None:
+    def __init__(
+        self, parents: Iterable[int] = (), tokens: Iterable[int] = (), *, shared: bool = True
+    ) -> None:
+        self._shared = shared
         self.parents = [int(parent) for parent in parents]
         self.tokens = [int(token) for token in tokens]
         pairs = zip(self.parents, self.tokens, strict=True)
@@ -37,7 +43,7 @@ class PrefixTable:
         row = -1
         for token in tokens:
             pair = (row, token)
-            known = self._rows.get(pair)
+            known = self._rows.get(pair) if self._shared else None
             if known is None:
                 known = self._rows[pair] = len(self.tokens)
                 self.parents.append(row)

@@ -189,7 +189,8 @@ def _encode_images(
 
 def _encode_questions(encoder: FeatureEncoder, names: Sequence[str], old: _OldShard) -> Shard:
     tokens = dict(zip(names, encoder.text.tokens(names), strict=True))
-    table = PrefixTable(*read_prefixes(old.writer.directory, old.writer.manifest, old.index))
+    known = read_prefixes(old.writer.directory, old.writer.manifest, old.index)
+    table = PrefixTable(*known, shared=encoder.text.causal)
     first = len(table)
     paths = {text: table.add(tokens[text]) for text in names}
     chunk = QuestionChunk(tokens, paths, first, *table.since(first))

@@ -23,6 +23,9 @@ from frozen_vqa.pipeline.sources.validation import shown
 
 SHOWN = 5
 _HEAD = 1 << 16
+LINES = (".jsonl", ".ndjson")
+"""Files whose only line is a list of one object, and not the object."""
+
 _RIGHT_FILE = "Check that this is the right file."
 
 
@@ -37,7 +40,8 @@ def read_content(path: Path) -> Any:
     head = _head(path).removeprefix(b"\xef\xbb\xbf").lstrip()
     first, _, rest = head.partition(b"\n")
     if head[:1] in (b"[", b"{", b"\x1f", b'"', b""):  # \x1f: gzip
-        if not (rest.strip() and _is_object(first)):
+        several = rest.strip() or path.suffix.lower() in LINES  # one line may be all lines
+        if not (several and _is_object(first)):
             return read_json(path)
         return [_parse(path, i, line) for i, line in enumerate(_lines(path), 1) if line.strip()]
     return tuple(_lines(path))

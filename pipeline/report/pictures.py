@@ -20,7 +20,7 @@ from PIL.Image import Resampling
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
-from frozen_vqa.pipeline.encoders.reading import reading_of
+from frozen_vqa.pipeline.encoders.reading import reading_of, recorded_sides
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (
     DECODERS,
@@ -142,16 +142,18 @@ def _fitted(
     image: Image.Image, vision: Mapping[str, Json], stored: np.ndarray, side: int
 ) -> Image.Image | None:
     """Return a small copy of what the encoder saw; None if its thumbnail is not the stored one."""
-    size, resample = vision.get("image size"), vision.get("resample")
-    if not isinstance(size, int) or not isinstance(resample, int):
+    resample = vision.get("resample")
+    if not isinstance(resample, int):
         return None
+    sides = recorded_sides(vision)
     filter_ = Resampling(resample)
     if vision.get("fit") == "crop":
+        size = sides[0]
         edge = None if vision.get("resize") == "off" else round(size * CROP)
         pixels = fit_crop(image, size=size, shortest_edge=edge, resample=filter_)
         image = Image.fromarray(pixels)
     else:
-        pixels = fit_whole(image, size, resample=filter_)
+        pixels = fit_whole(image, sides, resample=filter_)
     if not is_same_picture(stored, grey_thumbnail(pixels)):
         return None
     image.thumbnail((side, side), Resampling.LANCZOS)

@@ -167,6 +167,8 @@ class CodeSource(Source):
                 f"{name}: found {type(self._source).__name__} without {' and '.join(lacking)}; a "
                 f"frozen_vqa.Source is needed"
             )
+        if metric := getattr(self._source, "metric", None):
+            self.metric = str(metric)
         self._pictures: dict[Id, str] = {}
         self._left_out: dict[str, list[LeftOut]] = {}
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.pipeline.system.device import free_memory
+from frozen_vqa.pipeline.system.pinned import pinned_empty
 
 THREAD = "saves"
 """How the names of the threads begin."""
@@ -109,7 +110,9 @@ class Saver:
             self._room.clear()
             return None
         for name, one in missing.items():
-            self._room[name] = torch.empty(one.shape, dtype=one.dtype, pin_memory=one.is_cuda)
+            self._room[name] = (pinned_empty if one.is_cuda else torch.empty)(
+                one.shape, dtype=one.dtype
+            )
         copies = {
             name: self._room[name].copy_(one.detach(), non_blocking=one.is_cuda)
             for name, one in tensors.items()

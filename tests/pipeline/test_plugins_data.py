@@ -40,6 +40,18 @@ def test_a_source_of_the_user(tmp_path: Path) -> None:
         open_source("jsnol:data")
 
 
+def test_the_metric_of_a_source_of_the_user(tmp_path: Path) -> None:
+    extract = ("extract-features", "--split", "train", "--cache", tmp_path / "cache")
+    tiny = ("--vision-model", "tiny", "--text-model", "tiny")
+    assert "'vizwis'; did you mean 'vizwiz'?" in error_of(
+        run_command(*extract, "--dataset", f"{HOME}:HasNoSuchMetric")
+    )
+    assert run_command(*extract, *tiny, "--dataset", f"{HOME}:HasMetric").code == 3
+    assert frozen_vqa.FeatureCache(tmp_path / "cache").manifest.splits["train"].origin[
+        "metric"
+    ] == ("vizwiz")
+
+
 def test_a_source_that_the_user_has_not_named_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.config import load_config
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint
+from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.metrics.official_files import read_predictions
@@ -68,7 +69,7 @@ USES: dict[str, tuple[str, Use]] = {
     "parquet": ("set/val.parquet", _examples("hub:{}/set")),
     "a file of a model": (
         "model/tokenizer.json",
-        lambda f: Checkpoint(str(f / "model")).config(("llama",)),
+        lambda f: Checkpoint(str(f / "model")).config(TEXT),
     ),
 }
 

@@ -112,7 +112,7 @@ class Text:
     """A random state for each distinct prefix of bytes; stands in for Llama."""
 
     name, device, dim = "fake-text", "cpu", TEXT_DIM
-    encodes_trees = False
+    causal, encodes_trees = True, False
 
     def __init__(self, before: Calls = nothing, *, layer: int = -1, max_tokens: int = 512) -> None:
         self.before, self.layer, self.max_tokens = before, layer, max_tokens

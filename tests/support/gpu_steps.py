@@ -117,9 +117,10 @@ def test_encoders_stay_on_the_gpu_until_their_features_are_copied(
         # Numbers of Python and numpy, which a fake GPU cannot take.
         pixels_on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
         monkeypatch.setattr(torch, "from_numpy", lambda array: pixels_on_cpu)
-        monkeypatch.setattr(
-            torch, "tensor", lambda values, **how: torch.empty(np.shape(values), **how)
-        )
+        for name in ("tensor", "as_tensor"):
+            monkeypatch.setattr(
+                torch, name, lambda values, **how: torch.empty(np.shape(values), **how)
+            )
         seen.results.clear()
         patches, cls = images.encode(pixels)
         states = text.encode(tokens)

@@ -143,6 +143,14 @@ class Colours(Source):
         return Image.new("RGB", (40, 30), str(image_id))
 
 
+class HasMetric(Colours):
+    metric = "vizwiz"
+
+
+class HasNoSuchMetric(Colours):
+    metric = "vizwis"
+
+
 class Means:
     """Patch embeddings that are mean colours."""
 

@@ -87,15 +87,41 @@ def require_shared_prefixes(
     states = encode([one, *others]).float()
     short = len(one) // 2
     alone = encode([one[:short]])[0].float()
-    if not (torch.isfinite(states).all() and torch.isfinite(alone).all()):
-        raise ModelError(
-            f"{name}: its states are not finite in {str(dtype).removeprefix('torch.')}; use "
-            f"--compute-dtype float32, or take another copy of the model"
-        )
+    _require_finite(name, dtype, states, alone)
     later = max(_distance(states[0, :k], states[k, :k]) for k in shared)
     for distance, on in ((later, "later tokens"), (_distance(states[0, :short], alone), PLACE)):
         if distance > TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
             raise _not_causal(f"{name}: the states of its tokens", on)
+
+
+def require_own_states(
+    name: str,
+    encode: Callable[[Sequence[Sequence[int]]], Tensor],
+    tokens: Sequence[int],
+    dtype: torch.dtype,
+) -> None:
+    """Raise `ModelError` unless the states of a question are the same whatever it is encoded with.
+
+    This is what is left to hold for a model whose tokens see all of their question; the arguments
+    are those of `require_shared_prefixes`.
+    """
+    one = list(tokens)
+    states = encode([one, [one[0]] * len(one)])[0].float()
+    alone = encode([one])[0].float()
+    _require_finite(name, dtype, states, alone)
+    if _distance(states, alone) > TOLERANCE.get(dtype, TOLERANCE[torch.float32]):
+        raise ModelError(
+            f"{name}: the states of its tokens depend on other questions of a batch, so they "
+            f"cannot be stored. Give another text model"
+        )
+
+
+def _require_finite(name: str, dtype: torch.dtype, *states: Tensor) -> None:
+    if not all(torch.isfinite(one).all() for one in states):
+        raise ModelError(
+            f"{name}: its states are not finite in {str(dtype).removeprefix('torch.')}; use "
+            f"--compute-dtype float32, or take another copy of the model"
+        )
 
 
 def _distance(states: Tensor, others: Tensor) -> float:

@@ -63,7 +63,6 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (torch.cuda, "mem_get_info"): lambda device: (10**9, 10**9),
         (torch, "empty"): lambda *a, pin_memory=False, **how: empty(*a, **how),
         (Tensor, "to"): to,
-        (Tensor, "pin_memory"): lambda x: x,
         (Tensor, "record_stream"): lambda x, stream: None,
     }
     for (owner, name), value in replaced.items():

@@ -17,7 +17,7 @@ def test_one_pixel_fills_what_the_encoder_sees() -> None:
     image = load_rgb(encoded(Image.new("RGB", (1, 1), (10, 20, 30))))
 
     for seen in (
-        fit_whole(image, 42, resample=BICUBIC),
+        fit_whole(image, (42, 42), resample=BICUBIC),
         fit_crop(image, size=42, shortest_edge=48, resample=BICUBIC),
     ):
         assert seen.shape == (42, 42, 3)
@@ -32,7 +32,7 @@ def test_20_000_by_10_is_squeezed_whole_or_cropped_in_the_middle(tall: bool) -> 
     strip = strip.transpose(1, 0, 2) if tall else strip
     image = load_rgb(encoded(Image.fromarray(np.ascontiguousarray(strip))))
 
-    squeezed = fit_whole(image, 100, resample=Image.Resampling.BOX)
+    squeezed = fit_whole(image, (100, 100), resample=Image.Resampling.BOX)
     cropped = fit_crop(image, size=40, shortest_edge=40, resample=Image.Resampling.BOX)
 
     if tall:
@@ -61,7 +61,7 @@ def test_fit_whole_is_the_processor_without_crop(shape: tuple[int, int], resampl
         image, size={"height": 42, "width": 42}, do_center_crop=False, resample=resample
     )
 
-    seen = fit_whole(image, 42, resample=resample)
+    seen = fit_whole(image, (42, 42), resample=resample)
     assert seen.dtype == np.uint8
     assert np.array_equal(seen, expected)
 

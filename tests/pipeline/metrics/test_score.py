@@ -244,3 +244,9 @@ def test_a_count_that_is_no_number(tmp_path: Path) -> None:
     predictions.write_text(json.dumps(said))
     with pytest.raises(MetricError, match="question 1: the answer 'many' is no whole number"):
         score_files(predictions=predictions, annotations=annotations)
+
+
+def test_one_line_of_json_lines_is_a_list_of_one(tmp_path: Path) -> None:
+    for name, expected in (("a.jsonl", [{"id": 1}]), ("a.json", {"id": 1})):
+        (tmp_path / name).write_text('{"id": 1}\n')
+        assert read_content(tmp_path / name) == expected

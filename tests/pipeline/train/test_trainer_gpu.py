@@ -9,7 +9,7 @@ import pytest
 from tests.support.repository import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.stops
 @pytest.mark.timeout(1200)
 def test_steps_on_a_fake_gpu() -> None:
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
