@@ -22,6 +22,7 @@ HOMES = {
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
     "gradio": {"pipeline.serve.app"},
     "uvicorn": {"pipeline.serve.server"},
+    "ray": {"pipeline.extract.engines.on_ray"},
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.checks.no_code",

@@ -43,7 +43,6 @@ from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-    from frozen_vqa.pipeline.extract.engines.engine import Engine
     from frozen_vqa.pipeline.extract.engines.on_ray import RayCluster
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
@@ -108,9 +107,11 @@ def extract_command(
                 show_narrow(narrow_bits(source, checks))
 
         with loading():
+            from frozen_vqa.pipeline.extract.engines.engine import Engine
+            from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
             from frozen_vqa.pipeline.extract.extract import extract
             from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-            from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders, show_moved
+            from frozen_vqa.pipeline.extract.models.open_encoders import show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
 
@@ -127,7 +128,9 @@ def extract_command(
             "window": window,
             "reduce_jpegs": reduce_jpegs,
         }
-        images, text = open_encoders(cache, place, **chosen)
+        recipe = EncoderRecipe(cache.absolute(), chosen)
+        images, text = recipe(place)
+        pinned = recipe.pinned(images, text)
         if ranks.lead:
             named = ((images, vision_revision), (text, text_revision))
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -154,9 +157,7 @@ def extract_command(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
             ),
             ranks=ranks,
-            engine=_engine(cluster, cache, chosen, images, text, dtype, workers)
-            if cluster
-            else None,
+            engine=Engine(cluster, pinned, dtype, workers) if cluster else None,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
@@ -167,23 +168,6 @@ def _ray_cluster(address: str | None, device: str) -> AbstractContextManager["Ra
         from frozen_vqa.pipeline.extract.engines.on_ray import ray_cluster
 
         return ray_cluster(address, device)
-
-
-def _engine(
-    cluster: "RayCluster",
-    cache: Path,
-    chosen: Mapping[str, Any],
-    images: "ImageEncoder",
-    text: "TextEncoder",
-    dtype: str,
-    workers: int | None,
-) -> "Engine":
-    """Return workers that open the same encoders as this process has."""
-    from frozen_vqa.pipeline.extract.engines.engine import Engine
-    from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
-
-    recipe = EncoderRecipe(cache.absolute(), chosen).pinned(images, text)
-    return Engine(cluster, recipe, dtype, workers)
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

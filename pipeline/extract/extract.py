@@ -196,8 +196,7 @@ class _Extraction:
         try:
             with queue:
                 if self.engine:
-                    size = self.batch_size.now
-                    self.engine.encode(self.encoder, work, queue, self.origin, size, self.cache)
+                    self.engine.encode(self.encoder, work, queue, self.origin, self.cache)
                 else:
                     self._encode_images(work, queue)
                     self._encode_questions(work, queue)

@@ -63,7 +63,7 @@ class Nodes:
         parts = [f"{name} {there[name].rate:,.1f}/s" for name in most[:SHOWN]]
         more = [f"{len(most) - SHOWN} more"] if len(most) > SHOWN else []
         workers = sum(node.workers for node in there.values())
-        return f"{workers} workers on {len(there)} nodes: {', '.join([*parts, *more])}"
+        return f"workers {workers}, nodes {len(there)}: {', '.join([*parts, *more])}"
 
     def measured(self) -> dict[str, Any]:
         """Return what `Throughput` says of a run by these nodes; seconds are a worker's average."""

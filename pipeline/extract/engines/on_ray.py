@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from frozen_vqa.cache import CacheError
 from frozen_vqa.pipeline.errors import ConfigError, PipelineError
-from frozen_vqa.pipeline.extract.engines.engine import LostWorkerError
+from frozen_vqa.pipeline.extract.engines.crew import LostWorkerError
 from frozen_vqa.pipeline.extract.engines.worker import AT_ONCE, Worker
 from frozen_vqa.pipeline.system.ranks import by_torchrun
 

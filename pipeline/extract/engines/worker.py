@@ -66,7 +66,7 @@ class EncoderRecipe:
     def __call__(self, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
         for model in (self.options["vision_model"], self.options["text_model"]):
             if is_own_model(model):
-                trust(model)  # the user named it on the command line
+                trust(model)  # as the user did, who named it on the command line
         return open_encoders(self.cache, device, **self.options)
 
     def pinned(self, images: ImageEncoder, text: TextEncoder) -> "EncoderRecipe":
