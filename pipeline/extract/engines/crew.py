@@ -159,8 +159,8 @@ class Crew:
         if hand.node:
             self.nodes.lost(hand.node)
             console.print(
-                f"a worker on {hand.node} is gone ({reason}); its {len(hand.tasks)} chunks are "
-                f"given to others"
+                f"a worker on {hand.node} is gone ({reason}); chunks of its that others get: "
+                f"{len(hand.tasks)}"
             )
         for cause in [task.key for task in hand.tasks.values()] if hand.node else ["start"]:
             self._losses[cause] += 1

@@ -215,10 +215,10 @@ def _raise_ray_error(error: Exception) -> NoReturn:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a worker is gone; Ray says it in the line behind those of names and numbers."""
+    """Return why a worker is gone: the first sentence behind Ray's lines of names and numbers."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line and not line.startswith(_FACTS)]
-    return " ".join(said[-1:])[:200] or type(error).__name__
+    said = [line for line in lines if line and not line.startswith(_FACTS)] or [""]
+    return said[-1].partition(". ")[0].rstrip(".")[:200] or type(error).__name__
 
 
 _FACTS = ("class_name:", "actor_id:", "pid:", "name:", "namespace:", "ip:")
