@@ -305,9 +305,16 @@ def extract_features(
         ),
     ] = False,
     dtype: Annotated[
-        Literal["float16", "float32", "int8"],
-        typer.Option(help="Number type of stored features; int8 takes half the bytes of float16."),
+        Literal["float16", "bfloat16", "float32", "int8"],
+        typer.Option(
+            help="Number type of stored features: int8 takes half the bytes of float16; bfloat16 "
+            "holds what is too large for it."
+        ),
     ] = "float16",
+    pool: Annotated[
+        Literal["1", "2"],
+        typer.Option(help="2: store the mean of each 2 x 2 patches, a quarter of the bytes."),
+    ] = "1",
     column: Column = None,
     images: Images = None,
     annotations: Annotations = None,
@@ -366,6 +373,7 @@ def extract_features(
         window=window,
         reduce_jpegs=reduce_jpegs,
         dtype=dtype,
+        pool=int(pool),
         columns=_pairs(column or []),
         pictures=images,
         annotations=annotations,
@@ -841,16 +849,20 @@ def convert_cache(
     ],
     cache: Annotated[Path, _path_option(help="Folder of the new feature cache.")],
     dtype: Annotated[
-        Literal["float16", "float32", "int8"],
+        Literal["float16", "bfloat16", "float32", "int8"],
         typer.Option(help="Number type of the new cache, smaller than that of the old one."),
     ] = "int8",
+    pool: Annotated[
+        Literal["1", "2"],
+        typer.Option(help="2: store the mean of each 2 x 2 patches; the type may stay then."),
+    ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Store the features of a cache in fewer bytes, without any encoder. Resumes by itself."""
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
-    _finish(convert_command(source, cache=cache, dtype=dtype), as_json)
+    _finish(convert_command(source, cache=cache, dtype=dtype, pool=int(pool)), as_json)
 
 
 @command(START, "doctor")

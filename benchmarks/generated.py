@@ -12,6 +12,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, SplitTable
 from frozen_vqa.cache.disk.staging import chunk_key, stage_shard
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import (
     THUMBNAIL,
@@ -83,7 +84,8 @@ def features(rng: np.random.Generator, rows: int, width: int, spec: CacheSpec) -
     """Return (rows, width) of which a few channels, spread out, are far larger than the others."""
     features = rng.standard_normal((rows, width), np.float32)
     features[:, :: max(1, width // OUTLIERS)] *= OUTLIER_SIZE
-    return features.astype(spec.state_dtype)
+    wide = spec.state_dtype == BFLOAT16
+    return round_to_bfloat16(features) if wide else features.astype(spec.state_dtype)
 
 
 def image_shards(

@@ -1,8 +1,9 @@
 """Copies the rows of one cache into another that stores them in fewer bytes, shard by shard.
 
-    float32 ── float16      rounded
-    float32 ── int8         the bytes that an extraction into int8 gives
-    float16 ── int8         rounded twice
+    float32 ── float16, bfloat16    rounded
+    float32 ── int8                 the bytes that an extraction into int8 gives
+    float16, bfloat16 ── int8       rounded twice
+    any ── the same or such a type, patches pooled
 
 Each row is compared with its digest before it is converted. Shards are staged and adopted as in an
 extraction (disk/staging.py), so that a killed conversion can continue, and ends in the same
@@ -18,10 +19,12 @@ import numpy as np
 from frozen_vqa.cache.disk.integrity import open_shard
 from frozen_vqa.cache.disk.staging import chunk_key, read_staged, stage_shard
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatchError, damaged_row
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16, to_floats
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
-from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.pool import pool_patches
+from frozen_vqa.cache.format.quantise import dequantise, quantise
 from frozen_vqa.cache.format.shards import (
     NewImages,
     NewQuestions,
@@ -35,23 +38,31 @@ from frozen_vqa.cache.format.spec import SCALE_DTYPE, CacheSpec
 from frozen_vqa.cache.reader import FeatureCache
 from frozen_vqa.cache.writer import CacheWriter
 
-NARROWER = {"float32": ("float16", "int8"), "float16": ("int8",), "int8": ()}
+NARROWER = {
+    "float32": ("float16", "bfloat16", "int8"),
+    "float16": ("int8",),
+    "bfloat16": ("int8",),
+    "int8": (),
+}
 
 identify_rows = attrgetter("rows", "prefixes", "names", "origin")
 """Returns what a shard has in common with the one that it was converted from."""
 
 
-def converted_spec(source: FeatureCache, dtype: str) -> CacheSpec:
-    """Return the spec in `dtype`; raise `CacheError` unless that stores numbers in fewer bytes."""
+def converted_spec(source: FeatureCache, dtype: str, pool: int = 1) -> CacheSpec:
+    """Return the spec in `dtype` and pooled; raise `CacheError` unless that takes fewer bytes."""
     found = source.spec.dtype
-    if dtype not in NARROWER[found]:
+    if dtype not in NARROWER[found] and not (dtype == found and pool > 1):
         ways = [f"{wide} to {' or '.join(narrow)}" for wide, narrow in NARROWER.items() if narrow]
         raise CacheError(
             f"{source.directory}: its features are stored as {found} and cannot become {dtype}. "
             f"A cache can be converted from {', from '.join(ways)}; only the encoders can give "
             f"anything else: run extract-features with --dtype {dtype} and another --cache."
         )
-    return replace(source.spec, dtype=dtype)
+    try:
+        return replace(source.spec.pooled(pool), dtype=dtype)
+    except CacheError as error:
+        raise CacheError(f"{source.directory}: {error}. Leave out --pool.") from None
 
 
 def shards_left(source: FeatureCache, writer: CacheWriter) -> list[tuple[ShardKind, ShardRecord]]:
@@ -123,15 +134,15 @@ def _convert(source: FeatureCache, spec: CacheSpec, kind: ShardKind, record: Sha
 
 def _convert_images(source: FeatureCache, file: Hdf5File, rows: int, spec: CacheSpec) -> NewImages:
     ids, thumbnails, contents = read_pictures(file, rows)
-    shape = (rows, spec.patches, spec.vision_dim)
-    checked = _checked_rows(source, file, "patch_embeddings", shape)
-    patches = np.empty(shape, spec.image_dtype)
-    scales = np.empty(shape[:2], SCALE_DTYPE) if spec.quantised else None
-    for row, numbers in enumerate(checked):
+    patches = np.empty((rows, spec.patches, spec.vision_dim), spec.image_dtype)
+    scales = np.empty(patches.shape[:2], SCALE_DTYPE) if spec.quantised else None
+    pool = source.spec.grid[0] // spec.grid[0]
+    for row, numbers in enumerate(_checked_patches(source, file, rows)):
+        pooled = pool_patches(numbers, source.spec.grid, pool)
         if scales is None:
-            patches[row] = numbers
+            patches[row] = _rounded(pooled, spec.image_dtype)
         else:
-            patches[row], scales[row] = quantise(numbers)
+            patches[row], scales[row] = quantise(pooled)
     cls = _convert_rows(source, file, "cls", (rows, spec.vision_dim), spec)
     return NewImages(ids, thumbnails, patches, cls, scales, contents)
 
@@ -148,6 +159,17 @@ def _convert_questions(
     return NewQuestions(texts, paths, parents, tokens, states)
 
 
+def _checked_patches(source: FeatureCache, file: Hdf5File, rows: int) -> Iterator[np.ndarray]:
+    """Return the patch embeddings of each picture: (patches, vision_dim) float32."""
+    spec = source.spec
+    shape = (rows, spec.patches, spec.vision_dim)
+    checked = _checked_rows(source, file, "patch_embeddings", shape)
+    if not spec.quantised:
+        return (to_floats(numbers).astype(np.float32) for numbers in checked)
+    scales = file.array("patch_scales", shape[:2], SCALE_DTYPE)  # checked with the structure
+    return map(dequantise, checked, scales)
+
+
 def _convert_rows(
     source: FeatureCache, file: Hdf5File, feature: str, shape: tuple[int, ...], spec: CacheSpec
 ) -> np.ndarray:
@@ -155,8 +177,13 @@ def _convert_rows(
     checked = _checked_rows(source, file, feature, shape)
     converted = np.empty(shape, spec.state_dtype)
     for row, numbers in enumerate(checked):
-        converted[row] = numbers
+        converted[row] = _rounded(to_floats(numbers), spec.state_dtype)
     return converted
+
+
+def _rounded(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return floats in the dtype of the new cache."""
+    return round_to_bfloat16(numbers) if dtype == BFLOAT16 else numbers.astype(dtype)
 
 
 def _checked_rows(

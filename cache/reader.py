@@ -34,6 +34,7 @@ from frozen_vqa.cache.errors import (
     remedy,
     unusable_row,
 )
+from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.digests import row_digest, row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Extent
@@ -78,7 +79,8 @@ class Questions:
     """All distinct questions of a cache.
 
     Attributes:
-        hidden_states: (prefixes, text_dim), one row per distinct token prefix.
+        hidden_states: (prefixes, text_dim), one row per distinct token prefix, in the state dtype
+            of the cache.
         path_rows: (tokens,) rows of `hidden_states`, question after question.
         path_offsets: (questions + 1,) where each question's path begins and ends.
     """
@@ -93,9 +95,9 @@ class Questions:
         return np.diff(self.path_offsets)
 
     def states(self, row: int) -> np.ndarray:
-        """Return the hidden states of one question: (tokens, text_dim)."""
+        """Return the hidden states of one question: (tokens, text_dim) floats."""
         path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
-        return self.hidden_states[path]
+        return to_floats(self.hidden_states[path])
 
 
 @dataclass
@@ -174,7 +176,8 @@ class FeatureCache:
         Args:
             rows: (n,) rows of pictures, in any order.
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
-                several times faster than an array fresh from numpy.
+                several times faster than an array fresh from numpy. bfloat16 is given as its bits
+                (format/bfloat16.py).
             scales: (n, patches) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:

@@ -55,7 +55,7 @@ def measure(directory: Path, images: int, rounds: int) -> dict[str, list[float]]
     """Return the seconds of every epoch by kind."""
     spec = FeatureCache(directory).spec
     shape = (BATCH, spec.patches, spec.vision_dim)
-    out = aligned(shape, spec.dtype)
+    out = aligned(shape, spec.image_dtype)
     found: dict[str, list[float]] = {"unchecked": [], "first": [], "later": []}
     for number in range(rounds):
         order = np.random.default_rng(number).permutation(images)
@@ -76,7 +76,7 @@ def opening(directory: Path) -> tuple[float, float]:
     cache = FeatureCache(directory)
     opened = time.perf_counter()
     rows = np.cumsum([0, *(record.rows for record in cache.manifest.images[:-1])])
-    out = np.empty((1, cache.spec.patches, cache.spec.vision_dim), cache.spec.dtype)
+    out = np.empty((1, cache.spec.patches, cache.spec.vision_dim), cache.spec.image_dtype)
     for row in rows:
         cache.read_images(np.array([row]), out)
     return opened - started, time.perf_counter() - opened

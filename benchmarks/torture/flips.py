@@ -121,7 +121,7 @@ def everything(cache: Path) -> list[Any]:
     """Return all that a reader can ask for, as values that can be compared."""
     features = FeatureCache(cache)
     spec, rows = features.spec, features.manifest.image_rows
-    patches = np.empty((rows, spec.patches, spec.vision_dim), spec.dtype)
+    patches = np.empty((rows, spec.patches, spec.vision_dim), spec.image_dtype)
     features.read_images(np.arange(rows), patches)
     questions = features.questions
     found: list[Any] = [spec.settings(), features.manifest.failures, features.image_ids()]

@@ -57,7 +57,7 @@ def main() -> None:
     """Connect to the cluster and extract."""
     try:
         with ray_cluster(sys.argv[2], "cpu") as cluster:
-            run(Path(sys.argv[1]), Engine(cluster, open_slow, "float32"))
+            run(Path(sys.argv[1]), Engine(cluster, open_slow))
     except PipelineError as error:
         sys.exit(f"error: {error}")
 

@@ -28,13 +28,15 @@ PATIENCE = 900.0
 @contextmanager
 def small_cluster() -> Iterator[Any]:
     """Yield a head without cores and `NODES` nodes of one core, all on this machine."""
+    # Ray would start workers at niceness 15, and wait 30 s for a node; this machine may be busy.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    os.environ["RAY_raylet_start_wait_time_s"] = "300"
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(NODES):
-            cluster.add_node(num_cpus=1)
+            cluster.add_node(num_cpus=1, wait=False)
         yield cluster
     finally:
         cluster.shutdown()
@@ -105,7 +107,7 @@ class Trial:
         elif what == "node":
             node = self.rng.choice(sorted(self.cluster.worker_nodes, key=lambda one: one.node_id))
             self.cluster.remove_node(node, allow_graceful=False)
-            self.cluster.add_node(num_cpus=1)
+            self.cluster.add_node(num_cpus=1, wait=False)
         else:
             self.driver.kill()
         self.killed[what] += 1
@@ -154,7 +156,7 @@ def ray_kills(count: int, scratch: Path, rng: random.Random) -> dict[str, int]:
     chunks = finished(scratch / "whole")
     disk = small_disk(scratch / "disk", 8 * sum(map(len, whole.values())) + (1 << 22))
     found: Counter[str] = Counter(run=0, identical=0, chunks=chunks)
-    with small_cluster() as cluster, unmounted(disk):
+    with unmounted(disk), small_cluster() as cluster:
         for number in range(count):
             cache, began = (disk or scratch) / "cache", time.monotonic()
             (scratch / "log").unlink(missing_ok=True)

@@ -19,18 +19,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 
 from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16, dtype_name
 from frozen_vqa.cache.format.digests import Buffer, row_digest
 
 ALIGNMENT = 4096
 DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("int8", "uint8", "int32", "int64", "uint64", "float16", "float32")
-}
+} | {dtype_name(BFLOAT16): BFLOAT16}
 """Every dtype that a dataset can have, by its name."""
 
 NUMBER = "[0-9]{1,15}"
@@ -55,7 +57,7 @@ class Extent:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
-        return f"{self.dtype.name} {'x'.join(map(str, self.shape))} at {self.offset}"
+        return f"{dtype_name(self.dtype)} {'x'.join(map(str, self.shape))} at {self.offset}"
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,25 @@ def _lay_out(datasets: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, int]]
         block_size=1 << 20, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
     ) as file:
         for name, array in datasets.items():
-            file.create_dataset(name, data=array, track_times=False)
+            if array.dtype == BFLOAT16:
+                add_bfloat16(file, name, array)
+            else:
+                file.create_dataset(name, data=array, track_times=False)
         file.flush()
         offsets = {name: file[name].id.get_offset() or 0 for name in datasets}
         return file.id.get_file_image(), offsets
+
+
+def add_bfloat16(file: Any, name: str, bits: np.ndarray) -> None:
+    """Add a dataset to an `h5py.File`; HDF5 knows the type by its fields, and reads float32."""
+    from h5py import Datatype, h5s, h5t
+
+    kind = h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)  # the sign, 8 bits of exponent, 7 of the fraction
+    kind.set_size(bits.itemsize)
+    kind.set_ebias(127)
+    found = file.create_dataset(name, bits.shape, Datatype(kind), track_times=False)
+    found.id.write(h5s.ALL, h5s.ALL, bits, mtype=kind)  # as they are
 
 
 def _checked(
@@ -231,8 +248,8 @@ class Hdf5File:
         extent = self._extent(name)
         if extent.shape != shape or extent.dtype != dtype:
             raise CacheDamagedError(
-                f"{self.path}: {name!r} is {extent.dtype} {extent.shape}, "
-                f"but the cache needs {dtype} {shape}"
+                f"{self.path}: {name!r} is {dtype_name(extent.dtype)} {extent.shape}, "
+                f"but the cache needs {dtype_name(dtype)} {shape}"
             )
         return np.ndarray(shape, extent.dtype, self._data, extent.offset)
 

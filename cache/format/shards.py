@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
+from frozen_vqa.cache.format.bfloat16 import dtype_name
 from frozen_vqa.cache.format.digests import Buffer, digest, row_digests
 from frozen_vqa.cache.format.finite import LARGEST, largest_by_row
 from frozen_vqa.cache.format.hdf5 import (
@@ -40,6 +41,17 @@ FEATURES: dict[ShardKind, tuple[str, ...]] = {
 
 NAMES: dict[ShardKind, str] = {"images": "image_id", "questions": "question"}
 """The column that says what each row of a shard is."""
+
+NARROW = ("float16", "int8")
+TOO_LARGE = (
+    "Values beyond 65,504 do not fit float16: give --dtype bfloat16, which holds them in as many "
+    "bytes, or --dtype float32, and another --cache. If that fails as well, the model itself gives "
+    "such values."
+)
+STRANGE_MODEL = (
+    "The model itself gives such values: give --compute-dtype float32, or another copy of the "
+    "model, and another --cache."
+)
 
 THUMBNAIL = 64
 """Grey values that are kept of each picture."""
@@ -254,10 +266,9 @@ def _largest(
     largest = largest_by_row(rows)
     if len(unusable := np.flatnonzero(~(largest <= LARGEST))):
         bad = [describe_row(int(row)) for row in unusable[:5]]
+        name = dtype_name(dtype)
         raise CacheError(
-            f"{what} {', '.join(bad)}: not finite in {dtype}, so their shard was not written; all "
-            f"shards before it are stored. Values beyond 65,504 do not fit float16: extract with "
-            f"--dtype float32 and another --cache. If that fails as well, the model itself gives "
-            f"such values."
+            f"{what} {', '.join(bad)}: not finite in {name}, so their shard was not written; all "
+            f"shards before it are stored. {TOO_LARGE if name in NARROW else STRANGE_MODEL}"
         )
     return float(largest.max(initial=0))

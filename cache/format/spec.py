@@ -1,16 +1,17 @@
 """The settings that fix the numbers in a cache."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from frozen_vqa.cache.errors import CacheError, CacheMismatchError
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16
 from frozen_vqa.cache.typed_json import Json
 
-Dtype = Literal["float16", "float32", "int8"]
+Dtype = Literal["float16", "bfloat16", "float32", "int8"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 SCALE_DTYPE = np.dtype("float16")
@@ -21,14 +22,16 @@ class CacheSpec:
     """The settings that fix the numbers of a cache: two extractions with equal specs may share one.
 
     Attributes:
-        vision: Settings of the image encoder by name (model, revision, image size, ...).
+        vision: Settings of the image encoder by name (model, revision, image size, ...), with
+            "pool" if its patches are pooled.
         text: Settings of the text encoder by name (model, revision, layer, ...).
-        grid: Rows and columns of patches in one picture.
+        grid: Rows and columns of patches in one picture, as they are stored.
         vision_dim: Size of one patch embedding.
         text_dim: Size of one hidden state.
         dtype: How numbers are stored; one of `DTYPES`. "int8" concerns patch embeddings alone, each
             of which has a scale then (quantise.py); the rest is float16. Hidden states of Llama
             have a few numbers in the hundreds, and eight bits scaled to those lose the others.
+            The numpy dtypes below stand for "bfloat16" by its bits (bfloat16.py).
     """
 
     vision: Mapping[str, Json]
@@ -59,12 +62,12 @@ class CacheSpec:
     @property
     def image_dtype(self) -> np.dtype:
         """Dtype of stored patch embeddings."""
-        return np.dtype(self.dtype)
+        return BFLOAT16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     @property
     def state_dtype(self) -> np.dtype:
         """Dtype of stored hidden states and CLS vectors."""
-        return np.dtype("float16" if self.quantised else self.dtype)
+        return np.dtype("float16") if self.quantised else self.image_dtype
 
     def feature_dtype(self, feature: str) -> np.dtype:
         """Return the dtype of a dataset of features, by its name."""
@@ -81,6 +84,25 @@ class CacheSpec:
     def prefix_row_bytes(self) -> int:
         """Bytes of one hidden state."""
         return self.text_dim * self.state_dtype.itemsize
+
+    def pooled(self, side: int) -> "CacheSpec":
+        """Return the spec of these features with squares of patches pooled (pool.py).
+
+        Raises:
+            CacheError: if they are pooled already, or the grid does not consist of such squares.
+        """
+        if side == 1:
+            return self
+        rows, columns = self.grid
+        if "pool" in self.vision:
+            raise CacheError(f"its patches are pooled already ({rows} x {columns} are left)")
+        if rows % side or columns % side:
+            raise CacheError(
+                f"{rows} x {columns} patches cannot be pooled by {side} x {side}: both numbers "
+                f"must be multiples of {side}"
+            )
+        vision = {**self.vision, "pool": side}
+        return replace(self, vision=vision, grid=(rows // side, columns // side))
 
     def settings(self) -> dict[str, Json]:
         """Return every setting under one flat name, for comparison and for people."""

@@ -6,7 +6,7 @@ The features are rounded as in the cache that the head was trained from, so the 
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -16,19 +16,20 @@ from torch import Tensor
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
-from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
+from frozen_vqa.pipeline.encoders.image_encoder import MOST_PATCHES, ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.reading import reading_of, recorded_sides, size_of
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ModelError, NotFiniteError, RunError
-from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy
+from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy, pooled
 from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
 from frozen_vqa.pipeline.runs.run import Run, encoder_settings
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
+from frozen_vqa.pipeline.system.tensors import as_tensor
 
 Name = Annotated[str, FILE_PATH]
 
@@ -37,6 +38,7 @@ class _Vision(TypedDict):
     model: Name
     revision: str
     fit: Literal["whole", "crop"]
+    pool: NotRequired[Annotated[int, (1, MOST_PATCHES)]]
 
 
 class _Text(TypedDict):
@@ -68,7 +70,7 @@ class Asker:
     def __init__(self, run: Run, device: torch.device) -> None:
         run.require_no_needs("`ask` gives it a question and a picture")
         self.run, self.device = run, device
-        self.images, self.words = _load_encoders(run, device)
+        self.images, self.words, self.pool = _load_encoders(run, device)
         self.reading = reading_of(run.encoders["vision"])
 
     def tokens(self, question: str) -> list[int]:
@@ -89,10 +91,11 @@ class Asker:
         tokens = [self.tokens(question) for question in questions]
         patches, _ = self.images.encode(self.images.pixels(picture)[np.newaxis])
         # Rounded between, as in the cache.
+        patches = pooled(patches, self.images.grid, self.pool)
         numbers, scales = patches_to_numpy(patches, self.run.dtype)
         states, mask = self._states(tokens)
         logits: Tensor = self.run.model(
-            torch.from_numpy(numbers).to(self.device),
+            as_tensor(numbers).to(self.device),
             states,
             mask,
             None if scales is None else torch.from_numpy(scales).to(self.device),
@@ -107,7 +110,7 @@ class Asker:
 
     def _states(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return hidden states, (1, questions, tokens, text_dim), and which are no padding."""
-        dtype = torch.float32 if self.run.dtype == "float32" else torch.float16
+        dtype = torch.float16 if self.run.dtype == "int8" else getattr(torch, self.run.dtype)
         each = [self.words.encode([question])[0].to(dtype) for question in tokens]
         states = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
         lengths = torch.tensor([len(question) for question in tokens], device=self.device)
@@ -127,8 +130,8 @@ class Asker:
         ]
 
 
-def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
-    """Return the encoders whose features the head was trained on."""
+def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEncoder, int]:
+    """Return the encoders whose features the head was trained on, and how these are pooled."""
     try:
         asked = decode(_Encoders, run.encoders)
         sides = recorded_sides(run.encoders["vision"])
@@ -173,7 +176,14 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
                 f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
                 f"but that model is now at {found['revision']}; train the head again"
             )
-    return images, words
+    pool, grid = vision.get("pool", 1), run.model.config.grid
+    if images.grid != (grid[0] * pool, grid[1] * pool):
+        raise RunError(
+            f"{run.path / 'config.json'}: {images.name} has {images.grid[0]} x {images.grid[1]} "
+            f"patches, but the head was trained on {grid[0]} x {grid[1]}, each the mean of "
+            f"{pool} x {pool}; train the head again"
+        )
+    return images, words, pool
 
 
 def _commit(part: Mapping[str, Any]) -> str | None:

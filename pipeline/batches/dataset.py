@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.quantise import dequantise
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.answers.questions import given_answers, metric_of
@@ -72,7 +73,7 @@ class Question:
         out = np.empty((len(rows), spec.patches, spec.vision_dim), spec.image_dtype)
         scales = np.empty((len(rows), spec.patches), SCALE_DTYPE) if spec.quantised else None
         cache.read_images(rows, out, scales)
-        every = out if scales is None else dequantise(out, scales)
+        every = to_floats(out) if scales is None else dequantise(out, scales)
         return torch.from_numpy(every.reshape(-1, spec.vision_dim))
 
     @property

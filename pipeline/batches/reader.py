@@ -18,6 +18,7 @@ from frozen_vqa.pipeline.batches.plan import IMAGES, BatchPlan, Grid, divide_by_
 from frozen_vqa.pipeline.batches.residency import Buffer, ResidentFeatures
 from frozen_vqa.pipeline.batches.rows import Rows
 from frozen_vqa.pipeline.system.pinned import pinned_empty
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor
 
 AHEAD = 3
 """Batches that are being read or wait while one is used."""
@@ -206,7 +207,7 @@ class BatchReader:
             buffer.copied.synchronize()
         patches = buffer.patches[: len(image_rows)]
         scales = None if buffer.scales is None else buffer.scales[: len(image_rows)]
-        room = patches.numpy()
+        room = as_array(patches)
         into = None if scales is None else scales[:count].numpy()
         self._features.images.read_images(image_rows[:count], room[:count], into)
         room[count:] = 0
@@ -242,7 +243,7 @@ class BatchReader:
         return states, picture_prefixes, token_prefixes, mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = as_tensor(array)
         if self._features.device.type != "cuda":
             return tensor
         return pinned_empty(tensor.shape, tensor.dtype).copy_(tensor)

@@ -27,6 +27,7 @@ from frozen_vqa.pipeline.system.console import size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.pinned import pinned_empty
 from frozen_vqa.pipeline.system.ranks import local_ranks
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor, torch_dtype
 
 Residency = Literal["auto", "gpu", "ram", "mapped"]
 Location = Literal["gpu", "ram", "mapped", "unread"]
@@ -115,9 +116,8 @@ class BufferPool:
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
         if self._device.type != "cuda":
-            return torch.from_numpy(aligned_empty(shape, dtype))
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        return pinned_empty(shape, kind)
+            return as_tensor(aligned_empty(shape, dtype))
+        return pinned_empty(shape, torch_dtype(dtype))
 
 
 class ResidentFeatures:
@@ -185,7 +185,7 @@ class ResidentFeatures:
     def _upload(self) -> None:
         """Copy all patch embeddings to the GPU, through a buffer."""
         spec, images = self.cache.spec, self.cache.manifest.image_rows
-        dtype = torch.from_numpy(np.empty(0, spec.image_dtype)).dtype
+        dtype = torch_dtype(spec.image_dtype)
         shape = (spec.patches, spec.vision_dim)
         table = torch.empty((images, *shape), dtype=dtype, device=self.device)
         scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
@@ -194,7 +194,7 @@ class ResidentFeatures:
         for first in range(0, images, UPLOADED_AT_ONCE):
             rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))
             count = len(rows)
-            self.cache.read_images(rows, buffer[:count].numpy(), few[:count].numpy())
+            self.cache.read_images(rows, as_array(buffer[:count]), few[:count].numpy())
             table[first : first + count].copy_(buffer[:count])
             scales[first : first + count].copy_(few[:count])
         self.on_gpu, self.scales_on_gpu = table, scales if spec.quantised else None

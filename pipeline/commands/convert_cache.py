@@ -12,8 +12,8 @@ from frozen_vqa.pipeline.system.console import console, duration, progress, size
 from frozen_vqa.pipeline.system.disk import require_room
 
 
-def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
-    """Copy the rows of a cache into another one of another dtype; rows that it holds are kept.
+def convert_command(source: Path, *, cache: Path, dtype: str, pool: int = 1) -> dict[str, Any]:
+    """Copy the rows of a cache into a smaller one; rows that it holds are kept.
 
     Raises:
         CacheError: and its kinds, if a cache cannot be used, a row is damaged, or the disk is too
@@ -21,7 +21,7 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
     """
     started = time.monotonic()
     features = FeatureCache(source)
-    spec = converted_spec(features, dtype)
+    spec = converted_spec(features, dtype, pool)
     with CacheWriter(cache, spec) as writer:
         left = shards_left(features, writer)
         advice = "Free some, or give another --cache."
@@ -35,6 +35,7 @@ def convert_command(source: Path, *, cache: Path, dtype: str) -> dict[str, Any]:
         manifest = writer.manifest
     seconds = time.monotonic() - started
     done = f"{len(left):,} shards of {source} converted from {features.spec.dtype} to {dtype}"
+    done += f", {pool} x {pool} patches to one" if pool > 1 else ""
     done = f"{done} in {duration(seconds)}" if left else f"nothing to convert: {cache} holds it all"
     console.show(
         f"{done}; {cache} has {size(manifest.bytes)} ({source}: {size(features.manifest.bytes)})"

@@ -69,6 +69,7 @@ def extract_command(
     window: Window | None,
     reduce_jpegs: bool,
     dtype: str,
+    pool: int = 1,
     columns: Mapping[str, str],
     pictures: Path | None,
     annotations: Path | None = None,
@@ -110,7 +111,7 @@ def extract_command(
             from frozen_vqa.pipeline.extract.engines.engine import Engine
             from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
             from frozen_vqa.pipeline.extract.extract import extract
-            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, require_squares
             from frozen_vqa.pipeline.extract.models.open_encoders import show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
@@ -131,6 +132,7 @@ def extract_command(
         recipe = EncoderRecipe(cache.absolute(), chosen)
         images, text = recipe(place)
         pinned = recipe.pinned(images, text)
+        require_squares(images, pool)
         if ranks.lead:
             named = ((images, vision_revision), (text, text_revision))
             show_moved(cache, [encoder for encoder, revision in named if not revision])
@@ -140,7 +142,7 @@ def extract_command(
             if not ranks.lead:
                 return None
             plan = merge_same_pictures(plan, source) if dry_run else plan
-            encoder = FeatureEncoder(source, plan, images, text, dtype)
+            encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
             if dry_run:
                 return _estimate(encoder, cache=cache, batch_size=batch_size)
             rebuilt = rebuild_shards(encoder, rebuild, cache=cache, batch_size=batch_size)
@@ -152,12 +154,13 @@ def extract_command(
             images=images,
             text=text,
             dtype=dtype,
+            pool=pool,
             batch_size=batch_size,
             origin=describe_origin(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
             ),
             ranks=ranks,
-            engine=Engine(cluster, pinned, dtype, workers) if cluster else None,
+            engine=Engine(cluster, pinned, workers) if cluster else None,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None

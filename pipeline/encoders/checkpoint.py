@@ -16,8 +16,10 @@ from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.pipeline.encoders.checks.hub_errors import explain
 from frozen_vqa.pipeline.encoders.checks.no_code import require_known_type, require_no_code
 from frozen_vqa.pipeline.encoders.checks.repository import (
+    ADAPTER,
     LARGEST_TEXT,
     Repository,
+    adapter,
     indexed_weights,
     no_revisions,
     pickle_only,
@@ -80,11 +82,8 @@ class Checkpoint:
         else:
             self._repository = self._open()
             self.commit, self.folder = self._repository.commit, self._repository.folder
-        if (self.folder / "adapter_config.json").exists():
-            raise ModelError(
-                f"{self.place} holds an adapter (adapter_config.json), whose weights are those of "
-                f"another model; give a whole model"
-            )
+        if (self.folder / ADAPTER).exists():
+            raise adapter(self.place)
         require_no_code(self.place, self.folder)
         with loading(self.place):
             found = PretrainedConfig.get_config_dict(self.folder, **self.options)[0]

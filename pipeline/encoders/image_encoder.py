@@ -144,7 +144,7 @@ class ImageEncoder:
             "image size": self.image_size,
             "fit": self.fit,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
-            **self.processor.settings(whole=self.fit == "whole"),
+            **self.processor.settings(whole=self.fit == "whole", size=self.sides[0]),
             **self.reading.settings(),
         }
 

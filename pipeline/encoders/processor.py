@@ -44,6 +44,8 @@ NEEDS_TORCHVISION: Mapping[str, Mapping[str, Any]] = {
 The one of DINOv3 resizes numbers that are no longer whole, so it differs by a rounding.
 """
 SIZES = ({"shortest_edge"}, {"height", "width"})
+USUAL_EDGE = 8 / 7
+"""What the shorter edge is resized to, for each pixel that is cut out: DINOv2 has 256 for 224."""
 STEPS = (
     *("preprocess", "_preprocess", "_preprocess_image_like_inputs", "process_image", "resize"),
     *("center_crop", "rescale", "normalize", "convert_to_rgb"),
@@ -104,8 +106,11 @@ class Processor:
             image = image.resize((square, square), resample=self.resample)
         return fit_crop(image, size=size, shortest_edge=edge, resample=self.resample)
 
-    def settings(self, *, whole: bool) -> dict[str, Any]:
-        """What changes the numbers; what few preprocessors have stands there only for them."""
+    def settings(self, *, whole: bool, size: int) -> dict[str, Any]:
+        """What changes the numbers; what few preprocessors have stands there only for them.
+
+        `size` is the side of the square that comes out of `fit`; a whole picture has any shape.
+        """
         found: dict[str, Any] = {
             "mean": list(self.mean),
             "std": list(self.std),
@@ -113,8 +118,12 @@ class Processor:
         }
         if self.factor != 1 / 255:
             found["rescale factor"] = self.factor
-        if not whole and self.shortest_edge is None:
-            found["resize"] = "a square" if self.square else "off"
+        if not whole:
+            _, edge = self._resized(size)
+            if edge is None:
+                found["resize"] = "a square" if self.square else "off"
+            elif edge != round(size * USUAL_EDGE):
+                found["resize"] = edge
         return found
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -85,9 +86,10 @@ def recorded_sides(vision: Mapping[str, Json]) -> tuple[int, int]:
     """
     size = vision.get("image size")
     if type(size) is int or isinstance(size, str):
-        sides = sides_of(size)
-        if size_of(sides) == size and all(0 < side <= LONGEST_SIDE for side in sides):
-            return sides
+        with suppress(ModelError):
+            sides = sides_of(size)
+            if size_of(sides) == size and all(0 < side <= LONGEST_SIDE for side in sides):
+                return sides
     raise ModelError(
         f"the settings of the image encoder: image size is {size!r:.40}, and pixels of a side, or "
         f"height x width such as '336x448', are needed"

@@ -31,11 +31,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.engines.engine import Engine
-from frozen_vqa.pipeline.extract.feature_encoder import (
-    EncodedImages,
-    FeatureEncoder,
-    cache_spec,
-)
+from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder, cache_spec
 from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import settle_models
 from frozen_vqa.pipeline.extract.origin import of_split
@@ -90,6 +86,7 @@ def extract(
     images: ImageEncoder,
     text: TextEncoder,
     dtype: str = "float16",
+    pool: int = 1,
     batch_size: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     origin: Mapping[str, Json] | None = None,
@@ -103,7 +100,8 @@ def extract(
         plan: From `make_plan` on the same source.
         cache: Folder of the cache, which is made or extended.
         images, text: The encoders of pictures and questions.
-        dtype: How numbers are stored: "float16", "float32" or "int8" (`CacheSpec`).
+        dtype: How numbers are stored, one of `DTYPES` (`CacheSpec`).
+        pool: 2 stores the mean of each 2 x 2 patches in their place.
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
             fastest for a new cache. It is halved for good when a GPU runs out of memory.
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
@@ -123,12 +121,12 @@ def extract(
     cache = Path(cache)
     settle = engine.settle if engine else partial(settle_precision, ranks=ranks)
     origin = {**(origin or {}), **settle(source, plan, images, text, cache)}
-    spec = cache_spec(images, text, dtype)
+    spec = cache_spec(images, text, dtype, pool)
     with CacheWriter(cache, spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
         known = read_known_pictures(cache, writer.manifest if writer else load_manifest(cache))
         plan = merge_same_pictures(plan, source, known)
-        encoder = FeatureEncoder(source, plan, images, text, dtype)
+        encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
         metric = getattr(source, "metric", None)
         about: dict[str, Json] = {"metric": metric} if metric else {}
         extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids, engine)
@@ -182,10 +180,8 @@ class _Extraction:
 
     def _agree_on_batch_size(self) -> int:
         """Return the first rank's choice, which all have to use: chunk names depend on it."""
-        size = 0
-        if self.engine:
-            size = self.engine.batch_size(self.before)
-        elif self.ranks.lead:
+        size = self.engine.batch_size(self.before) if self.engine else 0
+        if self.ranks.lead and not size:
             pixels = partial(self.encoder.decoder.first_pixels, self.plan.images)
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)

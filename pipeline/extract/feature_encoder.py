@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import CacheSpec, Failure
+from frozen_vqa.cache.format.pool import pool_patches
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import (
     CONTENT,
@@ -28,6 +29,7 @@ from frozen_vqa.cache.memory import aligned_empty
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
@@ -36,6 +38,7 @@ from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.system.pinned import pinned_empty
+from frozen_vqa.pipeline.system.tensors import as_array, as_tensor, torch_dtype
 
 TREE_TOKENS = 1024
 """Prefixes that are computed at once; a constant, because it may change the last bit."""
@@ -56,8 +59,11 @@ class EncodedImages:
         return image_shard(spec, self.new, origin=origin) if self.new.image_ids else None
 
 
-def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec:
-    """Return the spec of a cache made by these encoders."""
+def cache_spec(
+    images: ImageEncoder, text: TextEncoder, dtype: str = "float16", pool: int = 1
+) -> CacheSpec:
+    """Return the spec of a cache made by these encoders; raise `ConfigError` for odd grids."""
+    require_squares(images, pool)
     return CacheSpec(
         vision=images.settings,
         text=text.settings,
@@ -65,17 +71,45 @@ def cache_spec(images: ImageEncoder, text: TextEncoder, dtype: str) -> CacheSpec
         vision_dim=images.dim,
         text_dim=text.dim,
         dtype=dtype,
+    ).pooled(pool)
+
+
+def require_squares(images: ImageEncoder, pool: int) -> None:
+    """Raise `ConfigError` unless the patches of a picture make squares of `pool` by `pool`."""
+    rows, columns = images.grid
+    if not (rows % pool or columns % pool):
+        return
+    advice = "leave out --pool"
+    if patch := getattr(getattr(images, "config", None), "patch_size", 0):
+        fitting = [
+            [patch * max(pool, (side + more) // pool * pool) for side in (rows, columns)]
+            for more in (0, pool - 1)
+        ]
+        sizes = [str(h) if rows == columns else f"{h}x{w}" for h, w in fitting]
+        advice = f"give --image-size {' or '.join(dict.fromkeys(sizes))}"
+    raise ConfigError(
+        f"{images.name} has {rows} x {columns} patches of a picture, and --pool {pool} needs an "
+        f"even number of rows and of columns; {advice}"
     )
 
 
 class FeatureEncoder:
-    """Both frozen encoders, and the data set that they encode into one cache of `dtype`."""
+    """Both frozen encoders, and the data set that they encode into one cache.
+
+    `dtype` is how numbers are stored. Squares of `pool` by `pool` patches are stored as their mean.
+    """
 
     def __init__(
-        self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, dtype: str
+        self,
+        source: Source,
+        plan: Plan,
+        images: ImageEncoder,
+        text: TextEncoder,
+        dtype: str,
+        pool: int = 1,
     ) -> None:
-        self.plan, self.images, self.text = plan, images, text
-        self.spec = cache_spec(images, text, dtype)
+        self.plan, self.images, self.text, self.pool = plan, images, text, pool
+        self.spec = cache_spec(images, text, dtype, pool)
         self.source, self.decoder = source, PictureDecoder(source, images)
         self._copies = DeviceCopies(images.device)
 
@@ -119,7 +153,8 @@ class FeatureEncoder:
                 pixels = copies.empty((len(good), *good[0].pixels.shape), np.dtype(np.uint8))
                 sent.append(np.stack([one.pixels for one in good], out=pixels))
                 with timer.measure("encoding"):
-                    new_patches, new_cls = batch_size.encode(self.images, pixels)
+                    encoded, new_cls = batch_size.encode(self.images, pixels)
+                    new_patches = pooled(encoded, self.images.grid, self.pool)
                     copies.start(new_cls, cls[rows])
                     if scales is None:
                         copies.start(new_patches, patches[rows])
@@ -144,14 +179,14 @@ class FeatureEncoder:
 
     def encode_questions(self, chunk: QuestionChunk, timer: PhaseTimer) -> NewQuestions:
         """Encode the new prefixes of one chunk."""
-        dtype = self.spec.state_dtype
-        states = np.empty((len(chunk.tokens), self.text.dim), dtype)
+        states = np.empty((len(chunk.tokens), self.text.dim), self.spec.state_dtype)
+        dtype = torch_dtype(states.dtype)
         run = list(_branches(chunk))
         timer.advance(len(chunk) - len(run))
         for questions, encode, rows in self._question_batches(chunk, run):
             new = rows >= chunk.first
             with timer.measure("encoding"):
-                states[rows[new] - chunk.first] = to_numpy(encode(), dtype.name)[new]
+                states[rows[new] - chunk.first] = to_numpy(encode(), dtype)[new]
             timer.advance(questions)
         paths = chunk.paths
         return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
@@ -196,9 +231,14 @@ def _branches(chunk: QuestionChunk) -> Iterator[str]:
             yield question
 
 
-def to_numpy(features: torch.Tensor, dtype: str) -> np.ndarray:
+def pooled(features: torch.Tensor, grid: tuple[int, int], pool: int) -> torch.Tensor:
+    """Return patch embeddings as a pooled cache has them: float32 means, where they are."""
+    return features if pool == 1 else pool_patches(features.float(), grid, pool)
+
+
+def to_numpy(features: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
     """Copy features from the encoder's device into memory, in `dtype`."""
-    return features.to(getattr(torch, dtype)).cpu().numpy()
+    return as_array(features.to(dtype).cpu())
 
 
 def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -207,14 +247,16 @@ def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np
     Returns:
         The numbers, and for "int8" their scales (images, patches).
     """
-    return quantised(features) if dtype == "int8" else (to_numpy(features, dtype), None)
+    if dtype == "int8":
+        return quantised(features)
+    return to_numpy(features, getattr(torch, dtype)), None
 
 
 def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Copy patch embeddings as an int8 cache has them: the numbers and their scales."""
     # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
     integers, scales = zip(
-        *(quantise(to_numpy(one, "float32")) for one in features.cpu()), strict=True
+        *(quantise(to_numpy(one, torch.float32)) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)
 
@@ -234,11 +276,11 @@ class DeviceCopies:
         """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
         if self._stream is None:
             return aligned_empty(shape, dtype)
-        return pinned_empty(shape, getattr(torch, dtype.name)).numpy()
+        return as_array(pinned_empty(shape, torch_dtype(dtype)))
 
     def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
         """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
-        target = torch.from_numpy(rows)
+        target = as_tensor(rows)
         if self._stream is None:
             target.copy_(features)
             return

@@ -19,6 +19,7 @@ from torch import Tensor
 from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.system.tensors import as_tensor
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Shares of the patches that are replaced; at least one patch each time."""
@@ -149,4 +150,4 @@ def read_patches(cache: FeatureCache, row: int) -> Tensor:
     out = np.empty((1, spec.patches, spec.vision_dim), spec.image_dtype)
     scales = np.ones((1, spec.patches), np.float16)
     cache.read_images(np.array([row]), out, scales if spec.quantised else None)
-    return torch.from_numpy(out[0]).float() * torch.from_numpy(scales[0]).float()[:, None]
+    return as_tensor(out[0]).float() * torch.from_numpy(scales[0]).float()[:, None]

@@ -7,6 +7,7 @@ machine that its maker did not have.
 
 import base64
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,9 @@ from PIL.Image import Resampling
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.typed_json import Json
+from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_PIXELS
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
+from frozen_vqa.pipeline.encoders.processor import USUAL_EDGE
 from frozen_vqa.pipeline.encoders.reading import reading_of, recorded_sides
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.decoder import (
@@ -41,9 +44,6 @@ MOST_SCENES = 99_999
 SIDES = (256, 192, 128, 96, 64)
 BYTES_PER_PIXEL = 0.2
 """What a small WebP takes, roughly, to choose a size."""
-
-CROP = 8 / 7
-"""DINOv2's processor resizes to 256 and cuts 224 out."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,14 @@ def _fitted(
 ) -> Image.Image | None:
     """Return a small copy of what the encoder saw; None if its thumbnail is not the stored one."""
     resample = vision.get("resample")
-    if not isinstance(resample, int):
-        return None
     sides = recorded_sides(vision)
+    if not isinstance(resample, int) or math.prod(sides) > MAX_PIXELS:
+        return None
     filter_ = Resampling(resample)
-    if vision.get("fit") == "crop":
-        size = sides[0]
-        edge = None if vision.get("resize") == "off" else round(size * CROP)
-        pixels = fit_crop(image, size=size, shortest_edge=edge, resample=filter_)
+    resize = vision.get("resize", round(sides[0] * USUAL_EDGE))
+    if vision.get("fit") == "crop" and resize != "a square":
+        edge = max(1, resize) if type(resize) is int else None
+        pixels = fit_crop(image, size=sides[0], shortest_edge=edge, resample=filter_)
         image = Image.fromarray(pixels)
     else:
         pixels = fit_whole(image, sides, resample=filter_)

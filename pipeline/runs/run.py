@@ -251,10 +251,11 @@ def require_same_encoders(run: Run, cache: FeatureCache) -> None:
     """Raise `CacheError`, which names both values, unless a cache is of the run's encoders."""
     mine, theirs = run.encoders, encoder_settings(cache.spec)
     for part in ("vision", "text"):
-        for name, value in mine[part].items():
-            if theirs[part].get(name) != value:
+        for name in {**mine[part], **theirs[part]}:
+            found, trained = theirs[part].get(name), mine[part].get(name)
+            if found != trained:
                 raise CacheError(
-                    f"{cache.directory}: {part} {name} is {theirs[part].get(name)!r}, but the run "
-                    f"{run.path} was trained with {value!r}. Give the cache it was trained from, "
-                    f"or one made with the same settings."
+                    f"{cache.directory}: {part} {name} is {found!r}, but the run {run.path} was "
+                    f"trained with {trained!r}. Give the cache it was trained from, or one made "
+                    f"with the same settings."
                 )

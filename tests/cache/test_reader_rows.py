@@ -9,6 +9,7 @@ import pytest
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.cache.format.hdf5 import Extent
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.cache.reader import FileRows
 from tests.support.caches import (
     PATCHES,
@@ -20,7 +21,7 @@ from tests.support.caches import (
 )
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_where_nothing_can_be_mapped_rows_are_read(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

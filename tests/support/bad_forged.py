@@ -10,6 +10,7 @@ import torch
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
 from frozen_vqa.cache.format import shards
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.runs.run import load_run
 from frozen_vqa.pipeline.runs.weights import CURRENT
@@ -52,7 +53,7 @@ FORGED: dict[str, Callable[[Path], Row]] = {
     **{f"weights: {name}": partial(_weights, change) for name, change in WEIGHTS.items()},
     **{
         f"features in {dtype}: {name}": partial(_feature, dtype, value)
-        for dtype in ("float16", "float32", "int8")
+        for dtype in DTYPES
         for name, value in BAD.items()
     },
 }

@@ -39,6 +39,7 @@ from tests.support.bad_same_pictures import SAME
 from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
+from tests.support.bad_storage import STORAGE
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
@@ -67,6 +68,7 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "How features are stored": STORAGE,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,

@@ -11,6 +11,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, Failure, SplitTable
 from frozen_vqa.cache.disk.staging import stage_shard
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16, to_floats
 from frozen_vqa.cache.format.quantise import dequantise, quantise
 from frozen_vqa.cache.format.shards import (
     THUMBNAIL,
@@ -137,27 +138,34 @@ def make_cache(
         stored, scales = quantise(np.asarray(patch_embeddings))
         patch_embeddings = dequantise(stored, scales)
     else:
-        stored = patch_embeddings = np.asarray(patch_embeddings, dtype=spec.dtype)
+        stored = rounded(patch_embeddings, spec.image_dtype)
+        patch_embeddings = to_floats(stored)
     if states is None:
         shared = rng.standard_normal((1, spec.text_dim))
         states = [
             np.concatenate([shared, rng.standard_normal((i % 4, spec.text_dim))])
             for i in range(1 + max(text for row in rows for text in (row.question, *row.texts)))
         ]
-    states = [np.asarray(one, dtype=spec.state_dtype) for one in states]
+    stored_states = [rounded(one, spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
         half = (len(patch_embeddings) + 1) // 2
         for part in (slice(0, half), slice(half, None)):
             ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
-            cls = patch_embeddings[part].mean(1, dtype=np.float32).astype(spec.state_dtype)
+            cls = rounded(patch_embeddings[part].mean(1, dtype=np.float32), spec.state_dtype)
             new = new_images(ids, stored[part], cls)
             add_images(writer, replace(new, patch_scales=None if scales is None else scales[part]))
-        add_questions(writer, _questions(states))
+        add_questions(writer, _questions(stored_states))
         for name, split in splits.items():
             origin = {"dataset": dataset} if dataset else {}
             origin |= {"metric": metric} if metric else {}
             writer.set_split(name, _table(split), left_out=left_out, origin=origin)
-    return Made(directory, patch_embeddings, states, splits)
+    return Made(directory, patch_embeddings, list(map(to_floats, stored_states)), splits)
+
+
+def rounded(numbers: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers as a cache of a dtype stores them."""
+    numbers = np.asarray(numbers, dtype=np.float32 if dtype == BFLOAT16 else dtype)
+    return round_to_bfloat16(numbers) if dtype == BFLOAT16 else numbers
 
 
 def _questions(states: Sequence[np.ndarray]) -> NewQuestions:

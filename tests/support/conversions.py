@@ -12,7 +12,7 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.example import LeftOut
 from tests.support.frozen import BAD, IMAGE_IDS, SPLITS, Images, Source, Text, files, picture
 
-BYTES = {"float32": 450, "float16": 210, "int8": 204}
+BYTES = {"float32": 450, "float16": 210, "bfloat16": 210, "int8": 204}
 """Of a shard: three pictures or six states, whatever the dtype."""
 
 ORIGIN: dict[str, Json] = {"dataset": "shapes", "batch_size": 2}
@@ -26,6 +26,7 @@ def extracted(
     bad: tuple = (3, 8),
     origin: dict[str, Json] = ORIGIN,
     shard_bytes: int | None = None,
+    pool: int = 1,
 ) -> Path:
     """Make a cache, with two pictures that cannot be read and a question that cannot be used."""
     pictures = {image_id: picture(seed) for seed, image_id in enumerate(IMAGE_IDS)}
@@ -34,7 +35,7 @@ def extracted(
     plan = make_plan(source, splits=splits or ("train", "val"), text=Text())
     extract(
         source, plan, cache=directory, images=images or Images(), text=Text(), dtype=dtype,
-        batch_size=2, shard_bytes=shard_bytes or BYTES[dtype], origin=origin,
+        pool=pool, batch_size=2, shard_bytes=shard_bytes or BYTES[dtype], origin=origin,
     )  # fmt: skip
     return directory
 

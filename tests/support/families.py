@@ -96,11 +96,16 @@ def save_vision(folder: Path, kind: str, sizes: Mapping[str, Any] = VISION_SIZES
     used = model.vision_model if part else model
     with quiet_transformers():
         model.save_pretrained(folder)
+    side = settings["image_size"]
+    square = {"height": side, "width": side}
+    steps: dict[str, Any] = {"size": square}
+    if edge := SHORTEST_EDGES.get(VISION[kind].name):
+        steps = {"size": {"shortest_edge": int(side * edge)}}
+        steps |= {"do_center_crop": True, "crop_size": square}
     processor = {
         "image_processor_type": PROCESSORS[VISION[kind].name],
         **dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True),
-        "size": {"height": settings["image_size"], "width": settings["image_size"]},
-        "do_center_crop": False,
+        **steps,
         "resample": 3,
         "image_mean": MEAN,
         "image_std": STD,
@@ -117,6 +122,9 @@ PROCESSORS = {
     "SigLIP": "SiglipImageProcessor",
 }
 """As the published files name them."""
+
+SHORTEST_EDGES = {"DINOv2": 8 / 7, "CLIP": 1}
+"""What the shorter edge is resized to, for each pixel that is cut out; others squeeze."""
 
 
 def save_text(folder: Path, kind: str, sizes: Mapping[str, Any] = TEXT_SIZES) -> Saved:

@@ -108,6 +108,19 @@ class Images:
         return patches, patches.sum(1) / 8
 
 
+class FinerImages(Images):
+    """Four times as many patches, no two of them alike."""
+
+    grid = (2 * GRID[0], 2 * GRID[1])
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        return np.array(image)[::2, ::2]
+
+    def encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        patches, cls = super().encode(pixels)
+        return patches * (1 + torch.arange(patches.shape[1]) / 7)[:, None], cls
+
+
 class Text:
     """A random state for each distinct prefix of bytes; stands in for Llama."""
 

@@ -36,4 +36,4 @@ def run(cache: Path, engine: Engine | None = None, **options: Any) -> Report:
 
 def run_on(cluster: Cluster, cache: Path, **options: Any) -> Report:
     """Extract on a cluster."""
-    return run(cache, Engine(cluster, options.pop("open_both", open_both), "float32"), **options)
+    return run(cache, Engine(cluster, options.pop("open_both", open_both)), **options)

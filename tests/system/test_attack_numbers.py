@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.runs.weights import CURRENT
 from tests.support.attack import attack
 from tests.support.caches import Made, make_cache, make_spec
@@ -18,7 +19,7 @@ TRAIN = ("--epochs", 1, "--width", 8, "--min-answer-count", 1)
 QUICK = {("float16", PLACES[0], "nan"), ("float32", PLACES[1], "3e38"), ("int8", PLACES[0], "inf")}
 CACHES = [
     pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow)
-    for case in itertools.product(("float16", "float32", "int8"), PLACES, BAD)
+    for case in itertools.product(DTYPES, PLACES, BAD)
 ]
 
 

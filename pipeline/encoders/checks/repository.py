@@ -22,7 +22,7 @@ from frozen_vqa.pipeline.errors import ModelError
 _SHA256 = re.compile("[0-9a-f]{64}")
 COMMIT = re.compile("[0-9a-f]{40}")
 _REVISION = re.compile(r"\w[\w/-]*(\.[\w/-]+)*", re.ASCII)
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, ADAPTER = "config.json", "model.safetensors", "adapter_config.json"
 INDEX = f"{WEIGHTS}.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 LARGEST_TEXT = 256 << 20
@@ -57,8 +57,24 @@ class Repository:
         self._local_only = local_only
         if local_only:  # or the library asks the Hub which programs there are that might run it
             constants.HF_HUB_DISABLE_TELEMETRY = True
-        self.commit: str = self._look_for(CONFIG, revision or "main").commit_hash
+        self.commit = self._commit(revision or "main")
         self.folder = Path(self._download(CONFIG)).parent
+        self._fetch_if_there(ADAPTER, may_fail=True)
+
+    def _commit(self, revision: str) -> str:
+        """Return the commit that a revision is; `ModelError` for an adapter, which has no config.
+
+        Whoever opens the repository refuses an adapter that has one.
+        """
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return str(self._look_for(CONFIG, revision).commit_hash)
+        except EntryNotFoundError:
+            with suppress(EntryNotFoundError):
+                self._look_for(ADAPTER, revision)
+                raise adapter(self.name) from None
+            raise
 
     def fetch(self, last: str, before: Sequence[str] = ()) -> None:
         """Fetch some files, of which a model may lack any; `last` comes last.
@@ -201,6 +217,14 @@ def no_revisions(name: str) -> ModelError:
     return ModelError(
         f"{name} is not on the Hub, and only a model there has revisions; leave out "
         f"--vision-revision or --text-revision"
+    )
+
+
+def adapter(name: str) -> ModelError:
+    """Return the error for what is no whole model."""
+    return ModelError(
+        f"{name} holds an adapter ({ADAPTER}), whose weights are those of another model; give a "
+        f"whole model"
     )
 
 

@@ -39,7 +39,7 @@ from frozen_vqa.pipeline.extract.engines.task import (
     without_others,
 )
 from frozen_vqa.pipeline.extract.engines.worker import Worker, versions
-from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, cache_spec
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.models.precision import LOOKED_AT, settle_precision
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
@@ -66,10 +66,10 @@ class Engine:
     """
 
     def __init__(
-        self, cluster: Cluster, open_both: OpenEncoders, dtype: str, workers: int | None = None
+        self, cluster: Cluster, open_both: OpenEncoders, workers: int | None = None
     ) -> None:
-        self._cluster, self._dtype = cluster, dtype
-        self._crew = Crew(cluster, lambda: Worker(open_both, cluster.device, dtype), workers)
+        self._cluster = cluster
+        self._crew = Crew(cluster, lambda: Worker(open_both, cluster.device), workers)
         self._settled: Settled | None = None
 
     @property
@@ -86,8 +86,8 @@ class Engine:
             stored = load_manifest(cache).images
         if stored or self._cluster.device == "cpu":
             return settle_precision(source, plan, images, text, cache, ALONE)
-        sample, spec = carry(source, plan.images[:LOOKED_AT]), cache_spec(images, text, self._dtype)
-        self._settled = settled = self._ask_one("settle", sample, spec, cache)
+        sample = carry(source, plan.images[:LOOKED_AT])
+        self._settled = settled = self._ask_one("settle", sample, cache)
         compute_as(images, text, settled.dtypes)
         return settled.origin
 
@@ -117,6 +117,7 @@ class Engine:
         require_room(cache, work.feature_bytes(encoder.spec), advice="Free some, or try --limit.")
         preparation = Preparation(
             spec=encoder.spec,
+            pool=encoder.pool,
             cache=cache.absolute(),
             witness=_leave_witness(cache).absolute(),
             batch_size=origin["batch_size"],

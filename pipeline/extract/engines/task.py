@@ -104,6 +104,7 @@ class Preparation:
     """
 
     spec: CacheSpec
+    pool: int
     cache: Path
     witness: Path
     batch_size: int

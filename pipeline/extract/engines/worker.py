@@ -4,6 +4,7 @@ It knows nothing of what carries tasks to it. Two threads call `encode`, so that
 next chunk or writes the last while the other has the device.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from copy import copy
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from frozen_vqa import __version__
-from frozen_vqa.cache import CacheSpec, Failure, Manifest
+from frozen_vqa.cache import Failure, Manifest
 from frozen_vqa.cache.disk.staging import stage_shard
 from frozen_vqa.cache.format.shards import Shard, question_shard
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -92,11 +93,10 @@ class Worker:
     Args:
         open_both: Opens the encoders.
         device: "auto", "cuda" or "cpu", of the machine where the worker is.
-        dtype: How the cache stores numbers.
     """
 
-    def __init__(self, open_both: OpenEncoders, device: str, dtype: str) -> None:
-        self._open, self._device, self._dtype = open_both, device, dtype
+    def __init__(self, open_both: OpenEncoders, device: str) -> None:
+        self._open, self._device = open_both, device
 
     @cached_property
     def _encoders(self) -> tuple[ImageEncoder, TextEncoder]:
@@ -104,7 +104,7 @@ class Worker:
         use_cores()
         return self._open(choose_device(self._device))
 
-    def settle(self, sample: CarriedPictures, spec: CacheSpec, cache: Path) -> Settled:
+    def settle(self, sample: CarriedPictures, cache: Path) -> Settled:
         """Choose the types and the batch size of a new cache, from its first pictures.
 
         Raises:
@@ -115,7 +115,9 @@ class Worker:
         origin = settle_precision(sample, plan, images, text, cache, ALONE)
         decoder = PictureDecoder(sample, images)
         batch_size = choose_batch_size(
-            images, Manifest(spec=spec), lambda: decoder.first_pixels(plan.images)
+            images,
+            Manifest(spec=cache_spec(images, text)),
+            lambda: decoder.first_pixels(plan.images),
         )
         return Settled((images.compute_dtype, text.compute_dtype), origin, batch_size)
 
@@ -136,7 +138,7 @@ class Worker:
         if all(named):
             vision, words = (getattr(torch, str(name)) for name in named)
             compute_as(images, text, (vision, words))
-        spec = cache_spec(images, text, self._dtype)
+        spec = cache_spec(images, text, wanted.spec.dtype, wanted.pool)
         mine, ours = spec.settings(), wanted.spec.settings()
         if other := [name for name in {**mine, **ours} if mine.get(name) != ours.get(name)]:
             raise ModelError(
@@ -147,12 +149,14 @@ class Worker:
         if wanted.questions:
             used.append((text, TEXT_BATCH * wanted.longest))
         if wanted.images:
-            used.append((images, wanted.batch_size * spec.patches))
+            used.append((images, wanted.batch_size * math.prod(images.grid)))
         load_models(used, wanted.cache)
         self._cache, self._sees = wanted.cache, wanted.witness.exists()
         nothing = CarriedPictures({}, {})
         self._turn = Lock()
-        self._encoder = FeatureEncoder(nothing, _only(nothing), images, text, self._dtype)
+        self._encoder = FeatureEncoder(
+            nothing, _only(nothing), images, text, spec.dtype, wanted.pool
+        )
         self._batch_size = _OneAtATime(wanted.batch_size, self._turn)
         return device_name(images.device)
 

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import (
     ALIGNMENT,
     DTYPES,
     Hdf5Bytes,
     Hdf5File,
+    add_bfloat16,
     build_hdf5,
     column_datasets,
     text_datasets,
@@ -95,7 +97,7 @@ def test_arrays_are_read_only_views_of_a_mapped_file(tmp_path: Path) -> None:
     st.dictionaries(
         st.text("abcXYZ_019", min_size=1, max_size=8),
         arrays_of.arrays(
-            st.sampled_from(sorted(DTYPES)),
+            st.sampled_from(list(DTYPES.values())),
             arrays_of.array_shapes(min_side=0, max_dims=4, max_side=6),
         ),
         max_size=12,
@@ -108,23 +110,20 @@ def test_arrays_come_back_as_they_were(arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         found = file.array(name, array.shape, array.dtype)
         assert found.tobytes() == array.tobytes()
-        assert (found.shape, found.dtype, found.flags.writeable) == (
-            array.shape,
-            array.dtype,
-            False,
-        )
+        assert (found.shape, found.dtype) == (array.shape, array.dtype)
+        assert not found.flags.writeable
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 5000),
     st.sampled_from([(16, 24), (64,), (7,), (5, 5, 2), (4096,)]),
-    st.sampled_from(sorted(DTYPES)),
+    st.sampled_from(list(DTYPES.values())),
     st.lists(st.integers(0, 3000), max_size=12),
     st.integers(0, 12),
 )
 def test_rows_that_are_not_copied_lie_where_h5py_puts_them(
-    rows: int, shape: tuple[int, ...], dtype: str, others: list[int], place: int
+    rows: int, shape: tuple[int, ...], dtype: np.dtype, others: list[int], place: int
 ) -> None:
     """Few of the rows are laid out by h5py; all of them give the file that it would make."""
     rows = min(rows, (1 << 20) // int(np.prod(shape)))
@@ -139,7 +138,10 @@ def test_rows_that_are_not_copied_lie_where_h5py_puts_them(
         block_size=1 << 20, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT
     ) as plain:
         for name, array in arrays.items():
-            plain.create_dataset(name, data=array, track_times=False)
+            if array.dtype == BFLOAT16:
+                add_bfloat16(plain, name, array)
+            else:
+                plain.create_dataset(name, data=array, track_times=False)
         plain.flush()
         assert joined(new) == plain.id.get_file_image()
 
@@ -155,7 +157,6 @@ def test_the_same_arrays_give_the_same_bytes() -> None:
     began = int(time.time())
     new = build_hdf5(datasets)
     data = joined(new)
-
     assert new == build_hdf5({name: a.copy() for name, a in datasets.items()})
     for second in range(began, int(time.time()) + 1):  # no time of making is stored
         assert struct.pack("<I", second) not in data

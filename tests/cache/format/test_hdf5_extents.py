@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.format.bfloat16 import BFLOAT16
 from frozen_vqa.cache.format.hdf5 import (
     DTYPES,
     Extent,
@@ -36,7 +37,8 @@ def test_extents_are_those_that_h5py_sees(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"".join(new.pieces))
 
     with h5py.File(tmp_path / "a.h5") as file:
-        seen = {n: Extent(d.id.get_offset() or 0, d.shape, d.dtype) for n, d in file.items()}
+        kinds = {n: BFLOAT16 if n == "bfloat16" else d.dtype for n, d in file.items()}
+        seen = {n: Extent(d.id.get_offset() or 0, d.shape, kinds[n]) for n, d in file.items()}
     assert read_extents(new.datasets, len(b"".join(new.pieces)), "a.h5") == seen
     assert list(new.datasets) == list(arrays)
     assert seen["large"].nbytes == 150 * 4 * 5 * 2

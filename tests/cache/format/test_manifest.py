@@ -10,6 +10,7 @@ from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.disk.integrity import load_manifest
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.format.manifest import Manifest, Origin, ShardRecord, SplitRecord
+from frozen_vqa.cache.format.spec import DTYPES
 from tests.support.caches import make_spec
 from tests.support.manifests import save, shard, table
 
@@ -68,7 +69,7 @@ manifests = st.builds(
         grid=st.tuples(sizes, sizes),
         vision_dim=sizes,
         text_dim=sizes,
-        dtype=st.sampled_from(["float16", "float32"]),
+        dtype=st.sampled_from(DTYPES),
     ),
     images=st.lists(shards("images"), max_size=3).map(tuple),
     questions=st.lists(shards("questions"), max_size=3).map(tuple),

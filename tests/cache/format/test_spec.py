@@ -11,7 +11,7 @@ from tests.support.caches import make_spec
 from tests.support.manifests import save
 
 
-@pytest.mark.parametrize(("dtype", "size"), [("float16", 2), ("float32", 4)])
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 2), ("bfloat16", 2), ("float32", 4)])
 def test_the_size_of_a_row(dtype: str, size: int) -> None:
     spec = make_spec(grid=(3, 5), vision_dim=7, text_dim=11, dtype=dtype)
 
@@ -29,7 +29,9 @@ def test_the_size_of_a_row_of_integers() -> None:
 
 
 def test_another_dtype_is_refused() -> None:
-    with pytest.raises(CacheError, match="dtype is 'int4'; it must be one of float16, float32"):
+    with pytest.raises(
+        CacheError, match="dtype is 'int4'; it must be one of float16, bfloat16, float32"
+    ):
         make_spec(dtype="int4")
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.ask.head import VqaHead
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
@@ -29,7 +30,7 @@ from tests.support.resuming import CPU
 ANSWERS = ("red", "blue", "2")
 
 
-@pytest.fixture(scope="module", params=["float16", "float32", "int8"])
+@pytest.fixture(scope="module", params=DTYPES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Pictures with one to five questions; a third of them comes more than once."""
     rng = np.random.default_rng(3)
@@ -68,7 +69,8 @@ def assert_equal(found: FeatureBatch, expected: FeatureBatch) -> None:
             if theirs is None or isinstance(theirs, int):
                 assert mine == theirs, name
             else:
-                np.testing.assert_array_equal(mine, theirs, err_msg=name)
+                mine, theirs = torch.as_tensor(mine), torch.as_tensor(theirs)
+                assert torch.equal(mine, theirs), name
                 assert mine.dtype == theirs.dtype, name
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheDamagedError, FeatureCache
+from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.quantise import dequantise
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.cache.memory import HUGE_PAGE, ResidentImages, aligned_empty
 from frozen_vqa.pipeline.batches import residency
 from frozen_vqa.pipeline.batches.residency import (
@@ -26,6 +28,7 @@ from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.model.config import FUSIONS, Fusion
 from frozen_vqa.pipeline.report.attention import see_split
 from frozen_vqa.pipeline.runs.run import load_run
+from frozen_vqa.pipeline.system.tensors import as_array
 from tests.support.caches import (
     Made,
     Row,
@@ -170,7 +173,7 @@ def test_features_say_where_they_are(made: Made) -> None:
     assert mapped.describe().endswith("of memory were free)")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("at_once", [1, 3, 256])
 def test_rows_are_uploaded_in_parts(
     at_once: int, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +188,7 @@ def test_rows_are_uploaded_in_parts(
     features._upload()
 
     assert features.on_gpu is not None
-    found = features.on_gpu.numpy()
+    found = to_floats(as_array(features.on_gpu))
     if features.scales_on_gpu is not None:
         found = dequantise(found, features.scales_on_gpu.numpy())
     assert (dtype == "int8") == (features.scales_on_gpu is not None)

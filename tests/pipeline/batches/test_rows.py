@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from frozen_vqa.cache import CacheDamagedError, CacheWriter, FeatureCache
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.batches.batch import NO_CHOICE
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
@@ -75,7 +76,7 @@ def by_the_reference(made: Made, head: VqaModel, row: Row, *, choosing: bool) ->
     choosing=st.booleans(),
     grouped=st.booleans(),
     fusion=st.sampled_from(FUSIONS),
-    dtype=st.sampled_from(["float16", "int8"]),
+    dtype=st.sampled_from(DTYPES),
     seed=st.integers(0, 9),
 )
 def test_batches_give_the_logits_of_the_reference(

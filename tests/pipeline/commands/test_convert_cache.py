@@ -6,24 +6,27 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from frozen_vqa.cache import CacheWriter, FeatureCache
+from frozen_vqa.cache import CacheError, CacheWriter, FeatureCache
 from frozen_vqa.cache.format.quantise import dequantise
+from frozen_vqa.cache.format.spec import DTYPES, Dtype
+from frozen_vqa.pipeline.batches.dataset import FeatureDataset
 from frozen_vqa.pipeline.commands.convert_cache import convert_command
 from tests.support import conversions
 from tests.support.command import run_command
 from tests.support.conversions import Wide, extracted
-from tests.support.frozen import files
+from tests.support.frozen import FinerImages, files
 from tests.support.repository import ROOT
 
 # Fixtures; the first is in force in every test.
 no_syncs, wide = conversions.no_syncs, conversions.wide
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
 def test_from_float32_come_the_bytes_of_an_extraction(
     dtype: str, wide: Wide, tmp_path: Path
 ) -> None:
@@ -37,6 +40,47 @@ def test_from_float32_come_the_bytes_of_an_extraction(
     total = len([name for name in expected if name.startswith(("images/", "questions/"))])
     assert found["shards"] == {"total": total, "converted": total}
     assert (found["from"], found["images"]) == ("float32", 6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pooled_from_float32_come_the_bytes_of_a_pooled_extraction(
+    dtype: Dtype, tmp_path: Path
+) -> None:
+    one_shard: dict[str, Any] = {"images": FinerImages(), "shard_bytes": 1 << 20}
+    source = extracted(tmp_path / "source", "float32", **one_shard)
+    convert_command(source, cache=tmp_path / "new", dtype=dtype, pool=2)
+
+    assert files(tmp_path / "new") == files(
+        extracted(tmp_path / "extracted", dtype, pool=2, **one_shard)
+    )
+    spec = FeatureCache(tmp_path / "new").spec
+    assert (spec.grid, spec.vision["pool"], spec.dtype) == ((2, 3), 2, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pooled_in_the_same_type_come_means_of_what_was_stored(
+    dtype: Dtype, tmp_path: Path
+) -> None:
+    source = extracted(tmp_path / "source", dtype, images=FinerImages())
+    convert_command(source, cache=tmp_path / "new", dtype=dtype, pool=2)
+
+    before, after = patches_of(source), patches_of(tmp_path / "new")
+    means = before.reshape(6, 2, 2, 3, 2, 5).mean((2, 4), dtype=np.float64).reshape(6, 6, 5)
+    largest = np.abs(means).max(-1, keepdims=True)
+    steps = {"float32": 2**-21, "float16": 2**-10, "bfloat16": 2**-7, "int8": 1.01 / 127}
+    assert (np.abs(after - means) <= steps[dtype] / 2 * largest).all()
+    with pytest.raises(CacheError, match=r"new: its patches are pooled already \(2 x 3 are left"):
+        convert_command(tmp_path / "new", cache=tmp_path / "newer", dtype=dtype, pool=2)
+
+
+def patches_of(directory: Path) -> np.ndarray:
+    """All patch embeddings of a cache, as floats."""
+    questions = (
+        FeatureDataset(directory, "train", answers=["x"]),
+        FeatureDataset(directory, "val", answers=["x"]),
+    )
+    found = {item.image_id: item.patch_embeddings for data in questions for item in data}
+    return np.stack([found[i].float().numpy() for i in FeatureCache(directory).image_ids()])
 
 
 def test_from_float16_come_the_same_rows_half_a_scale_away(tmp_path: Path) -> None:

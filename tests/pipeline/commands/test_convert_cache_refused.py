@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheError, CacheMismatchError
+from frozen_vqa.cache.convert import NARROWER
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.commands.convert_cache import convert_command
 from tests.support import conversions
 from tests.support.caches import Row, extent_of, make_cache, make_spec
@@ -21,7 +23,7 @@ no_syncs, wide = conversions.no_syncs, conversions.wide
 
 @pytest.mark.parametrize(
     ("stored", "asked"),
-    [("float16", "float32"), ("float16", "float16"), ("int8", "int8"), ("int8", "float16")],
+    [(stored, asked) for stored in DTYPES for asked in DTYPES if asked not in NARROWER[stored]],
 )
 def test_more_digits_cannot_be_had(stored: str, asked: str, tmp_path: Path) -> None:
     make_cache(tmp_path / "old", {"val": [Row(0, 0)]}, spec=make_spec(dtype=stored))
@@ -84,9 +86,10 @@ def test_a_damaged_row_is_not_converted(
 
 def test_what_float16_cannot_hold_is_refused_with_its_picture(tmp_path: Path) -> None:
     extracted(tmp_path / "source", "float32", images=Images(scale=1e5))
-    message = "patch embeddings of image '7' .*not finite in float16"
+    message = "patch embeddings of image '7' .*not finite in float16, .*--dtype bfloat16"
     with pytest.raises(CacheError, match=message):
         convert_command(tmp_path / "source", cache=tmp_path / "new", dtype="float16")
+    convert_command(tmp_path / "source", cache=tmp_path / "wide", dtype="bfloat16")
 
 
 def test_a_disk_that_is_too_small_is_refused_before_any_work(

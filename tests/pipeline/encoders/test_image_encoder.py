@@ -109,6 +109,32 @@ def test_a_size_between_patches_is_refused_with_the_nearest(
         ImageEncoder(str(dinov2["plain"]), image_size=side)
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("50x56", r"50x56 is not a multiple of .* patch size 14; use --image-size 56$"),
+        ("56x50", r"56x50 is not a multiple of .* patch size 14; use --image-size 56$"),
+        ("28x40", r"28x40 is not a multiple of .* patch size 14; use --image-size 28x42$"),
+        ("0x28", r"0x28 is not a multiple of .* patch size 14; use --image-size 14x28$"),
+        ("14x1806", r"14x1806 is 1 by 129 patches, the limit is 128 by 128; use a smaller"),
+        (1806, r"1806 is 129 by 129 patches, the limit is 128 by 128; use a smaller"),
+    ],
+)
+def test_each_side_is_a_multiple_of_patches_and_not_too_long(
+    dinov2: dict[str, Path], size: int | str, said: str
+) -> None:
+    with pytest.raises(ModelError, match=f"^image size {said}"):
+        ImageEncoder(str(dinov2["plain"]), image_size=size)
+    assert ImageEncoder(str(dinov2["plain"]), image_size="14x1792").grid == (1, 128)
+
+
+def test_a_cut_is_square(dinov2: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match=r"^image size 28x42 is not square, .*; use --fit whole, "):
+        ImageEncoder(str(dinov2["plain"]), image_size="28x42", fit="crop")
+    encoder = ImageEncoder(str(dinov2["plain"]), image_size="28x28", fit="crop")
+    assert encoder.settings["image size"] == 28
+
+
 @pytest.mark.parametrize("keep", [{"size": {"height": 42, "width": 42}}, {}])
 def test_a_processor_that_does_not_crop_still_has_a_size(
     tmp_path: Path, dinov2: dict[str, Path], keep: dict[str, Any]

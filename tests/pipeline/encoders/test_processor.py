@@ -128,10 +128,11 @@ def test_settings_tell_apart_what_the_switches_change(folder: Path) -> None:
         {"do_normalize": False},
         {"do_resize": False},
         {"size": {"height": 32, "width": 32}},
+        {"size": {"shortest_edge": 28}},
     ):
         write_model(folder, DINOV2 | changes)
         encoder = ImageEncoder(str(folder), fit="crop")
-        seen.append(encoder.processor.settings(whole=False))
+        seen.append(encoder.processor.settings(whole=False, size=42))
 
     assert all(seen.count(one) == 1 for one in seen)
     assert set(seen[0]) == {"mean", "std", "resample"}

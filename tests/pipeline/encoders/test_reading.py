@@ -15,7 +15,14 @@ from frozen_vqa.cache.typed_json import finite_json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.picture_files.upright import ORIENTATION
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
-from frozen_vqa.pipeline.encoders.reading import LARGEST, Reading, reading_of
+from frozen_vqa.pipeline.encoders.reading import (
+    LARGEST,
+    Reading,
+    reading_of,
+    recorded_sides,
+    sides_of,
+    size_of,
+)
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.origin import _encoder_options
 from frozen_vqa.pipeline.system.texts import to_json
@@ -113,3 +120,27 @@ def test_an_encoder_names_the_side_that_it_needs(fit: Any, side: int) -> None:
     assert encoder.reading == Reading((1, 2), side)
     assert reading_of(encoder.settings) == encoder.reading
     assert encoder.pixels(Image.new("RGB", (side, side))).shape == (28, 28, 3)
+
+
+@given(st.integers(1, 2**16), st.integers(1, 2**16))
+def test_a_size_is_recorded_as_it_is_asked_for(height: int, width: int) -> None:
+    size = size_of((height, width))
+    assert sides_of(size) == sides_of(f"{height}x{width}") == (height, width)
+    assert isinstance(size, int) == (height == width)
+    assert recorded_sides({"image size": size}) == (height, width)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "12x", "x12", "12x12x12", "12*14", "12 14", "12,14", "-1", "1.5", "1e3", "١٤"]
+)
+def test_what_names_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ModelError, match=r"is not a size of pictures; give .*, such as 336x448$"):
+        sides_of(text)
+
+
+@pytest.mark.parametrize(
+    "found", [None, True, 1.5, "14", "14x14", "014x28", 0, -1, "0x14", 2**17, "abc", [14], {}]
+)
+def test_a_recorded_size_is_what_is_written(found: Any) -> None:
+    with pytest.raises(ModelError, match=r"image size is .*, are needed$"):
+        recorded_sides({"image size": found})

@@ -155,11 +155,14 @@ def test_a_few_pictures_stand_for_all(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_number_beyond_float16_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match=r"patch embeddings of image '7' .*--dtype float32"):
+    with pytest.raises(CacheError, match=r"patch embeddings of image '7' .*--dtype bfloat16"):
         run(tmp_path, dtype="float16", images=Images(scale=1e5))
     assert set(files(tmp_path)) == {"cache.json", "cache.copy.json"}
-    run(tmp_path / "wide", dtype="float32", images=Images(scale=1e5))
-    assert FeatureCache(tmp_path / "wide").manifest.images[0].largest > 65_504
+    for dtype in ("float32", "bfloat16"):
+        run(tmp_path / dtype, dtype=dtype, images=Images(scale=1e5))
+        assert FeatureCache(tmp_path / dtype).manifest.images[0].largest > 65_504
+    with pytest.raises(CacheError, match=r"not finite in bfloat16, .*--compute-dtype float32"):
+        run(tmp_path / "wider", dtype="bfloat16", images=Images(scale=1e20))
 
 
 @pytest.mark.parametrize(

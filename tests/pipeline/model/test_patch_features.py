@@ -111,7 +111,7 @@ def test_an_average_does_not_depend_on_how_many_are_made_at_a_time(
         assert_close(got, expected, atol=1e-12, rtol=0)
 
 
-@pytest.fixture(scope="module", params=["float16", "int8"])
+@pytest.fixture(scope="module", params=["float16", "bfloat16", "int8"])
 def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BatchPart:
     folder: Path = tmp_path_factory.mktemp(request.param)
     made = make_scenes(folder, train=6, val=1, spec=make_spec(dtype=request.param))

@@ -21,8 +21,8 @@ from tests.support.hostile import EVERY
 STEP = TILE + MARGIN
 
 
-def one_hot(row: int, column: int) -> np.ndarray:
-    made = np.zeros((4, 4))
+def one_hot(row: int, column: int, side: int) -> np.ndarray:
+    made = np.zeros((side, side))
     made[row, column] = 1.0
     return made
 
@@ -33,19 +33,25 @@ def tile(sheet: Image.Image, number: int) -> np.ndarray:
     return np.asarray(sheet.crop((x, y, x + TILE, y + TILE)), dtype=float)
 
 
-@pytest.mark.parametrize("cell", [(0, 0), (0, 3), (2, 1), (3, 3)])
-def test_the_warmest_place_is_the_attended_one(cell: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "side"), [((0, 0), 4), ((0, 3), 4), ((2, 1), 4), ((3, 3), 4), ((1, 0), 2)]
+)
+def test_the_warmest_place_is_the_attended_one(
+    cell: tuple[int, int], side: int, tmp_path: Path
+) -> None:
+    """Also of a pooled map, which has fewer and larger cells."""
     picture = Image.new("RGB", (56, 56), "white")
-    maps = np.stack([one_hot(*cell), np.full((4, 4), 1 / 16)])
+    maps = np.stack([one_hot(*cell, side), np.full((side, side), 1 / side**2)])
     attention_strip(picture, [Strip("what?", ["what", "?"], maps)], tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as file:
         sheet = file.copy()
     warmth = tile(sheet, 1)[..., 0] - tile(sheet, 1)[..., 2]
     row, column = np.unravel_index(warmth.argmax(), warmth.shape)
-    assert (row * 4 // TILE, column * 4 // TILE) == cell
+    assert (row * side // TILE, column * side // TILE) == cell
     assert np.ptp(tile(sheet, 2), axis=(0, 1)).max() <= 1
-    # On one scale: a sixteenth of the weight everywhere is faint.
-    assert (tile(sheet, 2)[..., 0] - tile(sheet, 2)[..., 2]).max() < 0.1 * warmth.max()
+    # On one scale: a small part of the weight everywhere is faint.
+    faint = (tile(sheet, 2)[..., 0] - tile(sheet, 2)[..., 2]).max()
+    assert faint < 1.6 / side**2 * warmth.max()
     assert (tile(sheet, 0) == 255).all()
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.format.spec import DTYPES
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.report.attention import see_split
 from frozen_vqa.pipeline.report.deletion import (
@@ -106,7 +107,7 @@ def test_the_area_is_zero_where_the_picture_is_ignored(made: Made, tmp_path: Pat
     assert np.abs(areas_of(model, made, maps)).max() < 1e-6
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_whole_picture_gives_the_answer_of_the_evaluation(tmp_path: Path, dtype: str) -> None:
     rows = [Row(i // 2, i % 5, ("red",)) for i in range(12)]
     made = make_cache(tmp_path / "cache", {"val": rows}, spec=make_spec(dtype=dtype))

@@ -13,8 +13,11 @@ from PIL import Image
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.commands.extract_features import extract_command
+from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.extract.decoder import grey_thumbnail
 from frozen_vqa.pipeline.report import pictures
-from frozen_vqa.pipeline.report.pictures import read_pictures
+from frozen_vqa.pipeline.report.pictures import _fitted, read_pictures
+from tests.support.encoders import save_dinov2
 
 SIZES = [(40, 90), (300, 200), (64, 64)]
 
@@ -118,3 +121,33 @@ def test_a_cache_says_neither_which_code_runs_nor_how_long(
         cache.manifest.splits["val"].origin["dataset"] = dataset  # type: ignore[index]
         assert said in read_pictures(cache, "val", [0]).missing
     assert "strange_code" not in sys.modules
+
+
+@pytest.mark.parametrize(("fit", "size"), [("crop", 42), ("whole", 42), ("whole", "28x70")])
+@pytest.mark.parametrize("edges", [(48, 42), (42, 42), (None, 42)])
+def test_what_was_encoded_is_known_again_by_the_settings(
+    fit: Fit, size: int | str, edges: tuple[int | None, int], tmp_path: Path
+) -> None:
+    """Whatever size it has, and however its processor resizes."""
+    edge, square = edges
+    folder = save_dinov2(tmp_path / "model")
+    file = folder / "preprocessor_config.json"
+    file.write_text(
+        json.dumps(
+            json.loads(file.read_text())
+            | {
+                "size": {"shortest_edge": edge} if edge else {"height": square, "width": square},
+                "do_center_crop": edge is not None,
+                "crop_size": {"height": square, "width": square},
+            }
+        )
+    )
+    encoder = ImageEncoder(str(folder), fit=fit, image_size=size)
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((90, 51))
+    other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    stored = grey_thumbnail(encoder.pixels(image))
+
+    assert _fitted(image.copy(), encoder.settings, stored, 64) is not None
+    assert _fitted(other, encoder.settings, stored, 64) is None

@@ -146,6 +146,10 @@ def test_every_file_of_a_run_is_written_aside(
         ),
         ({"vision": {"model": "made-up-vision", "image size": 42}}, "vision image size is 42.* 28"),
         ({"vision": {"model": "made-up-vision"}}, "vision image size is None.* 28"),
+        (
+            {"vision": {"model": "made-up-vision", "image size": 28, "pool": 2}},
+            "vision pool is 2.* None",
+        ),
         ({"text": {"model": "made-up-text", "layer": -2}}, "text layer is -2.* -1"),
     ],
 )
@@ -157,7 +161,7 @@ def test_features_of_other_encoders_are_refused(
         require_same_encoders(load_run(run, CPU), FeatureCache(other.directory))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_how_a_cache_stores_features_does_not_matter(dtype: str, run: Path, tmp_path: Path) -> None:
     spec = make_spec(dtype=dtype)
     other = make_cache(tmp_path / "other", {"val": [Row(0, 0)]}, spec=spec)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.integrations import hub_kernels
 
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -14,6 +15,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
 from tests.support.encoders import save_llama
+from tests.support.families import save_text
 from tests.support.hub_stub import HubStub, hub_on_loopback
 from tests.support.model_folders import message_of
 
@@ -104,3 +106,43 @@ def test_quantised_weights_are_refused_before_any_library_unpacks_them(
     config.write_text(json.dumps(json.loads(config.read_text()) | settings))
     with pytest.raises(ModelError, match=r"model has quantised weights \(quantization_config in"):
         TextEncoder(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("beside", [(), ("config.json",), ("config.json", "model.safetensors")])
+def test_an_adapter_on_the_hub_is_refused(
+    hub: HubStub, tmp_path: Path, beside: tuple[str, ...]
+) -> None:
+    """Whatever else its repository has: transformers would load the weights of another model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in beside:
+        shutil.copy(tiny_checkpoint("text") / name, folder)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "who/else"}')
+    hub.push("org/model", folder)
+    said = message_of(lambda: TextEncoder("org/model"))
+    assert said.startswith("org/model holds an adapter (adapter_config.json), ")
+    assert not hub.fetched() & {"model.safetensors", "tokenizer.json"}
+    assert not any("who/else" in path for _, path in hub.asked)
+
+
+KERNELS = ["kernels-community/flash-attn", "who/else", "flash_attention_2", {"": "who/else"}]
+
+
+@pytest.mark.parametrize("part", ["", "text_config"])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_no_file_chooses_a_program_of_the_hub(
+    key: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers fetches and runs what these keys name."""
+    fetched: list[object] = []
+    for name in ("load_and_register_attn_kernel", "get_kernel"):
+        monkeypatch.setattr(hub_kernels, name, lambda *a, **k: fetched.append((a, k)))
+    folder = save_text(tmp_path / "model", "gemma3" if part else "llama").folder
+    config = json.loads((folder / "config.json").read_text())
+    for kernel in KERNELS:
+        changed = config | {part: config[part] | {key: kernel}} if part else config
+        (folder / "config.json").write_text(json.dumps(changed | {key: kernel}))
+        encoder = TextEncoder(str(folder))
+        assert encoder.weights.config._attn_implementation in ("sdpa", "eager")
+        assert encoder.encode([[0, 5, 6]]).isfinite().all()
+    assert fetched == []

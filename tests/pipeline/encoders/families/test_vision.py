@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import encoders
 from tests.support.extractions import cls_of
-from tests.support.families import MEAN, PATCH, SIDE, STD, Saved, save_vision
+from tests.support.families import MEAN, PATCH, SIDE, STD, VISION_SIZES, Saved, save_vision
 from tests.support.frozen import Source, Text, picture
 from tests.support.reference_vision import reference_patches
 
@@ -90,6 +90,20 @@ def test_a_cache_gives_them_back(saved: dict[str, Saved], kind: str, tmp_path: P
         embeddings, cls = expected(saved[kind], images.pixels(load_rgb(picture(i))))
         assert distance(patches[i], embeddings) < 1e-5
         assert distance(cls_of(tmp_path, i), cls) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3_vit", "vit", "siglip"])
+def test_a_model_may_have_a_size_with_a_rest_that_it_does_not_see(
+    kind: str, tmp_path: Path
+) -> None:
+    """As SigLIP of 384 pixels in patches of 14: no other size of that kind is taken."""
+    model = save_vision(tmp_path, kind, VISION_SIZES | {"image_size": SIDE + 3})
+    encoder = ImageEncoder(str(tmp_path))
+    pixels = encoder.pixels(drawn(0))
+    assert (encoder.sides, encoder.grid) == ((SIDE + 3, SIDE + 3), (4, 4))
+    assert distance(encoder.encode(pixels[None])[0][0], expected(model, pixels)[0]) < 1e-5
+    with pytest.raises(ModelError, match=r"image size 36 is not a multiple of .* patch size 8"):
+        ImageEncoder(str(tmp_path), image_size=SIDE + 4)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in VISION if VISION[kind].part])
