@@ -357,7 +357,7 @@ def extract_features(
     from frozen_vqa.pipeline.commands.extract_features import extract_command
 
     if engine != "ray" and (address, workers) != (None, None):
-        raise typer.BadParameter("--address and --workers are for --engine ray")
+        raise typer.BadParameter("--address and --workers are for --engine ray; add it")
     result = extract_command(
         dataset=dataset,
         splits=split or [],

@@ -29,8 +29,11 @@ PATIENCE = 900.0
 def small_cluster() -> Iterator[Any]:
     """Yield a head without cores and `NODES` nodes of one core, all on this machine."""
     # Ray would start workers at niceness 15, and wait 30 s for a node; this machine may be busy.
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    os.environ["RAY_raylet_start_wait_time_s"] = "300"
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "300",
+    }
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

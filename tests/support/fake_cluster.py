@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache import CacheError
+from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.engines.crew import LostWorkerError
 from frozen_vqa.pipeline.extract.engines.worker import Worker
 
@@ -69,7 +71,10 @@ class FakeCluster:
         worker = self.workers.get(handle)
         dies = self.rng.random() < self.deadly and self.fatal in ("", method)
         if worker and not (dies and self.rng.random() < 0.5):
-            found = getattr(worker, method)(*pickle.loads(given))
+            try:
+                found = getattr(worker, method)(*pickle.loads(given))
+            except (PipelineError, CacheError) as error:
+                raise type(error)(f"node {handle}: {error}") from None
             if not dies:
                 return f"node {handle}", pickle.loads(pickle.dumps(found))
         self.workers.pop(handle, None)

@@ -162,10 +162,10 @@ class Crew:
                 f"a worker on {hand.node} is gone ({reason}); chunks of its that others get: "
                 f"{len(hand.tasks)}"
             )
-        for cause in [task.key for task in hand.tasks.values()] if hand.node else ["start"]:
+        causes = {task.key: f"with the {task}" for task in hand.tasks.values()}
+        for cause, what in causes.items() if hand.node else [("start", "before they were ready")]:
             self._losses[cause] += 1
             if self._losses[cause] >= MOST_LOSSES:
-                what = "before their start ended" if cause == "start" else f"with chunk {cause}"
                 raise PipelineError(
                     f"{MOST_LOSSES} workers have died {what}, the last because: {reason}. Look for "
                     f"the cause in Ray's logs of that node; often the memory does not suffice. "

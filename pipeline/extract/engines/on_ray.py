@@ -119,6 +119,8 @@ def ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
         raise ConfigError(
             "--engine ray starts its own processes; start the command without torchrun"
         )
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
+    _require_listener(place)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -126,7 +128,7 @@ def ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
         raise ConfigError(
             "--engine ray needs Ray, which is not installed: pip install 'frozen-vqa[ray]'"
         ) from error
-    _connect(ray, address or os.environ.get("RAY_ADDRESS") or "local")
+    _connect(ray, place)
     try:
         yield RayCluster(device)
     finally:
@@ -134,7 +136,6 @@ def ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    _require_listener(address)
     before = signal.getsignal(signal.SIGTERM)
     # What Ray's nodes say of dead workers comes by this way, which no option closes.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None

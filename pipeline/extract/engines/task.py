@@ -57,6 +57,11 @@ class Task:
     source: CarriedPictures
     origin: Mapping[str, Json]
 
+    def __str__(self) -> str:
+        """Return what it is for people."""
+        names = self.chunk.paths if isinstance(self.chunk, QuestionChunk) else self.chunk
+        return f"{self.kind} from {next(iter(names))!r:.60} on"
+
 
 @dataclass(frozen=True)
 class Done:

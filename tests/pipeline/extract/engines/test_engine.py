@@ -116,7 +116,7 @@ def test_a_worker_without_the_models_ends_the_run_with_its_sentence(
 ) -> None:
     with pytest.raises(ModelError) as error:
         run_on(FakeCluster(), tmp_path, open_both=opens)
-    assert str(error.value) == said
+    assert str(error.value).partition(": ")[2] == said
 
 
 def test_other_packages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +126,9 @@ def test_other_packages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_chunk_that_kills_each_worker_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"8 workers have died with chunk .*it was killed"):
+    with pytest.raises(PipelineError, match=r"8 workers have died with the images from .*killed"):
         run_on(FakeCluster(2, deadly=1.0, fatal="encode"), tmp_path)
-    with pytest.raises(PipelineError, match="8 workers have died before their start ended"):
+    with pytest.raises(PipelineError, match="8 workers have died before they were ready"):
         run_on(FakeCluster(2, deadly=1.0, fatal="prepare"), tmp_path)
 
 
