@@ -20,7 +20,7 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support.frozen import BAD, Images, Source, Text, picture
 
 PICTURES, QUESTIONS = 180, 170
-SLOW = 0.2
+SLOW = 0.3
 """Seconds of each batch, so that there is something to kill."""
 
 

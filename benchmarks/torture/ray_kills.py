@@ -127,7 +127,7 @@ class Trial:
 
     def run(self, whole: int, disk: Path | None) -> bool:
         """Disturb the extraction at `KILLS` places of its way; return whether it ended."""
-        due = sorted(self.rng.choices(range(int(0.75 * whole)), k=KILLS))
+        due = sorted(self.rng.choices(range(int(0.55 * whole)), k=KILLS))
         kinds = self.rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=KILLS)
         plan = list(zip(due, kinds, strict=True))
         if disk:

@@ -88,8 +88,16 @@ def open_tiny_memory(_: torch.device) -> tuple[Any, Any]:
     return Images(memory=0), Text()
 
 
+class Infinite(Images):
+    """Its numbers do not fit."""
+
+    def encode(self, pixels: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        patches, cls = super().encode(pixels)
+        return torch.full_like(patches, torch.inf), cls
+
+
 def open_infinite(_: torch.device) -> tuple[Any, Any]:
-    return Images(scale=1e300), Text()
+    return Infinite(), Text()
 
 
 def other_versions(folder: Path) -> Row:
@@ -145,9 +153,7 @@ CLUSTERS: dict[str, Any] = {
     "a node with other packages": other_versions,
     "a node without the disk of the pictures": without_the_pictures,
     "a node whose memory fits no picture": on_nodes(FakeCluster(1), open_tiny_memory),
-    "a node whose numbers are not finite": on_nodes(
-        FakeCluster(1), open_infinite, images=Images(scale=1e300)
-    ),
+    "a node whose numbers are not finite": on_nodes(FakeCluster(1, Random(0)), open_infinite),
     "workers that die before they are ready": on_nodes(FakeCluster(1, deadly=1.0, fatal="prepare")),
     "a chunk of which every worker dies": on_nodes(
         FakeCluster(1, Random(0), deadly=1.0, fatal="encode")
