@@ -253,7 +253,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="DINOv2 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="DINOv2, DINOv3, ViT, CLIP or SigLIP: Hub name, folder, tiny (untrained) or "
+            "MODULE:NAME.",
         ),
     ] = VISION_MODEL,
     vision_revision: Annotated[
@@ -265,7 +266,8 @@ def extract_features(
         typer.Option(
             parser=_model,
             metavar="TEXT",
-            help="Llama 3 model: Hub name, folder, tiny (untrained) or MODULE:NAME.",
+            help="Llama, Mistral, Qwen, Gemma 3 or ModernBERT: Hub name, folder, tiny (untrained) "
+            "or MODULE:NAME.",
         ),
     ] = TEXT_MODEL,
     text_revision: Annotated[
@@ -273,7 +275,7 @@ def extract_features(
         typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_layer: Annotated[
-        int, typer.Option(help="Llama layer to store (-1: the last, after the final norm).")
+        int, typer.Option(help="Layer to store (-1: the last, after the final norm).")
     ] = -1,
     compute_dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
@@ -283,6 +285,10 @@ def extract_features(
             "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
         ),
     ] = "auto",
+    quantize: Annotated[
+        Literal["int8", "nf4"] | None,
+        typer.Option(help="Load the text model's weights in 8 or 4 bits (extra quantize)."),
+    ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(
@@ -368,6 +374,7 @@ def extract_features(
         text_revision=text_revision,
         text_layer=text_layer,
         compute_dtype=compute_dtype,
+        quantize=quantize,
         image_size=image_size,
         fit=fit,
         window=window,

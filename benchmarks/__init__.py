@@ -6,6 +6,7 @@
     python -m benchmarks.sweep                eight heads in one pass and eight single trainings
     python -m benchmarks.end_to_end           wall time, memory and growth of the whole pipeline
     python -m benchmarks.end_to_end.memory    memory of a training over 8 GB of mapped features
+    python -m benchmarks.rehearsal            VQAv2 in miniature with models of real size
     python -m benchmarks.torture              kills, full disks and flipped bits
     python -m benchmarks.fuzz                 mutated files for every reader
     python -m benchmarks.mutants              small faults that the tests have to notice
@@ -14,5 +15,5 @@
     python -m benchmarks.statistics           how far intervals and tests can be trusted
 
 `harness.py` starts fresh processes, runs rounds and prints tables; `generated.py` writes caches of
-made-up features.
+made-up features, `models.py` encoders of real size with random weights.
 """

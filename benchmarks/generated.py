@@ -1,14 +1,16 @@
-"""A whole cache of made-up features, written shard by shard through the real writer.
+"""Made-up photographs; a whole cache of made-up features, written through the real writer.
 
 Rows look like those of the encoders: Gaussian, with a few channels that are far larger. They are
 cut out of one block of random numbers at random places, so that gigabytes take seconds; the first
 patch of each picture is its own, so that no two rows are alike.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from frozen_vqa.cache import CacheSpec, CacheWriter, SplitTable
 from frozen_vqa.cache.disk.staging import chunk_key, stage_shard
@@ -31,6 +33,10 @@ SHORTEST, LONGEST = 4, 25
 
 SHARED = 0.6
 """Chance that the next token of a question is also that of an earlier one."""
+
+WIDTH, HEIGHT = 640, 480
+NOISE = 12.0
+"""Grey levels; makes files of 120 kB, as a camera's are."""
 
 KINDS = (("what is", "other"), ("is there", "yes/no"), ("how many", "number"))
 ANNOTATORS = 10
@@ -192,3 +198,13 @@ def split_table(
         question_types=[question for question, _ in kinds],
         answer_types=[answer for _, answer in kinds],
     )
+
+
+def photograph(rng: np.random.Generator, noise: float = NOISE) -> bytes:
+    """Return a JPEG of smooth colours with a camera's noise."""
+    smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+    pixels = np.asarray(smooth.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
+    noisy = pixels + rng.normal(0, noise, pixels.shape)
+    buffer = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

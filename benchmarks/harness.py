@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def watched(module: str, args: Sequence[object]) -> Json:
 
     Returns:
         What it printed last, if that is JSON, and its `wall` seconds, `resident_mb` and
-        `anonymous_mb`.
+        `anonymous_mb`, and the `family_mb` that it and its children held at once.
 
     Raises:
         MeasurementError: with the end of what it said, if it failed.
@@ -134,12 +135,14 @@ def watched(module: str, args: Sequence[object]) -> Json:
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
         started = time.monotonic()
         child = subprocess.Popen(command, env=environment, stdout=said, stderr=errors)
-        most = 0
+        most = peak = family = 0
         while True:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
             most = max(most, anonymous_memory(child.pid))
+            peak = max(peak, _status("VmHWM", child.pid))
+            family = max(family, sum(_status("VmRSS", one) for one in family_of(child.pid)))
             time.sleep(LOOK_SECONDS)
         wall = time.monotonic() - started
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -149,8 +152,10 @@ def watched(module: str, args: Sequence[object]) -> Json:
             raise MeasurementError(f"{' '.join(command)}:\n{errors.read()[-3000:]}")
         lines = said.read().splitlines()
     found = json.loads(lines[-1]) if lines else {}
-    memory = {"resident_mb": usage.ru_maxrss / 1000, "anonymous_mb": most / 1e6}
-    return {**found, "wall": wall, **memory}
+    resident = peak or usage.ru_maxrss * 1024  # which begins with that of this process
+    family = max(family, resident)  # a peak between two looks counts too
+    memory = {"resident_mb": resident, "anonymous_mb": most, "family_mb": family}
+    return {**found, "wall": wall, **{name: count / 1e6 for name, count in memory.items()}}
 
 
 def rounds(
@@ -228,6 +233,16 @@ def cpu_seconds() -> float:
 def anonymous_memory(pid: int | None = None) -> int:
     """Return the bytes that a process (this one) holds now and no file backs; 0 if unknown."""
     return _status("RssAnon", pid)
+
+
+def family_of(pid: int) -> list[int]:
+    """Return a process and all that it has started, as far as they are there."""
+    found = [pid]
+    for one in found:
+        for listed in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):  # it has just ended
+                found += map(int, listed.read_text(encoding="utf-8").split())
+    return found
 
 
 def _status(field: str, pid: int | None = None) -> int:

@@ -37,7 +37,8 @@ from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture
 from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
-from frozen_vqa.pipeline.extract.feature_encoder import DeviceCopies, FeatureEncoder
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+from frozen_vqa.pipeline.extract.models.device_copies import DeviceCopies
 from frozen_vqa.pipeline.extract.shard_queue import WRITERS, ShardQueue
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import keep_freed_memory

@@ -6,6 +6,10 @@ each into one line on stderr and exit code 1. A bug is none of these and keeps i
 
 import errno
 import textwrap
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MEMORY_WORDS = (
     "out of memory",
@@ -24,7 +28,19 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     text = str(error).lower()
     of_torch = isinstance(error, RuntimeError) and any(words in text for words in MEMORY_WORDS)
-    return isinstance(error, MemoryError) or of_torch
+    by_name = type(error).__name__ == "OutOfMemoryError"  # torch's, without its import
+    return isinstance(error, MemoryError) or of_torch or by_name
+
+
+def unless_out_of_memory(work: Callable[[], T]) -> T | None:
+    """Return what `work` does, or None if memory does not suffice for it."""
+    try:
+        return work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of the except block, whose traceback keeps the memory of what failed.
+    return None
 
 
 def reason_of(error: Exception) -> str:

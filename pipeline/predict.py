@@ -1,7 +1,9 @@
 """A head's logits for one batch, and its answers to a whole split."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +14,13 @@ from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.rows import same_pictures
-from frozen_vqa.pipeline.errors import NotFiniteError
+from frozen_vqa.pipeline.errors import NotFiniteError, unless_out_of_memory
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import tensor_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
+
+T = TypeVar("T")
 
 
 def batch_logits(
@@ -30,6 +35,20 @@ def batch_logits(
     kind, autocast = batch.device.type, dtype == torch.bfloat16
     with tensor_cores(batch.device), torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast):
         return batch.logits(model)
+
+
+def in_fitting_batches(answer: Callable[[int], T], batch_size: int) -> T:
+    """Return `answer(batch_size)`, or that of half as many each time that memory runs out.
+
+    An answer does not depend on the other questions of its batch.
+    """
+    while batch_size > 1:
+        found = unless_out_of_memory(partial(answer, batch_size))
+        if found is not None:
+            return found
+        batch_size //= 2
+        console.show(f"memory does not suffice for a batch; trying {batch_size:,} questions")
+    return answer(batch_size)
 
 
 def require_finite_logits(logits: Tensor, questions: np.ndarray, reader: BatchReader) -> None:

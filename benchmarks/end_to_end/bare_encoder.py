@@ -10,7 +10,6 @@ process, in an order drawn for each round. Prints one JSON object.
 """
 
 import argparse
-import io
 import json
 import shutil
 import tempfile
@@ -19,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from benchmarks.generated import photograph
 from benchmarks.harness import Json, median, rounds, spread
+from benchmarks.models import DINOV2_SMALL, write_dinov2
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
@@ -30,43 +30,7 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console
 
-WIDTH, HEIGHT = 640, 480
-NOISE = 12.0
-"""Grey levels; makes files of 100 kB, as a camera's are."""
-
 SHARD_BATCHES = 2
-
-
-def dinov2_small(folder: Path, **changes: int) -> Path:
-    """Write a checkpoint of DINOv2-small's configuration, but for changes, with random weights.
-
-    Source: config.json and preprocessor_config.json of facebook/dinov2-small.
-    """
-    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
-
-    torch.manual_seed(0)
-    shape = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, **changes}
-    config = Dinov2Config(**shape, image_size=518, patch_size=14)
-    Dinov2Model(config).save_pretrained(folder)
-    BitImageProcessorPil(
-        size={"shortest_edge": 256},
-        crop_size={"height": 224, "width": 224},
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
-        resample=3,
-        do_convert_rgb=True,
-    ).save_pretrained(folder)
-    return folder
-
-
-def photograph(rng: np.random.Generator) -> bytes:
-    """Return a JPEG of smooth colours with a camera's noise."""
-    smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
-    pixels = np.asarray(smooth.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
-    noisy = pixels + rng.normal(0, NOISE, pixels.shape)
-    buffer = io.BytesIO()
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 def data_set(folder: Path, pictures: int) -> str:
@@ -85,7 +49,7 @@ def data_set(folder: Path, pictures: int) -> str:
 def measure(folder: Path, pictures: int, batch: int, number: int) -> Json:
     """Run both in turns; return their rates and the ratio."""
     source = open_source(data_set(folder / "data", pictures))
-    images = ImageEncoder(str(dinov2_small(folder / "vision")), image_size=224)
+    images = ImageEncoder(str(write_dinov2(folder / "vision", DINOV2_SMALL)), image_size=224)
     text = TextEncoder("tiny")
     plan = make_plan(source, splits=["train"], text=text)
     pixels = np.stack([images.pixels(load_rgb(source.picture(i))) for i in plan.images])

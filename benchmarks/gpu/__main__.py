@@ -21,13 +21,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.end_to_end.bare_encoder import data_set, dinov2_small
+from benchmarks.end_to_end.bare_encoder import data_set
 from benchmarks.harness import ROOT, Json, MeasurementError, finish, fresh, machine, watched
+from benchmarks.models import SIZES, write_dinov2
 from frozen_vqa.pipeline.system.console import console
 
 PICTURES, FEW = 2000, 6
-BASE = {"hidden_size": 768, "num_attention_heads": 12}
-TINY = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
 SECONDS, MOMENT = 45.0, 0.2
 """Of training, for each head."""
 
@@ -48,7 +47,7 @@ def run_tests() -> Json:
 def run_stage_one(folder: Path, *, small: bool) -> Json:
     """Extract features of pictures as a camera makes them."""
     data = data_set(folder / "data", FEW if small else PICTURES)
-    vision = dinov2_small(folder / "vision", **(TINY if small else BASE))
+    vision = write_dinov2(folder / "vision", SIZES["tiny" if small else "base"][0])
     words = ["--dataset", data, "--cache", folder / "cache", "--split", "train"]
     words += ["--vision-model", vision, "--image-size", "224", "--text-model", "tiny", "--json"]
     return watched("frozen_vqa.cli", ["extract-features", *words])

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, Dinov2Config, LlamaConfig, PretrainedConfig
+from transformers import AutoModel, PretrainedConfig
 
+from benchmarks.models import DINOV2_BASE, IMAGE_SIZE, LLAMA_1B, TOKENS, dinov2, llama
 from benchmarks.step.data import load_data, new_trainer
 from benchmarks.step.variant import AfterStep, Clock, speed, synchronize
 from frozen_vqa.pipeline.config import TrainConfig
@@ -28,30 +29,6 @@ from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.train.loss import soft_target_loss
 from frozen_vqa.pipeline.train.trainer import Trainer
 
-IMAGE_SIZE, TOKENS = 224, 8
-
-# Sources: config.json of facebook/dinov2-base and of meta-llama/Llama-3.2-1B.
-DINOV2_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
-LLAMA_1B = {
-    "vocab_size": 128_256,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 131_072,
-    "tie_word_embeddings": True,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "rope_theta": 500_000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-}
 PROBE_PICTURES, PROBE_QUESTIONS = 4, 32
 
 
@@ -72,12 +49,10 @@ class EncodersInLoop:
     def __init__(self, trainer: Trainer, *, quick: bool) -> None:
         small = {"num_hidden_layers": 1} if quick else {}
         self.trainer = trainer
-        self.vision = _encoder(
-            Dinov2Config(**DINOV2_BASE | small, image_size=518, patch_size=14), trainer.device
-        )
-        llama = LlamaConfig(**LLAMA_1B | small | ({"vocab_size": 1024} if quick else {}))
-        self.text = _encoder(llama, trainer.device)
-        self.vocabulary = llama.vocab_size
+        self.vision = _encoder(dinov2(DINOV2_BASE | small), trainer.device)
+        words = llama(LLAMA_1B | small | ({"vocab_size": 1024} if quick else {}))
+        self.text = _encoder(words, trainer.device)
+        self.vocabulary = words.vocab_size
         self._choose_dtype()
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import MOST_PATCHES, ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
@@ -45,6 +46,7 @@ class _Text(TypedDict):
     model: Name
     revision: str
     layer: Annotated[int, (-1000, 1000)]
+    quantize: NotRequired[Quantize]
 
 
 class _Encoders(TypedDict):
@@ -169,6 +171,7 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
         device=device,
         compute_dtype=_dtype(run.encoders["text"], device),
         local_only=strange,
+        quantize=text.get("quantize"),
     )
     for trained, found in ((vision, images.settings), (text, words.settings)):
         if trained["revision"] != found["revision"]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.model_name import require_model_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.picture_files.levels import Window
@@ -64,6 +65,7 @@ def extract_command(
     text_revision: str | None = None,
     text_layer: int,
     compute_dtype: "ComputeDtype" = "auto",
+    quantize: Quantize | None = None,
     image_size: int | str | None,
     fit: "Fit",
     window: Window | None,
@@ -124,6 +126,7 @@ def extract_command(
             "text_revision": text_revision,
             "text_layer": text_layer,
             "compute_dtype": compute_dtype,
+            "quantize": quantize,
             "image_size": image_size,
             "fit": fit,
             "window": window,
@@ -223,6 +226,7 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
     keep_freed_memory()
     use_cores()
     seconds, waiting = _time_pictures(encoder, batch_size)
+    encoder.images.unload()  # both may not fit the memory
     seconds += _time_questions(encoder)
     limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(

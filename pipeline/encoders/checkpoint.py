@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import xxhash
 from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.pipeline.encoders.checks.hub_errors import explain
 from frozen_vqa.pipeline.encoders.checks.no_code import require_known_type, require_no_code
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize, quantising
 from frozen_vqa.pipeline.encoders.checks.repository import (
     ADAPTER,
     LARGEST_TEXT,
@@ -30,7 +32,7 @@ from frozen_vqa.pipeline.encoders.shape import (
     require_possible_sizes,
     require_whole_weights,
 )
-from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of
+from frozen_vqa.pipeline.errors import ModelError, is_out_of_memory, reason_of, unless_out_of_memory
 from frozen_vqa.pipeline.system.library_files import require_library_files
 
 if TYPE_CHECKING:
@@ -163,15 +165,17 @@ class Checkpoint:
         """The commit on the Hub, or a digest of a local folder's files."""
         return self.commit or weights_digest(Path(self.place))
 
-    def load(self, config: Any, dtype: "torch.dtype", device: "torch.device") -> "torch.nn.Module":
+    def load(
+        self, config: Any, dtype: "torch.dtype", device: "torch.device", how: Quantize | None = None
+    ) -> "torch.nn.Module":
         """Load the weights: in `dtype`, on `device`, in eval mode, without gradients.
 
         Raises:
             ModelError: if they cannot be loaded, are incomplete, or do not fit the device.
         """
-        import torch
         from transformers import AutoModel
 
+        quantised = quantising(how, dtype, device) if how else {}
         if self._repository:
             with loading(self.place):
                 self._repository.fetch_weights()
@@ -185,6 +189,7 @@ class Checkpoint:
             output_loading_info=True,
             key_mapping=dict(self._family.keys) or None,
             **self._family.leave_out,
+            **quantised,
         )
         # transformers fills missing weights with random numbers. The mask token is never used.
         lacking = {name for name in found["missing_keys"] if not name.endswith("mask_token")}
@@ -194,13 +199,14 @@ class Checkpoint:
                 f"{self.place}: {len(lacking)} of its weights are missing or of another size than "
                 f"its config.json says, such as {min(lacking)}; download it again"
             )
-        try:
-            return model.to(device).eval().requires_grad_(False)
-        except torch.OutOfMemoryError as error:
+        # Those that are quantised are there already, and cannot be moved.
+        placed = model if quantised else unless_out_of_memory(partial(model.to, device))
+        if placed is None:
             raise ModelError(
                 f"{self.place} does not fit the memory of {device}; use --device cpu or a smaller "
                 f"model"
-            ) from error
+            )
+        return placed.eval().requires_grad_(False)
 
 
 def _require_own_files(folder: Path) -> None:

@@ -33,6 +33,7 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
+from frozen_vqa.pipeline.system.device import give_back_memory
 
 Fit = Literal["whole", "crop"]
 MOST_PATCHES = 128
@@ -131,6 +132,11 @@ class ImageEncoder:
             )
         return grid
 
+    def unload(self) -> None:
+        """Free the memory of the weights; the next batch loads them again."""
+        if vars(self).pop("weights", None) is not None:
+            give_back_memory(self.device)
+
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
         return self.checkpoint.moved_to()
@@ -157,7 +163,7 @@ class ImageEncoder:
         """Compute in another type; the weights are loaded in it with the next batch."""
         if dtype != self.compute_dtype:
             self.compute_dtype = dtype
-            vars(self).pop("weights", None)
+            self.unload()
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to the model: (height, width, 3) uint8."""

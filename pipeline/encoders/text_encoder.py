@@ -20,6 +20,7 @@ from frozen_vqa.pipeline.encoders.checks.causality import (
     require_own_states,
     require_shared_prefixes,
 )
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.model_name import full_name
@@ -34,6 +35,7 @@ from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
+from frozen_vqa.pipeline.system.device import give_back_memory
 
 TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
@@ -53,6 +55,7 @@ class TextEncoder:
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         local_only: Whether to take a model of the Hub from this machine alone.
         layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
+        quantize: Whether the weights are quantised when they are loaded, and how (checks/quantise).
 
     Raises:
         ModelError: if the model cannot be loaded, is of another kind, or has no such layer.
@@ -74,13 +77,14 @@ class TextEncoder:
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        quantize: Quantize | None = None,
     ) -> None:
         from transformers import AutoTokenizer
 
         self.name = model if model == TINY else full_name(model)
         self.layer = layer
         self.device = torch.device(device)
-        self.compute_dtype = compute_dtype
+        self.compute_dtype, self.quantize = compute_dtype, quantize
         place = tiny_checkpoint("text") if model == TINY else model
         self.checkpoint = Checkpoint(place, revision=revision, local_only=local_only)
         self.config, self.family = self.checkpoint.config(TEXT)
@@ -109,6 +113,11 @@ class TextEncoder:
         self.bos: int = bos
         self._end = [] if self.causal else self._end_of_question()
 
+    def unload(self) -> None:
+        """Free the memory of the weights; the next batch loads them again."""
+        if vars(self).pop("weights", None) is not None:
+            give_back_memory(self.device)
+
     def moved_to(self) -> str | None:
         """Return the commit that the model's main branch on the Hub is now, if it is another."""
         return self.checkpoint.moved_to()
@@ -123,12 +132,13 @@ class TextEncoder:
             "revision": self.checkpoint.revision,
             "layer": self.layer - layers - 1 if self.layer >= 0 else self.layer,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
+            **({"quantize": self.quantize} if self.quantize else {}),
         }
 
     @cached_property
     def weights(self) -> torch.nn.Module:
         """The frozen model, loaded on first use; `ModelError` if it is not causal."""
-        weights = self.checkpoint.load(self.config, self.compute_dtype, self.device)
+        weights = self.checkpoint.load(self.config, self.compute_dtype, self.device, self.quantize)
         (tokens,) = self.tokens([QUESTION])
         encode = partial(self._run, weights)
         require = require_shared_prefixes if self.causal else require_own_states
@@ -234,6 +244,7 @@ class OwnTextEncoder(TextEncoder):
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
+        quantize: Quantize | None = None,
     ) -> None:
         if revision:
             raise no_revisions(model)
@@ -245,6 +256,8 @@ class OwnTextEncoder(TextEncoder):
         self.dim, self.max_tokens = self._own.dim, self._own.max_tokens
         if layer != -1:
             raise ModelError(f"{model} gives the states of one layer; leave out --text-layer")
+        if quantize:
+            raise ModelError(f"{model} loads its weights by itself; leave out --quantize")
         tokens = self.tokens([QUESTION])[0][: self.max_tokens]
         require_shared_prefixes(model, self.encode, tokens, compute_dtype)
 

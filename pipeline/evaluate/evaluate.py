@@ -46,7 +46,7 @@ from frozen_vqa.pipeline.evaluate.statistics import mean_interval
 from frozen_vqa.pipeline.metrics.find import pick_metric
 from frozen_vqa.pipeline.metrics.metric import Answered, Metric
 from frozen_vqa.pipeline.metrics.score import score_answered
-from frozen_vqa.pipeline.predict import predict
+from frozen_vqa.pipeline.predict import in_fitting_batches, predict
 from frozen_vqa.pipeline.runs.card import write_card
 from frozen_vqa.pipeline.runs.data import describe_score
 from frozen_vqa.pipeline.runs.description import caveats_of, open_cache
@@ -222,12 +222,15 @@ def _predict(
     device, sees = next(run.model.parameters()).device, run.config.sees_pictures
     features = ResidentFeatures(cache, device=device, pictures=sees)
     reader = BatchReader(features, asked, choosing=run.chooses)
-    size = run.config.batch_size
-    if not keep_logits:
-        return predict([run.model], reader, asked, batch_size=size)[0], None
     answers = reader.most_choices if run.chooses else len(run.vocabulary)
-    found = split_logits(run.model, reader, asked, batch_size=size, answers=answers)
-    return found.argmax(1), found
+
+    def answer(size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        if not keep_logits:
+            return predict([run.model], reader, asked, batch_size=size)[0], None
+        found = split_logits(run.model, reader, asked, batch_size=size, answers=answers)
+        return found.argmax(1), found
+
+    return in_fitting_batches(answer, run.config.batch_size)
 
 
 def _require_all_or_none_answered(

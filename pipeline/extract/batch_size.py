@@ -7,6 +7,7 @@ that extends the cache, or makes a shard again, uses the recorded size.
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.format.manifest import ShardRecord
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-from frozen_vqa.pipeline.errors import ModelError, SourceError
+from frozen_vqa.pipeline.errors import ModelError, SourceError, unless_out_of_memory
 from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH
 
 CPU_BATCH, GPU_BATCH = 32, 128
@@ -61,9 +62,8 @@ def _probe(encoder: ImageEncoder, picture: np.ndarray) -> int:
     best, fastest = PROBED[0], float("inf")
     for size in PROBED:
         batch = np.stack([picture] * size)
-        try:
-            seconds = min(_time(encoder, batch) for _ in range(3)) / size
-        except torch.OutOfMemoryError:
+        seconds = unless_out_of_memory(partial(_time, encoder, batch))
+        if seconds is None:
             break
         if seconds < GAIN * fastest:
             best, fastest = size, seconds
@@ -71,13 +71,18 @@ def _probe(encoder: ImageEncoder, picture: np.ndarray) -> int:
 
 
 def _time(encoder: ImageEncoder, batch: np.ndarray) -> float:
-    started = time.perf_counter()
-    encoder.encode(batch)[0].cpu()
-    return time.perf_counter() - started
+    """Return the seconds for one picture of a batch, the least of three times."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        encoder.encode(batch)[0].cpu()
+        return time.perf_counter() - started
+
+    return min(once() for _ in range(3)) / len(batch)
 
 
 class BatchSize:
-    """The batch size of one run: `now` is halved for good when a GPU runs out of memory."""
+    """The batch size of one run: `now` is halved for good when memory runs out."""
 
     def __init__(self, pictures: int) -> None:
         self.now = pictures
@@ -97,18 +102,16 @@ class BatchSize:
         done = 0
         while done < len(pixels):
             part = pixels[done : done + self.now]
-            try:
-                parts.append(encoder.encode(part))
+            found = unless_out_of_memory(partial(encoder.encode, part))
+            if found is not None:
+                parts.append(found)
                 done += len(part)
                 continue
-            except torch.OutOfMemoryError:
-                if len(part) == 1:
-                    raise ModelError(
-                        f"{encoder.name}: one picture of {encoder.image_size} pixels does not "
-                        f"fit the memory of {encoder.device}; use a smaller --image-size or "
-                        f"another --device"
-                    ) from None
-            # This is outside the except block, whose traceback keeps the failed batch's tensors.
+            if len(part) == 1:
+                raise ModelError(
+                    f"{encoder.name}: one picture of {encoder.image_size} pixels does not fit the "
+                    f"memory of {encoder.device}; use a smaller --image-size or another --device"
+                )
             while self.now >= len(part):
                 self.now //= 2
         if len(parts) == 1:

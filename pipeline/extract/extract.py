@@ -103,7 +103,7 @@ def extract(
         dtype: How numbers are stored, one of `DTYPES` (`CacheSpec`).
         pool: 2 stores the mean of each 2 x 2 patches in their place.
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
-            fastest for a new cache. It is halved for good when a GPU runs out of memory.
+            fastest for a new cache. It is halved for good when memory runs out.
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
         origin: Facts about the source, which the cache records so that a rebuild finds it again.
         ranks: The processes that share the work; all of them call this with the same plan.
@@ -154,10 +154,6 @@ class _Extraction:
     def manifest(self) -> Manifest:
         return self.writer.manifest if self.writer else load_manifest(self.cache)
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
     def run(self, batch_size: int | None, shard_bytes: int) -> Report:
         """Take all steps; the arguments are those of `extract`."""
         self.batch_size = BatchSize(batch_size or self._agree_on_batch_size())
@@ -170,9 +166,10 @@ class _Extraction:
             rows = {i: work.image_rows[name] for i, name in self.known.items()}
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
+        together = True
         if not self.engine:  # whose workers load the models
-            settle_models(self.encoder, work, self.cache, self.batch_size.now)
-        throughput = self._encode(work)
+            together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
+        throughput = self._encode(work, together)
         if self.writer:
             self._write_splits(self.writer)
         self.ranks.wait()  # until the splits are there to be reported
@@ -186,8 +183,11 @@ class _Extraction:
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
 
-    def _encode(self, work: MissingWork) -> Throughput | None:
-        """Encode and store all missing rows; log the speed, even of a run that is stopped."""
+    def _encode(self, work: MissingWork, together: bool) -> Throughput | None:
+        """Encode and store all missing rows; log the speed, even of a run that is stopped.
+
+        Unless the models fit the memory `together`, the one for pictures is freed when it is done.
+        """
         queue, throughput = ShardQueue(self.cache, work, self.ranks, self.writer), None
         try:
             with queue:
@@ -195,6 +195,8 @@ class _Extraction:
                     self.engine.encode(self.encoder, work, queue, self.origin, self.cache)
                 else:
                     self._encode_images(work, queue)
+                    if not together:
+                        self.encoder.images.unload()
                     self._encode_questions(work, queue)
             self.ranks.wait()
             queue.adopt_rest()
@@ -234,7 +236,7 @@ class _Extraction:
         images, texts = queue.timers["images"], queue.timers["questions"]
         found = Throughput(
             started=self.began.isoformat(timespec="seconds"),
-            seconds=self.seconds,
+            seconds=time.monotonic() - self.started,
             pictures=pictures,
             questions=questions,
             images_per_second=pictures / images.wall if images.wall else 0.0,
@@ -289,7 +291,7 @@ class _Extraction:
             },
             questions=self.plan.counts() | {"skipped": len(questions)},
             bytes=manifest.bytes,
-            seconds=self.seconds,
+            seconds=time.monotonic() - self.started,
             left_out=sum(manifest.splits[name].left_out for name in self.plan.splits),
             failures=[*pictures, *questions],
             extraction=throughput,

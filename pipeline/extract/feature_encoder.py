@@ -25,20 +25,19 @@ from frozen_vqa.cache.format.shards import (
     image_shard,
 )
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
-from frozen_vqa.cache.memory import aligned_empty
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.errors import ConfigError, ModelError, unless_out_of_memory
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
+from frozen_vqa.pipeline.extract.models.device_copies import DeviceCopies
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
-from frozen_vqa.pipeline.system.pinned import pinned_empty
-from frozen_vqa.pipeline.system.tensors import as_array, as_tensor, torch_dtype
+from frozen_vqa.pipeline.system.tensors import as_array, torch_dtype
 
 TREE_TOKENS = 1024
 """Prefixes that are computed at once; a constant, because it may change the last bit."""
@@ -178,23 +177,43 @@ class FeatureEncoder:
         ]
 
     def encode_questions(self, chunk: QuestionChunk, timer: PhaseTimer) -> NewQuestions:
-        """Encode the new prefixes of one chunk."""
+        """Encode the new prefixes of one chunk; raise `ModelError` if one question is too large."""
         states = np.empty((len(chunk.tokens), self.text.dim), self.spec.state_dtype)
-        dtype = torch_dtype(states.dtype)
         run = list(_branches(chunk))
         timer.advance(len(chunk) - len(run))
-        for questions, encode, rows in self._question_batches(chunk, run):
-            new = rows >= chunk.first
-            with timer.measure("encoding"):
-                states[rows[new] - chunk.first] = to_numpy(encode(), dtype)[new]
-            timer.advance(questions)
+        self._encode_questions(chunk, run, states, timer)
         paths = chunk.paths
         return NewQuestions(list(paths), list(paths.values()), chunk.parents, chunk.tokens, states)
 
+    def _encode_questions(
+        self, chunk: QuestionChunk, run: Sequence[str], states: np.ndarray, timer: PhaseTimer
+    ) -> None:
+        """Put the states of some questions into their rows, in halves where memory runs out."""
+
+        def states_of(encode: Callable[[], torch.Tensor]) -> np.ndarray:
+            return to_numpy(encode(), torch_dtype(states.dtype))
+
+        for batch, encode, rows in self._question_batches(chunk, run):
+            with timer.measure("encoding"):
+                found = unless_out_of_memory(partial(states_of, encode))
+            if found is not None:
+                new = rows >= chunk.first
+                states[rows[new] - chunk.first] = found[new]
+                timer.advance(len(batch))
+                continue
+            if len(batch) == 1:
+                raise ModelError(
+                    f"{self.text.name}: a question of {rows.size} tokens does not fit the memory "
+                    f"of {self.text.device}; use a smaller --text-model, --compute-dtype bfloat16 "
+                    f"or another --device"
+                )
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._encode_questions(chunk, half, states, timer)
+
     def _question_batches(
         self, chunk: QuestionChunk, run: Sequence[str]
-    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
-        """Yield how many questions a batch has, what encodes it, and the rows of the states."""
+    ) -> Iterator[tuple[Sequence[str], Callable[[], torch.Tensor], np.ndarray]]:
+        """Yield the questions of a batch, what encodes it, and the rows of the states."""
         text = self.text
         if not text.encodes_trees:
             yield from self._equal_lengths(chunk, run)
@@ -202,13 +221,13 @@ class FeatureEncoder:
         for tree in prefix_trees(run, chunk.questions, chunk.paths, most=TREE_TOKENS):
             rows, tokens = np.array(list(tree.places)), tree.tokens
             if len(tree.questions) == 1:  # it needs no mask, which is quadratic in its length
-                yield 1, partial(text.encode, [tokens]), rows[np.newaxis]
+                yield tree.questions, partial(text.encode, [tokens]), rows[np.newaxis]
             else:
-                yield len(tree.questions), partial(text.encode_tree, tokens, tree.parents), rows
+                yield tree.questions, partial(text.encode_tree, tokens, tree.parents), rows
 
     def _equal_lengths(
         self, chunk: QuestionChunk, run: Sequence[str]
-    ) -> Iterator[tuple[int, Callable[[], torch.Tensor], np.ndarray]]:
+    ) -> Iterator[tuple[Sequence[str], Callable[[], torch.Tensor], np.ndarray]]:
         """Yield batches of whole questions of one length."""
         by_length: dict[int, list[str]] = {}
         for question in run:
@@ -217,7 +236,7 @@ class FeatureEncoder:
             for begin in range(0, len(questions), TEXT_BATCH):
                 batch = questions[begin : begin + TEXT_BATCH]
                 encode = partial(self.text.encode, [chunk.questions[one] for one in batch])
-                yield len(batch), encode, np.array([chunk.paths[one] for one in batch])
+                yield batch, encode, np.array([chunk.paths[one] for one in batch])
 
 
 def _branches(chunk: QuestionChunk) -> Iterator[str]:
@@ -259,38 +278,3 @@ def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         *(quantise(to_numpy(one, torch.float32)) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)
-
-
-class DeviceCopies:
-    """Copies features from the encoder's device to their rows in memory.
-
-    A GPU copies them in a stream of its own while it encodes the next batches; nothing waits for
-    it before `wait`.
-    """
-
-    def __init__(self, device: torch.device | str) -> None:
-        self._device = torch.device(device)
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return memory for rows; it is pinned for a GPU, which reads and writes it by itself."""
-        if self._stream is None:
-            return aligned_empty(shape, dtype)
-        return as_array(pinned_empty(shape, torch_dtype(dtype)))
-
-    def start(self, features: torch.Tensor, rows: np.ndarray) -> None:
-        """Begin to copy features to `rows`, in their dtype; `rows` is from `empty`."""
-        target = as_tensor(rows)
-        if self._stream is None:
-            target.copy_(features)
-            return
-        features = features.to(target.dtype).contiguous()  # narrow, before it is copied
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            target.copy_(features, non_blocking=True)
-        features.record_stream(self._stream)  # its memory is not reused before
-
-    def wait(self) -> None:
-        """Wait until all copies are done."""
-        if self._stream is not None:
-            self._stream.synchronize()

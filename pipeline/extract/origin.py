@@ -104,6 +104,7 @@ def _encoder_options(spec: CacheSpec) -> list[str]:
         "--reduce-jpegs": [] if spec.vision.get("jpeg side") else None,
         "--text-model": spec.text.get("model"),
         "--text-layer": spec.text.get("layer"),
+        "--quantize": spec.text.get("quantize"),
         "--pool": spec.vision.get("pool"),
         "--dtype": spec.dtype,
     }

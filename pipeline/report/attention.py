@@ -6,6 +6,7 @@ Weights are those of the last layer, because its output is what the answer is re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.model.layers import CoAttentionLayer
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.predict import batch_logits, require_finite_logits
+from frozen_vqa.pipeline.predict import batch_logits, in_fitting_batches, require_finite_logits
 from frozen_vqa.pipeline.runs.run import Run
 
 TOP = 5
@@ -109,8 +110,15 @@ def see_split(run: Run, cache: FeatureCache, table: SplitTable, rows: Collection
     """Answer a split in one pass, and keep what the questions in `rows` attend to."""
     device = run.model.head.weight.device
     features = ResidentFeatures(cache, device=device, pictures=run.config.sees_pictures)
-    reader = BatchReader(features, table)
-    size, top = run.config.batch_size, min(TOP, len(run.vocabulary))
+    see = partial(_see, run, BatchReader(features, table), table, rows)
+    return in_fitting_batches(see, run.config.batch_size)
+
+
+def _see(
+    run: Run, reader: BatchReader, table: SplitTable, rows: Collection[int], size: int
+) -> Seen:
+    """Do what `see_split` does, in batches of a size."""
+    top = min(TOP, len(run.vocabulary))
     classes = np.zeros((len(table), top), dtype=np.int64)
     probabilities = np.zeros((len(table), top))
     attended: dict[int, Attended] = {}

@@ -15,8 +15,8 @@ from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.encoders.pieces import Span, token_spans
 from frozen_vqa.pipeline.errors import ModelError
 
-START = "⟨start⟩"
-"""What the page calls BOS, the token before every question."""
+START, END = "⟨start⟩", "⟨end⟩"
+"""What the page calls BOS, the token before every question, and what some models have after it."""
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 
@@ -26,7 +26,7 @@ class Words:
     """The words of a question.
 
     Attributes:
-        texts: Each word as it was written; the first one is `START`.
+        texts: Each word as it was written; the first one is `START`, the last one may be `END`.
         spaced: Whether a space stands before each word.
         pieces: (words,) number of tokens of each word, which lie side by side.
     """
@@ -65,7 +65,12 @@ def read_words(cache: FeatureCache, rows: Sequence[int]) -> tuple[dict[int, Word
 
 def words_of(question: str, spans: Sequence[Span], tokens: int) -> Words:
     """Return the words of a question; its `tokens` are numbered if the `spans` do not fit them."""
-    return join_pieces(question, spans) if len(spans) == tokens - 1 else _numbered(tokens)
+    if len(spans) not in (tokens - 1, tokens - 2):
+        return _numbered(tokens)
+    words = join_pieces(question, spans)
+    if len(spans) == tokens - 1:
+        return words
+    return Words((*words.texts, END), (*words.spaced, True), (*words.pieces, 1))
 
 
 def join_pieces(question: str, spans: Sequence[Span]) -> Words:

@@ -6,6 +6,7 @@ cpu.max, cpu.cfs_quota_us).
 
 import ctypes
 import difflib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -219,6 +220,17 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def give_back_memory(device: "torch.device") -> None:
+    """Give what was freed back to the system, although `keep_freed_memory` would keep it."""
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def free_memory() -> int | None:

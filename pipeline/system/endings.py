@@ -26,7 +26,7 @@ SMALLER = {
     "extract-features": "Make --batch-size or --image-size smaller, or take smaller models; every "
     "finished shard is stored.",
     "train-head": "Make --batch-size, --width or --layers smaller, give --residency mapped, or "
-    "train fewer heads at once.",
+    "train fewer heads at once; half of --batch-size with twice --accumulate trains alike.",
     "evaluate": "Evaluate fewer runs at once, or a smaller head.",
     "ask": "Ask a smaller head, or one of smaller encoders.",
     "serve": "Serve a smaller head, or one of smaller encoders.",

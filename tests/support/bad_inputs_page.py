@@ -25,6 +25,7 @@ from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_metrics import METRICS
+from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
@@ -55,6 +56,7 @@ SECTIONS = {
     "Kinds of TIFF": TIFFS,
     "Deep, medical and new kinds": GREY_PICTURES,
     "Image processors": PROCESSORS,
+    "Models and sizes of pictures": MODELS,
     "Questions and answers": QUESTIONS,
     "Own tables and pictures": TABLES,
     "Forms of answers": ANSWERS,

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import (
     CONFIG_MAPPING,
@@ -18,6 +20,7 @@ from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
 from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.families.vision import VISION
 from tests.support.encoders import BOS, EOS, byte_tokenizer
+from tests.support.reference_vision import reference_patches
 
 PATCH, SIDE = 8, 32
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
@@ -86,7 +89,7 @@ class Saved(NamedTuple):
 def save_vision(folder: Path, kind: str, sizes: Mapping[str, Any] = VISION_SIZES) -> Saved:
     """Save a small model of a type of pictures' families, which may have other parts beside it."""
     part = VISION[kind].part
-    settings = {**sizes, **OF_TYPE.get(kind, {})}
+    settings = {**OF_TYPE.get(kind, {}), **sizes}
     if part:
         words = {**sizes, "vocab_size": 50, "max_position_embeddings": 8}
         config = CONFIG_MAPPING[kind](vision_config=settings, text_config=words)
@@ -130,12 +133,12 @@ SHORTEST_EDGES = {"DINOv2": 8 / 7, "CLIP": 1}
 def save_text(folder: Path, kind: str, sizes: Mapping[str, Any] = TEXT_SIZES) -> Saved:
     """Save a small model of a type of questions' families, with a tokenizer as it has."""
     own = "gemma3_text" if kind == "gemma3" else kind
-    settings = {**sizes, **OF_TYPE[own]}
+    settings = {**OF_TYPE[own], **sizes}
     if kind == "qwen2":
-        settings.pop("head_dim")
+        settings.pop("head_dim", None)
     if kind == "modernbert":  # it has no such parts
         for name in ("num_key_value_heads", "head_dim"):
-            settings.pop(name)
+            settings.pop(name, None)
     if kind == "gemma3":
         eyes = {**VISION_SIZES, "model_type": "siglip_vision_model"}
         config = CONFIG_MAPPING[kind](
@@ -168,8 +171,22 @@ def randomised(model: Any) -> Any:
             norm = "norm" in name or "lambda" in name
             spread = 0.3 if norm or parameter.ndim < 2 else parameter[0].numel() ** -0.5
             parameter.normal_(1.0 if norm else 0.0, spread, generator=generator)
+        for module in model.modules():
+            if type(module).__name__ == "Gemma3RMSNorm":  # it scales by 1 + weight
+                module.weight -= 1
     return model.eval()
 
 
 def exact(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().double() for name, value in model.state_dict().items()}
+
+
+def drawn(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (61, 90, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def expected(saved: Saved, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.from_numpy(pixels).double() / 255
+    x = (x - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
+    return reference_patches(saved.kind, saved.weights, saved.config, x.permute(2, 0, 1))

@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Weights = Mapping[str, Tensor]
+
+
+def distance(found: Any, exact: torch.Tensor) -> float:
+    """Return the largest relative L2 distance of a vector."""
+    off = torch.as_tensor(found).double() - exact
+    return float((off.norm(dim=-1) / exact.norm(dim=-1)).max())
 
 
 def linear(w: Weights, name: str, x: Tensor) -> Tensor:

@@ -2,34 +2,21 @@
 
 import errno
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy._core._exceptions import _ArrayMemoryError  # type: ignore[attr-defined]
 
 from frozen_vqa.pipeline.errors import is_out_of_memory
 from tests.support.command import Finished, run_command
 from tests.support.command_lines import working_lines
+from tests.support.memory_errors import ERRORS
 from tests.support.tiny_commands import (
     _home,  # noqa: F401  (a fixture)
 )
 
-ERRORS: list[Callable[[], Exception]] = [
-    MemoryError,
-    lambda: _ArrayMemoryError((10**6, 10**6), np.dtype("float32")),
-    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a"),
-    lambda: RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
-        "you tried to allocate 400 bytes. Error code 12 (Cannot allocate memory)"
-    ),
-    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
-    lambda: RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronous"),
-]
 ALLOCATE = (
     *(f"numpy.{name}" for name in ("empty", "zeros", "stack", "concatenate", "take", "fromiter")),
     *(f"torch.{name}" for name in ("empty", "zeros", "cat", "from_numpy", "ones", "tensor")),
@@ -44,6 +31,9 @@ SMALLER = {
     "ask": "a smaller head",
     "convert-cache": "Take a machine with more",
 }
+BACK_OFF = ("extract-features", "train-head", "evaluate")
+"""Commands with steps that try again with less at once, as the report of a training does."""
+
 STEPS = 9
 """At how many allocations a command is tried, evenly spread over those that it makes."""
 
@@ -88,6 +78,8 @@ def test_every_allocation_may_fail(
     kinds = itertools.cycle(ERRORS)
     for number, fails in enumerate(np.linspace(0, memory.made - 1, STEPS).astype(int), start=1):
         found = memory.run(*line(number), fails=fails, error=next(kinds))
+        if found.code == 0 and command in BACK_OFF:
+            continue
         errors = [one for one in found.err.splitlines() if one.startswith("error: ")]
         assert found.code == 1, (fails, found)
         assert len(errors) == 1, (fails, found)

@@ -9,7 +9,7 @@ from frozen_vqa.pipeline.errors import ModelError
 NOT_READ = dict.fromkeys(
     ("siglip2", "siglip2_vision_model"),
     "takes patches of another number for each picture (NaFlex). SigLIP 2 of a fixed size is of "
-    "type siglip; take such a one, as google/siglip2-base-patch16-224 is",
+    "type siglip; take one such as google/siglip2-base-patch16-224",
 )
 """Types that look like one of a family, and why they are none."""
 

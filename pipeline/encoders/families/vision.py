@@ -37,7 +37,7 @@ _INTERPOLATES = {"interpolate_pos_encoding": True}
 
 _CLIP = VisionFamily(
     "CLIP",
-    # transformers applies it to CLS alone. Without it, a few numbers outweigh all others.
+    # transformers applies it to CLS alone. Here it bounds the patch embeddings too, as elsewhere.
     norm="post_layernorm",
     run=_INTERPOLATES,
 )

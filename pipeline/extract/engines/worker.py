@@ -150,7 +150,7 @@ class Worker:
             used.append((text, TEXT_BATCH * wanted.longest))
         if wanted.images:
             used.append((images, wanted.batch_size * math.prod(images.grid)))
-        load_models(used, wanted.cache)
+        self._together = load_models(used, wanted.cache)
         self._cache, self._sees = wanted.cache, wanted.witness.exists()
         nothing = CarriedPictures({}, {})
         self._turn = Lock()
@@ -179,6 +179,8 @@ class Worker:
         encoder, chunk = self._encoder, task.chunk
         if isinstance(chunk, QuestionChunk):
             with self._turn:
+                if not self._together:  # all pictures are done
+                    encoder.images.unload()
                 new = encoder.encode_questions(chunk, timer)
             with timer.measure("writing"):
                 return question_shard(encoder.spec, new, origin=task.origin), []

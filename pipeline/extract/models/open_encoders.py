@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
+from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
@@ -33,6 +34,7 @@ def open_encoders(
     text_revision: str | None,
     text_layer: int,
     compute_dtype: ComputeDtype = "auto",
+    quantize: Quantize | None = None,
     **vision: Any,
 ) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders of pictures and questions; their weights are not loaded.
@@ -41,6 +43,7 @@ def open_encoders(
         cache: The folder of the cache that will hold their features.
         vision_revision, text_revision: Branches, tags or commits; None for the recorded ones, or
             for the main branch where nothing is recorded.
+        quantize: How the text model's weights are quantised, if they are.
         compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
         vision: What `ImageEncoder` takes besides.
 
@@ -64,6 +67,7 @@ def open_encoders(
         layer=text_layer,
         device=device,
         compute_dtype=text_dtype(compute_dtype, words.get("compute dtype"), device),
+        quantize=quantize,
     )
     return images, text
 

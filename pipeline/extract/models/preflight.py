@@ -4,26 +4,31 @@ Encoding the pictures may take hours. Whatever is wrong with the model of the qu
 before, too.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from frozen_vqa.pipeline.encoders.checks.quantise import BYTES, Quantize
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
-from frozen_vqa.pipeline.system.console import size
+from frozen_vqa.pipeline.system.console import console, size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.disk import free_bytes, require_room
+from frozen_vqa.pipeline.system.ranks import local_ranks
 
 NUMBERS_PER_TOKEN = 8
 """Numbers for each of a token's own that a layer keeps at once: four of the MLP, and its input,
 query, key and value. It is the least that any of these models needs."""
 
 
-def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch_size: int) -> None:
+def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch_size: int) -> bool:
     """Load the models that have work to do, once it is clear that everything fits.
+
+    Where memory takes only one of them at a time, the text model is loaded, checked and freed.
 
     Args:
         encoder: Both encoders. One that has no checkpoint, such as code of the user's own, was
@@ -31,6 +36,9 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
         work: What is to be encoded.
         cache: Where the features will be stored.
         batch_size: Pictures per batch.
+
+    Returns:
+        Whether both fit together; else the one has to be freed before the other is used.
 
     Raises:
         CacheError: if the disk is too small for the features.
@@ -44,17 +52,21 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
     if work.questions:
         used.append((encoder.text, TEXT_BATCH * longest))
     if work.images:
-        used.append((encoder.images, batch_size * encoder.spec.patches))
-    load_models(used, cache, features)
+        used.append((encoder.images, batch_size * math.prod(encoder.images.grid)))
+    return load_models(used, cache, features)
 
 
-def load_models(used: Sequence[tuple[Any, int]], cache: Path, feature_bytes: int = 0) -> None:
-    """Load models, each given with the tokens of its largest batch, if they fit disk and memory."""
+def load_models(used: Sequence[tuple[Any, int]], cache: Path, feature_bytes: int = 0) -> bool:
+    """Load models, each given with the tokens of its largest batch, as `settle_models` does."""
     known = [(one, tokens) for one, tokens in used if hasattr(one, "checkpoint")]
     _require_disk([one for one, _ in known], cache, feature_bytes)
-    _require_memory(known)
-    for one, _ in known:
+    together = _fit_together(known)
+    for one, _ in known:  # the pictures' model last, which works first
+        if not together:
+            for other, _ in known:
+                other.unload()
         one.weights  # noqa: B018  (it loads and checks them)
+    return together
 
 
 def _require_disk(encoders: Sequence[Any], cache: Path, feature_bytes: int) -> None:
@@ -77,28 +89,57 @@ def _require_disk(encoders: Sequence[Any], cache: Path, feature_bytes: int) -> N
         )
 
 
-def _require_memory(encoders: Sequence[tuple[Any, int]]) -> None:
-    """Raise `ModelError` if the memory is too small for the weights and the largest batch."""
-    waiting = [one for one in encoders if "weights" not in vars(one[0])]  # not loaded yet
+def _fit_together(encoders: Sequence[tuple[Any, int]]) -> bool:
+    """Return whether the memory takes all weights and the largest batch, or one model at a time.
+
+    Raises:
+        ModelError: if it does not take each model by itself.
+    """
+    waiting = [one for one, _ in encoders if "weights" not in vars(one)]  # not loaded yet
     if not waiting:
-        return
-    device = torch.device(waiting[0][0].device)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    needs = {
-        encoder.name: encoder.checkpoint.count_weights(encoder.config)
-        * encoder.compute_dtype.itemsize
-        for encoder, _ in waiting
+        return True
+    device = torch.device(waiting[0].device)
+    if (free := _free(device)) is None:
+        return True
+    weights = {one.name: weight_bytes(one) for one, _ in encoders}
+    batches = {
+        one.name: tokens * NUMBERS_PER_TOKEN * one.dim * one.compute_dtype.itemsize
+        for one, tokens in encoders
     }
-    batch = max(
-        tokens * NUMBERS_PER_TOKEN * encoder.config.hidden_size * encoder.compute_dtype.itemsize
-        for encoder, tokens in encoders
+    if sum(weights[one.name] for one in waiting) + max(batches.values()) <= free:
+        return True
+    room = free + sum(weights[one.name] for one, _ in encoders if one not in waiting)
+    for name, need in weights.items():
+        if need + batches[name] > room:
+            raise ModelError(
+                f"the weights of {name} need {size(need)} of memory, and a batch at least "
+                f"{size(batches[name])}, but {size(room)} are free on {device}. Give a smaller "
+                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
+                f"--device."
+            )
+    console.show(
+        f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
+        f"it is needed and then freed, so one is read twice"
     )
-    if free is not None and sum(needs.values()) + batch > free:
-        raise ModelError(
-            f"the weights of {' and '.join(needs)} need {size(sum(needs.values()))} of memory, and "
-            f"a batch at least {size(batch)}, but {size(free)} are free on {device}. Give smaller "
-            f"models, --compute-dtype bfloat16, a smaller --batch-size, or another --device."
-        )
+    return False
+
+
+def weight_bytes(encoder: Any) -> int:
+    """Return the bytes that an encoder's weights take in memory."""
+    count: int = encoder.checkpoint.count_weights(encoder.config)
+    wide, kept = encoder.compute_dtype.itemsize, count
+    kind: Quantize | None = getattr(encoder, "quantize", None)
+    if kind is not None:
+        kept = encoder.config.vocab_size * encoder.dim  # the embeddings of tokens
+    return kept * wide + int((count - kept) * (BYTES[kind] if kind else wide))
+
+
+def _free(device: torch.device) -> int | None:
+    """Return the bytes that are free for one rank; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = free_memory()
+    return None if free is None else free // local_ranks()
 
 
 def _disk(path: Path) -> int:

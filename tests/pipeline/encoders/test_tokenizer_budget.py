@@ -1,13 +1,17 @@
-"""Tokenizers of Llama 3 are read; what could take any time or memory is refused."""
+"""Tokenizers of the families are read; what could take any time or memory is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import GemmaTokenizer, GPT2Tokenizer, LlamaTokenizer, Qwen2Tokenizer
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.encoders.tokenizer_budget import EXPRESSIONS
+from frozen_vqa.pipeline.encoders.tokenizer_budget import EXPRESSIONS, require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
 from tests.support.bad_sizes import BYTE_LEVEL, TOKENIZERS, _split
@@ -41,3 +45,25 @@ def test_a_tokenizer_that_may_take_any_time_is_refused(text: Path, name: str) ->
     change(text, TOKENIZERS[name])
     with pytest.raises(ModelError, match="could take any time and memory for a question"):
         TextEncoder(str(text))
+
+
+def _of_bytes() -> dict[str, Any]:
+    return {"vocab": {one: i for i, one in enumerate(sorted(ByteLevel.alphabet()))}, "merges": []}
+
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "Qwen 2 and 3": lambda: Qwen2Tokenizer(**_of_bytes()),
+    "Gemma 3": GemmaTokenizer,
+    "Mistral and Llama 2": LlamaTokenizer,
+    "SmolLM2": lambda: GPT2Tokenizer(**_of_bytes()),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tokenizers_of_the_families_are_read(family: str) -> None:
+    """As transformers makes them, whatever a file says."""
+    require_bounded(FAMILIES[family](), family)
+
+
+def test_the_expression_of_qwen_is_the_one_that_transformers_has() -> None:
+    assert PRETOKENIZE_REGEX in EXPRESSIONS

@@ -138,6 +138,16 @@ def test_a_third_of_the_states_is_all_there_is_to_store(plan: Plan) -> None:
     assert len(brute_force) == plan.prefixes
 
 
+def test_half_of_the_questions_have_more_than_half_of_the_states(
+    source: Source, plan: Plan
+) -> None:
+    """How the states grow with the questions, for docs/scale.md."""
+    examples = source.examples("train")
+    for half, prefixes in ((examples[::2], 76_893), (examples[1::2], 78_143)):
+        tokens = [plan.questions[text] for text in {example.question for example in half}]
+        assert len({tuple(t[: i + 1]) for t in tokens for i in range(len(t))}) == prefixes
+
+
 def test_the_cache_holds_one_row_a_prefix(cache: FeatureCache, plan: Plan) -> None:
     assert cache.manifest.prefix_rows == plan.prefixes
     assert cache.questions.hidden_states.shape == (plan.prefixes, HIDDEN)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.report.words import START, join_pieces, read_words
+from frozen_vqa.pipeline.report.words import END, START, join_pieces, read_words, words_of
 from tests.support.caches import Row, make_cache
 
 
@@ -56,3 +56,13 @@ def test_without_the_tokenizer_tokens_are_numbered(tmp_path: Path) -> None:
     assert words[2].texts == (START, "1", "2")
     assert words[0].texts == (START,)
     assert "numbered instead of named, because made-up-text: the tokenizer" in amiss
+
+
+def test_a_token_after_the_question_is_a_word_of_its_own() -> None:
+    """As models that read both ways have."""
+    question, spans = "a dog?", [(0, 1), (1, 5), (5, 6)]
+    assert words_of(question, spans, 4).texts == (START, "a", "dog", "?")
+    ended = words_of(question, spans, 5)
+    assert ended.texts == (START, "a", "dog", "?", END)
+    assert ended.sum(np.arange(5.0)).tolist() == [0, 1, 2, 3, 4]
+    assert words_of(question, spans, 6).texts == (START, "1", "2", "3", "4", "5")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.pipeline.commands.extract_features import show_plan
 from frozen_vqa.pipeline.encoders.families.text import TEXT
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
@@ -21,6 +22,7 @@ from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import encoders
 from tests.support.families import WINDOW, Saved, save_text
 from tests.support.frozen import Images, Source, picture
+from tests.support.reference_parts import distance
 from tests.support.reference_text import reference_states
 
 _home = encoders._home  # a fixture that is in force in every test
@@ -41,12 +43,6 @@ def last(saved: dict[str, Saved]) -> dict[str, TextEncoder]:
     return {kind: TextEncoder(str(one.folder)) for kind, one in saved.items()}
 
 
-def distance(found: Any, exact: torch.Tensor) -> float:
-    """Return the largest relative L2 distance of a vector."""
-    off = torch.as_tensor(found).double() - exact
-    return float((off.norm(dim=-1) / exact.norm(dim=-1)).max())
-
-
 @pytest.mark.parametrize("layer", [0, MIDDLE])
 @pytest.mark.parametrize("kind", TEXT)
 def test_states_of_other_layers_are_those_of_the_formulas(
@@ -61,11 +57,16 @@ def test_states_of_other_layers_are_those_of_the_formulas(
 
 @pytest.mark.parametrize("kind", TEXT)
 def test_a_cache_gives_back_the_states_of_the_formulas(
-    saved: dict[str, Saved], last: dict[str, TextEncoder], kind: str, tmp_path: Path
+    saved: dict[str, Saved],
+    last: dict[str, TextEncoder],
+    kind: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its questions are longer than the window, begin alike, and come in two extractions."""
     model, text = saved[kind], last[kind]
     images: Any = Images()
+    images.sides = (12, 12)
     examples = [VqaExample(i, 0, question, ()) for i, question in enumerate(QUESTIONS)]
     source = Source({"train": examples[:3], "val": examples[2:]}, {0: picture(0)})
     for split in ("train", "val"):
@@ -82,6 +83,10 @@ def test_a_cache_gives_back_the_states_of_the_formulas(
         states = found.states(found.texts.index(question))
         exact = reference_states(model.kind, model.weights, model.config, ids, -1)
         assert distance(states, exact) < 1e-5
+    show_plan(plan, images, text)
+    assert ("questions that begin alike share nothing" in capsys.readouterr().err) == (
+        not TEXT[kind].causal
+    )
     rows = len({tuple(ids[:n]) for ids in tokens for n in range(1, len(ids) + 1)})
     assert (plan.shared, rows < sum(map(len, tokens))) == (TEXT[kind].causal, True)
     every = sum(record.prefixes for record in FeatureCache(tmp_path).manifest.questions)

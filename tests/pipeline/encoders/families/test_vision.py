@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.encoders.families.vision import VISION
@@ -18,9 +17,9 @@ from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support import encoders
 from tests.support.extractions import cls_of
-from tests.support.families import MEAN, PATCH, SIDE, STD, VISION_SIZES, Saved, save_vision
+from tests.support.families import PATCH, SIDE, VISION_SIZES, Saved, drawn, expected, save_vision
 from tests.support.frozen import Source, Text, picture
-from tests.support.reference_vision import reference_patches
+from tests.support.reference_parts import distance
 
 _home = encoders._home  # a fixture that is in force in every test
 
@@ -32,23 +31,6 @@ SIZES: list[int | str] = [SIDE, 3 * PATCH, 6 * PATCH, f"{3 * PATCH}x{5 * PATCH}"
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Saved]:
     folder = tmp_path_factory.mktemp("vision")
     return {kind: save_vision(folder / kind, kind) for kind in VISION}
-
-
-def drawn(seed: int) -> Image.Image:
-    values = np.random.default_rng(seed).integers(0, 256, (61, 90, 3), dtype=np.uint8)
-    return Image.fromarray(values)
-
-
-def expected(saved: Saved, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    x = torch.from_numpy(pixels).double() / 255
-    x = (x - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
-    return reference_patches(saved.kind, saved.weights, saved.config, x.permute(2, 0, 1))
-
-
-def distance(found: Any, exact: torch.Tensor) -> float:
-    """Return the largest relative L2 distance of a vector."""
-    off = torch.as_tensor(found).double() - exact
-    return float((off.norm(dim=-1) / exact.norm(dim=-1)).max())
 
 
 @pytest.mark.parametrize("kind", VISION)
