@@ -8,11 +8,11 @@ Source: the documentation of Ray Core (docs.ray.io), "Actors" and "Fault toleran
 
 import logging
 import os
-import signal
 import socket
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from frozen_vqa.cache import CacheError
@@ -20,6 +20,7 @@ from frozen_vqa.pipeline.errors import ConfigError, PipelineError
 from frozen_vqa.pipeline.extract.engines.crew import LostWorkerError
 from frozen_vqa.pipeline.extract.engines.worker import AT_ONCE, Worker
 from frozen_vqa.pipeline.system.ranks import by_torchrun
+from frozen_vqa.pipeline.system.signals import Stop
 
 CONNECT_SECONDS = 10.0
 """How long the head of a cluster may take to answer."""
@@ -82,13 +83,12 @@ class RayCluster:
 
     def wait(self, calls: Sequence[Any], seconds: float) -> Sequence[Any]:
         if not calls:
-            threading.Event().wait(seconds)
+            time.sleep(seconds)
             return []
-        over, _ = self._ray.wait(list(calls), num_returns=1, timeout=seconds, fetch_local=False)
-        return (
-            over
-            and self._ray.wait(list(calls), num_returns=len(calls), timeout=0, fetch_local=False)[0]
-        )
+        wait = partial(self._ray.wait, list(calls), fetch_local=False)
+        with _explained(self._ray):
+            over, _ = wait(num_returns=1, timeout=seconds)
+            return over and wait(num_returns=len(calls), timeout=0)[0]
 
     def answer(self, call: Any) -> tuple[str, Any]:
         with _explained(self._ray):
@@ -136,25 +136,22 @@ def ray_cluster(address: str | None, device: str) -> Iterator[RayCluster]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    before = signal.getsignal(signal.SIGTERM)
     # What Ray's nodes say of dead workers comes by this way, which no option closes.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-        )
+        with Stop():  # gives SIGTERM back, which Ray takes
+            ray.init(
+                address=address,
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise PipelineError(
             f"no Ray cluster can be used at {address}: {_one_line(error)} Start one with `ray "
             f"start --head` and give its --address HOST:PORT, or leave --address out to use this "
             f"machine alone."
         ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has taken it
 
 
 def _require_listener(address: str) -> None:
@@ -182,7 +179,10 @@ def _require_listener(address: str) -> None:
 
 @contextmanager
 def _explained(ray: Any) -> Iterator[None]:
-    """Turn what Ray raises about workers, nodes and memory into our errors."""
+    """Turn what Ray raises about workers, nodes and memory into our errors.
+
+    A signal in the block acts behind it, because Ray would make another exit code of it.
+    """
     all_of = ray.exceptions
     lost = (
         all_of.RayActorError,
@@ -192,7 +192,8 @@ def _explained(ray: Any) -> Iterator[None]:
         all_of.OutOfMemoryError,
     )
     try:
-        yield
+        with Stop():
+            yield
     except all_of.RayTaskError as error:  # a bug, or memory that did not suffice
         raise error.cause from error
     except lost as error:

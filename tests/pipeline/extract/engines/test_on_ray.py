@@ -62,6 +62,27 @@ def test_the_reason_of_a_loss_is_its_first_sentence() -> None:
     assert _reason(KeyError()) == "KeyError"
 
 
+def test_a_signal_acts_when_ray_is_done() -> None:
+    """Ray turns what a handler raises into an exit code of its own."""
+    done: list[int] = []
+
+    def stop(*_: object) -> None:
+        raise SystemExit(143)
+
+    def work() -> None:
+        with _explained(fake_ray()):
+            signal.raise_signal(signal.SIGTERM)
+            done.append(1)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit) as end:
+            work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (end.value.code, done) == (143, [1])
+
+
 def test_the_errors_named_here_are_those_of_ray() -> None:
     ray = pytest.importorskip("ray")
     assert [name for name in NAMES if not hasattr(ray.exceptions, name)] == []
