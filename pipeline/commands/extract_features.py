@@ -132,7 +132,7 @@ def extract_command(
             "window": window,
             "reduce_jpegs": reduce_jpegs,
         }
-        recipe = EncoderRecipe(cache.absolute(), chosen)
+        recipe = EncoderRecipe(cache, chosen)
         images, text = recipe(place)
         pinned = recipe.pinned(images, text)
         require_squares(images, pool)

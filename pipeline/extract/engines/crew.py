@@ -89,7 +89,7 @@ class Crew:
     def prepare(self, preparation: Preparation) -> None:
         """Let all workers prepare themselves, those that are there and those that come."""
         self._preparation = preparation
-        self._room_seen = time.monotonic()  # it may be long since the start
+        self._room_seen = self._said = time.monotonic()  # it may be long since the start
         for hand in self.hands:
             self._prepare(hand)
 
@@ -124,22 +124,29 @@ class Crew:
         if now - self._looked < LOOK:
             return
         self._looked, room = now, self._cluster.room()
-        if room or any(hand.node for hand in self.hands):
-            self._room_seen = now
         if self._preparation:
             for _ in range(len(self.hands), self._wanted or room):
                 self._prepare(self.start())
-        if not (waited := now - self._room_seen):
+        if room:
+            self._room_seen = now
+        if any(hand.node for hand in self.hands):
+            self._room_seen = self._said = now
             return
         what = f"no node of the cluster has room for a worker ({self._cluster.device})"
-        if waited > PATIENCE:
+        if (waited := now - self._room_seen) > PATIENCE:
             raise PipelineError(
                 f"{what}, and there was none for {duration(waited)}. Every finished chunk is "
                 f"stored; when there are nodes again, run the same command to go on."
             )
         if now - self._said > SAY:
             self._said = now
-            console.print(f"{what}; waiting for one, {duration(PATIENCE - waited)} at most")
+            if room:
+                console.print(
+                    f"workers asked for: {len(self.hands)}; none is ready yet, because it loads "
+                    f"its models, or another job of the cluster has the nodes"
+                )
+            else:
+                console.print(f"{what}; waiting for one, {duration(PATIENCE - waited)} at most")
 
     def start(self) -> Hand:
         """Ask for one more worker."""

@@ -71,14 +71,14 @@ class EncoderRecipe:
         return open_encoders(self.cache, device, **self.options)
 
     def pinned(self, images: ImageEncoder, text: TextEncoder) -> "EncoderRecipe":
-        """Return the recipe with the commits that these encoders have found on the Hub."""
+        """Return the recipe for elsewhere, with the commits that these have found on the Hub."""
         found = {"vision_revision": images, "text_revision": text}
         commits = {
             option: commit
             for option, one in found.items()
             if (commit := getattr(getattr(one, "checkpoint", None), "commit", None))
         }
-        return replace(self, options={**self.options, **commits})
+        return replace(self, cache=self.cache.absolute(), options={**self.options, **commits})
 
 
 def versions() -> dict[str, str]:
