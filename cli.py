@@ -249,17 +249,28 @@ def extract_features(
         typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
     ] = None,
     vision_model: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             parser=_model,
             metavar="TEXT",
             help="DINOv2, DINOv3, ViT, CLIP or SigLIP: Hub name, folder, tiny (untrained) or "
-            "MODULE:NAME.",
+            f"MODULE:NAME; repeat for several side by side.  [default: {VISION_MODEL}]",
         ),
-    ] = VISION_MODEL,
+    ] = None,
     vision_revision: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help=f"Its branch, tag or commit on the Hub {REVISION}; repeat, one for each model.",
+        ),
+    ] = None,
+    vision_layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
+            "[default: -1]",
+        ),
     ] = None,
     text_model: Annotated[
         str,
@@ -275,8 +286,13 @@ def extract_features(
         typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
     ] = None,
     text_layer: Annotated[
-        int, typer.Option(help="Layer to store (-1: the last, after the final norm).")
-    ] = -1,
+        list[int] | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
+            "[default: -1]",
+        ),
+    ] = None,
     compute_dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(
@@ -290,12 +306,12 @@ def extract_features(
         typer.Option(help="Load the text model's weights in 8 or 4 bits (extra quantize)."),
     ] = None,
     image_size: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             parser=_image_size,
             metavar="SIZE",
             help="Pixels per side, or height x width, such as 336x448 (default: the model's own; "
-            "DINOv2: 224).",
+            "DINOv2: 224); repeat, one for each model.",
         ),
     ] = None,
     fit: Annotated[
@@ -319,7 +335,7 @@ def extract_features(
     ] = "float16",
     pool: Annotated[
         Literal["1", "2"],
-        typer.Option(help="2: store the mean of each 2 x 2 patches, a quarter of the bytes."),
+        typer.Option(help="With 2, store the mean of each 2 x 2 patches: a quarter of the bytes."),
     ] = "1",
     column: Column = None,
     images: Images = None,
@@ -368,14 +384,15 @@ def extract_features(
         dataset=dataset,
         splits=split or [],
         cache=cache,
-        vision_model=vision_model,
-        vision_revision=vision_revision,
+        vision_models=vision_model or [VISION_MODEL],
+        vision_revisions=vision_revision or [],
+        vision_layers=vision_layer or [-1],
         text_model=text_model,
         text_revision=text_revision,
-        text_layer=text_layer,
+        text_layers=text_layer or [-1],
         compute_dtype=compute_dtype,
         quantize=quantize,
-        image_size=image_size,
+        image_sizes=image_size or [],
         fit=fit,
         window=window,
         reduce_jpegs=reduce_jpegs,
@@ -484,6 +501,20 @@ def train_head(
             help="Settings to start from; the file and the options override them. basic: the "
             "plainest head. small, large: 6 layers of width 512 or 1024 with self-attention over "
             "the question."
+        ),
+    ] = None,
+    vision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[@LAYER]",
+            help="Encoder of a cache of several; repeat to read several side by side. each: a head "
+            "on every one, and one on all.  [default: all]",
+        ),
+    ] = None,
+    text_layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER", help="Llama layer of a cache of several; as --vision.  [default: all]"
         ),
     ] = None,
     fusion: Annotated[
@@ -596,6 +627,8 @@ def train_head(
         raise typer.BadParameter("--resume continues a run, --overwrite replaces it; give only one")
     settings = {
         "preset": preset,
+        "vision": "+".join(vision) if vision else None,
+        "text_layer": "+".join(text_layer) if text_layer else None,
         "fusion": fusion,
         "layers": layers,
         "width": width,
@@ -861,7 +894,7 @@ def convert_cache(
     ] = "int8",
     pool: Annotated[
         Literal["1", "2"],
-        typer.Option(help="2: store the mean of each 2 x 2 patches; the type may stay then."),
+        typer.Option(help="With 2, store the mean of each 2 x 2 patches; the type may stay then."),
     ] = "1",
     as_json: Json = False,
     quiet: Quiet = False,

@@ -7,7 +7,7 @@
 
     writer.py    stage one's side          reader.py      stage two's side
     convert.py   to fewer bytes            memory.py      all pictures in memory
-    left_out.py  questions without rows
+    left_out.py  questions without rows    questions.py   all texts and hidden states
     verify.py    every byte checked        typed_json.py  dataclasses from JSON
     errors.py    what can be wrong         format/        the files, as bytes
     names.py     paths from names          disk/          how bytes get to the disk and back
@@ -27,7 +27,8 @@ from frozen_vqa.cache.errors import (
 from frozen_vqa.cache.format.manifest import Failure, Manifest
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
-from frozen_vqa.cache.reader import FeatureCache, Questions
+from frozen_vqa.cache.questions import Questions
+from frozen_vqa.cache.reader import FeatureCache
 from frozen_vqa.cache.writer import CacheWriter
 
 __all__ = [

@@ -24,7 +24,7 @@ from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.hdf5 import Hdf5File
 from frozen_vqa.cache.format.manifest import KINDS, ShardKind, ShardRecord
 from frozen_vqa.cache.format.pool import pool_patches
-from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.quantise import dequantise, quantise_parts
 from frozen_vqa.cache.format.shards import (
     NewImages,
     NewQuestions,
@@ -135,14 +135,14 @@ def _convert(source: FeatureCache, spec: CacheSpec, kind: ShardKind, record: Sha
 def _convert_images(source: FeatureCache, file: Hdf5File, rows: int, spec: CacheSpec) -> NewImages:
     ids, thumbnails, contents = read_pictures(file, rows)
     patches = np.empty((rows, spec.patches, spec.vision_dim), spec.image_dtype)
-    scales = np.empty(patches.shape[:2], SCALE_DTYPE) if spec.quantised else None
+    scales = np.empty((rows, *spec.scales), SCALE_DTYPE) if spec.quantised else None
     pool = source.spec.grid[0] // spec.grid[0]
     for row, numbers in enumerate(_checked_patches(source, file, rows)):
         pooled = pool_patches(numbers, source.spec.grid, pool)
         if scales is None:
             patches[row] = _rounded(pooled, spec.image_dtype)
         else:
-            patches[row], scales[row] = quantise(pooled)
+            patches[row], scales[row] = quantise_parts(pooled, spec.vision_dims)
     cls = _convert_rows(source, file, "cls", (rows, spec.vision_dim), spec)
     return NewImages(ids, thumbnails, patches, cls, scales, contents)
 
@@ -166,8 +166,9 @@ def _checked_patches(source: FeatureCache, file: Hdf5File, rows: int) -> Iterato
     checked = _checked_rows(source, file, "patch_embeddings", shape)
     if not spec.quantised:
         return (to_floats(numbers).astype(np.float32) for numbers in checked)
-    scales = file.array("patch_scales", shape[:2], SCALE_DTYPE)  # checked with the structure
-    return map(dequantise, checked, scales)
+    of_scales = (rows, *spec.scales)  # checked with the structure
+    each = zip(checked, file.array("patch_scales", of_scales, SCALE_DTYPE), strict=True)
+    return (dequantise(numbers, scale, spec.vision_dims) for numbers, scale in each)
 
 
 def _convert_rows(

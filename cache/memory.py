@@ -42,7 +42,7 @@ class ResidentImages:
         spec, images = cache.spec, cache.manifest.image_rows
         self._threads = CopyThreads()
         self.rows = aligned_empty((images, spec.patches, spec.vision_dim), spec.image_dtype)
-        self.scales = np.empty((images, spec.patches), SCALE_DTYPE) if spec.quantised else None
+        self.scales = np.empty((images, *spec.scales), SCALE_DTYPE) if spec.quantised else None
         for first in range(0, images, AT_ONCE):
             part = slice(first, min(first + AT_ONCE, images))
             scales = None if self.scales is None else self.scales[part]

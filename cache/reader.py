@@ -2,7 +2,6 @@
 
 Image shards are mapped, not read: their rows are contiguous and unfiltered, so one copy brings a
 row from the page cache into the batch. Where a file system has no maps, rows are read by offset.
-Hidden states are few after prefix sharing and stay in memory.
 """
 
 import math
@@ -23,7 +22,6 @@ from frozen_vqa.cache.disk.integrity import (
     open_shard,
     read_names,
     read_table,
-    read_whole,
     require_sizes,
 )
 from frozen_vqa.cache.errors import (
@@ -34,15 +32,15 @@ from frozen_vqa.cache.errors import (
     remedy,
     unusable_row,
 )
-from frozen_vqa.cache.format.bfloat16 import to_floats
-from frozen_vqa.cache.format.digests import row_digest, row_digests
+from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Extent
-from frozen_vqa.cache.format.manifest import Manifest, ShardRecord, SplitRecord
-from frozen_vqa.cache.format.shards import read_paths
+from frozen_vqa.cache.format.manifest import SplitRecord
+from frozen_vqa.cache.format.parts import Columns, columns, find_parts
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.questions import Questions, read_questions
 
 
 class FileRows:
@@ -74,32 +72,6 @@ class FileRows:
         return np.frombuffer(data, dtype).reshape(shape)
 
 
-@dataclass(frozen=True)
-class Questions:
-    """All distinct questions of a cache.
-
-    Attributes:
-        hidden_states: (prefixes, text_dim), one row per distinct token prefix, in the state dtype
-            of the cache.
-        path_rows: (tokens,) rows of `hidden_states`, question after question.
-        path_offsets: (questions + 1,) where each question's path begins and ends.
-    """
-
-    texts: Sequence[str]
-    hidden_states: np.ndarray
-    path_rows: np.ndarray
-    path_offsets: np.ndarray
-
-    def lengths(self) -> np.ndarray:
-        """Return the number of tokens of each question: (questions,)."""
-        return np.diff(self.path_offsets)
-
-    def states(self, row: int) -> np.ndarray:
-        """Return the hidden states of one question: (tokens, text_dim) floats."""
-        path = self.path_rows[self.path_offsets[row] : self.path_offsets[row + 1]]
-        return to_floats(self.hidden_states[path])
-
-
 @dataclass
 class _OpenShard:
     """One image shard; `checked` marks the rows whose digest has been compared."""
@@ -114,6 +86,8 @@ class _OpenShard:
 class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
+    `spec` says what is read: all parts of its features, or those that were picked.
+
     Raises:
         CacheError: if there is no cache there.
         CacheDamagedError: from every method, if bytes are not those that were written.
@@ -123,19 +97,51 @@ class FeatureCache:
         self.directory = Path(directory)
         self.manifest = load_manifest(self.directory)
         require_sizes(self.directory, self.manifest.files)
+        self._picked: tuple[Sequence[int], Sequence[int]] | None = None
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
-        return {"directory": self.directory, "manifest": self.manifest}
+        return {"directory": self.directory, "manifest": self.manifest, "_picked": self._picked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
         self.__dict__ |= state
         self._begin()
 
+    def pick(self, vision: str = "", text_layer: str = "") -> "FeatureCache":
+        """Return the same cache with some parts of its features alone, such as "dinov2-base@-5".
+
+        Several are joined by "+", and come in the order of the cache; "" is all of them.
+
+        Raises:
+            CacheError: if there is no such part.
+        """
+        spec, here = self.manifest.spec, self.directory
+        eyes, words = spec.vision_parts, spec.text_parts
+        layers = [str(part.layer) for part in words]
+        return self.take(
+            find_parts(vision, eyes, spec.layers, f"{here}: patch embeddings"),
+            find_parts(text_layer, words, spec.layers, f"{here}: hidden states", layers),
+        )
+
+    def take(self, vision: Sequence[int], text: Sequence[int]) -> "FeatureCache":
+        """Return the same cache with the parts of these numbers alone, in this order."""
+        spec = self.manifest.spec
+        every = range(len(spec.vision_parts)), range(len(spec.text_parts))
+        picked = None if (list(vision), list(text)) == tuple(map(list, every)) else (vision, text)
+        if picked == self._picked:
+            return self
+        taken = FeatureCache.__new__(FeatureCache)
+        taken.__setstate__(self.__getstate__() | {"_picked": picked})
+        return taken
+
     def _begin(self) -> None:
-        self.spec = self.manifest.spec
+        spec = self.manifest.spec
+        vision, text = self._picked or ((), ())
+        self.spec = spec.take(vision, text) if self._picked else spec
+        self._columns: Columns = columns(spec.vision_parts, vision)  # none if all are read
+        self._text_columns = columns(spec.text_parts, text)
         self._first_rows = np.cumsum([0, *(record.rows for record in self.manifest.images)])
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
@@ -166,7 +172,7 @@ class FeatureCache:
     @cached_property
     def questions(self) -> Questions:
         """All distinct questions, read and checked once."""
-        return read_questions(self.directory, self.manifest)
+        return read_questions(self.directory, self.manifest, self._text_columns)
 
     def read_images(
         self, rows: np.ndarray, out: np.ndarray, scales: np.ndarray | None = None
@@ -178,7 +184,7 @@ class FeatureCache:
             out: (n, patches, vision_dim) in the image dtype of the cache. A page-aligned buffer is
                 several times faster than an array fresh from numpy. bfloat16 is given as its bits
                 (format/bfloat16.py).
-            scales: (n, patches) float16, filled with the scales of an int8 cache's integers.
+            scales: (n, *spec.scales) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:
             raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
@@ -188,7 +194,7 @@ class FeatureCache:
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
             if scales is not None and shard.scales is not None:
-                scales[place] = shard.scales[local]  # checked with the shard's structure
+                scales[place] = self._scales(shard.scales[local])  # checked with the structure
             work.append((shard, local, out[place]))
         self._threads.each(self._copy, work, nbytes=out.nbytes)
 
@@ -202,8 +208,8 @@ class FeatureCache:
             index = int(np.searchsorted(self._first_rows, row, side="right")) - 1
             shard = self._shards.get(index) or self._open(index)
             local = row - int(self._first_rows[index])
-            found = [shard.rows[local]]
-            found += [] if shard.scales is None else [shard.scales[local]]
+            found = [self._seen(shard.rows[local])]
+            found += [] if shard.scales is None else [self._scales(shard.scales[local])]
             if any(len(unusable_rows(numbers[np.newaxis])) for numbers in found):
                 raise unusable_row(
                     shard.path, local, f"picture {self.image_ids()[row]!r}", self.directory
@@ -222,6 +228,18 @@ class FeatureCache:
                     self.directory,
                 )
 
+    def _seen(self, row: np.ndarray) -> np.ndarray:
+        """Return the channels that are read of (patches, channels)."""
+        parts = [row[:, at] for _, at in self._columns]
+        return np.concatenate(parts, 1) if parts else row
+
+    def _scales(self, scales: np.ndarray) -> np.ndarray:
+        """Return the scales that are read of those of a picture."""
+        if not self._picked or scales.ndim == 1:
+            return scales
+        found = scales[:, self._picked[0]]
+        return found if found.shape[1] > 1 else found[:, 0]
+
     def image_ids(self) -> list[str]:
         """Return the id of every picture, by row."""
         return read_names(self.directory, self.manifest, "images")
@@ -229,11 +247,15 @@ class FeatureCache:
     def _copy(self, rows: Sequence[tuple[_OpenShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:
             source = shard.rows[local]
-            np.copyto(out, source)
+            for to, at in self._columns:
+                np.copyto(out[:, to], source[:, at])
+            if not self._columns:
+                np.copyto(out, source)
             if shard.checked[local]:
                 continue
             # The copy is still in the processor's cache, and it is what the caller gets.
-            handed = out if out.dtype == source.dtype and out.flags.c_contiguous else source
+            whole = not self._columns and out.dtype == source.dtype and out.flags.c_contiguous
+            handed = out if whole else source
             if row_digest(handed) != shard.digests[local]:
                 raise damaged_row(shard.path, local, self.directory)
             shard.checked[local] = True
@@ -241,52 +263,17 @@ class FeatureCache:
     def _open(self, index: int) -> _OpenShard:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
-        record, spec = self.manifest.images[index], self.spec
+        record, spec = self.manifest.images[index], self.manifest.spec
         file = open_shard(self.directory, "images", record)
         shape = (record.rows, spec.patches, spec.vision_dim)
         rows: np.ndarray | FileRows
         rows, digests = file.rows("patch_embeddings", shape, spec.image_dtype)
-        scales = file.array("patch_scales", shape[:2], SCALE_DTYPE) if spec.quantised else None
+        scales = None
+        if spec.quantised:
+            scales = file.array("patch_scales", (record.rows, *spec.scales), SCALE_DTYPE)
         if not file.mapped:  # the whole shard is in memory: keep what is small
             rows = FileRows(file.path, file.extents["patch_embeddings"])
             scales, digests = None if scales is None else scales.copy(), digests.copy()
         shard = _OpenShard(file.path, rows, scales, digests, np.zeros(record.rows, dtype=bool))
         self._shards[index] = shard
         return shard
-
-
-def read_questions(directory: Path, manifest: Manifest) -> Questions:
-    """Read all questions; raise `CacheDamagedError` if they are not what was written."""
-    texts: list[str] = []
-    shape = manifest.prefix_rows, manifest.spec.text_dim
-    hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
-    end = 0
-    rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
-    for record in manifest.questions:
-        states = hidden_states[end : (end := end + record.prefixes)]
-        more, path_rows, path_offsets = _read_shard(directory, record, states)
-        texts += more
-        rows.append(path_rows)
-        offsets.append(path_offsets[1:] + offsets[-1][-1])
-    path_rows, path_offsets = np.concatenate(rows), np.concatenate(offsets)
-    inside = (path_rows >= 0) & (path_rows < manifest.prefix_rows)
-    # A prefix comes after the one it continues. So no question can be longer than the cache has
-    # rows, even in a cache from somebody else.
-    rising = np.diff(path_rows) > 0
-    rising[path_offsets[(path_offsets > 0) & (path_offsets < len(path_rows))] - 1] = True
-    if not (inside.all() and rising.all()):
-        raise CacheDamagedError(f"{directory / 'questions'}: paths do not fit the rows")
-    return Questions(texts, hidden_states, path_rows, path_offsets)
-
-
-def _read_shard(
-    directory: Path, record: ShardRecord, states: np.ndarray
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Copy the hidden states of a shard into `states`; return texts, path rows and offsets."""
-    file = read_whole(directory, record)
-    states[:], digests = file.rows("hidden_states", states.shape, states.dtype)
-    if (row_digests(states) != digests).any():
-        raise CacheDamagedError(f"{file.path}: hidden states differ from their digests")
-    texts, path_rows, path_offsets = read_paths(file, record.rows)
-    # Copies, because a view would keep all of the file in memory.
-    return texts, path_rows.copy(), path_offsets.copy()

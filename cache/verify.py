@@ -126,7 +126,7 @@ def _examine_rows(
                 unusable_rows(found) if whole else np.flatnonzero(row_digests(found) != stored)
             )
         if whole and kind == "images" and manifest.spec.quantised:
-            shape = (record.rows, manifest.spec.patches)
+            shape = (record.rows, *manifest.spec.scales)
             bad |= set(unusable_rows(file.array("patch_scales", shape, SCALE_DTYPE)))
         rows = sorted(map(int, bad))
         if whole and not rows:

@@ -123,6 +123,10 @@ class TrainConfig(HeadSettings):
     """File of the answers that are classes, in place of both counts; empty: none."""
     metric: str = ""
     """What soft targets and accuracy are of; empty: what the data name, else VQA accuracy."""
+    vision: str = ""
+    """Parts of the patch embeddings of a cache of several, as "NAME@LAYER+NAME"; empty: all."""
+    text_layer: str = ""
+    """Layer of the hidden states of a cache of several, or "-1+8" for two; empty: all."""
 
     @property
     def validation(self) -> str:
@@ -184,6 +188,8 @@ class TrainSettings(TypedDict, total=False):
     top_answers: int
     answers_file: str
     metric: str
+    vision: str
+    text_layer: str
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -276,8 +282,7 @@ def require_known(path: Path | None, names: Iterable[str], also: Sequence[str] =
 def make_config(settings: Mapping[str, Any]) -> TrainConfig:
     """Return the given settings, which win over those of a `preset` and over the defaults.
 
-    Raises:
-        ConfigError: if a name is not known, or a value is not allowed.
+    Raises `ConfigError` if a name is not known, or a value is not allowed.
     """
     require_known(None, settings)
     given = {name: value for name, value in settings.items() if name != "preset"}
@@ -285,11 +290,7 @@ def make_config(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def preset_settings(name: str | None) -> dict[str, Any]:
-    """Return the settings of a preset; none without a name.
-
-    Raises:
-        ConfigError: if there is no such preset.
-    """
+    """Return the settings of a preset; none without a name; `ConfigError` if it is not known."""
     if name is None:
         return {}
     if name not in list(PRESETS):  # a list, because a value from a file may be unhashable

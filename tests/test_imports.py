@@ -26,6 +26,7 @@ HOMES = {
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.checks.no_code",
+        "pipeline.encoders.checks.quantise",
         "pipeline.encoders.processor",
         "pipeline.encoders.shape",
         "pipeline.encoders.text_encoder",

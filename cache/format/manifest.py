@@ -20,7 +20,9 @@ from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.names import LONGEST_NAME, require_split_name
 from frozen_vqa.cache.typed_json import Count, Json, decode, finite_json
 
-FORMAT = 5
+FORMAT, SINGLE = 6, 5
+"""What cache.json says: `SINGLE` if patch embeddings and hidden states have one part each, as older
+versions read them, else `FORMAT`."""
 NAME = "cache.json"
 COPY = "cache.copy.json"
 FAILURES = "failures.jsonl"
@@ -47,7 +49,8 @@ class Origin(TypedDict, total=False):
 
     `without_picture` holds question and picture of each question whose picture cannot be read;
     `metric` is the one that a data set is scored by. `drift` is the relative L2 distance of patch
-    embeddings from those that float32 gives, where the encoder computed in another type.
+    embeddings from those that float32 gives, where the encoder computed in another type; `drifts`
+    has that of each of several encoders by its name.
     """
 
     dataset: str
@@ -57,6 +60,7 @@ class Origin(TypedDict, total=False):
     limit: Count | None
     batch_size: Count | None
     drift: Annotated[float, (0, LARGEST_NUMBER)]
+    drifts: Mapping[str, Annotated[float, (0, LARGEST_NUMBER)]]
     images: str
     annotations: str
     metric: str
@@ -181,7 +185,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the text of cache.json; raise `CacheError` for a number that no reader takes."""
-        body = {"format": FORMAT, **vars(self)}
+        single = not (self.spec.more_vision or self.spec.more_text)
+        body = {"format": SINGLE if single else FORMAT, **vars(self), "spec": self.spec.to_json()}
         body["xxh3"] = _digest_body(body)
         try:
             # One line a field: json's own indentation is slow, and each shard writes a manifest.
@@ -230,11 +235,11 @@ def parse_manifest(path: Path, data: bytes) -> Manifest:
         found, version = body.pop("xxh3"), body.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged_manifest(path, f"not a cache manifest ({error})") from error
-    if version != FORMAT:
+    if version not in (FORMAT, SINGLE):
         raise CacheError(
             f"{path}: the cache has format {version!r:.40}, but this version of frozen-vqa reads "
-            f"format {FORMAT}. {made_by(version, FORMAT)} Or run the extract-features command "
-            f"that made it again, with another --cache."
+            f"formats {SINGLE} and {FORMAT}. {made_by(version, FORMAT)} Or run the "
+            f"extract-features command that made it again, with another --cache."
         )
     try:
         if found != _digest_body({"format": version, **body}):

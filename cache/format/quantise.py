@@ -2,8 +2,11 @@
 
     number = scale * integer        scale: float16, integer: int8 from -127 to 127
 
-A row is one patch embedding, whose numbers have similar sizes.
+A row is one patch embedding, whose numbers have similar sizes; or one part of it (parts.py), so
+that an encoder with large numbers does not cost the others their bits.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +41,24 @@ def quantise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return integers.astype(np.int8), scales
 
 
-def dequantise(integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Return (..., dim) float32 of (..., dim) int8 and (...) float16."""
-    return integers.astype(np.float32) * scales.astype(np.float32)[..., None]
+def quantise_parts(rows: np.ndarray, dims: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return integers and scales of rows whose parts have these dims.
+
+    (..., sum of dims) floats give as many int8 and (...) float16, or (..., parts) of several.
+    """
+    if len(dims) == 1:
+        return quantise(rows)
+    each = np.split(rows, np.cumsum(dims)[:-1], axis=-1)
+    integers, scales = zip(*map(quantise, each), strict=True)
+    return np.concatenate(integers, -1), np.stack(scales, -1)
+
+
+def dequantise(integers: np.ndarray, scales: np.ndarray, dims: Sequence[int] = ()) -> np.ndarray:
+    """Return (..., dim) float32 of (..., dim) int8 and (...) float16.
+
+    With the `dims` of several parts, the scales are (..., parts).
+    """
+    factors = scales.astype(np.float32)[..., None]
+    if len(dims) > 1:
+        factors = np.repeat(factors[..., 0], dims, axis=-1)
+    return integers.astype(np.float32) * factors

@@ -29,6 +29,7 @@ from frozen_vqa.cache.format.hdf5 import (
     text_datasets,
 )
 from frozen_vqa.cache.format.manifest import ShardKind, ShardRecord
+from frozen_vqa.cache.format.parts import LAST, spans
 from frozen_vqa.cache.format.quantise import LARGEST_INTEGER
 from frozen_vqa.cache.format.spec import SCALE_DTYPE, CacheSpec
 from frozen_vqa.cache.typed_json import Json
@@ -70,7 +71,8 @@ class NewImages:
         contents: (rows, CONTENT) uint8 from `describe_content`; None for zeros, which say nothing.
         patch_embeddings: (rows, patches, vision_dim) in the image dtype of the cache.
         cls: (rows, vision_dim) in the state dtype of the cache.
-        patch_scales: (rows, patches) float16 from `quantise` in an int8 cache, else None.
+        patch_scales: (rows, patches) float16 from `quantise_parts` in an int8 cache, else None; of
+            several parts (rows, patches, parts).
     """
 
     image_ids: Sequence[str]
@@ -135,22 +137,26 @@ def image_shard(
         raise ValueError("patch embeddings need scales in an int8 cache, and only there")
     contents = np.zeros((rows, CONTENT), np.uint8) if new.contents is None else new.contents
     _require_shape(contents, (rows, CONTENT), np.dtype(np.uint8))
-    patches, scales = new.patch_embeddings, {}
+    scales = {}
     if new.patch_scales is not None:
-        _require_shape(new.patch_scales, shape[:2], SCALE_DTYPE)
+        _require_shape(new.patch_scales, (rows, *spec.scales), SCALE_DTYPE)
         scales = {"patch_scales": new.patch_scales}
-        patches = LARGEST_INTEGER * new.patch_scales.astype(
-            np.float32
-        )  # the largest number of each patch
 
     def describe_row(row: int) -> str:
         return f"image {new.image_ids[row]!r} (row {row})"
 
-    model = f"{spec.vision.get('model')}, last layer"
-    largest = max(
-        _largest(patches, describe_row, f"{model}: patch embeddings of", spec.image_dtype),
-        _largest(new.cls, describe_row, f"{model}: CLS vector of", spec.state_dtype),
-    )
+    largest, parts = 0.0, spec.vision_parts
+    for i, (part, at) in enumerate(zip(parts, spans(parts), strict=True)):
+        patches = new.patch_embeddings[..., at]
+        if new.patch_scales is not None:  # the largest number of each patch
+            of_part = new.patch_scales if not spec.more_vision else new.patch_scales[..., i]
+            patches = LARGEST_INTEGER * of_part.astype(np.float32)
+        model = f"{part.model}, {'last layer' if part.layer == LAST else f'layer {part.layer}'}"
+        largest = max(
+            largest,
+            _largest(patches, describe_row, f"{model}: patch embeddings of", spec.image_dtype),
+            _largest(new.cls[:, at], describe_row, f"{model}: CLS vector of", spec.state_dtype),
+        )
     datasets = {
         "patch_embeddings": new.patch_embeddings,
         "patch_embeddings_xxh3": row_digests(new.patch_embeddings),
@@ -170,8 +176,15 @@ def question_shard(
     """Return questions from `origin` as a shard; raise `CacheError` if a number is not finite."""
     prefixes = len(new.parents)
     _require_shape(new.hidden_states, (prefixes, spec.text_dim), spec.state_dtype)
-    what = f"{spec.text.get('model')}, layer {spec.text.get('layer')}: hidden state of"
-    largest = _largest(new.hidden_states, new.describe_row, what, spec.state_dtype)
+    largest = max(
+        _largest(
+            new.hidden_states[:, at],
+            new.describe_row,
+            f"{part.model}, layer {part.settings.get('layer')}: hidden state of",
+            spec.state_dtype,
+        )
+        for part, at in zip(spec.text_parts, spans(spec.text_parts), strict=True)
+    )
     path_rows = np.array([row for path in new.paths for row in path], dtype=np.int64)
     datasets = {
         "hidden_states": new.hidden_states,

@@ -4,8 +4,10 @@ The features are rounded as in the cache that the head was trained from, so the 
 `evaluate` for the same picture and question.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.typed_json import FILE_PATH, UnfitValueError, decode
 from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
@@ -25,9 +28,11 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import ModelError, NotFiniteError, RunError
 from frozen_vqa.pipeline.extract.feature_encoder import patches_to_numpy, pooled
 from frozen_vqa.pipeline.extract.models.precision import NAMES
+from frozen_vqa.pipeline.extract.models.several import join_encoders, parts_of, shown
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
-from frozen_vqa.pipeline.runs.run import Run, encoder_settings
+from frozen_vqa.pipeline.runs.description import eyes_of, named_parts
+from frozen_vqa.pipeline.runs.run import Run, parts_of_run
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
 from frozen_vqa.pipeline.system.tensors import as_tensor
@@ -35,17 +40,21 @@ from frozen_vqa.pipeline.system.tensors import as_tensor
 Name = Annotated[str, FILE_PATH]
 
 
+Layer = Annotated[int, (-1000, 1000)]
+
+
 class _Vision(TypedDict):
     model: Name
     revision: str
     fit: Literal["whole", "crop"]
+    layer: NotRequired[Layer]
     pool: NotRequired[Annotated[int, (1, MOST_PATCHES)]]
 
 
 class _Text(TypedDict):
     model: Name
     revision: str
-    layer: Annotated[int, (-1000, 1000)]
+    layer: Layer
     quantize: NotRequired[Quantize]
 
 
@@ -54,6 +63,8 @@ class _Encoders(TypedDict):
 
     vision: _Vision
     text: _Text
+    more_vision: NotRequired[Sequence[_Vision]]
+    more_text: NotRequired[Sequence[_Text]]
 
 
 class Asker:
@@ -82,6 +93,10 @@ class Asker:
             raise RunError(fault)
         return tokens
 
+    def shown(self, picture: Image.Image) -> Image.Image:
+        """Return what the encoder sees of a picture, the first one of several."""
+        return Image.fromarray(shown(self.images, self.images.pixels(picture)))
+
     @torch.inference_mode()
     def logits(self, picture: Image.Image, questions: Sequence[str]) -> Tensor:
         """Return the logits of some questions about an RGB picture: (questions, answers) float32.
@@ -93,8 +108,9 @@ class Asker:
         tokens = [self.tokens(question) for question in questions]
         patches, _ = self.images.encode(self.images.pixels(picture)[np.newaxis])
         # Rounded between, as in the cache.
+        dims = self.run.model.config.vision_parts or (self.images.dim,)
         patches = pooled(patches, self.images.grid, self.pool)
-        numbers, scales = patches_to_numpy(patches, self.run.dtype)
+        numbers, scales = patches_to_numpy(patches, self.run.dtype, dims)
         states, mask = self._states(tokens)
         logits: Tensor = self.run.model(
             as_tensor(numbers).to(self.device),
@@ -136,57 +152,86 @@ def _load_encoders(run: Run, device: torch.device) -> tuple[ImageEncoder, TextEn
     """Return the encoders whose features the head was trained on, and how these are pooled."""
     try:
         asked = decode(_Encoders, run.encoders)
-        sides = recorded_sides(run.encoders["vision"])
+        for part in eyes_of(run.encoders):
+            recorded_sides(part)
     except (UnfitValueError, ModelError) as error:
         fault = f"encoders.{error}" if isinstance(error, UnfitValueError) else str(error)
         raise RunError(
             f"{run.path / 'config.json'}: {fault}, so it does not say which encoders to "
             f"ask. Train the head from a cache that extract-features made."
         ) from None
-    vision, text = asked["vision"], asked["text"]
     strange = not _cache_knows(run)
-    own = [part["model"] for part in (vision, text) if is_own_model(part["model"])]
+    parts = list(named_parts(run.encoders).values())
+    models = list(dict.fromkeys(str(part["model"]) for part in parts))
+    own = [name for name in models if is_own_model(name)]
     for name in own:
         trusted(name, where=run.path, option="--encoder")
     strangers = [
-        part["model"]
-        for part in (vision, text)
-        if not (strange or part["model"] in (TINY, *own) or os.path.isdir(part["model"]))
+        name for name in models if not (strange or name in (TINY, *own) or os.path.isdir(name))
     ]
     if strangers:
         console.print(f"asking the Hub for {' and '.join(strangers)}")
-    images = ImageEncoder(
-        vision["model"],
-        revision=_commit(vision),
-        image_size=size_of(sides),
-        fit=vision["fit"],
-        device=device,
-        compute_dtype=_dtype(run.encoders["vision"], device),
-        local_only=strange,
-    )
-    words = TextEncoder(
-        text["model"],
-        revision=_commit(text),
-        layer=text["layer"],
-        device=device,
-        compute_dtype=_dtype(run.encoders["text"], device),
-        local_only=strange,
-        quantize=text.get("quantize"),
-    )
-    for trained, found in ((vision, images.settings), (text, words.settings)):
-        if trained["revision"] != found["revision"]:
-            raise RunError(
-                f"{run.path}: trained on features of {trained['model']} at {trained['revision']}, "
-                f"but that model is now at {found['revision']}; train the head again"
+    each = []
+    for layers in _by_encoder([asked["vision"], *asked.get("more_vision", ())]):
+        vision = layers[0]
+        each.append(
+            ImageEncoder(
+                vision["model"],
+                revision=_commit(vision),
+                layer=[part.get("layer", LAST) for part in layers],
+                image_size=size_of(recorded_sides(vision)),
+                fit=vision["fit"],
+                device=device,
+                compute_dtype=_dtype(vision, device),
+                local_only=strange,
             )
-    pool, grid = vision.get("pool", 1), run.model.config.grid
+        )
+    images, words = join_encoders(each), [asked["text"], *asked.get("more_text", ())]
+    text = TextEncoder(
+        words[0]["model"],
+        revision=_commit(words[0]),
+        layer=[part["layer"] for part in words],
+        device=device,
+        compute_dtype=_dtype(words[0], device),
+        local_only=strange,
+        quantize=words[0].get("quantize"),
+    )
+    _require_same(run, [*parts_of(images), *parts_of(text)], parts)
+    pool, grid = asked["vision"].get("pool", 1), run.model.config.grid
     if images.grid != (grid[0] * pool, grid[1] * pool):
         raise RunError(
             f"{run.path / 'config.json'}: {images.name} has {images.grid[0]} x {images.grid[1]} "
             f"patches, but the head was trained on {grid[0]} x {grid[1]}, each the mean of "
             f"{pool} x {pool}; train the head again"
         )
-    return images, words, pool
+    return images, text, pool
+
+
+def _by_encoder(parts: Sequence[Any]) -> list[list[Any]]:
+    """Return the parts of each encoder, those of several layers together."""
+
+    def encoder(part: Mapping[str, Any]) -> str:
+        return json.dumps([*sorted((k, v) for k, v in part.items() if k != "layer")])
+
+    return [list(layers) for _, layers in groupby(parts, encoder)]
+
+
+def _require_same(run: Run, found: Sequence[Part], trained: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `RunError` unless the encoders give the parts that a head was trained on."""
+    for one, was in zip(found, trained, strict=True):
+        if was["revision"] != one.settings["revision"]:
+            raise RunError(
+                f"{run.path}: trained on features of {was['model']} at {was['revision']}, "
+                f"but that model is now at {one.settings['revision']}; train the head again"
+            )
+    shapes, dims = run.model.config, [one.dim for one in found]
+    sizes = [*(shapes.vision_parts or (shapes.vision_dim,))]
+    sizes += [*(shapes.text_parts or (shapes.text_dim,))]
+    if dims != sizes:
+        raise RunError(
+            f"{run.path}: its encoders give features of {dims} numbers, and the head reads {sizes}"
+            f"; train the head again"
+        )
 
 
 def _commit(part: Mapping[str, Any]) -> str | None:
@@ -210,7 +255,7 @@ def _cache_knows(run: Run) -> bool:
     A run may come from anywhere, and could let this machine ask the Hub for any repository.
     """
     try:
-        spec = load_manifest(run.cache).spec
-    except CacheError:  # another machine's
+        parts_of_run(run, load_manifest(run.cache).spec, run.cache)
+    except CacheError:  # another machine's, or of other models
         return False
-    return encoder_settings(spec) == run.encoders
+    return True

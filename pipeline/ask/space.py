@@ -14,6 +14,7 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.errors import RunError
 from frozen_vqa.pipeline.plugins import is_own
 from frozen_vqa.pipeline.runs.card import CARD
+from frozen_vqa.pipeline.runs.description import named_parts
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT
 from frozen_vqa.pipeline.runs.run import Run
 from frozen_vqa.pipeline.system.texts import to_json
@@ -59,7 +60,7 @@ def encoders_of_space(run: Run) -> list[tuple[str, str | None]]:
             f"{run.path}: a Space has no code of your own, and this head needs "
             f"{run.config.fusion}; write a Space that imports it yourself"
         )
-    parts = [part for part in run.encoders.values() if isinstance(part, dict)]
+    parts = named_parts(run.encoders).values()
     found = [(str(part.get("model")), recorded_commit(part.get("revision"))) for part in parts]
     for name, _ in found:
         if name != TINY and not _ON_HUB.fullmatch(name):
@@ -67,7 +68,7 @@ def encoders_of_space(run: Run) -> list[tuple[str, str | None]]:
                 f"{run.path}: a Space cannot load the encoder {name!r:.200}, which is not on the "
                 f"Hub; push that first, and train from features of it"
             )
-    return [(name, commit) for name, commit in found if name != TINY]
+    return [one for one in dict.fromkeys(found) if one[0] != TINY]
 
 
 def write_space(run: Run, folder: Path, title: str) -> None:

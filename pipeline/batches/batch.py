@@ -30,7 +30,7 @@ class BatchPart:
             beside each other; the last ones may be padding.
         patch_embeddings: (images, patches, vision_dim); None until the GPU gathers them, and where
             no head sees them.
-        patch_scales: (images, patches) of an int8 cache, else None.
+        patch_scales: (images, patches) of an int8 cache, or (images, patches, parts), else None.
         hidden_states: (prefixes, text_dim), each distinct prefix of the batch once, then padding.
         picture_prefixes, token_prefixes, attention_mask: As in `PrefixIndex`; `token_prefixes` are
             0 where there is padding.

@@ -71,9 +71,9 @@ class Question:
         cache, spec = self.data.cache, self.data.cache.spec
         rows = self.data.table.picture_rows[self.row]
         out = np.empty((len(rows), spec.patches, spec.vision_dim), spec.image_dtype)
-        scales = np.empty((len(rows), spec.patches), SCALE_DTYPE) if spec.quantised else None
+        scales = np.empty((len(rows), *spec.scales), SCALE_DTYPE) if spec.quantised else None
         cache.read_images(rows, out, scales)
-        every = to_floats(out) if scales is None else dequantise(out, scales)
+        every = to_floats(out) if scales is None else dequantise(out, scales, spec.vision_dims)
         return torch.from_numpy(every.reshape(-1, spec.vision_dim))
 
     @property

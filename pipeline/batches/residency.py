@@ -111,7 +111,8 @@ class BufferPool:
         spec = self._spec
         shape = (images if self._holds_patches else 0, spec.patches, spec.vision_dim)
         patches = self._allocate(shape, spec.image_dtype)
-        scales = self._allocate(shape[:2], SCALE_DTYPE) if spec.quantised else None
+        room = (shape[0], *spec.scales)
+        scales = self._allocate(room, SCALE_DTYPE) if spec.quantised else None
         return Buffer(patches, scales)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
@@ -188,9 +189,9 @@ class ResidentFeatures:
         dtype = torch_dtype(spec.image_dtype)
         shape = (spec.patches, spec.vision_dim)
         table = torch.empty((images, *shape), dtype=dtype, device=self.device)
-        scales = torch.empty((images, shape[0]), dtype=torch.float16, device=self.device)
+        scales = torch.empty((images, *spec.scales), dtype=torch.float16, device=self.device)
         buffer = pinned_empty((UPLOADED_AT_ONCE, *shape), dtype)
-        few = torch.empty((UPLOADED_AT_ONCE, shape[0]), dtype=torch.float16)
+        few = torch.empty((UPLOADED_AT_ONCE, *spec.scales), dtype=torch.float16)
         for first in range(0, images, UPLOADED_AT_ONCE):
             rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))
             count = len(rows)

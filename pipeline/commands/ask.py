@@ -191,7 +191,6 @@ def _draw(
     asker: "Asker", picture: "Image.Image", results: Sequence[dict[str, Any]], path: Path
 ) -> None:
     """Draw where each word of each question looked, the mean over the heads."""
-    from PIL import Image
 
     from frozen_vqa.pipeline.ask.look import look
 
@@ -208,7 +207,7 @@ def _draw(
         title = f"{result['question']}  {best['answer']}, {100 * best['probability']:.1f} %"
         # Without the start, which is no word.
         strips.append(Strip(title, words.words[1:], words.maps[1:].mean(1)))
-    attention_strip(Image.fromarray(asker.images.pixels(picture)), strips, path)
+    attention_strip(asker.shown(picture), strips, path)
     console.print(NO_PROOF)
 
 

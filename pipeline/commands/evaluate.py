@@ -64,7 +64,7 @@ def evaluate_command(
             require_one_group,
         )
         from frozen_vqa.pipeline.evaluate.variants import assign_other_images, ensemble
-        from frozen_vqa.pipeline.runs.run import load_run, require_same_encoders
+        from frozen_vqa.pipeline.runs.run import features_of, load_run
 
         used = choose_device(device)
     trained = [load_run(path, used) for path in runs]
@@ -75,7 +75,7 @@ def evaluate_command(
     members = [trained[0], *(load_run(path, used) for path in ensemble_with)]
     averaged = ensemble(members) if ensemble_with else None
     for run in members:
-        require_same_encoders(run, features)
+        features_of(run, features)  # or say that they are of other encoders
     warnings = _warn(trained, members, others, features, name)
 
     score = partial(evaluate, cache=features, split=name, metric=metric, cluster_by=cluster_by)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.cache.writer import require_own_cache
 from frozen_vqa.pipeline.commands.check_data import show_checks, show_missing, show_narrow
 from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
@@ -27,6 +28,7 @@ from frozen_vqa.pipeline.extract.data_check import (
     splits_to_extract,
 )
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
+from frozen_vqa.pipeline.extract.models.several import each_of, for_each, require_squares
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -59,14 +61,15 @@ def extract_command(
     dataset: str,
     splits: Sequence[str],
     cache: Path,
-    vision_model: str,
-    vision_revision: str | None = None,
+    vision_models: Sequence[str],
+    vision_revisions: Sequence[str] = (),
+    vision_layers: Sequence[int] = (LAST,),
     text_model: str,
     text_revision: str | None = None,
-    text_layer: int,
+    text_layers: Sequence[int] = (LAST,),
     compute_dtype: "ComputeDtype" = "auto",
     quantize: Quantize | None = None,
-    image_size: int | str | None,
+    image_sizes: Sequence[int | str] = (),
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
@@ -85,12 +88,13 @@ def extract_command(
     workers: int | None = None,
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
-    on_ray = engine == "ray" and not (rebuild or dry_run)  # these are for one process
-    with (
-        torchrun_ranks() as ranks,
-        _ray_cluster(address, device) if on_ray else nullcontext() as cluster,
-    ):
-        for model in (vision_model, text_model):
+    here = engine == "process" or bool(rebuild or dry_run)
+    with torchrun_ranks() as ranks, _ray_cluster(here, address, device) as cluster:
+        revisions = for_each("--vision-revision", vision_revisions, vision_models)
+        if len(image_sizes) == 1:  # of all models
+            image_sizes = [*image_sizes] * len(vision_models)
+        sizes = for_each("--image-size", image_sizes, vision_models)
+        for model in (*vision_models, text_model):
             if model != TINY and not is_own_model(model):
                 require_model_name(model)
         if ranks.lead:
@@ -101,43 +105,31 @@ def extract_command(
             find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
-        checks = check_data(source, read, most=LOOKED_AT, limit=limit)
-        show_checks(checks)
+        show_checks(checks := check_data(source, read, most=LOOKED_AT, limit=limit))
         if not rebuild:
             require_pictures(source, checks, cache, Reading(window))
             show_missing(checks)
             if window is None:
                 show_narrow(narrow_bits(source, checks))
-
         with loading():
             from frozen_vqa.pipeline.extract.engines.engine import Engine
             from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
             from frozen_vqa.pipeline.extract.extract import extract
-            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, require_squares
+            from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
             from frozen_vqa.pipeline.extract.models.open_encoders import show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
-
-            place = choose_device("cpu" if cluster else device)
         chosen: dict[str, Any] = {
-            "vision_model": vision_model,
-            "vision_revision": vision_revision,
-            "text_model": text_model,
-            "text_revision": text_revision,
-            "text_layer": text_layer,
-            "compute_dtype": compute_dtype,
-            "quantize": quantize,
-            "image_size": image_size,
-            "fit": fit,
-            "window": window,
-            "reduce_jpegs": reduce_jpegs,
-        }
+            "vision_models": vision_models, "vision_revisions": revisions, "image_sizes": sizes,
+            "vision_layers": vision_layers, "text_model": text_model, "text_layers": text_layers,
+            "text_revision": text_revision, "compute_dtype": compute_dtype, "quantize": quantize,
+            "fit": fit, "window": window, "reduce_jpegs": reduce_jpegs,
+        }  # fmt: skip
         recipe = EncoderRecipe(cache, chosen)
-        images, text = recipe(place)
-        pinned = recipe.pinned(images, text)
+        images, text = recipe(choose_device("cpu" if cluster else device))
         require_squares(images, pool)
         if ranks.lead:
-            named = ((images, vision_revision), (text, text_revision))
+            named = zip((*each_of(images), text), (*revisions, text_revision), strict=True)
             show_moved(cache, [encoder for encoder, revision in named if not revision])
         plan = make_plan(source, splits=splits, text=text, limit=limit, read=read)
         show_plan(plan, images, text)
@@ -163,37 +155,49 @@ def extract_command(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
             ),
             ranks=ranks,
-            engine=Engine(cluster, pinned, workers) if cluster else None,
+            engine=Engine(cluster, recipe.pinned(images, text), workers) if cluster else None,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
 
 
-def _ray_cluster(address: str | None, device: str) -> AbstractContextManager["RayCluster"]:
-    with loading("Ray"):
-        from frozen_vqa.pipeline.extract.engines.on_ray import ray_cluster
+def _ray_cluster(
+    here: bool, address: str | None, device: str
+) -> AbstractContextManager["RayCluster | None"]:
+    if here:
+        return nullcontext()
+    from frozen_vqa.pipeline.extract.engines.on_ray import ray_cluster
 
-        return ray_cluster(address, device)
+    return ray_cluster(address, device)
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:
     """Print the plan and the two models."""
     splits = ", ".join(f"{name} {len(examples):,}" for name, examples in plan.splits.items())
+    eyes = (
+        f"{one.name}{_layers(one)}: {one.grid[0]} x {one.grid[1]} patches of {one.dim} numbers "
+        f"from {one.sides[0]} x {one.sides[1]} pixels"
+        for one in each_of(images)
+    )
     console.print(
         f"{plan.question_count:,} questions ({splits}) about {len(plan.images):,} pictures",
-        f"{images.name}: {images.grid[0]} x {images.grid[1]} patches of {images.dim} numbers from "
-        f"{images.sides[0]} x {images.sides[1]} pixels",
-        f"{text.name}: {len(plan.questions):,} distinct questions, {plan.tokens:,} tokens, "
-        f"{plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of {text.dim} "
-        f"numbers",
+        *eyes,
+        f"{text.name}{_layers(text)}: {len(plan.questions):,} distinct questions, {plan.tokens:,} "
+        f"tokens, {plan.prefixes:,} {'distinct prefixes' if plan.shared else 'states'} of "
+        f"{text.dim} numbers",
         sep="\n",
     )
     if not plan.shared:
         console.show(
-            f"{text.name} reads a question both ways, so a word's state depends on all of its "
-            f"question: questions that begin alike share nothing, and each is computed and stored "
-            f"by itself"
+            f"{text.name} reads a question both ways: questions that begin alike share nothing, so "
+            f"each is computed and stored by itself"
         )
+
+
+def _layers(encoder: "ImageEncoder | TextEncoder") -> str:
+    """Return which layers of an encoder are stored, if there are several."""
+    layers: Sequence[int] = getattr(encoder, "layers", (LAST,))
+    return f", layers {', '.join(map(str, layers))}" if len(layers) > 1 else ""
 
 
 def show_report(report: "Report", cache: Path) -> None:

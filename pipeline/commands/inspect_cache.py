@@ -10,6 +10,7 @@ from rich.table import Table
 
 from frozen_vqa.cache import Manifest, load_manifest
 from frozen_vqa.cache.format.manifest import KINDS
+from frozen_vqa.cache.format.parts import Part, labels
 from frozen_vqa.cache.left_out import left_out_of
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, verify
@@ -42,9 +43,17 @@ def inspect_command(path: Path) -> dict[str, Any]:
         add(name, value)
     table.add_section()
     rows = f"{manifest.image_rows:,} pictures, {spec.grid[0]} x {spec.grid[1]} patches"
-    add("images", f"{rows} of {spec.vision_dim} numbers, {len(manifest.images)} shards")
+    add(
+        "images",
+        f"{rows} of {spec.vision_dim} numbers{_parts(spec.vision_parts)}, "
+        f"{len(manifest.images)} shards",
+    )
     rows = f"{manifest.question_rows:,} distinct, {manifest.prefix_rows:,} prefixes"
-    add("questions", f"{rows} of {spec.text_dim} numbers, {len(manifest.questions)} shards")
+    add(
+        "questions",
+        f"{rows} of {spec.text_dim} numbers{_parts(spec.text_parts)}, "
+        f"{len(manifest.questions)} shards",
+    )
     for name, record in manifest.splits.items():
         found = left_out_of(manifest, name, ())
         reasons = f"{len(found.unusable):,} unusable, {found.without_picture:,} without a picture"
@@ -57,8 +66,8 @@ def inspect_command(path: Path) -> dict[str, Any]:
         values = sorted({record.largest for record in manifest.shards(kind)})
         span = " to ".join(f"{value:g}" for value in (values[:1] + values[1:][-1:]))
         add(f"largest value, {kind}", f"{span} by shard" if values[1:] else span or "-")
-    for drift in sorted({record.origin.get("drift", 0.0) for record in manifest.images} - {0.0}):
-        add("drift", f"patch embeddings are {drift:.2%} (relative L2) from those of float32")
+    for name, drift in _drifts(manifest):
+        add(f"drift{name}", f"patch embeddings are {drift:.2%} (relative L2) from those of float32")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
     add("on disk", size(manifest.bytes))
@@ -81,6 +90,10 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
     return {
         "cache": str(path),
         "settings": manifest.spec.settings(),
+        "parts": {
+            "vision": labels(manifest.spec.vision_parts),
+            "text": labels(manifest.spec.text_parts),
+        },
         "images": {"rows": manifest.image_rows, "shards": len(manifest.images)},
         "questions": {
             "distinct": manifest.question_rows,
@@ -101,6 +114,22 @@ def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
         "bytes": manifest.bytes,
         "naive_bytes": naive,
     }
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    """Return the names and sizes of parts, if there are several."""
+    if len(parts) == 1:
+        return ""
+    each = (f"{name} {part.dim}" for name, part in zip(labels(parts), parts, strict=True))
+    return f" ({', '.join(each)})"
+
+
+def _drifts(manifest: Manifest) -> list[tuple[str, float]]:
+    """Return the drifts that shards record, after the encoder's name if there are several."""
+    found = {("", record.origin.get("drift", 0.0)) for record in manifest.images} - {("", 0.0)}
+    for record in manifest.images:
+        found |= {(f" of {name}", one) for name, one in record.origin.get("drifts", {}).items()}
+    return sorted(found)
 
 
 def verify_command(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 What is wrong with settings, cache or answers is said before torch is loaded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from frozen_vqa.cache import FeatureCache, load_manifest
+from frozen_vqa.cache.format.parts import EACH
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
@@ -30,7 +31,7 @@ from frozen_vqa.pipeline.system.console import beside_the_work, console, duratio
 from frozen_vqa.pipeline.system.device import choose_device
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
-from frozen_vqa.pipeline.train.sweep_config import load_sweep
+from frozen_vqa.pipeline.train.sweep_config import each_part, load_sweep
 
 if TYPE_CHECKING:  # these import torch
     import torch
@@ -63,12 +64,16 @@ def train_command(
     place of `config`. A training to resume knows its `cache`.
     """
     with torchrun_ranks() as ranks:
-        if sweep is not None and ranks.world > 1:
+        each = {name for name in ("vision", "text_layer") if settings.get(name) == EACH}
+        if each:
+            heads = _each_part(cache, config, sweep, settings, each)
+        else:
+            heads = {} if sweep is None else load_sweep(sweep, settings)
+        if heads and ranks.world > 1:
             raise ConfigError(
-                f"--sweep trains many heads in one process, and torchrun started {ranks.world}; "
-                f"leave one of the two out"
+                f"--sweep and `{EACH}` train many heads in one process, and torchrun started "
+                f"{ranks.world}; leave one of the two out"
             )
-        heads = {} if sweep is None else load_sweep(sweep, settings)
         if heads:
             chosen = next(iter(heads.values()))
         elif resume:
@@ -114,12 +119,32 @@ def train_command(
             "data": data,
         }
         if heads:
-            return _report_sweep(run, train_sweep(cache, run, heads=heads, **how))
+            passes = len({(one.vision, one.text_layer) for one in heads.values()})
+            return _report_sweep(run, train_sweep(cache, run, heads=heads, **how), passes)
         result = train(cache, run, config=chosen, ranks=ranks, **how)
     if not ranks.lead:
         return None
     found = _report_head(run, result)
     return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _each_part(
+    cache: Path | None,
+    config: Path | None,
+    sweep: Path | None,
+    settings: Mapping[str, str | float | bool | None],
+    each: Set[str],
+) -> dict[str, TrainConfig]:
+    """Return a head for each part of a cache's features."""
+    if sweep is not None:
+        raise ConfigError(
+            f"--sweep names the heads, and so does {EACH!r}; list the parts in the file instead, "
+            f'as vision = ["NAME", "NAME"]'
+        )
+    if cache is None:
+        raise ConfigError(f"{EACH!r} needs the cache, also with --resume: train-head CACHE ...")
+    chosen = load_config(config, {k: v for k, v in settings.items() if k not in each})
+    return each_part(cache, chosen, each)
 
 
 def _with_held_out(cache: Path, config: TrainConfig) -> TrainConfig:
@@ -183,8 +208,8 @@ def _report_head(run: Path, result: "TrainResult") -> dict[str, Any]:
     return result.to_json() | _warn_of_encoders(run)
 
 
-def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
-    """Print the heads of a sweep, the most accurate one first."""
+def _report_sweep(run: Path, result: "SweepResult", passes: int) -> dict[str, Any]:
+    """Print the heads of a sweep, the most accurate one first; `passes` over the data made them."""
     table = Table()
     for title in ("", "head", "accuracy, %", "epoch", "parameters"):
         table.add_column(title, justify="left" if title == "head" else "right")
@@ -199,7 +224,8 @@ def _report_sweep(run: Path, result: "SweepResult") -> dict[str, Any]:
     for name in result.failed:
         table.add_row("", name, "failed", "", "")
     console.show(table)
-    console.show(f"{len(result.heads)} heads in one pass, {duration(result.seconds)}")
+    often = "one pass" if passes == 1 else f"{passes} passes"
+    console.show(f"{len(result.heads)} heads in {often}, {duration(result.seconds)}")
     lost = [line for head in result.heads.values() for line in head.not_written]
     return {
         **({"not_written": lost} if lost else {}),

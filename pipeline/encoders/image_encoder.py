@@ -15,7 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
+from frozen_vqa.pipeline.encoders.checks.layers import (
+    every_state,
+    one_layer,
+    states_of,
+    stored_layers,
+)
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.families.vision import VISION
 from frozen_vqa.pipeline.encoders.model_name import full_name
@@ -49,6 +56,7 @@ class ImageEncoder:
     Args:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
+        layer: A layer, or several whose features lie side by side; see `checks/layers.py`.
         image_size: Side in pixels of the square that the model sees, or height and width, such as
             "336x448"; None for the processor's own.
         compute_dtype: The floating-point type to compute in, or several: `extract` then takes the
@@ -75,6 +83,7 @@ class ImageEncoder:
         model: str,
         *,
         revision: str | None = None,
+        layer: int | Sequence[int] = LAST,
         image_size: int | str | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -99,7 +108,9 @@ class ImageEncoder:
         self.sides = sides_of(own if image_size is None else image_size)
         self.image_size = size_of(self.sides)
         self.grid = self._grid(own)
-        self.dim: int = self.config.hidden_size
+        self.depth: int = self.config.num_hidden_layers
+        self.layers = stored_layers(layer, self.depth, model, "--vision-layer")
+        self.dim: int = self.config.hidden_size * len(self.layers)
         height, width = self.sides
         if fit == "crop" and height != width:
             raise ModelError(
@@ -143,7 +154,14 @@ class ImageEncoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that determines this encoder's numbers, for the cache's spec."""
+        """Everything that determines this encoder's numbers; of several layers, those of the first.
+
+        They are for the cache's spec.
+        """
+        return self.settings_at(self.layers[0])
+
+    def settings_at(self, layer: int) -> dict[str, Any]:
+        """Return the settings that `settings` would be if only this layer were stored."""
         return {
             "model": self.name,
             "revision": self.checkpoint.revision,
@@ -152,6 +170,7 @@ class ImageEncoder:
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
             **self.processor.settings(whole=self.fit == "whole", size=self.sides[0]),
             **self.reading.settings(),
+            **({"layer": layer} if layer != LAST else {}),
         }
 
     @cached_property
@@ -177,15 +196,17 @@ class ImageEncoder:
 
         Returns:
             Patch embeddings (images, patches, dim) in row-major order and CLS (images, dim), both
-            after the model's final norm and on the device. Where a model has no CLS, the mean of
-            the patch embeddings stands for it.
+            of all layers side by side and on the device. Where a model has no CLS, the mean of the
+            patch embeddings stands for it.
         """
         x = self.normalised(pixels).to(self.compute_dtype)
         weights, family = self.weights, self.family
         with computing(self.name):
-            states = weights(pixel_values=x, **family.run).last_hidden_state
-            if family.norm:
-                states = weights.get_submodule(family.norm)(states)
+            output = weights(
+                pixel_values=x, output_hidden_states=every_state(self.layers), **family.run
+            )
+            norm = weights.get_submodule(family.norm) if family.norm else None
+            states = states_of(output, self.layers, norm)
         patches = states[:, family.tokens_before_patches(self.config) :]
         return patches, states[:, 0] if family.cls else patches.mean(1)
 
@@ -215,6 +236,7 @@ class OwnImageEncoder(ImageEncoder):
         model: str,
         *,
         revision: str | None = None,
+        layer: int | Sequence[int] = LAST,
         image_size: int | str | None = None,
         fit: Fit = "whole",
         device: torch.device | str = "cpu",
@@ -225,6 +247,7 @@ class OwnImageEncoder(ImageEncoder):
     ) -> None:
         if revision:
             raise no_revisions(model)
+        one_layer(layer, model, "patch embeddings", "--vision-layer")
         self.name, self.fit, self.device = model, fit, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: PictureModel = make_own_model(

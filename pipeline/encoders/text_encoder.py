@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.pipeline.encoders.checkpoint import Checkpoint, computing
 from frozen_vqa.pipeline.encoders.checks.causality import (
     QUESTION,
@@ -19,6 +20,12 @@ from frozen_vqa.pipeline.encoders.checks.causality import (
     require_causal_config,
     require_own_states,
     require_shared_prefixes,
+)
+from frozen_vqa.pipeline.encoders.checks.layers import (
+    every_state,
+    one_layer,
+    states_of,
+    stored_layers,
 )
 from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
@@ -54,7 +61,8 @@ class TextEncoder:
         model: A name on the Hub, a local folder, "tiny", or "module:Name" that `trust` knows.
         revision: Branch, tag or commit of a model on the Hub; None for the main branch.
         local_only: Whether to take a model of the Hub from this machine alone.
-        layer: Index into the model's hidden states; -1 is the last layer, after the final norm.
+        layer: Index into the model's hidden states; -1 is the last layer, after the final norm. Or
+            several, whose states lie side by side.
         quantize: Whether the weights are quantised when they are loaded, and how (checks/quantise).
 
     Raises:
@@ -73,7 +81,7 @@ class TextEncoder:
         model: str,
         *,
         revision: str | None = None,
-        layer: int = -1,
+        layer: int | Sequence[int] = LAST,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
@@ -82,7 +90,6 @@ class TextEncoder:
         from transformers import AutoTokenizer
 
         self.name = model if model == TINY else full_name(model)
-        self.layer = layer
         self.device = torch.device(device)
         self.compute_dtype, self.quantize = compute_dtype, quantize
         place = tiny_checkpoint("text") if model == TINY else model
@@ -95,13 +102,9 @@ class TextEncoder:
         # Or its configuration could name these files anywhere on this disk.
         self.tokenizer = self.checkpoint.part(AutoTokenizer, merges_file=None, gguf_file=None)
         require_bounded(self.tokenizer, model)
-        layers: int = self.config.num_hidden_layers
-        if not -layers - 1 <= layer <= layers:
-            raise ModelError(
-                f"text layer {layer} does not exist in {model}: it has {layers} layers, so "
-                f"--text-layer goes from {-layers - 1} to {layers}"
-            )
-        self.dim: int = self.config.hidden_size
+        self.depth: int = self.config.num_hidden_layers
+        self.layers = stored_layers(layer, self.depth, model, "--text-layer")
+        self.dim: int = self.config.hidden_size * len(self.layers)
         self.max_tokens: int = longest_exact(self.config)
         bos = self.tokenizer.bos_token_id
         bos = self.config.bos_token_id if bos is None else bos
@@ -124,13 +127,18 @@ class TextEncoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that determines this encoder's numbers, for the cache's spec."""
-        # Each layer gets one spelling: -1 and `layers` name the same states.
-        layers = self.config.num_hidden_layers
+        """Everything that determines this encoder's numbers; of several layers, those of the first.
+
+        They are for the cache's spec.
+        """
+        return self.settings_at(self.layers[0])
+
+    def settings_at(self, layer: int) -> dict[str, Any]:
+        """Return the settings that `settings` would be if only this layer were stored."""
         return {
             "model": self.name,
             "revision": self.checkpoint.revision,
-            "layer": self.layer - layers - 1 if self.layer >= 0 else self.layer,
+            "layer": layer,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
             **({"quantize": self.quantize} if self.quantize else {}),
         }
@@ -221,13 +229,10 @@ class TextEncoder:
     ) -> Tensor:
         """Return the states of a batch of token ids."""
         ids = torch.as_tensor(tokens, dtype=torch.long, device=self.device)
-        every = self.layer != -1
+        every = every_state(self.layers)
         with computing(self.name):
             output = weights(input_ids=ids, use_cache=False, output_hidden_states=every, **how)
-        if self.layer == -1:
-            states: Tensor = output.last_hidden_state
-            return states
-        return output.hidden_states[self.layer]
+        return states_of(output, self.layers)
 
 
 class OwnTextEncoder(TextEncoder):
@@ -240,7 +245,7 @@ class OwnTextEncoder(TextEncoder):
         model: str,
         *,
         revision: str | None = None,
-        layer: int = -1,
+        layer: int | Sequence[int] = LAST,
         device: torch.device | str = "cpu",
         compute_dtype: torch.dtype = torch.float32,
         local_only: bool = False,
@@ -248,14 +253,13 @@ class OwnTextEncoder(TextEncoder):
     ) -> None:
         if revision:
             raise no_revisions(model)
-        self.name, self.layer, self.device = model, layer, torch.device(device)
+        one_layer(layer, model, "states", "--text-layer")
+        self.name, self.device = model, torch.device(device)
         self.compute_dtype = compute_dtype
         self._own: QuestionModel = make_own_model(
             model, "--text-model", self.device, compute_dtype, ("dim", "max_tokens", "tokens")
         )
         self.dim, self.max_tokens = self._own.dim, self._own.max_tokens
-        if layer != -1:
-            raise ModelError(f"{model} gives the states of one layer; leave out --text-layer")
         if quantize:
             raise ModelError(f"{model} loads its weights by itself; leave out --quantize")
         tokens = self.tokens([QUESTION])[0][: self.max_tokens]
@@ -269,7 +273,7 @@ class OwnTextEncoder(TextEncoder):
         return {
             "model": self.name,
             "revision": self._own.revision,
-            "layer": self.layer,
+            "layer": LAST,
             "compute dtype": str(self.compute_dtype).removeprefix("torch."),
         }
 

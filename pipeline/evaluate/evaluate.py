@@ -57,7 +57,7 @@ from frozen_vqa.pipeline.runs.folder import (
     writing_results,
 )
 from frozen_vqa.pipeline.runs.held_out import find_held_out, read_split, require_pictures, split_of
-from frozen_vqa.pipeline.runs.run import Run, load_run, read_outcome, require_same_encoders
+from frozen_vqa.pipeline.runs.run import Run, features_of, load_run, read_outcome
 from frozen_vqa.pipeline.runs.sealed import seal_json
 from frozen_vqa.pipeline.system.console import beside_the_work
 from frozen_vqa.pipeline.system.device import choose_device, use_cores
@@ -104,7 +104,7 @@ def evaluate(
     if not isinstance(cache, FeatureCache):
         cache = open_cache(run.path, None if cache is None else Path(cache))
     split = split or run.config.validation
-    require_same_encoders(run, cache)
+    cache = features_of(run, cache)
     table = read_split(cache, split)
     counts, whole = (len(given) for given in table.answers), split_of(split, cache.manifest.splits)
     chosen = pick_metric(counts, metric, run.config.metric, metric_of(cache, whole, table))

@@ -49,7 +49,8 @@ def ensemble(runs: Sequence[Run]) -> Run:
     """Return the first run, with the mean of all heads in place of its own head.
 
     Raises:
-        RunError: if two runs have different answers or numbers of pictures, or score choices.
+        RunError: if two runs have different answers, numbers of pictures or parts of features, or
+            score choices.
     """
     if runs[0].chooses:
         raise RunError(
@@ -70,6 +71,11 @@ def _require_same_answers(one: Run, other: Run) -> None:
         raise RunError(
             f"{one.path} reads {seen[0]} pictures a question and {other.path} {seen[1]}, so they "
             f"cannot answer together; give heads of the same data"
+        )
+    if one.encoders != other.encoders:
+        raise RunError(
+            f"{one.path} and {other.path} read features of different encoders or layers, and an "
+            f"ensemble reads each picture once; give heads of the same features"
         )
     mine, theirs = one.vocabulary.answers, other.vocabulary.answers
     if mine == theirs:

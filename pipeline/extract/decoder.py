@@ -26,6 +26,7 @@ from frozen_vqa.cache.format.shards import (
 )
 from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
+from frozen_vqa.pipeline.extract.models.several import shown
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.system.device import usable_cores
@@ -122,7 +123,7 @@ class DecodedPicture:
     """A picture as the encoder takes it.
 
     Attributes:
-        pixels: (side, side, 3) uint8.
+        pixels: (side, side, 3) uint8; of several encoders as `ImageEncoders.pixels` has them.
         thumbnail: (THUMBNAIL,) uint8, the mean grey of 8 x 8 fields.
         content: (CONTENT,) uint8, what tells the bytes that were decoded; zeros if there are none.
     """
@@ -148,7 +149,8 @@ class PictureDecoder:
             content[:] = describe_content(data)
 
         pixels = fit_rgb(picture, self._encoder.pixels, self._encoder.reading, note)
-        return DecodedPicture(str(image_id), pixels, grey_thumbnail(pixels), content)
+        thumbnail = grey_thumbnail(shown(self._encoder, pixels))
+        return DecodedPicture(str(image_id), pixels, thumbnail, content)
 
     def first_pixels(self, image_ids: Sequence[Id]) -> np.ndarray:
         """Return the pixels of the first picture that can be read, or raise `SourceError`."""

@@ -31,9 +31,10 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
 from frozen_vqa.pipeline.extract.engines.engine import Engine
-from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder, cache_spec
+from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import settle_models
+from frozen_vqa.pipeline.extract.models.several import cache_spec, join_encoders
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
@@ -83,7 +84,7 @@ def extract(
     plan: Plan,
     *,
     cache: Path | str,
-    images: ImageEncoder,
+    images: ImageEncoder | Sequence[ImageEncoder],
     text: TextEncoder,
     dtype: str = "float16",
     pool: int = 1,
@@ -99,7 +100,8 @@ def extract(
         source: The data set that has the pictures.
         plan: From `make_plan` on the same source.
         cache: Folder of the cache, which is made or extended.
-        images, text: The encoders of pictures and questions.
+        images, text: The encoders of pictures and questions. Features of several encoders of
+            pictures lie side by side in the cache; all must have the same grid.
         dtype: How numbers are stored, one of `DTYPES` (`CacheSpec`).
         pool: 2 stores the mean of each 2 x 2 patches in their place.
         batch_size: Pictures per batch. None takes the size that the cache was made with, or the
@@ -119,6 +121,7 @@ def extract(
     keep_freed_memory()
     use_cores()
     cache = Path(cache)
+    images = join_encoders(images) if isinstance(images, Sequence) else images
     settle = engine.settle if engine else partial(settle_precision, ranks=ranks)
     origin = {**(origin or {}), **settle(source, plan, images, text, cache)}
     spec = cache_spec(images, text, dtype, pool)
@@ -127,8 +130,7 @@ def extract(
         known = read_known_pictures(cache, writer.manifest if writer else load_manifest(cache))
         plan = merge_same_pictures(plan, source, known)
         encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
-        metric = getattr(source, "metric", None)
-        about: dict[str, Json] = {"metric": metric} if metric else {}
+        about = {"metric": one} if (one := getattr(source, "metric", None)) else {}
         extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids, engine)
         return extraction.run(batch_size, shard_bytes)
 

@@ -15,7 +15,7 @@ import torch
 
 from frozen_vqa.cache import CacheSpec, Failure
 from frozen_vqa.cache.format.pool import pool_patches
-from frozen_vqa.cache.format.quantise import quantise
+from frozen_vqa.cache.format.quantise import quantise_parts
 from frozen_vqa.cache.format.shards import (
     CONTENT,
     THUMBNAIL,
@@ -28,11 +28,12 @@ from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.errors import ConfigError, ModelError, unless_out_of_memory
+from frozen_vqa.pipeline.errors import ModelError, unless_out_of_memory
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.models.device_copies import DeviceCopies
+from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
@@ -56,40 +57,6 @@ class EncodedImages:
     def to_shard(self, spec: CacheSpec, origin: Mapping[str, Json]) -> Shard | None:
         """Return the features as a shard; None if no picture can be read."""
         return image_shard(spec, self.new, origin=origin) if self.new.image_ids else None
-
-
-def cache_spec(
-    images: ImageEncoder, text: TextEncoder, dtype: str = "float16", pool: int = 1
-) -> CacheSpec:
-    """Return the spec of a cache made by these encoders; raise `ConfigError` for odd grids."""
-    require_squares(images, pool)
-    return CacheSpec(
-        vision=images.settings,
-        text=text.settings,
-        grid=images.grid,
-        vision_dim=images.dim,
-        text_dim=text.dim,
-        dtype=dtype,
-    ).pooled(pool)
-
-
-def require_squares(images: ImageEncoder, pool: int) -> None:
-    """Raise `ConfigError` unless the patches of a picture make squares of `pool` by `pool`."""
-    rows, columns = images.grid
-    if not (rows % pool or columns % pool):
-        return
-    advice = "leave out --pool"
-    if patch := getattr(getattr(images, "config", None), "patch_size", 0):
-        fitting = [
-            [patch * max(pool, (side + more) // pool * pool) for side in (rows, columns)]
-            for more in (0, pool - 1)
-        ]
-        sizes = [str(h) if rows == columns else f"{h}x{w}" for h, w in fitting]
-        advice = f"give --image-size {' or '.join(dict.fromkeys(sizes))}"
-    raise ConfigError(
-        f"{images.name} has {rows} x {columns} patches of a picture, and --pool {pool} needs an "
-        f"even number of rows and of columns; {advice}"
-    )
 
 
 class FeatureEncoder:
@@ -138,7 +105,7 @@ class FeatureEncoder:
         thumbnails = np.empty((count, THUMBNAIL), np.uint8)
         contents = np.empty((count, CONTENT), np.uint8)
         patches = copies.empty((count, spec.patches, spec.vision_dim), spec.image_dtype)
-        scales = np.empty((count, spec.patches), SCALE_DTYPE) if spec.quantised else None
+        scales = np.empty((count, *spec.scales), SCALE_DTYPE) if spec.quantised else None
         cls = copies.empty((count, spec.vision_dim), spec.state_dtype)
         while len(ids) + len(failures) < count:
             batch = next(batches)
@@ -158,7 +125,7 @@ class FeatureEncoder:
                     if scales is None:
                         copies.start(new_patches, patches[rows])
                     else:
-                        patches[rows], scales[rows] = quantised(new_patches)
+                        patches[rows], scales[rows] = quantised(new_patches, spec.vision_dims)
             timer.advance(len(batch), note=f"{len(failures)} unreadable" if failures else "")
         with timer.measure("encoding"):
             copies.wait()
@@ -260,21 +227,23 @@ def to_numpy(features: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
     return as_array(features.to(dtype).cpu())
 
 
-def patches_to_numpy(features: torch.Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+def patches_to_numpy(
+    features: torch.Tensor, dtype: str, dims: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Copy patch embeddings, (images, patches, vision_dim), as a cache of this dtype has them.
 
     Returns:
-        The numbers, and for "int8" their scales (images, patches).
+        The numbers, and for "int8" their scales, as `quantise_parts` has them for parts of `dims`.
     """
     if dtype == "int8":
-        return quantised(features)
+        return quantised(features, dims)
     return to_numpy(features, getattr(torch, dtype)), None
 
 
-def quantised(features: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def quantised(features: torch.Tensor, dims: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Copy patch embeddings as an int8 cache has them: the numbers and their scales."""
     # The copy leaves the device in its own narrow dtype; one picture fits the processor's cache.
     integers, scales = zip(
-        *(quantise(to_numpy(one, torch.float32)) for one in features.cpu()), strict=True
+        *(quantise_parts(to_numpy(one, torch.float32), dims) for one in features.cpu()), strict=True
     )
     return np.stack(integers), np.stack(scales)

@@ -11,6 +11,7 @@ from typing import Any
 import xxhash
 
 from frozen_vqa.cache import CacheSpec, Manifest
+from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.open_source import OFFICIAL
@@ -56,7 +57,7 @@ def describe_origin(
 
 def of_split(origin: Mapping[str, Any], split: str) -> dict[str, Json]:
     """Return the facts about one split, whose table depends on no other and on no batch size."""
-    of_batches = ("batch_size", "drift")
+    of_batches = ("batch_size", "drift", "drifts")
     about = {key: value for key, value in origin.items() if key not in of_batches}
     if "digests" in about:
         about["digests"] = {k: v for k, v in origin["digests"].items() if k == split}
@@ -96,20 +97,28 @@ def _digest(examples: Sequence[VqaExample]) -> str:
 
 
 def _encoder_options(spec: CacheSpec) -> list[str]:
-    options = {
-        "--vision-model": spec.vision.get("model"),
-        "--image-size": spec.vision.get("image size"),
-        "--fit": spec.vision.get("fit"),
-        "--window": spec.vision.get("window"),
-        "--reduce-jpegs": [] if spec.vision.get("jpeg side") else None,
-        "--text-model": spec.text.get("model"),
-        "--text-layer": spec.text.get("layer"),
-        "--quantize": spec.text.get("quantize"),
-        "--pool": spec.vision.get("pool"),
-        "--dtype": spec.dtype,
+    eyes = list({part.model: part.settings for part in spec.vision_parts}.values())
+    options: dict[str, list[Json]] = {
+        "--vision-model": [one.get("model") for one in eyes],
+        "--vision-layer": _layers(spec.vision_parts),
+        "--image-size": [one.get("image size") for one in eyes],
+        "--fit": [spec.vision.get("fit")],
+        "--text-model": [spec.text.get("model")],
+        "--text-layer": [part.layer for part in spec.text_parts],
+        "--quantize": [spec.text.get("quantize")],
+        "--pool": [spec.vision.get("pool")],
+        "--dtype": [spec.dtype],
     }
     words: list[str] = []
-    for name, value in options.items():
-        if value is not None:
-            words += [name, *map(str, value if isinstance(value, list) else [value])]
-    return words
+    for name, values in options.items():
+        for value in values:
+            words += [name, str(value)] if value is not None else []
+    window = spec.vision.get("window")
+    words += ["--window", *map(str, window)] if isinstance(window, list | tuple) else []
+    return [*words, *(["--reduce-jpegs"] if spec.vision.get("jpeg side") else [])]
+
+
+def _layers(parts: Sequence[Part]) -> list[Json]:
+    """Return the layers of encoders of pictures; none if it is the last one of each."""
+    found = list(dict.fromkeys(part.layer for part in parts))
+    return found if found != [LAST] else []

@@ -1,9 +1,10 @@
 """The settings of a head, and the shapes that its data gives it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
+from frozen_vqa.cache.format.parts import MOST
 from frozen_vqa.cache.typed_json import NAMES
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.plugins import FORM, is_own
@@ -74,7 +75,9 @@ class HeadSettings:
             name, kind, value = field.name, field.type, getattr(self, field.name)
             if kind is float and type(value) is int and abs(value) < 2**53:
                 value = float(value)
-                object.__setattr__(self, name, value)
+            if kind is str and type(value) is int:  # as a file of settings names a layer
+                value = str(value)
+            object.__setattr__(self, name, value)
             holds, limit = self.LIMITS.get(name, (lambda _: True, ""))
             if get_origin(kind) is Literal:
                 holds, limit = get_args(kind).__contains__, f"one of {', '.join(get_args(kind))}"
@@ -99,6 +102,8 @@ class HeadSettings:
         grid: tuple[int, int],
         answers: int,
         pictures: int = 1,
+        vision_parts: Sequence[int] = (),
+        text_parts: Sequence[int] = (),
     ) -> "ModelConfig":
         """Return these settings of a head with the shapes of its data; see `ModelConfig`."""
         settings = {field.name: getattr(self, field.name) for field in fields(HeadSettings)}
@@ -110,6 +115,8 @@ class HeadSettings:
             grid=grid,
             answers=answers,
             pictures=pictures,
+            vision_parts=tuple(vision_parts),
+            text_parts=tuple(text_parts),
         )
 
 
@@ -134,6 +141,10 @@ class ModelConfig(HeadSettings):
     """Number of logits: the size of the answer vocabulary, or 1 where a head scores choices."""
     pictures: int = 1
     """Pictures of each question."""
+    vision_parts: tuple[Side, ...] = ()
+    """Sizes of the parts of a patch embedding, each normalised by itself; none if it has one."""
+    text_parts: tuple[Side, ...] = ()
+    """Sizes of the parts of a hidden state, likewise."""
 
     @property
     def patches(self) -> int:
@@ -141,8 +152,16 @@ class ModelConfig(HeadSettings):
         return self.pictures * self.grid[0] * self.grid[1]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))  # JSON brings a list
+        for name in ("grid", "vision_parts", "text_parts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON brings a list
         super().__post_init__()
+        for side, whole in (("vision", self.vision_dim), ("text", self.text_dim)):
+            parts = getattr(self, f"{side}_parts")
+            if parts and (len(parts) > MOST or min(parts) < 1 or sum(parts) != whole):
+                raise ConfigError(
+                    f"{side}_parts is {parts!s:.60}; at most {MOST} sizes are needed that add "
+                    f"up to {side}_dim, which is {whole}"
+                )
         if self.width % self.heads:
             raise ConfigError(
                 f"width {self.width} cannot be split over {self.heads} heads; "

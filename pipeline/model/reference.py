@@ -27,6 +27,23 @@ class QuestionDropout(nn.Dropout):
         return x * super().forward(torch.ones_like(x[:, :1]))
 
 
+class PartNorm(nn.Module):
+    """LayerNorm without scale and shift of each part of the features by itself."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., sum of sizes) -> the same."""
+        found = []
+        for part in x.split(self.sizes, dim=-1):
+            centred = part - part.mean(-1, keepdim=True)
+            variance = centred.square().mean(-1, keepdim=True)
+            found.append(centred / (variance + 1e-5).sqrt())
+        return torch.cat(found, dim=-1)
+
+
 class ReferenceMlp(nn.Module):
     """An MLP that reads original and attended features side by side, or mixes them by a gate."""
 
@@ -124,8 +141,8 @@ class ReferenceModel(nn.Module):
         self.sees, self.reads = fusion != "question-only", fusion != "image-only"
         attends = fusion in ("co-attention", "text-to-image")
 
-        def projection(features: int) -> nn.Sequential:
-            norm = nn.LayerNorm(features, elementwise_affine=False)
+        def projection(features: int, parts: Sequence[int]) -> nn.Sequential:
+            norm = PartNorm(parts or (features,))
             dropout, linear = QuestionDropout(config.feature_dropout), nn.Linear(features, width)
             return nn.Sequential(OrderedDict(norm=norm, dropout=dropout, linear=linear))
 
@@ -133,10 +150,12 @@ class ReferenceModel(nn.Module):
             return nn.Linear(features, 1, bias=False) if config.pooling == "attention" else None
 
         if self.sees:
-            self.vision_projection, self.patches_score = projection(config.vision_dim), score(width)
+            self.vision_projection = projection(config.vision_dim, config.vision_parts)
+            self.patches_score = score(width)
         if self.reads:
             hidden = 2 * width if attends and not config.post_norm else width
-            self.text_projection, self.text_score = projection(config.text_dim), score(hidden)
+            self.text_projection = projection(config.text_dim, config.text_parts)
+            self.text_score = score(hidden)
         self.position_embedding = nn.ParameterDict()
         if attends and config.position_embedding:
             for name, length in zip(("rows", "columns"), config.grid, strict=True):

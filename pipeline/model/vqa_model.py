@@ -180,7 +180,8 @@ class VqaModel(nn.Module):
             hidden_states: (images, slots, tokens, text_dim); padding may hold anything, even NaN.
                 Or, with `picture_prefixes`, (prefixes, text_dim): each distinct prefix once.
             attention_mask: (images, slots, tokens), True = real token.
-            patch_scales: (images, patches), the factor of each patch embedding.
+            patch_scales: (images, patches), the factor of each patch embedding; (images, patches,
+                parts) of its parts if it has several.
             picture_prefixes, token_prefixes: As in `pipeline.model.prefix_index.PrefixIndex`.
             question_slots: (questions,) which of the images * slots are not empty. Without it the
                 head looks for them, and waits for a GPU.
@@ -242,7 +243,8 @@ class VqaModel(nn.Module):
             # Zeros in place of padding: NaN times a weight of zero would still be NaN.
             hidden_states = hidden_states.masked_fill(~index.attention_mask[..., None], 0)
             text = Text(hidden_states, "token", index)
-        text = text.map(lambda x: normalise(cast_for_autocast(x, self.dtype)))
+        parts = self.config.text_parts
+        text = text.map(lambda x: normalise(cast_for_autocast(x, self.dtype), parts))
         return text.map(self.text_projection)
 
     def _project(self, patches: Patches | None) -> Tensor | None:
@@ -254,12 +256,13 @@ class VqaModel(nn.Module):
         if self.vision_projection is None:
             return None
         assert patches is not None
+        parts = self.config.vision_parts
         if self.patches_pooling is not None:
             vector = self.patches_pooling.score_vector
             if vector is None:
-                return self.vision_projection(patches.average(self.dtype))
-            return self.vision_projection.average(patches.each(self.dtype), vector)
-        projected = self.vision_projection(patches.each(self.dtype)).unsqueeze(1)
+                return self.vision_projection(patches.average(self.dtype, parts))
+            return self.vision_projection.average(patches.each(self.dtype, parts), vector)
+        projected = self.vision_projection(patches.each(self.dtype, parts)).unsqueeze(1)
         if self.position_embedding is not None:
             projected = self.position_embedding(projected)
         return projected if self.picture_marks is None else self.picture_marks(projected)

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.format.bfloat16 import to_floats
+from frozen_vqa.cache.format.quantise import dequantise
+from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.pipeline.evaluate.statistics import Interval, mean_interval
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
-from frozen_vqa.pipeline.system.tensors import as_tensor
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Shares of the patches that are replaced; at least one patch each time."""
@@ -148,6 +150,7 @@ def read_patches(cache: FeatureCache, row: int) -> Tensor:
     """Return the patch embeddings of a picture in single precision: (patches, vision_dim)."""
     spec = cache.spec
     out = np.empty((1, spec.patches, spec.vision_dim), spec.image_dtype)
-    scales = np.ones((1, spec.patches), np.float16)
-    cache.read_images(np.array([row]), out, scales if spec.quantised else None)
-    return as_tensor(out[0]).float() * torch.from_numpy(scales[0]).float()[:, None]
+    scales = np.empty((1, *spec.scales), SCALE_DTYPE) if spec.quantised else None
+    cache.read_images(np.array([row]), out, scales)
+    found = to_floats(out) if scales is None else dequantise(out, scales, spec.vision_dims)
+    return torch.from_numpy(found[0]).float()

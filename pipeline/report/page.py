@@ -20,6 +20,7 @@ from markupsafe import Markup
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import explain_write_errors
+from frozen_vqa.cache.format.parts import labels
 from frozen_vqa.pipeline.answers.questions import given_answers
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.errors import RunError
@@ -37,7 +38,7 @@ from frozen_vqa.pipeline.report.pictures import read_pictures
 from frozen_vqa.pipeline.report.words import read_words
 from frozen_vqa.pipeline.runs.card import strip_folders
 from frozen_vqa.pipeline.runs.folder import LARGEST_TEXT, REPORT, writing_results
-from frozen_vqa.pipeline.runs.run import Run
+from frozen_vqa.pipeline.runs.run import Run, features_of
 from frozen_vqa.pipeline.system.texts import printable, to_json
 
 MAPS = 1_000
@@ -95,6 +96,7 @@ def render(
     table = first.table
     order = np.random.default_rng(seed).permutation(len(table))
     tested_rows, card_rows = sorted(order[:maps].tolist()), sorted(order[:MOST_CARDS].tolist())
+    cache = features_of(run, cache)
     seen = see_split(run, cache, table, set(tested_rows))
     tested_rows = [row for row in tested_rows if row in seen.attended]
     tested = delete_patches(
@@ -145,8 +147,8 @@ def _describe(run: Run, cache: FeatureCache, sides: Sequence[Side], seen: Seen) 
         "split": first.split,
         "fusion": first.fusion,
         "dataset": strip_folders(first.data.dataset or ""),
-        "vision": Path(str(cache.spec.vision.get("model"))).name,
-        "text": Path(str(cache.spec.text.get("model"))).name,
+        "vision": " + ".join(labels(cache.spec.vision_parts)),
+        "text": " + ".join(labels(cache.spec.text_parts)),
         "caveats": first.caveats,
         "questions": len(table),
         "images": len(np.unique(table.image_rows)),

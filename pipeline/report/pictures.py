@@ -98,7 +98,7 @@ def _shrink(
         if names[row] not in ids:
             names[row] = image_id
     thumbnails = stored_thumbnails(cache.directory, cache.manifest, chosen)
-    in_full = replace(reading_of(cache.spec.vision), jpeg_side=None)
+    in_full = replace(reading_of(cache.manifest.spec.vision), jpeg_side=None)
     room = MOST_BYTES / (BYTES_PER_PIXEL * max(1, len(chosen)))
     side = next((side for side in SIDES if side**2 <= room), SIDES[-1])
     reasons: list[str] = []
@@ -110,7 +110,7 @@ def _shrink(
             return ""
         try:
             picture = load_rgb(source.picture(image_id), in_full)
-            small = _fitted(picture, cache.spec.vision, stored, side)
+            small = _fitted(picture, cache.manifest.spec.vision, stored, side)
         except PipelineError as error:
             reasons.append(f"{source.where(image_id)}: {error}")
             return ""

@@ -19,6 +19,7 @@ from frozen_vqa.pipeline.runs.description import (
     Outcome,
     Scores,
     caveats_of,
+    named_parts,
     read_description,
     read_sealed_json,
 )
@@ -219,8 +220,7 @@ def _percent(value: float | None) -> str:
 
 def _encoders(description: Description, outcome: Outcome) -> str:
     rows = [("", ""), ("data set", strip_folders(outcome.get("dataset") or UNKNOWN))]
-    encoders = description.encoders
-    for part, settings in (("vision", encoders["vision"]), ("text", encoders["text"])):
+    for part, settings in named_parts(description.encoders).items():
         rows += [
             (f"{part} {name}", strip_folders(value) if isinstance(value, str) else str(value))
             for name, value in settings.items()

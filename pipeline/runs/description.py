@@ -84,10 +84,12 @@ class Scores(TypedDict):
 
 
 class Encoders(TypedDict):
-    """The settings of both encoders."""
+    """The settings of both encoders; with `more`, of the other parts of what a head reads."""
 
     vision: Mapping[str, Json]
     text: Mapping[str, Json]
+    more_vision: NotRequired[Sequence[Mapping[str, Json]]]
+    more_text: NotRequired[Sequence[Mapping[str, Json]]]
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,25 @@ class Description:
     model: ModelConfig
     encoders: Encoders
     dtype: Dtype
+
+
+def eyes_of(encoders: Encoders) -> list[Mapping[str, Json]]:
+    """Return the settings of each part of the patch embeddings that a head reads."""
+    return [encoders["vision"], *encoders.get("more_vision", ())]
+
+
+def words_of(encoders: Encoders) -> list[Mapping[str, Json]]:
+    """Return the settings of each part of the hidden states that a head reads."""
+    return [encoders["text"], *encoders.get("more_text", ())]
+
+
+def named_parts(encoders: Encoders) -> dict[str, Mapping[str, Json]]:
+    """Return the settings of all parts: of "vision", "vision 2", ..., "text", "text 2", ..."""
+    found = {}
+    for side, parts in (("vision", eyes_of(encoders)), ("text", words_of(encoders))):
+        for number, settings in enumerate(parts, start=1):
+            found[side if number == 1 else f"{side} {number}"] = settings
+    return found
 
 
 def read_description(path: Path) -> Description:
@@ -121,11 +142,13 @@ def read_description(path: Path) -> Description:
 
 def caveats_of(encoders: Encoders) -> list[str]:
     """Return what every score of a head on these encoders needs beside it."""
-    both = {"vision": encoders["vision"], "text": encoders["text"]}
-    parts = [name for name, one in both.items() if one.get("model") == UNTRAINED]
+    every = named_parts(encoders)
+    parts = [name for name, one in every.items() if one.get("model") == UNTRAINED]
     if not parts:
         return []
     what = f"the {parts[0]} encoder is" if len(parts) == 1 else "both encoders are"
+    if len(every) > 2 and len(parts) > 1:
+        what = f"the {', '.join(parts[:-1])} and {parts[-1]} encoders are"
     return [f"{what} untrained ({UNTRAINED}); no score says how good DINOv2 or Llama 3 would be"]
 
 

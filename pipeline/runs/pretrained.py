@@ -90,10 +90,7 @@ class VqaHead(PyTorchModelHubMixin, VqaModel):
         Raises:
             ConfigError: if the settings do not fit together.
         """
-        shapes = (config or HeadSettings()).with_shapes(
-            vision_dim=spec.vision_dim, text_dim=spec.text_dim, grid=spec.grid, answers=answers
-        )
-        return cls(shapes)
+        return cls((config or HeadSettings()).with_shapes(**spec.shapes, answers=answers))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Copy the run that the head was loaded from to a folder, as `publish_run` does.

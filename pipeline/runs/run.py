@@ -15,7 +15,7 @@ relies on is checked against a digest: the weights carry a digest of themselves 
 files that say what they mean (`pipeline/runs/weights.py`); run.json, written last, carries its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,9 @@ from torch import Tensor
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.format.parts import LAST, Part
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.answers.vocabulary import CHOICES, Vocabulary, load_vocabulary
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_run_config
 from frozen_vqa.pipeline.errors import RunError, reason_of
@@ -40,6 +42,7 @@ from frozen_vqa.pipeline.runs.description import (
     RESTORE,
     Encoders,
     Outcome,
+    named_parts,
     read_description,
     read_record,
 )
@@ -149,8 +152,13 @@ def read_digests(path: Path) -> dict[str, str]:
 
 
 def encoder_settings(spec: CacheSpec) -> Encoders:
-    """Return the settings of both encoders, without how the cache stores their features."""
-    return {"vision": dict(spec.vision), "text": dict(spec.text)}
+    """Return the settings of all encoders, without how the cache stores their features."""
+    found = Encoders(vision=dict(spec.vision), text=dict(spec.text))
+    if spec.more_vision:
+        found["more_vision"] = [dict(part.settings) for part in spec.more_vision]
+    if spec.more_text:
+        found["more_text"] = [dict(part.settings) for part in spec.more_text]
+    return found
 
 
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
@@ -247,15 +255,45 @@ def require_meaning(path: Path, weights: Weights) -> None:
             )
 
 
-def require_same_encoders(run: Run, cache: FeatureCache) -> None:
-    """Raise `CacheError`, which names both values, unless a cache is of the run's encoders."""
-    mine, theirs = run.encoders, encoder_settings(cache.spec)
-    for part in ("vision", "text"):
-        for name in {**mine[part], **theirs[part]}:
-            found, trained = theirs[part].get(name), mine[part].get(name)
-            if found != trained:
-                raise CacheError(
-                    f"{cache.directory}: {part} {name} is {found!r}, but the run {run.path} was "
-                    f"trained with {trained!r}. Give the cache it was trained from, or one made "
-                    f"with the same settings."
-                )
+def features_of(run: Run, cache: FeatureCache) -> FeatureCache:
+    """Return a cache with the parts alone that a run was trained on.
+
+    Raises `CacheError`, which names both values, if it lacks one of them or has other shapes.
+    """
+    found = cache.take(*parts_of_run(run, cache.manifest.spec, cache.directory))
+    for name, stored in found.spec.shapes.items():
+        if getattr(run.model.config, name) != stored:
+            wanted = getattr(run.model.config, name)
+            raise CacheError(
+                f"{cache.directory}: {name} is {stored}, but the head of {run.path} reads {wanted}"
+                f". Give the cache it was trained from."
+            )
+    return found
+
+
+def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], list[int]]:
+    """Return which parts of a cache a run was trained on; raise `CacheError` if it lacks one."""
+    found: tuple[list[int], list[int]] = ([], [])
+    for name, settings in named_parts(run.encoders).items():
+        texts = name.startswith("text")
+        parts = spec.text_parts if texts else spec.vision_parts
+        found[texts].append(_find_part(run, cache, name, settings, parts))
+    return found
+
+
+def _find_part(
+    run: Run, cache: Path, name: str, wanted: Mapping[str, Json], parts: Sequence[Part]
+) -> int:
+    """Return the number of the part that has the wanted settings and no others."""
+    wanted = {**wanted, "layer": wanted.get("layer", LAST)}
+    stored = [{**part.settings, "layer": part.layer} for part in parts]
+    lacking = [[k for k in {**wanted, **one} if one.get(k) != wanted.get(k)] for one in stored]
+    near = min(range(len(parts)), key=lambda i: len(lacking[i]))
+    if lacking[near]:
+        key = lacking[near][0]
+        raise CacheError(
+            f"{cache}: {name} {key} is {stored[near].get(key)!r}, but the run {run.path} was "
+            f"trained with {wanted.get(key)!r}. Give the cache it was trained from, or one made "
+            f"with the same settings."
+        )
+    return near

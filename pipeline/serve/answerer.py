@@ -81,7 +81,7 @@ class Answerer:
                 return found
             rgb = load_rgb(picture, self.asker.reading)
             logits, seen = look(self.asker, rgb, [question])
-            small = Image.fromarray(self.asker.images.pixels(rgb))
+            small = self.asker.shown(rgb)
             found = Answered(self.asker.rank(logits[0], TOP), small, seen[0] if seen else None)
             self._kept[picture, question] = found
             if len(self._kept) > KEPT:

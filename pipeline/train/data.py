@@ -73,11 +73,8 @@ class TrainData:
                 "fusion is 'image-only', but the questions have choices, which are texts that such "
                 "a head does not read; take another fusion"
             )
-        spec = self.cache.spec
         return config.with_shapes(
-            vision_dim=spec.vision_dim,
-            text_dim=spec.text_dim,
-            grid=spec.grid,
+            **self.cache.spec.shapes,
             answers=len(self.vocabulary) or 1,
             pictures=self.splits[config.train_split].picture_rows.shape[1],
         )
@@ -200,7 +197,7 @@ def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
         CacheError: if the cache or a split is missing, damaged, or has no answers.
         ConfigError: if no answer can be a class, or the file of answers is not one.
     """
-    cache = FeatureCache(cache_path)
+    cache = FeatureCache(cache_path).pick(config.vision, config.text_layer)
     require_validation(cache, config)
     splits = {
         config.train_split: read_training(cache, config),

@@ -6,9 +6,12 @@ weighted so that the average is the gradient of the whole batch. All ranks there
 step and have the same weights; only sums are rounded differently than in one process. Dropout is a
 function of seed, batch and rank: a resumed training needs no generator states of other ranks, but
 it needs the same number of ranks.
+
+Several heads in one process, as in a sweep, draw from generators of their own in turn.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.system.device import generator_state, set_generator_state
 from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks
 
 
@@ -64,3 +68,30 @@ def seed_draws(*numbers: int) -> None:
     """Make all later random draws a function of these numbers."""
     seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     torch.manual_seed(int(seed[0]))
+
+
+class Generators:
+    """States of the generators of the CPU and of a device, which begin as they are now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._states = self._now()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let the block draw from these states, and restore those of before."""
+        before = self._now()
+        self._set(self._states)
+        try:
+            yield
+            self._states = self._now()
+        finally:
+            self._set(before)
+
+    def _now(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return torch.get_rng_state(), generator_state(self._device)
+
+    def _set(self, states: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+        torch.set_rng_state(states[0])
+        if states[1] is not None:
+            set_generator_state(self._device, states[1])

@@ -4,16 +4,19 @@ Each head of a sweep ends as a run of its own, in RUN/NAME, with exactly the wei
 training would give it: it takes the same steps (`trainer.py`) on the same batches, and draws from
 its own random generators. Each head saves states as a single training does, independently of the
 others. After a kill some heads may therefore be ahead; they wait until the others have caught up.
+Heads that read other parts of the features have a pass of their own, one pass after the other.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.batches.batch import FeatureBatch
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
@@ -29,15 +32,11 @@ from frozen_vqa.pipeline.runs.folder import (
 from frozen_vqa.pipeline.runs.state import TrainState, has_state
 from frozen_vqa.pipeline.runs.weights import require_finite_weights
 from frozen_vqa.pipeline.system.console import console
-from frozen_vqa.pipeline.system.device import (
-    generator_state,
-    repeatable,
-    set_generator_state,
-    use_cores,
-)
+from frozen_vqa.pipeline.system.device import repeatable, use_cores
 from frozen_vqa.pipeline.system.signals import Stop, Stopped
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
+from frozen_vqa.pipeline.train.parallel import Generators
 from frozen_vqa.pipeline.train.sweep_table import SweepTable
 from frozen_vqa.pipeline.train.tensorboard import summary_writer
 from frozen_vqa.pipeline.train.train import (
@@ -61,7 +60,7 @@ class SweepResult:
 
 
 class Head:
-    """A training of a sweep, and the states of the generators that it draws from."""
+    """A training of a sweep; in its `turn` it draws from its own generators."""
 
     loop: TrainingLoop  # made later, because that draws the first weights in the head's turn
     loss: float  # mean of the last complete epoch
@@ -69,31 +68,11 @@ class Head:
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
         self.error: str | None = None
-        self._device = device
-        self._states = self._generator_states()
+        self.turn = Generators(device).turn
 
     @property
     def trainer(self) -> Trainer:
         return self.loop.trainer
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Let the block draw from the head's own generators, and restore their states."""
-        before = self._generator_states()
-        self._set_generators(self._states)
-        try:
-            yield
-            self._states = self._generator_states()
-        finally:
-            self._set_generators(before)
-
-    def _generator_states(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return torch.get_rng_state(), generator_state(self._device)
-
-    def _set_generators(self, states: tuple[torch.Tensor, torch.Tensor | None]) -> None:
-        torch.set_rng_state(states[0])
-        if states[1] is not None:
-            set_generator_state(self._device, states[1])
 
     def learn(self, batch: FeatureBatch, waited: float) -> None:
         """Train on a batch for which all heads have waited this many seconds together."""
@@ -147,41 +126,62 @@ def sweep(
             use_cores()
             held.enter_context(repeatable(device))
             data = data or load_train_data(cache_path, next(iter(left.values())))
-            require_possible(left, data, device)
-            for name, state in states.items():
-                require_same_data(path_in(run, name), state, data, left[name], device)
-            sees = any(one.sees_pictures for one in left.values())
-            steps = data.bytes_of_steps([*left.values()], device) if device.type == "cuda" else 0
-            features = ResidentFeatures(
-                data.cache, residency=residency, device=device, pictures=sees, steps=steps
-            )
-            console.print(data.describe(), features.describe(), sep="\n")
+            groups = list(_by_parts(data, left))
+            for some, theirs in groups:
+                require_possible(some, theirs, device)
+                for name in some.keys() & states.keys():
+                    require_same_data(path_in(run, name), states[name], theirs, some[name], device)
+            console.print(data.describe())
             for line in data.advise(next(iter(left.values()))):
                 console.show(line)
             claim_sweep_folder(run)
-            begun = [Head(name, device) for name in left]
-            for head in begun:
-                with head.turn():
-                    head.loop = begin(
-                        path_in(run, head.name),
-                        data,
-                        features,
-                        left[head.name],
-                        states.get(head.name),
-                        held=held,
-                        lock=locks.get(head.name),
-                        started=started,
-                        overwrite=overwrite or resume,  # a run without a state has trained nothing
-                        tensorboard=tensorboard,
-                    )
-                _share_readers(head.trainer, begun[0].trainer)
-            with Stop() as stop:
-                results |= _Pass(begun, data, stop).run_to_end()
-            failed = {head.name: head.error for head in begun if head.error}
+            how: dict[str, Any] = {"held": held, "started": started, "tensorboard": tensorboard}
+            how["overwrite"] = overwrite or resume  # a run without a state has trained nothing
+            for some, theirs in groups:
+                one = _train_group(run, theirs, some, states, locks, device, residency, how)
+                results, failed = results | one[0], failed | one[1]
     if not results:
         raise RunError(f"{run}: every head has failed. {next(iter(failed.values()))}")
     ranked = sorted(results.items(), key=lambda item: -item[1].best_accuracy)
     return SweepResult(dict(ranked), failed, round(time.monotonic() - started, 3))
+
+
+def _by_parts(
+    data: TrainData, heads: Mapping[str, TrainConfig]
+) -> Iterator[tuple[dict[str, TrainConfig], TrainData]]:
+    """Yield the heads that read the same parts of the features, with the data of these."""
+    for parts in dict.fromkeys((one.vision, one.text_layer) for one in heads.values()):
+        some = {k: one for k, one in heads.items() if (one.vision, one.text_layer) == parts}
+        yield some, replace(data, cache=data.cache.pick(*parts))
+
+
+def _train_group(
+    run: Path,
+    data: TrainData,
+    heads: Mapping[str, TrainConfig],
+    states: Mapping[str, TrainState],
+    locks: Mapping[str, WriterLock | None],
+    device: torch.device,
+    residency: Residency,
+    how: Mapping[str, Any],
+) -> tuple[dict[str, TrainResult], dict[str, str]]:
+    """Train heads that read the same features; return results, and why others failed."""
+    sees = any(one.sees_pictures for one in heads.values())
+    steps = data.bytes_of_steps([*heads.values()], device) if device.type == "cuda" else 0
+    features = ResidentFeatures(
+        data.cache, residency=residency, device=device, pictures=sees, steps=steps
+    )
+    console.print(features.describe())
+    begun = [Head(name, device) for name in heads]
+    for head in begun:
+        place, config, state = path_in(run, head.name), heads[head.name], states.get(head.name)
+        with head.turn():
+            lock = locks.get(head.name)
+            head.loop = begin(place, data, features, config, state, lock=lock, **how)
+        _share_readers(head.trainer, begun[0].trainer)
+    with Stop() as stop:
+        results = _Pass(begun, data, stop).run_to_end()
+    return results, {head.name: head.error for head in begun if head.error}
 
 
 def _find_begun(

@@ -3,23 +3,27 @@
     epochs = 10                     shared by all heads
     lr = [0.001, 0.0005]            a list: one head for each value
     seed = [0, 1, 2]                several lists: one head for each combination
+    vision = ["a", "b", "a+b"]      encoders of one cache, and two of them side by side
 
     [[head]]                        a separate head, or several: lists in it, and those above,
     name = "wide"                   are combined
     width = 512
 
 Heads train on the same batches, so all have the same settings that decide these: see `SHARED`.
+Those that read the same parts of the features share their reading.
 """
 
 import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from frozen_vqa.cache import load_manifest
+from frozen_vqa.cache.format.parts import EACH, labels
 from frozen_vqa.pipeline.config import (
     TrainConfig,
     make_config,
@@ -147,4 +151,31 @@ def _name_heads(path: Path, asked: Sequence[_Asked]) -> dict[str, TrainConfig]:
 
 
 def _spell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if not isinstance(value, str):
+        return json.dumps(value)
+    # A folder has no slash in its name: of "facebook/dinov2-base+google/siglip" the last parts.
+    return "+".join(one.rpartition("/")[2] for one in value.split("+"))
+
+
+def each_part(cache: Path, config: TrainConfig, each: Container[str]) -> dict[str, TrainConfig]:
+    """Return a head for each part of the features of a cache, and one for all of them.
+
+    `each` names the settings that choose parts: "vision", "text_layer", or both.
+    """
+    spec = load_manifest(cache).spec
+    parts = {
+        "vision": labels(spec.vision_parts),
+        "text_layer": [str(part.layer) for part in spec.text_parts],
+    }
+    lists = {name: [*parts[name], ""] for name in parts if name in each}
+    for name, values in lists.items():
+        if len(values) == 2:
+            raise ConfigError(
+                f"{cache}: {name} is {EACH!r}, but this cache has {values[0]} alone; leave it out"
+            )
+    found = {}
+    for some in itertools.product(*lists.values()):
+        one: dict[str, Any] = dict(zip(lists, some, strict=True))
+        name = ",".join(f"{key}={_spell(value) or 'all'}" for key, value in one.items())
+        found[name] = replace(config, **one)
+    return found

@@ -29,6 +29,7 @@ from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
 from tests.support.bad_options import OPTIONS
 from tests.support.bad_orientations import ORIENTATIONS
+from tests.support.bad_parts import PARTS
 from tests.support.bad_picture_modes import MODES
 from tests.support.bad_pictures import PICTURES
 from tests.support.bad_plugins import CODE
@@ -41,7 +42,7 @@ from tests.support.bad_same_pictures import SAME
 from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
-from tests.support.bad_storage import STORAGE
+from tests.support.bad_storage import MACHINES, STORAGE
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
@@ -71,7 +72,9 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Caches of several encoders and layers": PARTS,
     "How features are stored": STORAGE,
+    "Small machines": MACHINES,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,

@@ -1,4 +1,4 @@
-"""Rows of docs/bad-inputs.md: features that do not fit how they are to be stored."""
+"""Rows of docs/bad-inputs.md: features or models that do not fit where they are to be."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,12 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from frozen_vqa.cache.errors import CacheError
 from frozen_vqa.pipeline.commands.convert_cache import convert_command
+from frozen_vqa.pipeline.encoders.checks import quantise
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-from frozen_vqa.pipeline.errors import ConfigError
-from frozen_vqa.pipeline.extract.feature_encoder import require_squares
+from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+from frozen_vqa.pipeline.errors import ConfigError, ModelError
+from frozen_vqa.pipeline.extract.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.models import preflight
+from frozen_vqa.pipeline.extract.models.several import require_squares
 from tests.support.bad_inputs import REFUSED, STORED
 from tests.support.bad_inputs import Row as PageRow
 from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache, make_spec
@@ -62,4 +67,49 @@ STORAGE: dict[str, Callable[[Path], PageRow]] = {
     "`convert-cache` to int8 of 1e8": partial(_convert, "float32", "int8", value=1e8),
     "`convert-cache` to bfloat16 of 1e20": partial(_convert, "bfloat16", "int8", value=1e20),
     "`convert-cache` of bfloat16 to float16": partial(_convert, "bfloat16", "float16"),
+}
+
+
+def _quantise(kind: Any, missing: str, _: Path) -> PageRow:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantise, "find_spec", lambda name: name != missing or None)
+        try:
+            _ = TextEncoder("tiny", quantize=kind).weights
+        except ModelError as error:
+            return REFUSED, str(error)
+    return STORED, ""
+
+
+def _room(free: int, _: Path) -> PageRow:
+    encoders = [(TextEncoder("tiny"), 10), (ImageEncoder("tiny"), 2048)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "free_memory", lambda: free)
+        try:
+            preflight._fit_together(encoders)
+        except ModelError as error:
+            return REFUSED, str(error)
+    return STORED, ""
+
+
+def _alone(step: str, _: Path) -> PageRow:
+    fails: Any = SimpleNamespace(name="m", image_size=224, device="cpu", encodes_trees=False)
+    fails.encode = lambda _: [0] * 10**18
+    try:
+        BatchSize(8).encode(fails, np.zeros((8, 1)))
+    except ModelError as error:
+        return REFUSED, str(error)
+    return STORED, step
+
+
+MACHINES: dict[str, Callable[[Path], PageRow]] = {
+    **{
+        f"`--quantize {kind}` without {library}": partial(_quantise, kind, library)
+        for kind in quantise.QUANTIZE
+        for library in ("bitsandbytes", "accelerate")
+    },
+    **{
+        f"{free / 1e6:g} MB of memory for models of 2.4 and 2.9 MB": partial(_room, free)
+        for free in (10**6, 4 * 10**6)
+    },
+    "memory for not even one picture": partial(_alone, "pictures"),
 }

@@ -12,7 +12,7 @@ import numpy as np
 from frozen_vqa.cache import CacheSpec, CacheWriter, Failure, SplitTable
 from frozen_vqa.cache.disk.staging import stage_shard
 from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16, to_floats
-from frozen_vqa.cache.format.quantise import dequantise, quantise
+from frozen_vqa.cache.format.quantise import dequantise, quantise_parts
 from frozen_vqa.cache.format.shards import (
     THUMBNAIL,
     NewImages,
@@ -135,8 +135,8 @@ def make_cache(
         patch_embeddings = rng.standard_normal(shape)
     scales = None
     if spec.quantised:
-        stored, scales = quantise(np.asarray(patch_embeddings))
-        patch_embeddings = dequantise(stored, scales)
+        stored, scales = quantise_parts(np.asarray(patch_embeddings), spec.vision_dims)
+        patch_embeddings = dequantise(stored, scales, spec.vision_dims)
     else:
         stored = rounded(patch_embeddings, spec.image_dtype)
         patch_embeddings = to_floats(stored)

@@ -7,6 +7,7 @@ The state at a token depends on all tokens up to it and on nothing else, as Llam
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import SourceError
+from frozen_vqa.pipeline.extract.models.several import ImageEncoders
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample
 
 GRID = (2, 3)
@@ -151,6 +153,35 @@ class Text:
         seeds = (xxhash.xxh3_64_intdigest(prefix) for prefix in prefixes)
         rows = [np.random.default_rng(seed).standard_normal(TEXT_DIM) for seed in seeds]
         return np.stack(rows).astype(np.float32)
+
+
+class SecondImages(Images):
+    """Another encoder of the same pictures: its numbers are few and large."""
+
+    name, dim = "fake-second", 3
+
+    def encode(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        patches, cls = super().encode(pixels)
+        return 1000 * patches[..., :3], cls[..., 1:4]
+
+
+class LayeredText(Text):
+    """Two layers of the same model, of which the last one is what `Text` gives."""
+
+    layers, depth, dim = (-2, -1), 4, 2 * TEXT_DIM
+
+    def settings_at(self, layer: int) -> dict[str, object]:
+        return {"model": self.name, "layer": layer}
+
+    def states(self, tokens: Sequence[int]) -> np.ndarray:
+        last = super().states(tokens)
+        return np.concatenate([-last, last], -1)
+
+
+def several(before: Calls = nothing) -> dict[str, Any]:
+    """Encoders of a cache whose features have two parts each."""
+    images = ImageEncoders([Images(before), SecondImages(before)])  # type: ignore[list-item]
+    return {"images": images, "text": LayeredText(before)}
 
 
 def files(directory: Path) -> dict[str, bytes]:

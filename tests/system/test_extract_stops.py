@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
-from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
+from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
 from frozen_vqa.pipeline.sources.example import Id
 from tests.support.extractions import (
@@ -32,35 +33,44 @@ from tests.support.extractions import (
     source_of,
     stop_at,
 )
-from tests.support.frozen import Images, Text, files
+from tests.support.frozen import Images, Text, files, nothing, several
 from tests.support.repository import ROOT
 
 COPIES: dict[Id, Id] = {5: "a", 3: 7, 6: 9}
 """Ids whose pictures have another id as well; that of "a" cannot be read, and one is in "val"."""
 
 
-def stops(cache: Path, number: int) -> bool:
+def single(before: Callable[[], None] = nothing) -> dict[str, Any]:
+    return {"images": Images(before), "text": Text(before)}
+
+
+def stops(cache: Path, number: int, encoders: Callable[..., dict[str, Any]]) -> bool:
     """Run until the n-th encoder call; return whether there was one."""
-    before = stop_at(number)
     try:
-        run(cache, bad=("a",), same=COPIES, images=Images(before), text=Text(before))
+        run(cache, bad=("a",), same=COPIES, **encoders(stop_at(number)))
     except Stopped:
         return True
     return False
 
 
-def test_stopped_at_any_encoder_call_a_rerun_ends_in_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoders", "step"),
+    [(single, 1), (several, 7), pytest.param(several, 1, marks=pytest.mark.slow)],
+)
+def test_stopped_at_any_encoder_call_a_rerun_ends_in_the_same_bytes(
+    encoders: Callable[..., dict[str, Any]], step: int, tmp_path: Path
+) -> None:
     """With an unreadable picture, whose record must not depend on the stop either."""
-    run(tmp_path / "undisturbed", bad=("a",), same=COPIES)
+    run(tmp_path / "undisturbed", bad=("a",), same=COPIES, **encoders())
     expected = files(tmp_path / "undisturbed")
-    for number in count():
+    for number in count(step=step):
         cache = tmp_path / str(number)
-        if not stops(cache, number):
+        if not stops(cache, number, encoders):
             break
         if (cache / "cache.json").exists():
             FeatureCache(cache)
-        stops(cache, 1)  # and once more, a bit later
-        run(cache, bad=("a",), same=COPIES)
+        stops(cache, 1, encoders)  # and once more, a bit later
+        run(cache, bad=("a",), same=COPIES, **encoders())
         assert files(cache) == expected, f"stopped at call {number}"
     assert number >= 8
 

@@ -36,6 +36,7 @@ from frozen_vqa.pipeline.extract.engines.task import (
     Task,
     carry,
     compute_as,
+    types_of,
     without_others,
 )
 from frozen_vqa.pipeline.extract.engines.worker import Worker, versions
@@ -79,7 +80,7 @@ class Engine:
 
     def settle(
         self, source: Source, plan: Plan, images: ImageEncoder, text: TextEncoder, cache: Path
-    ) -> Mapping[str, float]:
+    ) -> Mapping[str, Json]:
         """Choose the types of both encoders as `settle_precision` does, on a worker's device."""
         stored = None
         with suppress(CacheError):
@@ -124,6 +125,7 @@ class Engine:
             images=bool(work.images),
             questions=bool(work.questions),
             longest=max(map(len, encoder.plan.questions.values()), default=0),
+            dtypes=types_of(encoder.images, encoder.text),
             versions=versions(),
         )
         self._crew.prepare(preparation)

@@ -20,6 +20,7 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
+from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.extract.throughput import Phase
 from frozen_vqa.pipeline.sources.example import Id, Picture, Source, VqaExample
 
@@ -105,6 +106,7 @@ class Preparation:
         witness: A file that the driver has just made in the folder of the cache.
         images, questions: Whether there are any to encode.
         longest: Tokens of the longest question.
+        dtypes: The types of all encoders of pictures, and of that of questions.
         versions: Of the packages that make the numbers.
     """
 
@@ -116,6 +118,7 @@ class Preparation:
     images: bool
     questions: bool
     longest: int
+    dtypes: Sequence[torch.dtype | None]
     versions: Mapping[str, str]
 
 
@@ -124,12 +127,12 @@ class Settled:
     """What only a device like those of the workers can tell about a new cache.
 
     Attributes:
-        dtypes: In which types pictures and questions are computed.
+        dtypes: As those of `Preparation`.
         origin: The "drift" of `settle_precision`.
     """
 
-    dtypes: tuple[torch.dtype, torch.dtype]
-    origin: Mapping[str, float]
+    dtypes: Sequence[torch.dtype | None]
+    origin: Mapping[str, Json]
     batch_size: int
 
 
@@ -152,9 +155,16 @@ def without_others(chunk: QuestionChunk) -> QuestionChunk:
     return replace(chunk, questions={text: chunk.questions[text] for text in chunk.paths})
 
 
+def types_of(images: ImageEncoder, text: TextEncoder) -> list[torch.dtype | None]:
+    """Return the type that each encoder computes in; None for one that does not say."""
+    return [getattr(one, "compute_dtype", None) for one in (*each_of(images), text)]
+
+
 def compute_as(
-    images: ImageEncoder, text: TextEncoder, dtypes: tuple[torch.dtype, torch.dtype]
+    images: ImageEncoder, text: TextEncoder, dtypes: Sequence[torch.dtype | None]
 ) -> None:
-    """Let both encoders, whose weights are not loaded yet, compute in these types."""
-    images.compute_in(dtypes[0])
-    text.compute_dtype = dtypes[1]
+    """Let all encoders, whose weights are not loaded yet, compute in these types."""
+    for one, dtype in zip((*each_of(images), text), dtypes, strict=True):
+        if dtype and dtype != one.compute_dtype:
+            one.compute_dtype = dtype
+            vars(one).pop("weights", None)

@@ -37,11 +37,13 @@ from frozen_vqa.pipeline.extract.engines.task import (
     Settled,
     Task,
     compute_as,
+    types_of,
 )
-from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder, cache_spec
+from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
 from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders
 from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import load_models
+from frozen_vqa.pipeline.extract.models.several import cache_spec, each_of
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.plugins import trust
@@ -65,19 +67,19 @@ class EncoderRecipe:
     options: Mapping[str, Any]  # of `open_encoders`
 
     def __call__(self, device: torch.device) -> tuple[ImageEncoder, TextEncoder]:
-        for model in (self.options["vision_model"], self.options["text_model"]):
+        for model in (*self.options["vision_models"], self.options["text_model"]):
             if is_own_model(model):
                 trust(model)  # as the user did, who named it on the command line
         return open_encoders(self.cache, device, **self.options)
 
     def pinned(self, images: ImageEncoder, text: TextEncoder) -> "EncoderRecipe":
         """Return the recipe for elsewhere, with the commits that these have found on the Hub."""
-        found = {"vision_revision": images, "text_revision": text}
-        commits = {
-            option: commit
-            for option, one in found.items()
-            if (commit := getattr(getattr(one, "checkpoint", None), "commit", None))
-        }
+        given = (*self.options["vision_revisions"], self.options["text_revision"])
+        *several, last = (
+            getattr(getattr(one, "checkpoint", None), "commit", None) or revision
+            for one, revision in zip((*each_of(images), text), given, strict=True)
+        )
+        commits = {"vision_revisions": several, "text_revision": last}
         return replace(self, cache=self.cache.absolute(), options={**self.options, **commits})
 
 
@@ -119,7 +121,7 @@ class Worker:
             Manifest(spec=cache_spec(images, text)),
             lambda: decoder.first_pixels(plan.images),
         )
-        return Settled((images.compute_dtype, text.compute_dtype), origin, batch_size)
+        return Settled(types_of(images, text), origin, batch_size)
 
     def prepare(self, wanted: Preparation) -> str:
         """Load what the chunks need; return the device for people.
@@ -134,10 +136,7 @@ class Worker:
                 f"same versions on all nodes, because others may change the last bits"
             )
         images, text = self._encoders
-        named = (wanted.spec.vision.get("compute dtype"), wanted.spec.text.get("compute dtype"))
-        if all(named):
-            vision, words = (getattr(torch, str(name)) for name in named)
-            compute_as(images, text, (vision, words))
+        compute_as(images, text, wanted.dtypes)
         spec = cache_spec(images, text, wanted.spec.dtype, wanted.pool)
         mine, ours = spec.settings(), wanted.spec.settings()
         if other := [name for name in {**mine, **ours} if mine.get(name) != ours.get(name)]:
@@ -145,12 +144,13 @@ class Worker:
                 f"its encoders are not those of the driver: {other[0]} is {mine.get(other[0])!r}, "
                 f"and {ours.get(other[0])!r} there; give all nodes the same files"
             )
-        used: list[tuple[Any, int]] = []
+        groups: list[list[tuple[Any, int]]] = []
         if wanted.questions:
-            used.append((text, TEXT_BATCH * wanted.longest))
+            groups.append([(text, TEXT_BATCH * wanted.longest)])
         if wanted.images:
-            used.append((images, wanted.batch_size * math.prod(images.grid)))
-        self._together = load_models(used, wanted.cache)
+            tokens = wanted.batch_size * math.prod(images.grid)
+            groups.append([(one, tokens) for one in each_of(images)])
+        self._together = load_models(groups, wanted.cache)
         self._cache, self._sees = wanted.cache, wanted.witness.exists()
         nothing = CarriedPictures({}, {})
         self._turn = Lock()

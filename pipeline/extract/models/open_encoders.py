@@ -1,4 +1,4 @@
-"""Both encoders: as a cache has recorded them, or as they are asked for.
+"""The encoders: as a cache has recorded them, or as they are asked for.
 
 A cache that is extended keeps the commits that its features came from, whatever the Hub has now.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
+from frozen_vqa.cache.format.parts import Part
 from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
@@ -21,6 +22,7 @@ from frozen_vqa.pipeline.extract.models.precision import (
     compute_dtypes,
     text_dtype,
 )
+from frozen_vqa.pipeline.extract.models.several import join_encoders
 from frozen_vqa.pipeline.system.console import console
 
 
@@ -28,21 +30,24 @@ def open_encoders(
     cache: Path,
     device: torch.device,
     *,
-    vision_model: str,
-    vision_revision: str | None,
+    vision_models: Sequence[str],
+    vision_revisions: Sequence[str | None],
+    vision_layers: Sequence[int],
+    image_sizes: Sequence[int | str | None],
     text_model: str,
     text_revision: str | None,
-    text_layer: int,
+    text_layers: Sequence[int],
     compute_dtype: ComputeDtype = "auto",
     quantize: Quantize | None = None,
     **vision: Any,
 ) -> tuple[ImageEncoder, TextEncoder]:
-    """Return the encoders of pictures and questions; their weights are not loaded.
+    """Return the encoders of pictures, as one, and of questions; their weights are not loaded.
 
     Args:
         cache: The folder of the cache that will hold their features.
-        vision_revision, text_revision: Branches, tags or commits; None for the recorded ones, or
-            for the main branch where nothing is recorded.
+        vision_revisions, text_revision: Branches, tags or commits; None for the recorded ones, or
+            for the main branch where nothing is recorded. As `image_sizes`, one for each model.
+        vision_layers, text_layers: The layers of each model that are stored.
         quantize: How the text model's weights are quantised, if they are.
         compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
         vision: What `ImageEncoder` takes besides.
@@ -52,24 +57,37 @@ def open_encoders(
         PluginError: if code of the user's own cannot be used.
     """
     spec = _recorded(cache)
-    eyes, words = (spec.vision, spec.text) if spec else ({}, {})
-    dtypes = compute_dtypes(compute_dtype, eyes.get("compute dtype"), device)
-    images = ImageEncoder(
-        vision_model,
-        revision=vision_revision or _commit(vision_model, eyes),
-        device=device,
-        compute_dtype=dtypes[0] if is_own_model(vision_model) else dtypes,
-        **vision,
-    )
+    each = []
+    for model, revision, size in zip(vision_models, vision_revisions, image_sizes, strict=True):
+        eyes = _settings_of(model, spec.vision_parts if spec else ())
+        dtypes = compute_dtypes(compute_dtype, eyes.get("compute dtype"), device)
+        each.append(
+            ImageEncoder(
+                model,
+                revision=revision or _commit(model, eyes),
+                layer=vision_layers,
+                image_size=size,
+                device=device,
+                compute_dtype=dtypes[0] if is_own_model(model) else dtypes,
+                **vision,
+            )
+        )
+    words = spec.text if spec else {}
     text = TextEncoder(
         text_model,
         revision=text_revision or _commit(text_model, words),
-        layer=text_layer,
+        layer=text_layers,
         device=device,
         compute_dtype=text_dtype(compute_dtype, words.get("compute dtype"), device),
         quantize=quantize,
     )
-    return images, text
+    return join_encoders(each), text
+
+
+def _settings_of(model: str, parts: Sequence[Part]) -> Mapping[str, Any]:
+    """Return the recorded settings of a model, or of any if there is none of this name."""
+    named = [part.settings for part in parts if part.model in (model, full_name(model))]
+    return (named or [part.settings for part in parts] or [{}])[0]
 
 
 def show_moved(cache: Path, encoders: Sequence[ImageEncoder | TextEncoder]) -> None:

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from frozen_vqa.cache import CacheError, load_manifest
+from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, ModelError
 from frozen_vqa.pipeline.extract.decoder import PictureDecoder
+from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.console import console
@@ -66,32 +68,58 @@ def settle_precision(
     text: TextEncoder,
     cache: Path,
     ranks: Ranks,
-) -> dict[str, float]:
-    """Choose the first type of the encoder of pictures that is finite on the first ones.
+) -> dict[str, Json]:
+    """Choose the first type of each encoder of pictures that is finite on the first ones.
 
     Returns:
         For the origin of its features, "drift": the relative L2 distance of patch embeddings from
-        those of float32. Nothing for float32 itself, for code of the user's own, and where no
-        picture can be read. A cache that has pictures keeps what it has recorded.
+        those of float32; or "drifts", that of each of several encoders by its name. Nothing for
+        float32 itself, for code of the user's own, and where no picture can be read. A cache that
+        has pictures keeps what it has recorded.
 
     Raises:
         ModelError: if no type is finite, or the weights cannot be loaded.
     """
-    dtypes: Sequence[torch.dtype] = getattr(images, "dtypes", ())
-    if not dtypes or tuple(dtypes) == (torch.float32,):
+    each = each_of(images)
+    if all(_types(one) in ((), (torch.float32,)) for one in each):
         return {}
     with suppress(CacheError):
         if stored := load_manifest(cache).images:
-            return {key: value for key, value in stored[-1].origin.items() if key == "drift"}
+            known = stored[-1].origin
+            return {key: known[key] for key in ("drift", "drifts") if key in known}
+    found = {one.name: _settle(one, each, source, plan, text, ranks) for one in each}
+    drifts = {name: drift for name, drift in found.items() if drift is not None}
+    if len(each) > 1:
+        return {"drifts": drifts} if drifts else {}
+    return {"drift": drifts[images.name]} if drifts else {}
+
+
+def _settle(
+    images: ImageEncoder,
+    each: Sequence[ImageEncoder],
+    source: Source,
+    plan: Plan,
+    text: TextEncoder,
+    ranks: Ranks,
+) -> float | None:
+    """Choose the type of one encoder of pictures; return its drift if there is one."""
+    dtypes = _types(images)
+    if dtypes in ((), (torch.float32,)):
+        return None
     index, drift = 0, -1.0
     if ranks.lead and (sample := _sample(source, plan, images)) is not None:
-        for encoder in (images, text):
+        for encoder in (*each, text):
             if checkpoint := getattr(encoder, "checkpoint", None):
                 checkpoint.missing_bytes()  # or say now that there is no access
         index, drift = _choose(images, sample)
     index, parts = ranks.agree(index), ranks.agree(round(drift * PARTS))
     images.compute_in(dtypes[index])
-    return {} if parts < 0 or dtypes[index] == torch.float32 else {"drift": parts / PARTS}
+    return None if parts < 0 or dtypes[index] == torch.float32 else parts / PARTS
+
+
+def _types(images: ImageEncoder) -> tuple[torch.dtype, ...]:
+    """Return the types that an encoder may compute in; none for code of the user's own."""
+    return tuple(getattr(images, "dtypes", ()))
 
 
 def relative_distance(found: torch.Tensor, reference: torch.Tensor) -> float:

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.pipeline.encoders.checks.quantise import BYTES, Quantize
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH, FeatureEncoder
+from frozen_vqa.pipeline.extract.models.several import each_of
 from frozen_vqa.pipeline.system.console import console, size
 from frozen_vqa.pipeline.system.device import free_memory
 from frozen_vqa.pipeline.system.disk import free_bytes, require_room
@@ -28,7 +30,8 @@ query, key and value. It is the least that any of these models needs."""
 def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch_size: int) -> bool:
     """Load the models that have work to do, once it is clear that everything fits.
 
-    Where memory takes only one of them at a time, the text model is loaded, checked and freed.
+    Where memory does not take all of them, the text model is loaded, checked and freed. Models of
+    pictures are always in memory together, because each picture is decoded once.
 
     Args:
         encoder: Both encoders. One that has no checkpoint, such as code of the user's own, was
@@ -48,24 +51,30 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
     features = work.feature_bytes(encoder.spec)
     require_room(cache, features, advice="Free some, give another --cache, or try --limit.")
     longest = max(map(len, encoder.plan.questions.values()), default=0)
-    used: list[tuple[Any, int]] = []
+    groups: list[list[tuple[Any, int]]] = []  # what is in memory at once
     if work.questions:
-        used.append((encoder.text, TEXT_BATCH * longest))
+        groups.append([(encoder.text, TEXT_BATCH * longest)])
     if work.images:
-        used.append((encoder.images, batch_size * math.prod(encoder.images.grid)))
-    return load_models(used, cache, features)
+        tokens = batch_size * math.prod(encoder.images.grid)
+        groups.append([(one, tokens) for one in each_of(encoder.images)])
+    return load_models(groups, cache, features)
 
 
-def load_models(used: Sequence[tuple[Any, int]], cache: Path, feature_bytes: int = 0) -> bool:
+def load_models(
+    groups: Sequence[Sequence[tuple[Any, int]]], cache: Path, feature_bytes: int = 0
+) -> bool:
     """Load models, each given with the tokens of its largest batch, as `settle_models` does."""
-    known = [(one, tokens) for one, tokens in used if hasattr(one, "checkpoint")]
-    _require_disk([one for one, _ in known], cache, feature_bytes)
-    together = _fit_together(known)
-    for one, _ in known:  # the pictures' model last, which works first
-        if not together:
-            for other, _ in known:
+    groups = [[one for one in group if hasattr(one[0], "checkpoint")] for group in groups]
+    known = [one for group in groups for one, _ in group]
+    _require_disk(known, cache, feature_bytes)
+    together = _fit_together(groups)
+    for group in groups:  # the pictures' models last, which work first
+        kept = [one for one, _ in group]
+        for other in known if not together else ():
+            if other not in kept:
                 other.unload()
-        one.weights  # noqa: B018  (it loads and checks them)
+        for one in kept:
+            one.weights  # noqa: B018  (it loads and checks them)
     return together
 
 
@@ -89,39 +98,52 @@ def _require_disk(encoders: Sequence[Any], cache: Path, feature_bytes: int) -> N
         )
 
 
-def _fit_together(encoders: Sequence[tuple[Any, int]]) -> bool:
-    """Return whether the memory takes all weights and the largest batch, or one model at a time.
+def _fit_together(groups: Sequence[Sequence[tuple[Any, int]]]) -> bool:
+    """Return whether the memory takes all weights and the largest batch, or one group at a time.
 
     Raises:
-        ModelError: if it does not take each model by itself.
+        ModelError: if it does not take each group by itself.
     """
+    encoders = [one for group in groups for one in group]
     waiting = [one for one, _ in encoders if "weights" not in vars(one)]  # not loaded yet
     if not waiting:
         return True
     device = torch.device(waiting[0].device)
     if (free := _free(device)) is None:
         return True
-    weights = {one.name: weight_bytes(one) for one, _ in encoders}
-    batches = {
-        one.name: tokens * NUMBERS_PER_TOKEN * one.dim * one.compute_dtype.itemsize
+    needs = {
+        one.name: (
+            weight_bytes(one),
+            tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize,
+        )
         for one, tokens in encoders
     }
-    if sum(weights[one.name] for one in waiting) + max(batches.values()) <= free:
+    if sum(needs[one.name][0] for one in waiting) + max(n for _, n in needs.values()) <= free:
         return True
-    room = free + sum(weights[one.name] for one, _ in encoders if one not in waiting)
-    for name, need in weights.items():
-        if need + batches[name] > room:
+    room = free + sum(needs[one.name][0] for one, _ in encoders if one not in waiting)
+    for group in groups:
+        names = [one.name for one, _ in group]
+        need = sum(needs[name][0] for name in names)
+        batch = max((needs[name][1] for name in names), default=0)
+        if need + batch > room:
+            quantised = any(hasattr(one, "quantize") for one, _ in group)
+            smaller = "--compute-dtype bfloat16" + (", --quantize" if quantised else "")
             raise ModelError(
-                f"the weights of {name} need {size(need)} of memory, and a batch at least "
-                f"{size(batches[name])}, but {size(room)} are free on {device}. Give a smaller "
-                f"model, --compute-dtype bfloat16, --quantize, a smaller --batch-size, or another "
-                f"--device."
+                f"the weights of {' and '.join(names)} need {size(need)} of memory, and a batch at "
+                f"least {size(batch)}, but {size(room)} are free on {device}. Give a smaller "
+                f"model, {smaller}, a smaller --batch-size, or another --device."
             )
     console.show(
-        f"{' and '.join(weights)} do not fit the memory of {device} together: each is loaded when "
-        f"it is needed and then freed, so one is read twice"
+        f"{' and '.join(needs)} do not fit the memory of {device} together: each is loaded when it "
+        f"is needed and then freed, so one is read twice"
     )
     return False
+
+
+def _width(encoder: Any) -> int:
+    """Return the numbers of a token in one layer."""
+    width: int = encoder.dim // len(getattr(encoder, "layers", (LAST,)))
+    return width
 
 
 def weight_bytes(encoder: Any) -> int:
@@ -130,7 +152,7 @@ def weight_bytes(encoder: Any) -> int:
     wide, kept = encoder.compute_dtype.itemsize, count
     kind: Quantize | None = getattr(encoder, "quantize", None)
     if kind is not None:
-        kept = encoder.config.vocab_size * encoder.dim  # the embeddings of tokens
+        kept = encoder.config.vocab_size * _width(encoder)  # the embeddings of tokens
     return kept * wide + int((count - kept) * (BYTES[kind] if kind else wide))
 
 

@@ -15,7 +15,8 @@ from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import find_missing_work
 from frozen_vqa.pipeline.extract.extract import extract
-from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder, cache_spec
+from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
+from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.plan import make_plan
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, VqaExample

@@ -96,7 +96,7 @@ def test_another_format_is_refused(version: object, made_by: str, tmp_path: Path
 
     with pytest.raises(
         CacheError,
-        match=rf"format {version!r}, .* reads format {FORMAT}\. {made_by}.*\. Or run the "
+        match=rf"format {version!r}, .* reads formats 5 and {FORMAT}\. {made_by}.*\. Or run the "
         r"extract-features command .* another --cache\.$",
     ):
         load_manifest(tmp_path)

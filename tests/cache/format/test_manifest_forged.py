@@ -1,13 +1,16 @@
 """Every field of cache.json with every wrong value, and a digest that fits: read, or one line."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from frozen_vqa.cache import CacheDamagedError, CacheError
-from frozen_vqa.cache.format.manifest import Failure, _digest_body, parse_manifest
+from frozen_vqa.cache.format.manifest import Failure, Manifest, _digest_body, parse_manifest
+from frozen_vqa.cache.format.parts import Part, find_parts, labels
+from tests.support.caches import make_spec
 from tests.support.manifests import SMALL
 from tests.support.wrong_values import forgeries
 
@@ -23,17 +26,40 @@ WHOLE = replace(
 )
 
 
-def test_a_forged_manifest_is_read_or_one_line() -> None:
-    body, refused = json.loads(WHOLE.to_json()), []
+SEVERAL = replace(
+    WHOLE,
+    spec=make_spec(
+        vision_dim=5,
+        text_dim=9,
+        dtype="int8",
+        more_vision=(Part({"model": "b"}, 2), Part({"model": "b", "layer": -3}, 1)),
+        more_text=(Part({"model": "c", "layer": -2}, 4),),
+        layers={"b": 6, "c": 7},
+    ),
+    images=(),
+    questions=(),
+    splits={},
+)
+"""Its features have several parts."""
+
+
+@pytest.mark.parametrize("manifest", [WHOLE, SEVERAL], ids=["one part", "several"])
+def test_a_forged_manifest_is_read_or_one_line(manifest: Manifest) -> None:
+    body, refused = json.loads(manifest.to_json()), []
     del body["xxh3"]
     tried = [forged for _, forged in forgeries(body)]
     for forged in tried:
         sealed = {**forged, "xxh3": _digest_body(forged)} if isinstance(forged, dict) else forged
         try:
-            parse_manifest(Path("cache.json"), json.dumps(sealed).encode())
+            spec = parse_manifest(Path("cache.json"), json.dumps(sealed).encode()).spec
+            assert sum(spec.vision_dims) == spec.vision_dim
+            for part in labels(spec.vision_parts):  # whatever it is called
+                with suppress(CacheError):
+                    find_parts(part, spec.vision_parts, spec.layers, "here")
+            assert spec.take([0], [0]).settings().items() <= spec.settings().items()
         except CacheError as error:
             refused.append(str(error))
-    assert 0.5 * len(tried) < len(refused) < len(tried)
+    assert 0.3 * len(tried) < len(refused) < len(tried)
     for line in refused:
         assert line.startswith("cache.json: ")
         assert line.isprintable()

@@ -66,6 +66,7 @@ def test_what_a_cache_holds(directory: Path, capsys: pytest.CaptureFixture[str])
 
     assert found == {
         "cache": str(directory),
+        "parts": {"vision": ["made-up-vision"], "text": ["made-up-text"]},
         "settings": {
             "vision model": "made-up-vision",
             "vision image size": 28,

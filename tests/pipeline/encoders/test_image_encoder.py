@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from frozen_vqa.pipeline.encoders.checkpoint import quiet_transformers
 from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
+from frozen_vqa.pipeline.encoders.reading import sides_of
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import encoders
@@ -43,24 +44,24 @@ KINDS = [("plain", 0), ("4 registers", 4), ("1 register", 1)]
 
 
 @pytest.mark.parametrize(("kind", "registers"), KINDS)
-@pytest.mark.parametrize("side", [None, 28, 84])
+@pytest.mark.parametrize("side", [None, 28, 84, "28x70"])
 def test_patch_embeddings_of_the_whole_picture_are_those_of_transformers(
-    dinov2: dict[str, Path], kind: str, registers: int, side: int | None
+    dinov2: dict[str, Path], kind: str, registers: int, side: int | str | None
 ) -> None:
-    """28 and 84 are sizes that the model was not made for: its positions are interpolated."""
+    """All but its own are sizes that the model was not made for: its positions are interpolated."""
     encoder = ImageEncoder(str(dinov2[kind]), image_size=side)
-    square = side or OWN_SIZE
+    height, width = sides_of(side or OWN_SIZE)
     direct = [
         through_transformers(
-            dinov2[kind], image, do_center_crop=False, size={"height": square, "width": square}
+            dinov2[kind], image, do_center_crop=False, size={"height": height, "width": width}
         )[0]
         for image in (picture(), picture(40, 120))
     ]
 
     patches, cls = encoded(encoder, picture(), picture(40, 120))
 
-    assert encoder.image_size == square
-    assert encoder.grid == (square // PATCH, square // PATCH)
+    assert encoder.image_size == (side or OWN_SIZE)
+    assert encoder.grid == (height // PATCH, width // PATCH)
     for i, tokens in enumerate(direct):
         torch.testing.assert_close(patches[i], tokens[1 + registers :], atol=1e-5, rtol=0)
         torch.testing.assert_close(cls[i], tokens[0], atol=1e-5, rtol=0)

@@ -19,7 +19,7 @@ from frozen_vqa.cache import (
     load_manifest,
 )
 from frozen_vqa.pipeline.extract.extract import extract
-from frozen_vqa.pipeline.extract.feature_encoder import cache_spec
+from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from tests.support.extractions import (
     IMAGE_IDS,

@@ -1,5 +1,6 @@
 """What heads make of patch embeddings without their weights: once, and before the projection."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,9 +148,9 @@ def test_what_has_no_weights_is_made_once_a_batch(
     made: list[tuple[int, ...]] = []
     real = patches.normalise
 
-    def normalise(x: Tensor) -> Tensor:
+    def normalise(x: Tensor, parts: Sequence[int]) -> Tensor:
         made.append(x.shape)
-        return real(x)
+        return real(x, parts)
 
     monkeypatch.setattr(patches, "normalise", normalise)
     fresh = replace(batch)

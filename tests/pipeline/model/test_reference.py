@@ -54,6 +54,13 @@ HEADS |= {
 }
 TWO = {"pictures": 2, "grid": (1, 3)}  # as many patches as one picture of `GRID`
 HEADS |= {f"{fusion}, two pictures": {"fusion": fusion, **TWO} for fusion in FUSIONS}
+PARTS = {"vision_parts": (2, 3), "text_parts": (3, 4)}
+"""Features of two encoders side by side, and of two layers."""
+HEADS |= {
+    f"{fusion}, {pooling}, parts": {"fusion": fusion, "pooling": pooling, **PARTS}
+    for fusion in FUSIONS
+    for pooling in POOLINGS
+}
 for preset in PRESETS:
     chosen = make_config({"preset": preset, "width": WIDTH, "heads": 2, "dropout": 0.0})
     HEADS[f"preset {preset}"] = {
@@ -64,10 +71,11 @@ for preset in PRESETS:
 def make_head(settings: dict[str, Any]) -> VqaModel:
     """Return a head in double precision; no weight has a value that would hide a mix-up."""
     torch.manual_seed(1)
-    own = {name: value for name, value in settings.items() if name not in TWO}
+    given = {name: value for name, value in settings.items() if name in {**TWO, **PARTS}}
+    own = {name: value for name, value in settings.items() if name not in given}
     chosen = HeadSettings(**{"width": WIDTH, "heads": 2, **own})
     shapes: dict[str, Any] = {"vision_dim": VISION_DIM, "text_dim": TEXT_DIM, "answers": 9}
-    shapes |= {"grid": GRID} | {name: settings[name] for name in TWO if name in settings}
+    shapes |= {"grid": GRID} | given
     head = VqaModel(chosen.with_shapes(**shapes)).double()
     with torch.no_grad():  # biases, norms and scores begin at 0 and 1
         for parameter in head.parameters():

@@ -16,10 +16,10 @@ from frozen_vqa.pipeline.model.config import FUSIONS, Fusion, ModelConfig
 from frozen_vqa.pipeline.runs.description import Outcome
 from frozen_vqa.pipeline.runs.run import (
     MEANING,
+    features_of,
     finish_run,
     load_run,
     read_digests,
-    require_same_encoders,
     start_run,
 )
 from tests.support import run_folders
@@ -158,14 +158,14 @@ def test_features_of_other_encoders_are_refused(
 ) -> None:
     other = make_cache(tmp_path / "other", {"train": [Row(0, 0)]}, spec=make_spec(**changes))
     with pytest.raises(CacheError, match=rf"other: {message}.*Give the cache it was trained from"):
-        require_same_encoders(load_run(run, CPU), FeatureCache(other.directory))
+        features_of(load_run(run, CPU), FeatureCache(other.directory))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_how_a_cache_stores_features_does_not_matter(dtype: str, run: Path, tmp_path: Path) -> None:
     spec = make_spec(dtype=dtype)
     other = make_cache(tmp_path / "other", {"val": [Row(0, 0)]}, spec=spec)
-    require_same_encoders(load_run(run, CPU), FeatureCache(other.directory))
+    features_of(load_run(run, CPU), FeatureCache(other.directory))
 
     make_run(other, tmp_path / "its run")
     assert (load_run(run, CPU).dtype, load_run(tmp_path / "its run", CPU).dtype) == (

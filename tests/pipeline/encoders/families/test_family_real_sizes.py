@@ -60,7 +60,8 @@ PICTURES: Mapping[str, tuple[str, dict[str, Any], list[int | str]]] = {
     ),
     "siglip2-base-patch16-224": ("siglip_vision_model", BASE, [224, "336x448"]),
 }
-LONG = {"vocab_size": 1000, "max_position_embeddings": 8192, "pad_token_id": None}
+CONTROL = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
+LONG = {"vocab_size": 1000, "max_position_embeddings": 8192, **CONTROL}
 QUESTIONS: Mapping[str, tuple[str, dict[str, Any], int]] = {
     "Llama-3.2-1B": (
         "llama",

@@ -29,9 +29,9 @@ def test_the_command_makes_the_same_cache_on_workers(
     more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def cluster(address: str | None, device: str) -> Iterator[FakeCluster]:
-        assert (address, device) == ("head:1", "auto")
-        yield FakeCluster(2)
+    def cluster(here: bool, address: str | None, device: str) -> Iterator[FakeCluster | None]:
+        assert (address, device) == (None if here else "head:1", "auto")
+        yield None if here else FakeCluster(2)
 
     monkeypatch.setattr(extract_features, "_ray_cluster", cluster)
     monkeypatch.setattr(crew, "LOOK", 0.0)
@@ -44,10 +44,11 @@ def test_the_command_makes_the_same_cache_on_workers(
 
 def test_a_recipe_is_pinned_to_what_the_driver_found() -> None:
     """A branch may move on the Hub before the next worker comes."""
-    options = {"vision_model": "a/b", "vision_revision": None, "text_revision": "main"}
-    found: Any = SimpleNamespace(checkpoint=SimpleNamespace(commit="0123"))
+    options = {"vision_revisions": [None, "v2"], "text_revision": "main"}
     local: Any = SimpleNamespace(checkpoint=SimpleNamespace(commit=None))
+    hub = SimpleNamespace(checkpoint=SimpleNamespace(commit="0123"))
+    found: Any = SimpleNamespace(each=(hub, local))
 
     pinned = EncoderRecipe(Path("features"), options).pinned(found, local)
     assert pinned.cache.is_absolute()
-    assert pinned.options == options | {"vision_revision": "0123"}
+    assert pinned.options == options | {"vision_revisions": ["0123", "v2"]}

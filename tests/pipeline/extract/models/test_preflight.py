@@ -137,7 +137,7 @@ def test_the_memory_has_to_take_each_model_and_a_batch(
     monkeypatch.setattr(preflight, "free_memory", lambda: 2 * 10**6)
     said = extract(tmp_path)
     assert said.startswith(f"the weights of {WORDS} need 2.4 MB of memory, and a batch at least ")
-    assert "are free on cpu. Give a smaller model, --compute-dtype bfloat16, a" in said
+    assert "are free on cpu. Give a smaller model, --compute-dtype bfloat16, --quantize, a" in said
     assert encoded == []
     assert WEIGHTS not in hub.fetched()
 
@@ -204,10 +204,10 @@ def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None
     images.device = torch.device("cuda", 0)
     need = 2 * images.checkpoint.count_weights(images.config) + 2 * 8 * images.dim * 64
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need, 10**12))
-    assert preflight._fit_together([(images, 64)])
+    assert preflight._fit_together([[(images, 64)]])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (need - 1, 10**12))
     with pytest.raises(ModelError, match=r"are free on cuda:0\. Give a smaller model"):
-        preflight._fit_together([(images, 64)])
+        preflight._fit_together([[(images, 64)]])
 
 
 def test_the_count_of_the_memory_is_that_of_the_weights() -> None:
@@ -215,7 +215,7 @@ def test_the_count_of_the_memory_is_that_of_the_weights() -> None:
     images = ImageEncoder("tiny")
     need = preflight.weight_bytes(images)
     assert need == sum(one.nbytes for one in images.weights.parameters())
-    assert preflight._fit_together([(images, 10**12)])
+    assert preflight._fit_together([[(images, 10**12)]])
 
 
 def test_a_model_without_work_is_not_looked_at(
