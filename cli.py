@@ -399,12 +399,31 @@ def extract_features(
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
     stage: Stage = None,
+    engine: Annotated[
+        Literal["process", "ray"],
+        typer.Option(help="Encode in this process, or on a cluster of nodes that come and go."),
+    ] = "process",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Ray cluster to join, or auto (default: RAY_ADDRESS, else this machine alone).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=2**20, help="Workers of Ray (default: one per GPU, or one per CPU node)."
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
 
+    if engine != "ray" and (address, workers) != (None, None):
+        raise typer.BadParameter("--address and --workers are for --engine ray; add it")
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
     with _written(cache, stage) as folder:
@@ -434,6 +453,9 @@ def extract_features(
             limit=limit,
             rebuild=rebuild or [],
             dry_run=dry_run,
+            engine=engine,
+            address=address,
+            workers=workers,
         )
     if result is not None:  # the first rank of torchrun, or the only one
         _finish(result, as_json, left_out=bool(result.get("failures")))

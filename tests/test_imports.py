@@ -23,6 +23,7 @@ HOMES = {
     "fsspec": {"cache.stores.bucket"},
     "gradio": {"pipeline.serve.app"},
     "uvicorn": {"pipeline.serve.server"},
+    "ray": {"pipeline.extract.engines.on_ray"},
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.checks.no_code",

@@ -14,6 +14,7 @@ import pytest
 from tests.support.bad_answers import ANSWERS
 from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
+from tests.support.bad_clusters import CLUSTERS
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_downloads import DOWNLOADS
 from tests.support.bad_fields import FIELDS
@@ -84,6 +85,7 @@ SECTIONS = {
     "Options": OPTIONS,
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
+    "Clusters": CLUSTERS,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }
