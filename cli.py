@@ -16,6 +16,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import importlib.util
 import os
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -84,7 +85,26 @@ def _path(text: str | Path) -> Path:
     """
     if not str(text).strip():
         raise typer.BadParameter("the path is empty; name a file or a folder (. for this folder)")
+    if "://" in str(text):
+        raise typer.BadParameter(
+            "a URL stands where a file or a folder of this machine is needed; `frozen-vqa pull "
+            "URL --to FOLDER` brings a cache from there"
+        )
     return Path(os.path.expanduser(text))
+
+
+def _place(text: str | Path) -> Path | str:
+    """Return a path, or the URL of a cache."""
+    return str(text) if "://" in str(text) else _path(text)
+
+
+def _folder(cache: Path | str, stage: Path | None) -> Path:
+    """Return the folder of a cache; one at a URL gets a folder to which its shards come."""
+    if isinstance(cache, Path):
+        return cache
+    from frozen_vqa.cache.stores.stage import open_stage
+
+    return open_stage(cache, stage)
 
 
 def _path_option(*names: str, help: str) -> Any:
@@ -165,6 +185,29 @@ Quiet = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
 Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
+CacheOrUrl = Annotated[
+    Path,
+    typer.Option(
+        parser=_place,
+        metavar="PATH",
+        help="Folder of the feature cache, or its URL (s3://, hf://).",
+    ),
+]
+Stage = Annotated[
+    Path | None,
+    _path_option(help="Folder to which shards of a URL come (default: in ~/.cache/frozen-vqa)."),
+]
+
+
+def _written(cache: Path | str, stage: Path | None) -> Any:
+    """Return a context that yields the folder of a cache, and sends it if it belongs to a URL."""
+    if isinstance(cache, Path):
+        return nullcontext(cache)
+    from frozen_vqa.pipeline.share.writing import written_at
+
+    return written_at(cache, stage)
+
+
 RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
 Column = Annotated[
     list[str] | None,
@@ -243,7 +286,7 @@ def extract_features(
         str,
         typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
     ],
-    cache: Cache,
+    cache: CacheOrUrl,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
@@ -355,39 +398,65 @@ def extract_features(
         typer.Option(help="Make only this shard again: images/00003.h5; repeat for several."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
+    stage: Stage = None,
+    engine: Annotated[
+        Literal["process", "ray"],
+        typer.Option(help="Encode in this process, or on a cluster of nodes that come and go."),
+    ] = "process",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Ray cluster to join, or auto (default: RAY_ADDRESS, else this machine alone).",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=2**20, help="Workers of Ray (default: one per GPU, or one per CPU node)."
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
 
-    result = extract_command(
-        dataset=dataset,
-        splits=split or [],
-        cache=cache,
-        vision_models=vision_model or [VISION_MODEL],
-        vision_revisions=vision_revision or [],
-        vision_layers=vision_layer or [-1],
-        text_model=text_model,
-        text_revision=text_revision,
-        text_layers=text_layer or [-1],
-        compute_dtype=compute_dtype,
-        quantize=quantize,
-        image_sizes=image_size or [],
-        fit=fit,
-        window=window,
-        reduce_jpegs=reduce_jpegs,
-        dtype=dtype,
-        pool=int(pool),
-        columns=_pairs(column or []),
-        pictures=images,
-        annotations=annotations,
-        batch_size=_batch_size(batch_size),
-        device=device,
-        limit=limit,
-        rebuild=rebuild or [],
-        dry_run=dry_run,
-    )
+    if engine != "ray" and (address, workers) != (None, None):
+        raise typer.BadParameter("--address and --workers are for --engine ray; add it")
+    if not isinstance(cache, Path) and (dry_run or rebuild):
+        raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
+    with _written(cache, stage) as folder:
+        result = extract_command(
+            dataset=dataset,
+            splits=split or [],
+            cache=folder,
+            vision_models=vision_model or [VISION_MODEL],
+            vision_revisions=vision_revision or [],
+            vision_layers=vision_layer or [-1],
+            text_model=text_model,
+            text_revision=text_revision,
+            text_layers=text_layer or [-1],
+            compute_dtype=compute_dtype,
+            quantize=quantize,
+            image_sizes=image_size or [],
+            fit=fit,
+            window=window,
+            reduce_jpegs=reduce_jpegs,
+            dtype=dtype,
+            pool=int(pool),
+            columns=_pairs(column or []),
+            pictures=images,
+            annotations=annotations,
+            batch_size=_batch_size(batch_size),
+            device=device,
+            limit=limit,
+            rebuild=rebuild or [],
+            dry_run=dry_run,
+            engine=engine,
+            address=address,
+            workers=workers,
+        )
     if result is not None:  # the first rank of torchrun, or the only one
         _finish(result, as_json, left_out=bool(result.get("failures")))
 
@@ -464,7 +533,11 @@ def train_head(
     run: RunPath,
     cache: Annotated[
         Path | None,
-        _path_option(help="Folder of the feature cache (default of --resume: that of the run)."),
+        typer.Option(
+            parser=_place,
+            metavar="PATH",
+            help="Folder of the feature cache, or its URL (default of --resume: that of the run).",
+        ),
     ] = None,
     config: Annotated[
         Path | None, _path_option(help="TOML file of settings; command-line options override it.")
@@ -584,6 +657,7 @@ def train_head(
         Literal["auto", "gpu", "ram", "mapped"],
         typer.Option(help="Where to keep the features during training (auto: by free memory)."),
     ] = "auto",
+    stage: Stage = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
@@ -628,7 +702,7 @@ def train_head(
         "keep": keep,
     }
     result = train_command(
-        cache=cache,
+        cache=_folder(cache, stage) if cache else None,
         run=run,
         config=config,
         sweep=sweep,
@@ -657,7 +731,12 @@ def evaluate(
         _path_option(help="Folder of the trained head; repeat for runs that differ by their seed."),
     ],
     cache: Annotated[
-        Path | None, _path_option(help="Feature cache (default: that of the training).")
+        Path | None,
+        typer.Option(
+            parser=_place,
+            metavar="PATH",
+            help="Feature cache, or its URL (default: that of the training).",
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Split to answer (default: the validation split).")
@@ -688,6 +767,7 @@ def evaluate(
     ] = False,
     metric: Metric = None,
     fusion: OwnFusion = None,
+    stage: Stage = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -699,7 +779,7 @@ def evaluate(
         raise typer.BadParameter("--ensemble takes a single --run; repeat --ensemble for more runs")
     result = evaluate_command(
         runs=run,
-        cache=cache,
+        cache=_folder(cache, stage) if cache else None,
         split=split,
         compare_with=compare or [],
         ensemble_with=ensemble or [],
@@ -835,30 +915,32 @@ def runs(
 
 @command(FEATURES, "inspect-cache features", unnamed="cache")
 def inspect_cache(
-    cache: Cache,
+    cache: CacheOrUrl,
+    stage: Stage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Show the settings and the contents of a cache."""
     from frozen_vqa.pipeline.commands.inspect_cache import inspect_command
 
-    _finish(inspect_command(cache), as_json)
+    _finish(inspect_command(_folder(cache, stage)), as_json)
 
 
 @command(FEATURES, "verify-cache features", unnamed="cache")
 def verify_cache(
-    cache: Cache,
+    cache: CacheOrUrl,
     sample: Annotated[
         int | None,
         typer.Option(min=1, help="Read so many shards and splits only, others each time."),
     ] = None,
+    stage: Stage = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Read every byte of a cache and compare it with its digest."""
     from frozen_vqa.pipeline.commands.inspect_cache import verify_command
 
-    result = verify_command(cache, sample)
+    result = verify_command(_folder(cache, stage), sample)
     _finish(result, as_json)
     if result["damaged"]:
         raise typer.Exit(1)
@@ -885,6 +967,45 @@ def convert_cache(
     from frozen_vqa.pipeline.commands.convert_cache import convert_command
 
     _finish(convert_command(source, cache=cache, dtype=dtype, pool=int(pool)), as_json)
+
+
+@command(FEATURES, "push features --to hf://datasets/USER/NAME", unnamed="cache")
+def push(
+    cache: Cache,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="s3://BUCKET/NAME, gs://BUCKET/NAME, hf://datasets/USER/NAME."
+        ),
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Send a cache to a bucket or the Hub, so that others can train. Goes on where it was cut."""
+    from frozen_vqa.pipeline.share.command import push_command
+
+    _finish(push_command(cache, to=to), as_json)
+
+
+@command(
+    FEATURES,
+    "pull hf://datasets/USER/NAME --to features",
+    "pull s3://BUCKET/NAME --to features --split val",
+)
+def pull(
+    url: Annotated[str, typer.Argument(help="Where `push` put the cache.")],
+    to: Annotated[Path, _path_option(help="Folder for the cache.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Bring what this split needs; repeat for several (default: all)."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a cache or a part of it from a bucket or the Hub. Goes on where it was cut."""
+    from frozen_vqa.pipeline.share.command import pull_command
+
+    _finish(pull_command(url, to=to, splits=split or []), as_json)
 
 
 @command(START, "doctor")

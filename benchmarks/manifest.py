@@ -36,8 +36,8 @@ from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache, Manifest, loa
 from frozen_vqa.cache.disk.integrity import read_names
 from frozen_vqa.cache.disk.pages import fill_pages
 from frozen_vqa.cache.disk.staging import stage_shard
-from frozen_vqa.cache.format.manifest import small_files
 from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages, Shard, image_shard
+from frozen_vqa.cache.format.small_files import small_files
 from frozen_vqa.pipeline.commands.inspect_cache import inspect_command, verify_command
 from frozen_vqa.pipeline.system.console import console
 

@@ -16,7 +16,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.disk.integrity import open_shard, require_whole
 from frozen_vqa.cache.disk.staging import chunk_key, read_staged, stage_shard
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError, CacheMismatchError, damaged_row
 from frozen_vqa.cache.format.bfloat16 import BFLOAT16, round_to_bfloat16, to_floats
@@ -51,6 +51,7 @@ identify_rows = attrgetter("rows", "prefixes", "names", "origin")
 
 def converted_spec(source: FeatureCache, dtype: str, pool: int = 1) -> CacheSpec:
     """Return the spec in `dtype` and pooled; raise `CacheError` unless that takes fewer bytes."""
+    require_whole(source.directory, source.manifest)
     found = source.spec.dtype
     if dtype not in NARROWER[found] and not (dtype == found and pool > 1):
         ways = [f"{wide} to {' or '.join(narrow)}" for wide, narrow in NARROWER.items() if narrow]

@@ -4,6 +4,8 @@
     ├── CacheMismatchError   its settings are not those that the command asks for
     ├── CacheDamagedError    its bytes are not those that were written
     ├── CacheBusyError       another process is writing to it
+    ├── StoreError           the URL that it should lie at cannot be used
+    │   └── ObjectError      a file there is gone, or not what was written
     └── UnsafeNameError      a name in a file leads elsewhere
 
 Every message says where, what was found, what was needed and what to do next.
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from frozen_vqa.cache.arrivals import arrivals_of
 
 
 class CacheError(Exception):
@@ -32,14 +36,24 @@ class CacheBusyError(CacheError):
     """Another process is writing to the cache."""
 
 
+class StoreError(CacheError):
+    """A URL cannot be used: none of a store, no access, no answer, or not what was written."""
+
+
+class ObjectError(StoreError):
+    """An object at a URL is gone, or not what was written; another try changes nothing."""
+
+
 class UnsafeNameError(CacheError):
     """A name that stands in a file is none of a file beside it."""
 
 
 def remedy(directory: Path) -> str:
     """Return what to do about damage."""
+    arrivals = arrivals_of(directory)
+    there = shlex.quote(arrivals.address) if arrivals else quoted(directory)
     return (
-        f"Run `frozen-vqa verify-cache {quoted(directory)}`: it names every damaged file and the "
+        f"Run `frozen-vqa verify-cache {there}`: it names every damaged file and the "
         f"command that makes it again."
     )
 

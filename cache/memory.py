@@ -43,8 +43,7 @@ class ResidentImages:
         self._threads = CopyThreads()
         self.rows = aligned_empty((images, spec.patches, spec.vision_dim), spec.image_dtype)
         self.scales = np.empty((images, *spec.scales), SCALE_DTYPE) if spec.quantised else None
-        for first in range(0, images, AT_ONCE):
-            part = slice(first, min(first + AT_ONCE, images))
+        for part in cache.pieces(AT_ONCE):
             scales = None if self.scales is None else self.scales[part]
             cache.read_images(np.arange(part.start, part.stop), self.rows[part], scales)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.integrity import read_whole
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.bfloat16 import to_floats
@@ -50,6 +51,8 @@ def read_questions(directory: Path, manifest: Manifest, picked: Columns = ()) ->
 
     Raises `CacheDamagedError` if they are not what was written.
     """
+    if arrivals := arrivals_of(directory):
+        arrivals.expect(manifest.questions)
     texts: list[str] = []
     dim = picked[-1][0].stop if picked else manifest.spec.text_dim
     shape = manifest.prefix_rows, dim

@@ -4,10 +4,7 @@ Image shards are mapped, not read: their rows are contiguous and unfiltered, so 
 row from the page cache into the batch. Where a file system has no maps, rows are read by offset.
 """
 
-import math
-import os
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from frozen_vqa.cache.arrivals import arrivals_of, register
 from frozen_vqa.cache.disk.copy_threads import CopyThreads
-from frozen_vqa.cache.disk.files import open_regular
+from frozen_vqa.cache.disk.file_rows import FileRows
 from frozen_vqa.cache.disk.integrity import (
     load_manifest,
     open_shard,
@@ -29,47 +27,17 @@ from frozen_vqa.cache.errors import (
     CacheError,
     damaged_row,
     quoted,
-    remedy,
     unusable_row,
 )
 from frozen_vqa.cache.format.digests import row_digest
 from frozen_vqa.cache.format.finite import unusable_rows
-from frozen_vqa.cache.format.hdf5 import Extent
 from frozen_vqa.cache.format.parts import Columns, columns, find_parts
 from frozen_vqa.cache.format.records.files import SplitRecord
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.questions import Questions, read_questions
-
-
-class FileRows:
-    """Stands for a mapped dataset where there are no maps: an index reads one row."""
-
-    def __init__(self, path: Path, extent: Extent) -> None:
-        with open_regular(path) as file:
-            self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
-        self._path, self._extent = path, extent
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        offset, shape, dtype = self._extent.offset, self._extent.shape[1:], self._extent.dtype
-        nbytes = math.prod(shape) * dtype.itemsize
-        offset, data = offset + int(row) * nbytes, b""
-        try:
-            while len(data) < nbytes and (
-                more := os.pread(self._handle, nbytes - len(data), offset + len(data))
-            ):
-                data += more
-        except OSError as error:
-            raise CacheDamagedError(
-                f"{self._path}: row {row} cannot be read ({error.strerror})"
-            ) from error
-        if len(data) < nbytes:
-            raise CacheDamagedError(
-                f"{self._path}: ends before row {row}. {remedy(self._path.parent.parent)}"
-            )
-        return np.frombuffer(data, dtype).reshape(shape)
+from frozen_vqa.cache.stores.address import is_url
 
 
 @dataclass
@@ -86,6 +54,7 @@ class _OpenShard:
 class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
+    It may also be a URL: then shards come to a folder of this machine when they are needed.
     `spec` says what is read: all parts of its features, or those that were picked.
 
     Raises:
@@ -94,19 +63,28 @@ class FeatureCache:
     """
 
     def __init__(self, directory: Path | str) -> None:
+        if is_url(directory):
+            from frozen_vqa.cache.stores.stage import open_stage
+
+            directory = open_stage(str(directory))
         self.directory = Path(directory)
         self.manifest = load_manifest(self.directory)
-        require_all_sizes(self.directory, self.manifest)
+        if not arrivals_of(self.directory):
+            require_all_sizes(self.directory, self.manifest)
         self._picked: tuple[Sequence[int], Sequence[int]] | None = None
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
-        return {"directory": self.directory, "manifest": self.manifest, "_picked": self._picked}
+        arrivals = arrivals_of(self.directory)
+        state = {"directory": self.directory, "manifest": self.manifest}
+        return state | {"_picked": self._picked, "_arrivals": arrivals}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
         self.__dict__ |= state
+        if state["_arrivals"]:
+            register(self.directory, state["_arrivals"])
         self._begin()
 
     def pick(self, vision: str = "", text_layer: str = "") -> "FeatureCache":
@@ -145,6 +123,9 @@ class FeatureCache:
         self._first_rows = np.cumsum([0, *self.manifest.shards("images").column("rows")])
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
+        self._absent = set(self.manifest.absent)
+        self.arrivals = arrivals_of(self.directory)
+        self._seen_gone = 0
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
@@ -167,7 +148,34 @@ class FeatureCache:
                 raise CacheDamagedError(
                     f"{path_in(self.directory, record.file)}: points outside the cache"
                 )
+        needed = {self.manifest.images[i].file for i in self._shards_of(table.all_image_rows)}
+        if needed & self._absent:
+            raise CacheDamagedError(
+                f"{self.directory}: split {name!r} shows pictures that this part of a cache lacks"
+            )
         return table
+
+    def expect(self, rows: np.ndarray, *, together: bool = False) -> None:
+        """Tell which rows of pictures will be read, in this order, where shards come from a URL.
+
+        Raise `CacheError` if their shards are needed `together` and do not fit on the disk.
+        """
+        if self.arrivals:
+            shards = [self.manifest.images[i] for i in self._shards_of(rows)]
+            self.arrivals.expect(shards, together=together)
+
+    def pieces(self, most: int) -> Iterator[slice]:
+        """Yield all rows of pictures that are here, at most so many at once, shard by shard."""
+        self.expect(np.arange(self.manifest.image_rows))
+        for first, record in zip(self._first_rows.tolist(), self.manifest.images, strict=False):
+            end = first if record.file in self._absent else first + record.rows
+            yield from (slice(one, min(one + most, end)) for one in range(first, end, most))
+
+    def _shards_of(self, rows: np.ndarray) -> list[int]:
+        """Return the shards of some rows, in the order of their first rows."""
+        shards = np.searchsorted(self._first_rows, rows, side="right") - 1
+        found, places = np.unique(shards, return_index=True)
+        return list(found[np.argsort(places)].tolist())
 
     @cached_property
     def questions(self) -> Questions:
@@ -264,7 +272,14 @@ class FeatureCache:
         if not 0 <= index < len(self.manifest.images):
             raise IndexError(f"image row outside 0..{self.manifest.image_rows - 1}")
         record, spec = self.manifest.images[index], self.manifest.spec
+        if record.file in self._absent:
+            raise CacheError(
+                f"{self.directory}: this part of a cache lacks {record.file}. Bring it: "
+                f"`frozen-vqa pull URL --to {quoted(self.directory)}`"
+            )
         file = open_shard(self.directory, "images", record)
+        if self.arrivals:
+            self._forget_gone(self.arrivals.gone)
         shape = (record.rows, spec.patches, spec.vision_dim)
         rows: np.ndarray | FileRows
         rows, digests = file.rows("patch_embeddings", shape, spec.image_dtype)
@@ -277,3 +292,9 @@ class FeatureCache:
         shard = _OpenShard(file.path, rows, scales, digests, np.zeros(record.rows, dtype=bool))
         self._shards[index] = shard
         return shard
+
+    def _forget_gone(self, gone: Sequence[str]) -> None:
+        """Close shards that had to make room, because a map keeps a file's room on the disk."""
+        new, self._seen_gone = set(gone[self._seen_gone :]), len(gone)
+        for index in [i for i in self._shards if new and self.manifest.images[i].xxh3 in new]:
+            self._shards.pop(index, None)

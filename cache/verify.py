@@ -16,16 +16,18 @@ from threading import Event
 import numpy as np
 import xxhash
 
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.files import open_regular, same_bytes
-from frozen_vqa.cache.disk.integrity import open_shard
+from frozen_vqa.cache.disk.integrity import open_shard, place_of
 from frozen_vqa.cache.disk.pages import read_page
-from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.errors import CacheDamagedError, ObjectError
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.finite import unusable_rows
 from frozen_vqa.cache.format.hdf5 import Hdf5File
-from frozen_vqa.cache.format.manifest import Manifest, small_files
+from frozen_vqa.cache.format.manifest import Manifest
 from frozen_vqa.cache.format.records.files import DataRecord, FileRecord, ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_paths
+from frozen_vqa.cache.format.small_files import small_files
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.names import path_in
 
@@ -51,6 +53,8 @@ def draw_files(manifest: Manifest, count: int) -> list[DataRecord]:
 
     The pages of few are read, so that this takes as long for any cache.
     """
+    if manifest.absent:
+        return random.sample(manifest.files, min(count, len(manifest.files)))
     splits = list(manifest.splits.values())
     groups: tuple[Sequence[DataRecord], ...] = (manifest.images, manifest.questions, splits)
     total = sum(map(len, groups))
@@ -93,7 +97,7 @@ def check_file(
     block = memoryview(bytearray(BLOCK_BYTES))
     try:
         # Read, not mapped: a failing disk under a map ends the process with a signal.
-        with open_regular(path_in(directory, record.file)) as file:
+        with open_regular(place_of(directory, record)) as file:
             size = os.fstat(file.fileno()).st_size  # another one may be a terabyte of zeros
             while size == record.bytes and (count := file.readinto(block)):
                 hasher.update(block[:count])
@@ -103,6 +107,8 @@ def check_file(
         return Damage(record.file, "the file is missing")
     except OSError as error:
         return Damage(record.file, f"cannot be read ({error.strerror})")
+    except ObjectError as error:
+        return Damage(record.file, str(error))
     if size != record.bytes:
         return Damage(record.file, f"has {size:,} bytes instead of {record.bytes:,}")
     whole = hasher.hexdigest() == record.xxh3
@@ -116,7 +122,9 @@ def check_copies(directory: Path, manifest: Manifest) -> list[Damage]:
 
     A page has a copy as well, and is read from there if it is damaged.
     """
-    found = []
+    found: list[Damage] = []
+    if arrivals_of(directory):  # a URL has no copies
+        return found
     pages = ((page, read_page(directory, page)) for page in manifest.pages)
     twins = ((name, data) for page, data in pages for name in (page.file, page.copy))
     for name, data in chain(small_files(manifest).items(), twins):

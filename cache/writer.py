@@ -13,7 +13,7 @@ from pathlib import Path
 
 from frozen_vqa.cache.disk.files import same_bytes, sync_directory, write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
-from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.disk.integrity import load_manifest, require_whole
 from frozen_vqa.cache.disk.lock import WriterLock, sole_writer
 from frozen_vqa.cache.disk.pages import fill_pages, free_name, mend_pages, replace_record
 from frozen_vqa.cache.disk.staging import (
@@ -26,9 +26,10 @@ from frozen_vqa.cache.disk.staging import (
 )
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
 from frozen_vqa.cache.format.digests import Buffer, digest
-from frozen_vqa.cache.format.manifest import COPY, NAME, SMALL_FILES, Failure, Manifest, small_files
+from frozen_vqa.cache.format.manifest import COPY, NAME, Failure, Manifest
 from frozen_vqa.cache.format.records.files import FOLDERS, ShardKind, SplitRecord
 from frozen_vqa.cache.format.shards import Shard
+from frozen_vqa.cache.format.small_files import SMALL_FILES, small_files
 from frozen_vqa.cache.format.spec import CacheSpec
 from frozen_vqa.cache.format.splits import SplitTable
 from frozen_vqa.cache.names import path_in, require_split_name
@@ -52,13 +53,14 @@ class CacheWriter:
     def __enter__(self) -> "CacheWriter":
         with ExitStack() as stack:
             with explain_write_errors(self.directory, CacheError, "Give another --cache."):
-                self._own.claim(_known_files(self._own))
+                self._own.claim(known_files(self._own))
                 self._own.require_real(*FOLDERS)
                 self._lock = stack.enter_context(sole_writer(self.directory))
             if (self.directory / NAME).exists() or (self.directory / COPY).exists():
                 stored = load_manifest(self.directory)
                 if not stored.is_empty:  # else it is as good as new
                     stored.spec.require(self.manifest.spec, self.directory)
+                    require_whole(self.directory, stored)
                     self.manifest = stored
             else:
                 self._require_new()
@@ -235,7 +237,7 @@ def require_own_cache(directory: Path) -> None:
     """Raise `CacheError` if a folder is not ours, so no cache; this writes nothing."""
     own = own_cache(directory)
     with explain_write_errors(directory, CacheError, "Give another --cache."):
-        own.require(_known_files(own))
+        own.require(known_files(own))
         own.require_real(*FOLDERS)
 
 
@@ -243,14 +245,14 @@ def remove_cache(directory: Path) -> None:
     """Remove a cache's files but not its folder; raise `CacheError` if that is not ours."""
     own = own_cache(directory)
     with explain_errors(directory):
-        own.claim(_known_files(own))
+        own.claim(known_files(own))
         own.require_real(*FOLDERS)
         with sole_writer(directory):
             remove_staged(directory)
             own.remove(own.names())
 
 
-def _known_files(own: OwnFolder) -> set[str]:
+def known_files(own: OwnFolder) -> set[str]:
     """Return the files of a cache without a mark, as a copy may be: those of its manifest."""
     if own.is_marked() or not any(path_in(own.path, name).exists() for name in (NAME, COPY)):
         return set()

@@ -20,8 +20,10 @@ HOMES = {
     "click": set(),
     "h5py": {"cache.format.hdf5"},
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
+    "fsspec": {"cache.stores.bucket"},
     "gradio": {"pipeline.serve.app"},
     "uvicorn": {"pipeline.serve.server"},
+    "ray": {"pipeline.extract.engines.on_ray"},
     "transformers": {
         "pipeline.encoders.checkpoint",
         "pipeline.encoders.checks.no_code",

@@ -17,7 +17,7 @@ from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.cache.disk.staging import chunk_key
 from frozen_vqa.cache.format.digests import digest, row_digests
 from frozen_vqa.cache.format.hdf5 import Hdf5File
-from frozen_vqa.cache.format.manifest import FORMAT, SINGLE, small_files
+from frozen_vqa.cache.format.manifest import FORMAT, SINGLE
 from frozen_vqa.cache.format.quantise import quantise
 from frozen_vqa.cache.format.shards import (
     NewQuestions,
@@ -26,6 +26,7 @@ from frozen_vqa.cache.format.shards import (
     names_digest,
     question_shard,
 )
+from frozen_vqa.cache.format.small_files import small_files
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.encoders.checkpoint import BLOCK_BYTES, SAMPLE_BLOCKS, weights_digest

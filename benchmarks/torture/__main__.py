@@ -1,7 +1,8 @@
 """The promises of the cache and of a training under kills, full disks and flipped bits.
 
     python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
-                                 --run-writes 1 --run-flips 2000 [--seed N] [--json]
+                                 --run-writes 1 --run-flips 2000 [--ray-kills 5]
+                                 [--seed N] [--json]
 
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
@@ -21,6 +22,9 @@
              whole in an undisturbed command too, and the next command must end in its files.
 --run-flips  One bit of one file of a run is flipped, and the run is scored or resumed. It must be
              refused, or all other files must end as without the flip.
+--ray-kills  (needs Ray) About 100 chunks on a cluster of three nodes, with 20 kills of workers,
+             nodes and the driver at random places of its way, and a full disk where a small file
+             system can be mounted. The same command again must end in the bytes of one process.
 """
 
 import argparse
@@ -35,6 +39,7 @@ from benchmarks.torture.disk import full_disk
 from benchmarks.torture.disturbed import SCENES, Extraction
 from benchmarks.torture.flips import flips
 from benchmarks.torture.kills import kills, train_kills
+from benchmarks.torture.ray_kills import ray_kills
 from benchmarks.torture.run_flips import run_flips
 from benchmarks.torture.runs import run_writes
 from frozen_vqa.pipeline.system.console import console
@@ -49,6 +54,7 @@ def main() -> None:
     parser.add_argument("--train-kills", type=int, default=0, help="how many trials")
     parser.add_argument("--run-writes", type=int, default=0, help="1: each; n: one of n calls")
     parser.add_argument("--run-flips", type=int, default=0, help="how many bits of runs")
+    parser.add_argument("--ray-kills", type=int, default=0, help="how many trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
@@ -68,6 +74,9 @@ def main() -> None:
     if options.run_flips:
         with tempfile.TemporaryDirectory() as folder:
             found |= run_flips(options.run_flips, extraction, Path(folder), rng)
+    if options.ray_kills:
+        with tempfile.TemporaryDirectory() as folder:
+            found["ray_kills"] = ray_kills(options.ray_kills, Path(folder), rng)
     table = Table("part", "found", title=f"{SCENES}, seed {options.seed}")
     for part, counts in found.items():
         table.add_row(part, ", ".join(f"{name} {count}" for name, count in counts.items()))

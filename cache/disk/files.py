@@ -23,11 +23,14 @@ WRITE_BYTES = 8 << 20
 """Bytes handed to the kernel at once: Ctrl-C does not wait for a whole shard, nor does the disk."""
 
 
-def write_atomically(path: Path, *pieces: Buffer, shared: bool = False) -> None:
+def write_atomically(
+    path: Path, *pieces: Buffer, shared: bool = False, lasting: bool = True
+) -> None:
     """Write `pieces` to `path` so that a kill at any instant leaves the old file or the new one.
 
     Once this returns, a loss of power leaves the new one. Other processes may write a `shared` file
-    at the same time; the last one wins, whole. After an `OSError` nothing is left behind.
+    at the same time; the last one wins, whole. After an `OSError` nothing is left behind. A file
+    that is not `lasting` need not survive a loss of power, because it can be fetched again.
     """
     make_directory(path.parent)
     own = f".{os.urandom(4).hex()}" if shared else ""
@@ -41,16 +44,19 @@ def write_atomically(path: Path, *pieces: Buffer, shared: bool = False) -> None:
                 rest = memoryview(piece)
                 while rest:
                     written = os.write(handle, rest[:WRITE_BYTES])
-                    _begin_writing_back(handle, written)
+                    if lasting:
+                        _begin_writing_back(handle, written)
                     rest = rest[written:]
-            os.fsync(handle)
+            if lasting:
+                os.fsync(handle)
         finally:
             os.close(handle)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if lasting:
+        sync_directory(path.parent)
 
 
 def _begin_writing_back(handle: int, written: int) -> None:

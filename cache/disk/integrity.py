@@ -13,12 +13,14 @@ from stat import S_ISREG
 
 import numpy as np
 
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.files import map_file, read_file
 from frozen_vqa.cache.disk.pages import read_page
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
     explain_read_errors,
+    quoted,
     remedy,
     wrong_folder,
 )
@@ -66,11 +68,12 @@ def load_manifest(directory: Path) -> Manifest:
 
 def require_all_sizes(directory: Path, manifest: Manifest) -> None:
     """Raise `CacheDamagedError` unless every shard and split is there with its size."""
+    absent = set(manifest.absent)
     for kind in KINDS:
         shards, found = manifest.shards(kind), _sizes_in(directory, kind)
         wanted = zip(shards.column("file"), shards.column("bytes"), strict=True)
         doubtful = [at for at, (file, size) in enumerate(wanted) if found.get(file) != size]
-        require_sizes(directory, [shards[at] for at in doubtful])
+        require_sizes(directory, [one for at in doubtful if (one := shards[at]).file not in absent])
     require_sizes(directory, list(manifest.splits.values()))
 
 
@@ -85,29 +88,46 @@ def _sizes_in(directory: Path, folder: str) -> dict[str, int]:
     return found
 
 
+def require_whole(directory: Path, manifest: Manifest) -> None:
+    """Raise `CacheError` for a part of a cache, to which nothing can be added."""
+    if manifest.absent:
+        raise CacheError(
+            f"{directory}: this is a part of a cache, without {len(manifest.absent):,} of "
+            f"{len(manifest.images):,} shards of pictures. Bring the others first: "
+            f"frozen-vqa pull URL --to {quoted(directory)}"
+        )
+
+
 def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
     """Raise `CacheDamagedError` unless every file is there with its size; this is quick."""
     for record in records:
-        path = path_in(directory, record.file)
-        try:
-            found = path.stat()
-            what = (
-                f"has {found.st_size:,} bytes" if S_ISREG(found.st_mode) else "is no regular file"
-            )
-        except FileNotFoundError:
-            what = "is missing"
-        except OSError as error:
-            what = f"cannot be read ({error.strerror})"
-        if what != f"has {record.bytes:,} bytes":
-            raise CacheDamagedError(
-                f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
-            )
+        _require_size(directory, path_in(directory, record.file), record)
+
+
+def place_of(directory: Path, record: FileRecord) -> Path:
+    """Return where a file of a cache lies; one of a cache at a URL comes first."""
+    arrivals = arrivals_of(directory)
+    return arrivals.bring(record) if arrivals else path_in(directory, record.file)
+
+
+def _require_size(directory: Path, path: Path, record: FileRecord) -> None:
+    try:
+        found = path.stat()
+        what = f"has {found.st_size:,} bytes" if S_ISREG(found.st_mode) else "is no regular file"
+    except FileNotFoundError:
+        what = "is missing"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    if what != f"has {record.bytes:,} bytes":
+        raise CacheDamagedError(
+            f"{path}: {what}, the manifest needs {record.bytes:,} bytes. {remedy(directory)}"
+        )
 
 
 def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
     """Map a shard; raise `CacheDamagedError` if anything but its feature rows is not as written."""
-    path = path_in(directory, record.file)
-    require_sizes(directory, [record])
+    path = place_of(directory, record)
+    _require_size(directory, path, record)
     with explain_read_errors(path, CacheDamagedError):
         try:
             file = Hdf5File(path, map_file(path), record.datasets)
@@ -130,8 +150,8 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
 
 def read_whole(directory: Path, record: DataRecord) -> Hdf5File:
     """Read a file into memory; raise `CacheDamagedError` if it is not what was written."""
-    path = path_in(directory, record.file)
-    require_sizes(directory, [record])
+    path = place_of(directory, record)
+    _require_size(directory, path, record)
     with explain_read_errors(path, CacheDamagedError):
         try:
             data = read_file(path, most=record.bytes)
@@ -146,12 +166,17 @@ def read_whole(directory: Path, record: DataRecord) -> Hdf5File:
 
 
 def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str]:
-    """Return the id of every picture, or the text of every distinct question, by row."""
-    return [
-        name
-        for record in manifest.shards(kind)
-        for name in open_shard(directory, kind, record).texts(NAMES[kind])
-    ]
+    """Return the id of every picture, or the text of every distinct question, by row.
+
+    Pictures of shards that a part of a cache lacks have none; no split of the part shows them.
+    """
+    absent, names = set(manifest.absent), list[str]()
+    for record in manifest.shards(kind):
+        if record.file in absent:
+            names += [""] * record.rows
+        else:
+            names += open_shard(directory, kind, record).texts(NAMES[kind])
+    return names
 
 
 @dataclass(frozen=True)

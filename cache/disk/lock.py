@@ -17,11 +17,13 @@ round: machines that share a cache have to mount it alike.
 """
 
 import errno
+import fcntl
 import fnmatch
 import json
 import os
 import socket
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -135,6 +137,23 @@ def sole_writer(directory: Path, *, what: str = "cache") -> Iterator[WriterLock]
         yield held
 
 
+@contextmanager
+def locked_place(path: Path, place: int) -> Iterator[None]:
+    """Let one thread of one process be in the block of this place, where there are such locks.
+
+    The file stays empty; the kernel frees the lock of a process that dies.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        # The structure flock of fcntl(2): a byte at `place`, owned by this handle.
+        asked = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)
+        with suppress(OSError):
+            fcntl.fcntl(handle, getattr(fcntl, "F_OFD_SETLKW", fcntl.F_SETLKW), asked)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _busy(lock: Path, what: str, hint: str = "") -> CacheBusyError:
     """Return the error for a lock that another process holds."""
     holder = None
@@ -219,10 +238,14 @@ def _is_own(handle: int) -> bool:
 
 def _write_holder(handle: int) -> None:
     """Write this process into an open file, in place of what that holds."""
-    pid, since = os.getpid(), datetime.now().astimezone().isoformat(" ", "seconds")
-    holder = Holder(socket.gethostname(), _boot(), pid, _started(pid), since)
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
+    os.pwrite(handle, json.dumps(asdict(this_process())).encode(), 0)
+
+
+def this_process() -> Holder:
+    """Return what tells this process from all others."""
+    pid, since = os.getpid(), datetime.now().astimezone().isoformat(" ", "seconds")
+    return Holder(socket.gethostname(), _boot(), pid, _started(pid), since)
 
 
 def read_holder(path: Path) -> Holder | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 
+from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.digests import digest
@@ -28,9 +29,11 @@ def read_page(directory: Path, record: PageRecord) -> bytes:
 
     Raise `CacheDamagedError` if neither is.
     """
-    for name in (record.file, record.copy):
+    arrivals = arrivals_of(directory)
+    places = [path_in(directory, name) for name in (record.file, record.copy)]
+    for path in [arrivals.bring(record)] if arrivals else places:
         with suppress(OSError):
-            data = read_file(path_in(directory, name), most=record.bytes)
+            data = read_file(path, most=record.bytes)
             if digest(data) == record.xxh3:
                 return data
     raise CacheDamagedError(

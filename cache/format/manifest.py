@@ -10,7 +10,6 @@ a lost manifest makes a hundred gigabytes worthless.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,10 +40,6 @@ PAGE = 500
 """Shards of a page. Those that fill no page yet are in cache.json, which a new shard rewrites."""
 NAME = "cache.json"
 COPY = "cache.copy.json"
-FAILURES = "failures.jsonl"
-LOG = "extractions.jsonl"
-SMALL_FILES = frozenset({NAME, COPY, FAILURES, LOG})
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 LARGEST = 64 << 20
 """Bytes of cache.json that are read; the records of a page's shards take half a million."""
@@ -80,13 +75,17 @@ class _Pages:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of cache.json; records of shards may lie in pages, and are read when needed."""
+    """The whole of cache.json; records of shards may lie in pages, and are read when needed.
+
+    `absent` names shards of pictures that a part of a cache lacks; no split of the part needs them.
+    """
 
     spec: CacheSpec
     images: Sequence[ShardRecord] = ()
     questions: Sequence[ShardRecord] = ()
     splits: Mapping[str, SplitRecord] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def image_rows(self) -> int:
@@ -105,8 +104,9 @@ class Manifest:
 
     @property
     def files(self) -> tuple[DataRecord, ...]:
-        """Every shard and split; this reads all pages."""
-        return (*self.images, *self.questions, *self.splits.values())
+        """Every shard and split that is here; this reads all pages."""
+        absent, every = set(self.absent), (*self.images, *self.questions, *self.splits.values())
+        return tuple(record for record in every if record.file not in absent)
 
     @property
     def file_names(self) -> set[str]:
@@ -127,7 +127,9 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all shards and splits."""
+        """Bytes of all shards and splits that are here."""
+        if self.absent:
+            return sum(record.bytes for record in self.files)
         shards = sum(self.shards(kind).total("bytes") for kind in KINDS)
         return shards + sum(record.bytes for record in self.splits.values())
 
@@ -158,6 +160,8 @@ class Manifest:
         body: dict[str, Any] = {"format": SINGLE if single else FORMAT, **vars(self)}
         body["spec"] = self.spec.to_json()
         body |= {kind: self.shards(kind).last for kind in KINDS}
+        if not self.absent:  # a whole cache has the same bytes as before there were parts
+            del body["absent"]
         if self.pages:
             body |= {"format": PAGED, "pages": {kind: self.shards(kind).pages for kind in KINDS}}
         body["xxh3"] = _digest_body(body)
@@ -181,18 +185,6 @@ class Manifest:
                 f"out of the data set, or make another cache for the rest."
             )
         return text
-
-
-def small_files(manifest: Manifest) -> dict[str, bytes]:
-    """Return the files that lie in the cache's own folder, in the order of writing them.
-
-    No file stands for an empty one. The last is for people and their scripts.
-    """
-    data = manifest.to_json().encode()
-    lines = [json.dumps(f.to_json(), ensure_ascii=False) + "\n" for f in manifest.failures]
-    # A path need not be UTF-8, and JSON must be; its other bytes are spelled out.
-    text = SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", "".join(lines))
-    return {NAME: data, COPY: data, FAILURES: text.encode()}
 
 
 def parse_manifest(path: Path, data: bytes, read: ReadPage | None = None) -> Manifest:
@@ -251,6 +243,9 @@ def _from_json(directory: Path, body: dict[str, Any], read: ReadPage | None) -> 
     for name, record in manifest.splits.items():
         require_split_name(name)
         require_possible(manifest.spec, "splits", record.file, record.bytes, record.rows)
+    files = manifest.shards("images").column("file") if manifest.absent else ()
+    if not set(files).issuperset(manifest.absent):
+        raise ValueError("a file is absent that is no shard of pictures")
     return manifest
 
 

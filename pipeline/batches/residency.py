@@ -9,7 +9,7 @@ Hidden states are few after prefix sharing, and always in memory. Batches are re
 which the readers reuse in turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache import CacheSpec, FeatureCache
+from frozen_vqa.cache import CacheSpec, FeatureCache, SplitTable
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
@@ -171,6 +171,15 @@ class ResidentFeatures:
         """The stream on which batches are copied: one for all epochs, or each would keep memory."""
         return torch.cuda.Stream(self.device)
 
+    def keep(self, splits: Iterable[SplitTable]) -> None:
+        """Begin to bring what each epoch reads; raise `CacheError` if the disk has no room for it.
+
+        Only a mapped cache at a URL needs this.
+        """
+        if self.location == "mapped" and self.cache.arrivals:
+            rows = np.concatenate([split.all_image_rows for split in splits])
+            self.cache.expect(rows, together=True)
+
     def describe(self) -> str:
         """Return one line: where the features are, and how much room there was."""
         places = {"gpu": f"on {self.device}", "ram": "in memory", "unread": "not read"}
@@ -192,10 +201,10 @@ class ResidentFeatures:
         scales = torch.empty((images, *spec.scales), dtype=torch.float16, device=self.device)
         buffer = pinned_empty((UPLOADED_AT_ONCE, *shape), dtype)
         few = torch.empty((UPLOADED_AT_ONCE, *spec.scales), dtype=torch.float16)
-        for first in range(0, images, UPLOADED_AT_ONCE):
-            rows = np.arange(first, min(first + UPLOADED_AT_ONCE, images))
+        for part in self.cache.pieces(UPLOADED_AT_ONCE):
+            rows = np.arange(part.start, part.stop)
             count = len(rows)
             self.cache.read_images(rows, as_array(buffer[:count]), few[:count].numpy())
-            table[first : first + count].copy_(buffer[:count])
-            scales[first : first + count].copy_(few[:count])
+            table[part].copy_(buffer[:count])
+            scales[part].copy_(few[:count])
         self.on_gpu, self.scales_on_gpu = table, scales if spec.quantised else None

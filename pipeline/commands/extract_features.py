@@ -6,9 +6,9 @@ What is wrong with the data set is said before torch and the encoders are loaded
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -46,6 +46,7 @@ from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.encoders.image_encoder import Fit, ImageEncoder
     from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
+    from frozen_vqa.pipeline.extract.engines.on_ray import RayCluster
     from frozen_vqa.pipeline.extract.extract import Report
     from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
@@ -82,9 +83,13 @@ def extract_command(
     limit: int | None,
     rebuild: Sequence[str],
     dry_run: bool,
+    engine: Literal["process", "ray"] = "process",
+    address: str | None = None,
+    workers: int | None = None,
 ) -> dict[str, Any] | None:
     """Run stage one, or estimate its cost; None from every rank of `torchrun` but the first."""
-    with torchrun_ranks() as ranks:
+    here = engine == "process" or bool(rebuild or dry_run)
+    with torchrun_ranks() as ranks, _ray_cluster(here, address, device) as cluster:
         revisions = for_each("--vision-revision", vision_revisions, vision_models)
         if len(image_sizes) == 1:  # of all models
             image_sizes = [*image_sizes] * len(vision_models)
@@ -100,38 +105,28 @@ def extract_command(
             find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
-        checks = check_data(source, read, most=LOOKED_AT, limit=limit)
-        show_checks(checks)
+        show_checks(checks := check_data(source, read, most=LOOKED_AT, limit=limit))
         if not rebuild:
             require_pictures(source, checks, cache, Reading(window))
             show_missing(checks)
             if window is None:
                 show_narrow(narrow_bits(source, checks))
-
         with loading():
+            from frozen_vqa.pipeline.extract.engines.engine import Engine
+            from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
             from frozen_vqa.pipeline.extract.extract import extract
             from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-            from frozen_vqa.pipeline.extract.models.open_encoders import open_encoders, show_moved
+            from frozen_vqa.pipeline.extract.models.open_encoders import show_moved
             from frozen_vqa.pipeline.extract.rebuild import rebuild as rebuild_shards
             from frozen_vqa.pipeline.extract.rebuild import show_rebuilt
-
-            place = choose_device(device)
-        images, text = open_encoders(
-            cache,
-            place,
-            vision_models=vision_models,
-            vision_revisions=revisions,
-            vision_layers=vision_layers,
-            image_sizes=sizes,
-            text_model=text_model,
-            text_revision=text_revision,
-            text_layers=text_layers,
-            compute_dtype=compute_dtype,
-            quantize=quantize,
-            fit=fit,
-            window=window,
-            reduce_jpegs=reduce_jpegs,
-        )
+        chosen: dict[str, Any] = {
+            "vision_models": vision_models, "vision_revisions": revisions, "image_sizes": sizes,
+            "vision_layers": vision_layers, "text_model": text_model, "text_layers": text_layers,
+            "text_revision": text_revision, "compute_dtype": compute_dtype, "quantize": quantize,
+            "fit": fit, "window": window, "reduce_jpegs": reduce_jpegs,
+        }  # fmt: skip
+        recipe = EncoderRecipe(cache, chosen)
+        images, text = recipe(choose_device("cpu" if cluster else device))
         require_squares(images, pool)
         if ranks.lead:
             named = zip((*each_of(images), text), (*revisions, text_revision), strict=True)
@@ -160,9 +155,20 @@ def extract_command(
                 dataset, columns, plan.splits, limit, batch_size, pictures, annotations
             ),
             ranks=ranks,
+            engine=Engine(cluster, recipe.pinned(images, text), workers) if cluster else None,
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
+
+
+def _ray_cluster(
+    here: bool, address: str | None, device: str
+) -> AbstractContextManager["RayCluster | None"]:
+    if here:
+        return nullcontext()
+    from frozen_vqa.pipeline.extract.engines.on_ray import ray_cluster
+
+    return ray_cluster(address, device)
 
 
 def show_plan(plan: Plan, images: "ImageEncoder", text: "TextEncoder") -> None:

@@ -1,5 +1,6 @@
 """The `inspect-cache` and `verify-cache` commands, without torch."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,10 +10,10 @@ from typing import Any
 from rich.table import Table
 
 from frozen_vqa.cache import Manifest, load_manifest
+from frozen_vqa.cache.arrivals import arrivals_of, shown
 from frozen_vqa.cache.format.parts import Part, labels
 from frozen_vqa.cache.format.records.files import KINDS
 from frozen_vqa.cache.left_out import left_out_of
-from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, draw_files, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
 from frozen_vqa.pipeline.extract.throughput import read_throughputs
@@ -34,7 +35,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
     """Show the content of a cache, from its manifest alone, and the speed of its extraction."""
     manifest = load_manifest(path)
     spec = manifest.spec
-    table = Table("", "", title=str(path), show_header=False)
+    table = Table("", "", title=shown(path), show_header=False)
 
     def add(name: str, value: object) -> None:
         table.add_row(name, str(value))
@@ -70,6 +71,8 @@ def inspect_command(path: Path) -> dict[str, Any]:
         add(f"drift{name}", f"patch embeddings are {drift:.2%} (relative L2) from those of float32")
     naive = naive_bytes(manifest)
     ratio = f" ({naive / manifest.bytes:.1f} times as much)" if manifest.bytes and naive else ""
+    if manifest.absent:
+        add("a part", f"{len(manifest.absent):,} shards of pictures are not here")
     add("on disk", size(manifest.bytes))
     add("stored per question", size(naive) + ratio)
     pictures = sum(not failure.split for failure in manifest.failures)
@@ -88,7 +91,7 @@ def inspect_command(path: Path) -> dict[str, Any]:
 
 def _inspected(path: Path, manifest: Manifest, naive: int) -> dict[str, Any]:
     return {
-        "cache": str(path),
+        "cache": shown(path),
         "settings": manifest.spec.settings(),
         "parts": {
             "vision": labels(manifest.spec.vision_parts),
@@ -154,14 +157,14 @@ def verify_command(path: Path, sample: int | None = None) -> dict[str, Any]:
     if damaged or check_copies(path, manifest):
         manifest, damaged = _still_damaged(path, damaged)
         files |= set() if sample else {record.file for record in manifest.files}
-    found = [asdict(d) | {"rebuild": rebuild_command(path, manifest, d.file)} for d in damaged]
+    found = [asdict(d) | {"rebuild": _remedy(path, manifest, d.file)} for d in damaged]
     found += [{"file": d.file, "reason": d.reason} for d in check_copies(path, manifest)]
     for one in found:
         _show(path, one)
     if not found:
         of = f" of {every:,}" if len(files) < every else ""
-        console.show(f"{path}: {len(files):,}{of} files, {size(total)}, all sound")
-    return {"cache": str(path), "files": len(files), "bytes": total, "damaged": found}
+        console.show(f"{shown(path)}: {len(files):,}{of} files, {size(total)}, all sound")
+    return {"cache": shown(path), "files": len(files), "bytes": total, "damaged": found}
 
 
 def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, list[Damage]]:
@@ -169,16 +172,27 @@ def _still_damaged(path: Path, damaged: Sequence[Damage]) -> tuple[Manifest, lis
     time.sleep(0.2)  # it writes its small files one after the other
     manifest = load_manifest(path)
     files = {damage.file for damage in damaged}
+    if arrivals := arrivals_of(path):  # at the URL they may be whole
+        for record in manifest.files:
+            if record.file in files:
+                arrivals.forget(record)
     again = (check_file(path, manifest, r) for r in manifest.files if r.file in files)
     return manifest, [damage for damage in again if damage]
 
 
+def _remedy(path: Path, manifest: Manifest, file: str) -> str:
+    """Return the command that makes a damaged file again, or sends it again to a URL."""
+    if arrivals := arrivals_of(path):
+        return shlex.join(["frozen-vqa", "push", "CACHE", "--to", arrivals.address])
+    return rebuild_command(path, manifest, file)
+
+
 def _show(path: Path, found: dict[str, Any]) -> None:
-    console.show(f"{path_in(path, found['file'])}: {found['reason']}")
+    console.show(f"{shown(path)}/{found['file']}: {found['reason']}")
     for what in ("rows", "names"):
         if found.get(what):
-            shown = ", ".join(map(str, found[what][:SHOWN]))
+            some = ", ".join(map(str, found[what][:SHOWN]))
             more = f", and {len(found[what]) - SHOWN:,} more" if len(found[what]) > SHOWN else ""
-            console.show(f"  {what}: {shown}{more}")
+            console.show(f"  {what}: {some}{more}")
     if "rebuild" in found:
         console.show(f"  to make it again: {found['rebuild']}")

@@ -102,7 +102,7 @@ def evaluate(
     if not isinstance(run, Run):
         run = load_run(run, choose_device("auto"))
     if not isinstance(cache, FeatureCache):
-        cache = open_cache(run.path, None if cache is None else Path(cache))
+        cache = open_cache(run.path, cache)
     split = split or run.config.validation
     cache = features_of(run, cache)
     table = read_split(cache, split)

@@ -13,7 +13,7 @@ of processes do not. So an interrupted extraction ends in the same bytes.
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
+from frozen_vqa.pipeline.extract.engines.engine import Engine
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import settle_models
@@ -91,6 +92,7 @@ def extract(
     shard_bytes: int = SHARD_BYTES,
     origin: Mapping[str, Json] | None = None,
     ranks: Ranks = ALONE,
+    engine: Engine | None = None,
 ) -> Report:
     """Extend the cache until it holds everything that `plan` names; stored rows stay.
 
@@ -107,6 +109,7 @@ def extract(
         shard_bytes: Bytes of features per shard; smaller shards are stored sooner.
         origin: Facts about the source, which the cache records so that a rebuild finds it again.
         ranks: The processes that share the work; all of them call this with the same plan.
+        engine: Workers that encode in place of this process.
 
     Raises:
         CacheError: if the cache belongs to other data, or the disk is too small.
@@ -119,16 +122,16 @@ def extract(
     use_cores()
     cache = Path(cache)
     images = join_encoders(images) if isinstance(images, Sequence) else images
-    origin = {**(origin or {}), **settle_precision(source, plan, images, text, cache, ranks)}
+    settle = engine.settle if engine else partial(settle_precision, ranks=ranks)
+    origin = {**(origin or {}), **settle(source, plan, images, text, cache)}
     spec = cache_spec(images, text, dtype, pool)
     with CacheWriter(cache, spec) if ranks.lead else nullcontext() as writer:
         ranks.wait()  # until the first rank has the lock and has removed leftovers
         known = read_known_pictures(cache, writer.manifest if writer else load_manifest(cache))
         plan = merge_same_pictures(plan, source, known)
         encoder = FeatureEncoder(source, plan, images, text, dtype, pool)
-        metric = getattr(source, "metric", None)
-        about: dict[str, Json] = {"metric": metric} if metric else {}
-        extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids)
+        about = {"metric": one} if (one := getattr(source, "metric", None)) else {}
+        extraction = _Extraction(encoder, cache, writer, ranks, origin, about, known.ids, engine)
         return extraction.run(batch_size, shard_bytes)
 
 
@@ -143,6 +146,7 @@ class _Extraction:
     origin: Mapping[str, Json]
     metric: Mapping[str, Json]  # for the origin of a split
     known: Mapping[str, str]  # the name of each image id that the cache had before
+    engine: Engine | None
 
     def __post_init__(self) -> None:
         self.began, self.started = datetime.now(UTC), time.monotonic()
@@ -151,10 +155,6 @@ class _Extraction:
     @property
     def manifest(self) -> Manifest:
         return self.writer.manifest if self.writer else load_manifest(self.cache)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
 
     def run(self, batch_size: int | None, shard_bytes: int) -> Report:
         """Take all steps; the arguments are those of `extract`."""
@@ -168,7 +168,9 @@ class _Extraction:
             rows = {i: work.image_rows[name] for i, name in self.known.items()}
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
-        together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
+        together = True
+        if not self.engine:  # whose workers load the models
+            together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
         throughput = self._encode(work, together)
         if self.writer:
             self._write_splits(self.writer)
@@ -177,8 +179,8 @@ class _Extraction:
 
     def _agree_on_batch_size(self) -> int:
         """Return the first rank's choice, which all have to use: chunk names depend on it."""
-        size = 0
-        if self.ranks.lead:
+        size = self.engine.batch_size(self.before) if self.engine else 0
+        if self.ranks.lead and not size:
             pixels = partial(self.encoder.decoder.first_pixels, self.plan.images)
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
@@ -191,10 +193,13 @@ class _Extraction:
         queue, throughput = ShardQueue(self.cache, work, self.ranks, self.writer), None
         try:
             with queue:
-                self._encode_images(work, queue)
-                if not together:
-                    self.encoder.images.unload()
-                self._encode_questions(work, queue)
+                if self.engine:
+                    self.engine.encode(self.encoder, work, queue, self.origin, self.cache)
+                else:
+                    self._encode_images(work, queue)
+                    if not together:
+                        self.encoder.images.unload()
+                    self._encode_questions(work, queue)
             self.ranks.wait()
             queue.adopt_rest()
         finally:
@@ -214,7 +219,7 @@ class _Extraction:
         # Fewer than were asked for, if the memory did not suffice.
         origin = {**self.origin, "batch_size": self.batch_size.now}
         build = partial(encoded.to_shard, self.encoder.spec, origin)
-        queue.put("images", key, build, failures=self.encoder.failures_of(encoded))
+        queue.put("images", key, build, failures=self.encoder.failures_of(encoded.failures))
 
     def _encode_questions(self, work: MissingWork, queue: ShardQueue) -> None:
         with queue.share("questions", work.questions) as (mine, timer):
@@ -231,9 +236,9 @@ class _Extraction:
         if not pictures + questions:
             return None
         images, texts = queue.timers["images"], queue.timers["questions"]
-        return Throughput(
+        found = Throughput(
             started=self.began.isoformat(timespec="seconds"),
-            seconds=self.seconds,
+            seconds=time.monotonic() - self.started,
             pictures=pictures,
             questions=questions,
             images_per_second=pictures / images.wall if images.wall else 0.0,
@@ -244,7 +249,9 @@ class _Extraction:
             ranks=self.ranks.world,
             torch=version("torch"),
             transformers=version("transformers"),
+            nodes=(),
         )
+        return replace(found, **self.engine.nodes.measured()) if self.engine else found
 
     def _write_splits(self, writer: CacheWriter) -> None:
         """Write each split's table, and the questions of it that cannot be used."""
@@ -286,7 +293,7 @@ class _Extraction:
             },
             questions=self.plan.counts() | {"skipped": len(questions)},
             bytes=manifest.bytes,
-            seconds=self.seconds,
+            seconds=time.monotonic() - self.started,
             left_out=sum(manifest.splits[name].left_out for name in self.plan.splits),
             failures=[*pictures, *questions],
             extraction=throughput,

@@ -134,9 +134,9 @@ class FeatureEncoder:
         new = NewImages(ids, thumbnails[rows], patches[rows], cls[rows], scales, contents[rows])
         return EncodedImages(new, failures)
 
-    def failures_of(self, encoded: EncodedImages) -> list[Failure]:
+    def failures_of(self, failures: Sequence[Failure]) -> list[Failure]:
         """Return a failure for each id of the pictures that cannot be read."""
-        failed = {failure.id: failure.reason for failure in encoded.failures}
+        failed = {failure.id: failure.reason for failure in failures}
         return [
             Failure(str(i), self.source.where(i), failed[self.plan.name(i)])
             for i in (self.plan.image_ids if failed else ())

@@ -115,6 +115,11 @@ class ShardQueue:
             self._wait(WRITERS - 1)
         self._pending.append(self._threads.submit(self._store, kind, key, build, failures))
 
+    def take(self, kind: ShardKind, key: str, staged: StagedShard) -> None:
+        """Adopt a chunk that a worker on another machine has staged, once those before it are."""
+        self._staged[key] = staged
+        self._adopt(kind)
+
     def _store(self, kind: ShardKind, key: str, build: Build, failures: Sequence[Failure]) -> None:
         with self.timers[kind].measure("writing"):
             staged = stage_shard(self._cache, key, build(), kind=kind, failures=failures)

@@ -7,15 +7,15 @@ digest pins it, no reader of features looks at it, and lines that cannot be read
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.format.manifest import LOG
+from frozen_vqa.cache.format.small_files import LOG
 from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json
@@ -70,6 +70,32 @@ def format_shares(seconds: Mapping[Phase, float], of: float) -> str:
 
 
 @dataclass(frozen=True)
+class NodeThroughput:
+    """What one node of a cluster did in a run.
+
+    Attributes:
+        node: Its name for people.
+        workers: Most workers that it had at once.
+        lost: Workers that died there.
+        seconds: From its first worker to its last chunk.
+        encoding, waiting, reading, writing: Seconds of all its workers, as of `PhaseTimer`.
+    """
+
+    node: str
+    device: str
+    workers: int
+    lost: int
+    chunks: int
+    pictures: int
+    questions: int
+    seconds: float
+    encoding: float
+    waiting: float
+    reading: float
+    writing: float
+
+
+@dataclass(frozen=True)
 class Throughput:
     """A line of the log: one run of `extract-features`.
 
@@ -78,8 +104,11 @@ class Throughput:
         seconds: From the start to the last shard.
         pictures, questions: The distinct ones that this run stored, all ranks together.
         images_per_second, questions_per_second: These numbers over the time that each kind took.
-        encoding, waiting, reading, writing: Seconds of the first rank, as `PhaseTimer` counts them.
+        encoding, waiting, reading, writing: Seconds of the first rank, as `PhaseTimer` counts them;
+            of a cluster those of an average worker.
         batch_size: Pictures per batch at the end.
+        ranks: Processes that encoded.
+        nodes: Of a cluster, what each node did.
     """
 
     started: str
@@ -97,10 +126,12 @@ class Throughput:
     ranks: int
     torch: str
     transformers: str
+    nodes: Sequence[NodeThroughput] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, times to the millisecond."""
-        return {k: round(v, 3) if type(v) is float else v for k, v in asdict(self).items()}
+        nodes = {"nodes": [_rounded(node) for node in self.nodes]} if self.nodes else {}
+        return {k: v for k, v in _rounded(self).items() if k != "nodes"} | nodes
 
     def __str__(self) -> str:
         """Return rates, shares, batch size and device as one line for people."""
@@ -112,6 +143,10 @@ class Throughput:
             f"{rates}; {format_shares(seconds, self.seconds)} of {self.seconds:.1f} s; "
             f"batches of {self.batch_size} on {self.device}"
         )
+
+
+def _rounded(facts: Throughput | NodeThroughput) -> dict[str, Any]:
+    return {k: round(v, 3) if type(v) is float else v for k, v in vars(facts).items()}
 
 
 def append_throughput(cache: Path, throughput: Throughput) -> None:

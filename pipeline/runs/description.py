@@ -3,6 +3,7 @@
 So a command can refuse a mistyped folder before it loads what takes seconds.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from frozen_vqa.cache.disk.files import read_file
 from frozen_vqa.cache.errors import made_by, wrong_folder
 from frozen_vqa.cache.format.finite import LARGEST
 from frozen_vqa.cache.format.spec import Dtype
+from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.cache.typed_json import FILE_PATH, Count, Json, Percent, decode, finite_json
 from frozen_vqa.pipeline.config import ANSWERS, TrainConfig, load_config, preset_settings
 from frozen_vqa.pipeline.errors import ConfigError, RunError
@@ -175,14 +177,20 @@ def read_record(run: Path) -> TrainedFrom | Outcome:
     return outcome
 
 
-def open_cache(run: Path, given: Path | None) -> FeatureCache:
+def open_cache(run: Path, given: Path | str | None) -> FeatureCache:
     """Open the given cache, or that of the training; `CacheError` says if that one has moved."""
     return FeatureCache(given or recorded_cache(run))
 
 
 def recorded_cache(run: Path) -> Path:
     """Return the cache of a training; `CacheError` says if it has moved."""
-    stored = Path(read_record(run)["cache"])
+    recorded = read_record(run)["cache"]
+    if is_url(recorded):  # a stranger's run must not make this machine ask an address
+        raise CacheError(
+            f"{run}: the head was trained from the cache at {recorded}. No URL is asked unless "
+            f"the command names it: --cache {shlex.quote(recorded)}"
+        )
+    stored = Path(recorded)
     if not stored.exists():
         raise CacheError(
             f"{run}: the head was trained from the cache {stored}, which is not there now. "

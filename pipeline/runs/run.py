@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from frozen_vqa.cache import CacheError, CacheSpec, FeatureCache
+from frozen_vqa.cache.arrivals import address_of
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.parts import LAST, Part
@@ -133,7 +134,7 @@ def start_run(
         description: dict[str, Any] = {"format": FORMAT, "model": asdict(model)}
         description |= {"encoders": encoder_settings(cache.spec), "dtype": cache.spec.dtype}
         write_atomically(path / "config.json", json_bytes(description))
-        where = {"cache": str(cache.directory.resolve()), **record_data(cache, config)}
+        where = {"cache": address_of(cache.directory), **record_data(cache, config)}
         write_atomically(path / "run.json", seal_json(where))
         return read_digests(path)
 
@@ -164,7 +165,7 @@ def encoder_settings(spec: CacheSpec) -> Encoders:
 def finish_run(path: Path, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Record the outcome of a training and remove its states, or raise `RunError`."""
     with explain_run_write_errors(path):
-        found = {"cache": str(cache.directory.resolve()), **summary}
+        found = {"cache": address_of(cache.directory), **summary}
         write_atomically(path / "run.json", seal_json(found))
         remove_state(path)
 

@@ -190,7 +190,7 @@ class TrainData:
         return " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
 
 
-def load_train_data(cache_path: Path, config: TrainConfig) -> TrainData:
+def load_train_data(cache_path: Path | str, config: TrainConfig) -> TrainData:
     """Read the splits of the settings; read or build the vocabulary.
 
     Raises:

@@ -104,7 +104,7 @@ def train(
         state = recover_own_state(run, config, ranks) if resume else None
         use_cores()
         held.enter_context(repeatable(device))
-        data = data or load_train_data(Path(cache), config)
+        data = data or load_train_data(cache, config)
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)

@@ -56,6 +56,7 @@ class Trainer:
         config: TrainConfig,
         ranks: Ranks = ALONE,
     ) -> None:
+        features.keep(data.splits.values())
         self.config, self.ranks, self.device = config, ranks, features.device
         self.train_split = data.splits[config.train_split]
         self.val_split = data.splits[config.validation]

@@ -14,6 +14,7 @@ import pytest
 from tests.support.bad_answers import ANSWERS
 from tests.support.bad_asked import ASKED
 from tests.support.bad_caches import CACHES
+from tests.support.bad_clusters import CLUSTERS
 from tests.support.bad_columns import COLUMNS
 from tests.support.bad_downloads import DOWNLOADS
 from tests.support.bad_fields import FIELDS
@@ -43,6 +44,7 @@ from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import MACHINES, STORAGE
+from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
@@ -72,6 +74,7 @@ SECTIONS = {
     "Fields of a wrong type": FIELDS,
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
+    "Caches at a URL": AT_URLS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
@@ -84,6 +87,7 @@ SECTIONS = {
     "Options": OPTIONS,
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
+    "Clusters": CLUSTERS,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }

@@ -67,6 +67,8 @@ def working_lines(place: Path, out: Path) -> dict[str, list[str]]:
         "inspect-cache": ("--cache", place / "cache"),
         "verify-cache": ("--cache", place / "cache"),
         "convert-cache": ("--source", place / "cache", "--cache", out / "converted"),
+        "push": ("--cache", place / "cache", "--to", f"file://{out}/pushed"),
+        "pull": (f"file://{place}/nothing", "--to", out / "pulled"),
         "runs": ("--folder", place),
         "doctor": (),
         "demo": ("--out", out / "demo"),

@@ -7,7 +7,7 @@ import pytest
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.disk import pages
 from frozen_vqa.cache.disk.pages import fill_pages
-from frozen_vqa.cache.format.manifest import small_files
+from frozen_vqa.cache.format.small_files import small_files
 from tests.support.caches import make_spec
 from tests.support.manifests import shard
 

@@ -57,9 +57,16 @@ def settle_models(encoder: FeatureEncoder, work: MissingWork, cache: Path, batch
     if work.images:
         tokens = batch_size * math.prod(encoder.images.grid)
         groups.append([(one, tokens) for one in each_of(encoder.images)])
+    return load_models(groups, cache, features)
+
+
+def load_models(
+    groups: Sequence[Sequence[tuple[Any, int]]], cache: Path, feature_bytes: int = 0
+) -> bool:
+    """Load models, each given with the tokens of its largest batch, as `settle_models` does."""
     groups = [[one for one in group if hasattr(one[0], "checkpoint")] for group in groups]
     known = [one for group in groups for one, _ in group]
-    _require_disk(known, cache, features)
+    _require_disk(known, cache, feature_bytes)
     together = _fit_together(groups)
     for group in groups:  # the pictures' models last, which work first
         kept = [one for one, _ in group]
