@@ -75,7 +75,7 @@ class HeadSettings:
             name, kind, value = field.name, field.type, getattr(self, field.name)
             if kind is float and type(value) is int and abs(value) < 2**53:
                 value = float(value)
-            if kind is str and type(value) is int:  # as a file of settings names a layer
+            if name == "text_layer" and type(value) is int:  # as a file of settings names it
                 value = str(value)
             object.__setattr__(self, name, value)
             holds, limit = self.LIMITS.get(name, (lambda _: True, ""))

@@ -81,7 +81,10 @@ def _quantise(kind: Any, missing: str, _: Path) -> PageRow:
 
 
 def _room(free: int, _: Path) -> PageRow:
-    encoders = [(TextEncoder("tiny"), 10), (ImageEncoder("tiny"), 2048)]
+    encoders: list[list[tuple[Any, int]]] = [
+        [(TextEncoder("tiny"), 10)],
+        [(ImageEncoder("tiny"), 2048)],
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preflight, "free_memory", lambda: free)
         try:

@@ -111,33 +111,41 @@ def _fit_together(groups: Sequence[Sequence[tuple[Any, int]]]) -> bool:
     device = torch.device(waiting[0].device)
     if (free := _free(device)) is None:
         return True
-    needs = {
-        one.name: (
-            weight_bytes(one),
-            tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize,
-        )
-        for one, tokens in encoders
-    }
-    if sum(needs[one.name][0] for one in waiting) + max(n for _, n in needs.values()) <= free:
+    needs = [  # of each group: models, of which two may have one name, their weights, a batch
+        [
+            (
+                one,
+                weight_bytes(one),
+                tokens * NUMBERS_PER_TOKEN * _width(one) * one.compute_dtype.itemsize,
+            )
+            for one, tokens in group
+        ]
+        for group in groups
+    ]
+    every = [need for group in needs for need in group]
+    if sum(own for one, own, _ in every if one in waiting) + max(n for *_, n in every) <= free:
         return True
-    room = free + sum(needs[one.name][0] for one, _ in encoders if one not in waiting)
-    for group in groups:
-        names = [one.name for one, _ in group]
-        need = sum(needs[name][0] for name in names)
-        batch = max((needs[name][1] for name in names), default=0)
-        if need + batch > room:
-            quantised = any(hasattr(one, "quantize") for one, _ in group)
+    room = free + sum(own for one, own, _ in every if one not in waiting)
+    for each in needs:
+        own = sum(own for _, own, _ in each)
+        batch = max((batch for *_, batch in each), default=0)
+        if own + batch > room:
+            quantised = any(hasattr(one, "quantize") for one, *_ in each)
             smaller = "--compute-dtype bfloat16" + (", --quantize" if quantised else "")
             raise ModelError(
-                f"the weights of {' and '.join(names)} need {size(need)} of memory, and a batch at "
-                f"least {size(batch)}, but {size(room)} are free on {device}. Give a smaller "
-                f"model, {smaller}, a smaller --batch-size, or another --device."
+                f"the weights of {_names(each)} need {size(own)} of memory, and a batch at least "
+                f"{size(batch)}, but {size(room)} are free on {device}. Give a smaller model, "
+                f"{smaller}, a smaller --batch-size, or another --device."
             )
     console.show(
-        f"{' and '.join(needs)} do not fit the memory of {device} together: each is loaded when it "
-        f"is needed and then freed, so one is read twice"
+        f"{_names(every)} do not fit the memory of {device} together: each is loaded when it is "
+        f"needed and then freed, so one is read twice"
     )
     return False
+
+
+def _names(needs: Sequence[tuple[Any, int, int]]) -> str:
+    return " and ".join(one.name for one, *_ in needs)
 
 
 def _width(encoder: Any) -> int:
