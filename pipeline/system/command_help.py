@@ -20,7 +20,7 @@ GROUPS = {
     "Head": "preset config sweep vision fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image keep",
     "Running": "resume overwrite rebuild dry_run residency stage host port device engine address"
-    " workers",
+    " workers sample",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
     "Output": "dtype pool sheet save_logits table report tensorboard per_question top csv"
     " save_attention",
