@@ -1,6 +1,6 @@
 """The driver of one extraction on a Ray cluster, with encoders made of arithmetic.
 
-python -m benchmarks.torture.ray_driver CACHE ADDRESS
+    python -m benchmarks.torture.ray_driver CACHE ADDRESS
 """
 
 import sys

@@ -208,7 +208,7 @@ def path_options() -> Iterator[tuple[str, str]]:
             if "Path" not in str(hint):
                 continue
             (about,) = hint.__metadata__
-            assert about.parser is cli._path, f"{command.__name__}: {name}"
+            assert about.parser in (cli._path, cli._place), f"{command.__name__}: {name}"
             option = "" if isinstance(about, ArgumentInfo) else f"--{name.replace('_', '-')}"
             yield command.__name__.replace("_", "-"), option
 

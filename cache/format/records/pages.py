@@ -103,7 +103,7 @@ def page_bytes(records: Sequence[ShardRecord]) -> bytes:
         origin = origins.setdefault(_text(record.origin), len(origins))
         lines.append(_text([record.xxh3, record.structure, record.names, datasets, origin]))
     head: dict[str, list[Any]] = {name: [getattr(one, name) for one in records] for name in COLUMNS}
-    head |= {"texts": list(texts), "origins": [json.loads(one) for one in origins]}
+    head |= {"texts": list(texts), "origins": [finite_json(one) for one in origins]}
     return "\n".join([_text(head), *lines]).encode()
 
 
