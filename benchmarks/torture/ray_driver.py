@@ -1,6 +1,8 @@
 """The driver of one extraction on a Ray cluster, with encoders made of arithmetic.
 
     python -m benchmarks.torture.ray_driver CACHE ADDRESS
+
+The torture starts it, and kills it.
 """
 
 import sys
