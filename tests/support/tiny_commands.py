@@ -29,7 +29,8 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def extract(place: Path, *words: object) -> Finished:
     dataset = () if "--dataset" in words else ("--dataset", "shapes:8")
-    return run_command("extract-features", "--cache", place / "cache", *dataset, *TINY, *words)
+    models = () if "--vision-model" in words else TINY  # a second model would be added
+    return run_command("extract-features", "--cache", place / "cache", *dataset, *models, *words)
 
 
 def train(place: Path, *words: object) -> Finished:
