@@ -41,7 +41,7 @@ PLACES = [
     *below(("images", 0), names(ShardRecord)),
     *below(("questions", 0), names(ShardRecord)),
     *below(("splits", "val"), names(SplitRecord)),
-    *below(("images", 0, "datasets"), ("patch_embeddings", "image_id_bytes")),
+    *below(("images", 0, "datasets"), ("patch_embeddings", "image_id_utf8")),
     *below(("spec", "vision"), ("model", "image size")),
 ]
 

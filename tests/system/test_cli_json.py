@@ -75,7 +75,7 @@ def test_brackets_and_colons_in_a_path_are_no_markup(tmp_path: Path) -> None:
     odd.mkdir(parents=True)
     assert extract(odd, "--split", "train", "--split", "val").err.count(str(odd / "cache")) == 1
     assert str(odd / "run") in train(odd).err
-    shown = " ".join(run_command("inspect-cache", odd / "cache").err.split())
-    assert "[red] [a] :cat:" in shown
+    shown = "".join(run_command("inspect-cache", odd / "cache").err.split())
+    assert "[red][a]:cat:" in shown  # a line may end anywhere in a path
     found = run_command("evaluate", "--run", odd / "run")
     assert f"results in the official form: {odd / 'run'}" in found.err
