@@ -32,7 +32,7 @@ LARGEST_OBJECT = 1 << 30
 """Bytes of an object; a shard has a fraction of it."""
 
 OBJECT = re.compile(r"((images|questions|splits)/[0-9a-f]{32}\.h5|manifest/[0-9a-f]{32}\.json)")
-LEFTOVER = re.compile(OBJECT.pattern + r"(\.[0-9a-f]{8}\.partial)?")
+LEFTOVER = re.compile(OBJECT.pattern + r"(\.[0-9a-f]{8}\.partial){0,2}")
 """Names that no one else gives: objects, and what a killed upload leaves in a folder."""
 
 

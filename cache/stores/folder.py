@@ -57,15 +57,15 @@ class FolderStore(Store):
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        path = self._path(name)
-        for left in path.parent.glob(f"{path.name}.*{TEMPORARY}"):  # of a killed process
+        for left in self._unfinished(name):
             left.unlink(missing_ok=True)
-        self._write(name, path, data)
+        self._write(name, self._path(name), data)
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
             try:
-                self._path(name).unlink(missing_ok=True)
+                for path in (self._path(name), *self._unfinished(name)):
+                    path.unlink(missing_ok=True)
             except OSError as error:
                 raise self._explain(name, error) from None
             with suppress(OSError):  # absent, or something is left in it
@@ -78,6 +78,11 @@ class FolderStore(Store):
             write_atomically(path, data, shared=True)
         except OSError as error:
             raise self._explain(name, error) from None
+
+    def _unfinished(self, name: str) -> list[Path]:
+        """Return what killed processes have left of an object that they made."""
+        path = self._path(name)
+        return [*path.parent.glob(f"{path.name}.*{TEMPORARY}")]
 
     def _path(self, name: str) -> Path:
         return path_in(Path(self.address.path), name)

@@ -1,6 +1,6 @@
 """An extraction to a URL: a folder of this machine is sent there while its cache grows.
 
-    STAGE/work/s3/BUCKET/FOLDER     where shards are built and adopted, as in any cache
+    STAGE/growing/s3/BUCKET/FOLDER  where shards are built and adopted, as in any cache
 
 At each moment the URL has a whole cache, which begins with the shards that are done. So a machine
 that vanishes loses what it had not sent: another one brings what is there, and goes on.
@@ -48,7 +48,7 @@ def written_at(url: str, stage: Path | None) -> Iterator[Path]:
         )
     store = open_store(url)
     address = store.address
-    place = f"work/{address.protocol}/{address.path.strip('/')}"
+    place = f"growing/{address.protocol}/{address.path.strip('/')}"
     folder = path_in(stage or default_stage(), place)
     with sole_writer_at(store) as require:
         _bring(store, folder)

@@ -18,6 +18,7 @@ from frozen_vqa.cache.stores import bucket, store
 from frozen_vqa.cache.stores.open_store import open_store
 from frozen_vqa.cache.stores.pull import plan_pull, pull_cache
 from frozen_vqa.cache.stores.push import Pushed, push_cache
+from tests.support.several_shards import write
 
 URL, MARK = "memory://bucket/vqa", b"<!-- ours -->"
 ASKED = ("find", "cat_file", "pipe_file", "rm_file")
@@ -122,3 +123,17 @@ def content(directory: Path) -> dict[str, bytes]:
         for path in paths
         if path.name not in own
     }
+
+
+@pytest.fixture(autouse=True)
+def empty() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("caches") / "one"
+    write(directory)
+    return directory

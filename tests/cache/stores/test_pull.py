@@ -1,6 +1,5 @@
 """A pulled cache, or a part of one, is a cache: checked, resumed, and never wrong."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +15,10 @@ from frozen_vqa.cache.verify import check_copies, verify
 from frozen_vqa.pipeline.runs.data import fingerprint_cache
 from tests.support import stores
 from tests.support.caches import Row, make_cache
-from tests.support.several_shards import read, write
+from tests.support.several_shards import read
 from tests.support.stores import Flaky, Killed, content, memory, pull, push
 
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    stores.forget()
-    yield
-    stores.forget()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("caches") / "one"
-    write(directory)
-    return directory
+empty, cache = stores.empty, stores.cache  # fixtures; the first is in force in every test
 
 
 @pytest.mark.parametrize("asked", ["a", "b", "c", "ab"])

@@ -1,6 +1,5 @@
 """A push ends in the same objects, wherever it was killed and however the store behaves."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,12 @@ from frozen_vqa.cache.stores import lease
 from frozen_vqa.cache.stores.copies import object_name
 from tests.support import stores
 from tests.support.caches import Row, make_cache, make_spec
-from tests.support.several_shards import write
 from tests.support.stores import Flaky, Killed, content, memory, objects, pull, push
 
 MANIFEST = "/bucket/vqa/cache.json"
 
 
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    stores.forget()
-    yield
-    stores.forget()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("caches") / "one"
-    write(directory)
-    return directory
+empty, cache = stores.empty, stores.cache  # fixtures; the first is in force in every test
 
 
 def test_what_is_pushed_comes_back_and_is_sent_once(

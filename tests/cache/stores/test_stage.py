@@ -3,7 +3,6 @@
 import os
 import pickle
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +16,10 @@ from frozen_vqa.cache.stores.stage import open_stage
 from frozen_vqa.cache.verify import verify
 from tests.support import stores
 from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache
-from tests.support.several_shards import PICTURES, ROWS, read, write
+from tests.support.several_shards import PICTURES, ROWS, read
 from tests.support.stores import URL, Flaky, memory, push
 
-
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    stores.forget()
-    yield
-    stores.forget()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("caches") / "one"
-    write(directory)
-    return directory
+empty, cache = stores.empty, stores.cache  # fixtures; the first is in force in every test
 
 
 def held(folder: Path) -> int:
