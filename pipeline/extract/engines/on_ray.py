@@ -146,7 +146,7 @@ def _connect(ray: Any, address: str) -> None:
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
             )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # no less: of a node that starts too slowly it raises that class
         raise PipelineError(
             f"no Ray cluster can be used at {address}: {_one_line(error)} Start one with `ray "
             f"start --head` and give its --address HOST:PORT, or leave --address out to use this "

@@ -83,6 +83,19 @@ def test_a_signal_acts_when_ray_is_done() -> None:
     assert (end.value.code, done) == (143, [1])
 
 
+@pytest.mark.parametrize("kind", [Exception, ConnectionError, RuntimeError, ValueError, KeyError])
+def test_a_cluster_that_does_not_start_is_one_sentence(kind: type[Exception]) -> None:
+    """Ray raises `Exception` itself where a node of its own takes too long."""
+
+    def init(**_: object) -> None:
+        raise kind("The current node timed out during startup.\n\nLook at its logs.")
+
+    fake = SimpleNamespace(init=init, _private=SimpleNamespace(worker=SimpleNamespace()))
+    with pytest.raises(PipelineError, match=r"^no Ray cluster .* at local: .*timed out") as error:
+        on_ray._connect(fake, "local")
+    assert "\n" not in str(error.value)
+
+
 def test_the_errors_named_here_are_those_of_ray() -> None:
     ray = pytest.importorskip("ray")
     assert [name for name in NAMES if not hasattr(ray.exceptions, name)] == []
