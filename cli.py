@@ -369,6 +369,13 @@ def extract_features(
             help="Decode large JPEGs at a half, a quarter or an eighth: faster, not exact.",
         ),
     ] = False,
+    gpu_jpegs: Annotated[
+        bool,
+        typer.Option(
+            "--gpu-jpegs",
+            help="Decode and resize JPEGs on the GPU (extra nvjpeg): not Pillow's pixels.",
+        ),
+    ] = False,
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32", "int8"],
         typer.Option(
@@ -424,6 +431,10 @@ def extract_features(
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
+    if gpu_jpegs and (reduce_jpegs or engine == "ray"):
+        raise typer.BadParameter(
+            "--gpu-jpegs goes with neither --reduce-jpegs nor --engine ray; leave one out"
+        )
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
     with _written(cache, stage) as folder:
@@ -443,6 +454,7 @@ def extract_features(
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
+            gpu_jpegs=gpu_jpegs,
             dtype=dtype,
             pool=int(pool),
             columns=_pairs(column or []),
