@@ -69,7 +69,10 @@ def require_nvjpeg(gpu: "device", resample: Resampling, name: str) -> str:
             f"`pip install 'frozen-vqa[nvjpeg]'` brings it"
         ) from None
     except (OSError, RuntimeError) as error:  # a build for CPUs, or for another CUDA
-        raise _unusable(str(gpu), error) from error
+        raise ModelError(
+            f"JPEGs cannot be decoded on {gpu} ({_shortened(error)}); install the build of "
+            f"torchcodec for the CUDA of torch, or leave out {OPTION}"
+        ) from error
     return str(gpu)
 
 
@@ -91,7 +94,10 @@ def fit_on_gpu(image: Image.Image, fit: Callable[[Image.Image], T], gpu: str) ->
             return fit(cast(Image.Image, GpuPicture(_decode(data, gpu))))
     except RuntimeError as error:
         if not OF_THE_PICTURE.search(str(error)):
-            raise _unusable(gpu, error) from error
+            raise ModelError(
+                f"a JPEG cannot be decoded on {gpu} ({_shortened(error)}); use a smaller "
+                f"--batch-size if its memory does not suffice, or leave out {OPTION}"
+            ) from error
     return None
 
 
@@ -171,9 +177,5 @@ def _own_stream(gpu: str) -> Iterator[None]:
         yield
 
 
-def _unusable(gpu: str, error: Exception) -> ModelError:
-    reason = textwrap.shorten(str(error), 200, placeholder=" ...")
-    return ModelError(
-        f"JPEGs cannot be decoded on {gpu} ({reason}); leave out {OPTION}, or, if its memory does "
-        f"not suffice, use a smaller --batch-size"
-    )
+def _shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200, placeholder=" ...")

@@ -108,7 +108,9 @@ def test_a_picture_that_nvjpeg_does_not_read_is_pillows_and_other_errors_end_the
     if of_the_picture:
         assert np.array_equal(fitted(jpeg(), ON_GPU), fitted(jpeg(), Reading()))
         return
-    with pytest.raises(ModelError, match=r"leave out --gpu-jpegs, or, .* --batch-size$") as refused:
+    with pytest.raises(
+        ModelError, match=r"smaller --batch-size .* leave out --gpu-jpegs$"
+    ) as refused:
         fitted(jpeg(), ON_GPU)
     assert said in str(refused.value)
     assert fake.streams == 0
