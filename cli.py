@@ -197,6 +197,10 @@ Stage = Annotated[
     Path | None,
     _path_option(help="Folder to which shards of a URL come (default: in ~/.cache/frozen-vqa)."),
 ]
+Prometheus = Annotated[
+    Path | None,
+    _path_option("--prometheus", help="Write figures of the run for Prometheus to this file."),
+]
 
 
 def _written(cache: Path | str, stage: Path | None) -> Any:
@@ -416,17 +420,20 @@ def extract_features(
             min=1, max=2**20, help="Workers of Ray (default: one per GPU, or one per CPU node)."
         ),
     ] = None,
+    prometheus: Prometheus = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
-    with _written(cache, stage) as folder:
+    watched = prometheus_file(prometheus, "extract-features", cache)
+    with watched, _written(cache, stage) as folder:
         result = extract_command(
             dataset=dataset,
             splits=split or [],
@@ -661,6 +668,7 @@ def train_head(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
     ] = False,
+    prometheus: Prometheus = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Also score the head and write a report.")
     ] = True,
@@ -670,6 +678,7 @@ def train_head(
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.train_head import train_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -701,19 +710,20 @@ def train_head(
         "val_fraction": val_fraction,
         "keep": keep,
     }
-    result = train_command(
-        cache=_folder(cache, stage) if cache else None,
-        run=run,
-        config=config,
-        sweep=sweep,
-        settings=settings,
-        overwrite=overwrite,
-        resume=resume,
-        residency=residency,
-        tensorboard=tensorboard,
-        report=report,
-        device=device,
-    )
+    with prometheus_file(prometheus, "train-head", run):
+        result = train_command(
+            cache=_folder(cache, stage) if cache else None,
+            run=run,
+            config=config,
+            sweep=sweep,
+            settings=settings,
+            overwrite=overwrite,
+            resume=resume,
+            residency=residency,
+            tensorboard=tensorboard,
+            report=report,
+            device=device,
+        )
     if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 

@@ -48,6 +48,7 @@ from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
+from tests.support.bad_watched import WATCHED
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -88,6 +89,7 @@ SECTIONS = {
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
     "Clusters": CLUSTERS,
+    "Figures for Prometheus": WATCHED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }
