@@ -21,6 +21,7 @@ from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
+from tests.support.bad_gpu_jpegs import GPU_JPEGS
 from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
@@ -59,6 +60,7 @@ SECTIONS = {
     "Kinds of pictures": MODES,
     "Kinds of TIFF": TIFFS,
     "Deep, medical and new kinds": GREY_PICTURES,
+    "JPEGs on a GPU": GPU_JPEGS,
     "Image processors": PROCESSORS,
     "Models and sizes of pictures": MODELS,
     "Questions and answers": QUESTIONS,
