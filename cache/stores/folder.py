@@ -121,5 +121,5 @@ def _name_once(new: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        path.touch(exist_ok=False)
         os.replace(new, path)  # a kill before this leaves an empty file, which is no object
