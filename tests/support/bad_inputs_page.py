@@ -45,6 +45,7 @@ from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import MACHINES, STORAGE
+from tests.support.bad_stored_pictures import PICTURES_AT_URLS
 from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
@@ -78,6 +79,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Caches at a URL": AT_URLS,
+    "Pictures at a URL": PICTURES_AT_URLS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
