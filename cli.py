@@ -47,6 +47,7 @@ from frozen_vqa.pipeline.options.shared import (
     Metric,
     OwnEncoder,
     OwnFusion,
+    Prometheus,
     Quiet,
     RunPath,
     Stage,
@@ -153,11 +154,13 @@ def extract_features(
     engine: extraction.Engine = "process",
     address: extraction.Address = None,
     workers: extraction.Workers = None,
+    prometheus: Prometheus = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
@@ -167,7 +170,8 @@ def extract_features(
         )
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
-    with _written(cache, stage) as folder:
+    watched = prometheus_file(prometheus, "extract-features", cache)
+    with watched, _written(cache, stage) as folder:
         result = extract_command(
             dataset=dataset,
             splits=split or [],
@@ -303,6 +307,7 @@ def train_head(
     residency: training.Residency = "auto",
     stage: Stage = None,
     tensorboard: training.Tensorboard = False,
+    prometheus: Prometheus = None,
     report: training.Report = True,
     device: Device = "auto",
     as_json: Json = False,
@@ -310,6 +315,7 @@ def train_head(
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.train_head import train_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -341,19 +347,20 @@ def train_head(
         "val_fraction": val_fraction,
         "keep": keep,
     }
-    result = train_command(
-        cache=_folder(cache, stage) if cache else None,
-        run=run,
-        config=config,
-        sweep=sweep,
-        settings=settings,
-        overwrite=overwrite,
-        resume=resume,
-        residency=residency,
-        tensorboard=tensorboard,
-        report=report,
-        device=device,
-    )
+    with prometheus_file(prometheus, "train-head", run):
+        result = train_command(
+            cache=_folder(cache, stage) if cache else None,
+            run=run,
+            config=config,
+            sweep=sweep,
+            settings=settings,
+            overwrite=overwrite,
+            resume=resume,
+            residency=residency,
+            tensorboard=tensorboard,
+            report=report,
+            device=device,
+        )
     if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 

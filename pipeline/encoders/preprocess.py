@@ -45,6 +45,7 @@ from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, un
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 
 T = TypeVar("T")
 
@@ -104,13 +105,15 @@ def _opened(
     picture: Picture, seen: Callable[[bytes], None] | None = None
 ) -> Iterator[Image.Image | DicomPicture]:
     """Open a picture and claim the memory that its decoding takes."""
-    big = isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE
+    begin = picture.read(BIG_FILE) if isinstance(picture, StoredPicture) else b""
+    big = len(begin) > BIG_FILE or (isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE)
     with BUDGET.claim(IN_FLIGHT) if big else nullcontext():
         if isinstance(picture, Image.Image):
             image: Image.Image | DicomPicture = picture
             require_quick(picture, b"")
         else:
-            data = _read(picture) if isinstance(picture, Path) else picture
+            data = picture if isinstance(picture, bytes) else _read(picture, begin)
+            del begin
             if seen:
                 seen(data)
             image = _open(data)
@@ -181,8 +184,13 @@ def _bytes_of(path: Path) -> int:
         return 0
 
 
-def _read(path: Path) -> bytes:
-    """Return the content of a file."""
+def _read(path: Path | StoredPicture, begin: bytes) -> bytes:
+    """Return the content of a file; `begin` is what has been read of one at a URL."""
+    if isinstance(path, StoredPicture):
+        data = begin if len(begin) <= BIG_FILE else path.read(MAX_BYTES)
+        if len(data) > MAX_BYTES:
+            raise ImageError(f"too large: more than {MAX_BYTES:,} bytes")
+        return data
     try:
         if path.is_dir():
             raise ImageError("it is a folder")

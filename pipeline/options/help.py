@@ -22,8 +22,8 @@ GROUPS = {
     "Running": "resume overwrite rebuild dry_run residency stage host port device engine address"
     " workers sample",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "dtype pool sheet save_logits table report tensorboard per_question top csv"
-    " save_attention",
+    "Output": "dtype pool sheet save_logits table report tensorboard prometheus per_question"
+    " top csv save_attention",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"

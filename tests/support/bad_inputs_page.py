@@ -45,10 +45,12 @@ from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import MACHINES, STORAGE
+from tests.support.bad_stored_pictures import PICTURES_AT_URLS
 from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
+from tests.support.bad_watched import WATCHED
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -77,6 +79,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Caches at a URL": AT_URLS,
+    "Pictures at a URL": PICTURES_AT_URLS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
@@ -90,6 +93,7 @@ SECTIONS = {
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
     "Clusters": CLUSTERS,
+    "Figures for Prometheus": WATCHED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }
