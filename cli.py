@@ -139,6 +139,7 @@ def extract_features(
     fit: extraction.Fit = "whole",
     window: Window = None,
     reduce_jpegs: extraction.ReduceJpegs = False,
+    gpu_jpegs: extraction.GpuJpegs = False,
     dtype: extraction.Dtype = "float16",
     pool: extraction.Pool = "1",
     column: Column = None,
@@ -163,6 +164,10 @@ def extract_features(
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
+    if gpu_jpegs and (reduce_jpegs or engine == "ray"):
+        raise typer.BadParameter(
+            "--gpu-jpegs goes with neither --reduce-jpegs nor --engine ray; leave one out"
+        )
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
     watched = prometheus_file(prometheus, "extract-features", cache)
@@ -183,6 +188,7 @@ def extract_features(
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
+            gpu_jpegs=gpu_jpegs,
             dtype=dtype,
             pool=int(pool),
             columns=to_columns(column or []),
