@@ -44,7 +44,7 @@ def test_it_ends_in_what_a_push_sends(
     expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with memory(monkeypatch) as store:
-        assert extract(tmp_path, "--prometheus", tmp_path / "x.prom") == 0
+        assert extract(tmp_path / "stage", "--prometheus", tmp_path / "x.prom") == 0
         assert objects() == expected
         figure = f'frozen_vqa_store_requests_total{{folder="{URL}"}} '
         (line,) = [
