@@ -55,7 +55,8 @@ class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
     It may also be a URL: then shards come to a folder of this machine when they are needed.
-    `spec` says what is read: all parts of its features, or those that were picked.
+    `name` is what messages call it, a folder or a URL. `spec` says what is read: all parts of its
+    features, or those that were picked.
 
     Raises:
         CacheError: if there is no cache there.
@@ -76,9 +77,8 @@ class FeatureCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
-        arrivals = arrivals_of(self.directory)
         state = {"directory": self.directory, "manifest": self.manifest}
-        return state | {"_picked": self._picked, "_arrivals": arrivals}
+        return state | {"_picked": self._picked, "_arrivals": self.arrivals}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
@@ -124,13 +124,8 @@ class FeatureCache:
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
         self._absent = set(self.manifest.absent)
-        self.arrivals = arrivals_of(self.directory)
+        self.arrivals, self.name = arrivals_of(self.directory), shown(self.directory)
         self._seen_gone = 0
-
-    @property
-    def name(self) -> str:
-        """What messages call it: its folder, or the URL that the folder stands for."""
-        return shown(self.directory)
 
     def split_record(self, name: str) -> SplitRecord:
         """Return what the manifest says of a split, such as its metric."""
