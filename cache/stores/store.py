@@ -25,6 +25,10 @@ class GoneError(ObjectError):
     """There is no object of this name, or no such bucket."""
 
 
+class RefusedError(StoreError):
+    """The store gives no access to an object, or to none any more."""
+
+
 class PassingError(Exception):
     """The next try may succeed."""
 

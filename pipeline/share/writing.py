@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.share.card import MARK, render_card
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import by_torchrun
+from frozen_vqa.pipeline.watch.prometheus import Part
 
 EVERY, EVERY_COMMIT = 30.0, 900.0
 """Seconds between two looks for what is new; the Hub allows few commits an hour."""
@@ -49,7 +50,7 @@ def written_at(url: str, stage: Path | None) -> Iterator[Path]:
     address = store.address
     place = f"growing/{address.protocol}/{address.path.strip('/')}"
     folder = claim_stage(stage or default_stage(), place)
-    with sole_writer_at(store) as require:
+    with Part(lambda: {"store_requests_total": store.requests}), sole_writer_at(store) as require:
         _bring(store, folder)
         stop, sent = threading.Event(), [b""]
 
