@@ -60,7 +60,9 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
             with suppress(StoreError):  # `require` will say so
                 store.replace(mine, _sign())
 
-    if not store.create(mine, _sign()):
+    signed = _sign()
+    # If the answer to the first try was lost, the second one finds what the first has made.
+    if not store.create(mine, signed) and store.read(mine, most=LARGEST) != signed:
         raise _busy(store, mine)
     renewal = threading.Thread(target=renew, daemon=True)
     try:
