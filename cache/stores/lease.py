@@ -71,7 +71,9 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
                     return
                 store.replace(mine, _sign(holder))
 
-    if not store.create(mine, _sign(holder)):
+    signed = _sign(holder)
+    # If the answer to the first try was lost, the second one finds what the first has made.
+    if not store.create(mine, signed) and store.read(mine, most=LARGEST) != signed:
         raise _busy(store, mine)
     renewal = threading.Thread(target=renew, name="lease", daemon=True)
     try:
