@@ -30,11 +30,12 @@ class FolderStore(Store):
             raise self._explain(folder, error) from None
         return {f"{folder}/{path.name}": path.lstat().st_size for path in paths if path.is_file()}
 
-    def read(self, name: str, *, most: int) -> bytes:
+    def read(self, name: str, *, most: int, first: int = 0) -> bytes:
         self.insist(name, lambda: None)
         try:
             with open_regular(self._path(name)) as file:
                 data, wanted = b"", most + 1
+                file.seek(first)
                 while len(data) < wanted and (more := file.read(wanted - len(data))):
                     data += more
                 return data

@@ -49,6 +49,7 @@ from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
+from tests.support.bad_wds import WEBDATASETS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -77,6 +78,7 @@ SECTIONS = {
     "Caches and runs": CACHES_AND_RUNS,
     "Caches at a URL": AT_URLS,
     "Pictures at a URL": PICTURES_AT_URLS,
+    "WebDatasets": WEBDATASETS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
