@@ -173,8 +173,8 @@ def _image_size(text: str) -> str:
 
 DATA = (
     "Data: jsonl:PATH, wds:PATTERN, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: "
-    "vqav2:PATH, okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
-    "slake, pathvqa, daquar, scienceqa and nlvr2."
+    "vqav2:PATH, okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, "
+    "vqa-rad, slake, pathvqa, daquar, scienceqa and nlvr2."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[
