@@ -11,6 +11,8 @@
 Every message says where, what was found, what was needed and what to do next.
 """
 
+import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,10 +53,10 @@ class UnsafeNameError(CacheError):
 def remedy(directory: Path) -> str:
     """Return what to do about damage."""
     arrivals = arrivals_of(directory)
-    there = shlex.quote(arrivals.address) if arrivals else quoted(directory)
+    stage = f" --stage {quoted(arrivals.folder)}" if arrivals else ""
     return (
-        f"Run `frozen-vqa verify-cache {there}`: it names every damaged file and the "
-        f"command that makes it again."
+        f"Run `frozen-vqa verify-cache {quoted_cache(directory)}{stage}`: it names every damaged "
+        f"file and the command that makes it again."
     )
 
 
@@ -65,6 +67,26 @@ def made_by(found: object, reads: int) -> str:
     if found > reads:
         return "A newer version made it: update this one."
     return "An older version made it and still reads it."
+
+
+_SECRET = re.compile(
+    r"(?<=://)[^/\s]*@|(?<=[?&])[\w-]*(?:token|signature|credential|password|secret|key)[\w-]*=[^\s&]*",
+    re.IGNORECASE,
+)
+"""What a URL may hold in front of its host, or among its parameters."""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the passwords and tokens of the URLs in it."""
+    return _SECRET.sub("…", text)
+
+
+def link_to_nothing(path: Path) -> str:
+    """Return which part of a path is a link to nothing; "" if none is."""
+    for one in (path, *path.parents):
+        if os.path.islink(one) and not os.path.exists(one):
+            return f"{one} is a link to {os.readlink(one)}, which is not there"
+    return ""
 
 
 KNOWN_BY = {
@@ -86,6 +108,7 @@ def wrong_folder(folder: Path, kind: Literal["cache", "run"], missing: str) -> s
         found = f"this is a {others[0]}; the folder of a {kind} is needed"
     else:
         why = f"{missing} is missing" if folder.exists() else "there is no such folder"
+        why = link_to_nothing(folder) or why
         found = f"there is no {kind} here ({why})"
     start = folder if folder.is_dir() else folder.parent  # a name may be mistyped
     near = [path.parent for path in sorted(start.glob(f"*/{file}"))]
@@ -99,6 +122,12 @@ def quoted(path: Path) -> str:
     """Return a path as a user can paste it into a command line."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def quoted_cache(directory: Path) -> str:
+    """Return the folder of a cache, or its URL, as a user can paste it into a command line."""
+    arrivals = arrivals_of(directory)
+    return shlex.quote(arrivals.address) if arrivals else quoted(directory)
 
 
 def damaged_row(path: Path, row: int, directory: Path) -> CacheDamagedError:

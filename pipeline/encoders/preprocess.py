@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ from frozen_vqa.pipeline.encoders.picture_files.budget import (
 )
 from frozen_vqa.pipeline.encoders.picture_files.dicom import DicomPicture, is_dicom
 from frozen_vqa.pipeline.encoders.picture_files.kinds import FORMATS, format_of, other_kind
+from frozen_vqa.pipeline.encoders.picture_files.nvjpeg import fit_on_gpu
 from frozen_vqa.pipeline.encoders.picture_files.tiff import why_unopened
 from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, unread, upright_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
@@ -62,7 +64,7 @@ def load_rgb(picture: Picture, reading: Reading = AS_IT_IS) -> Image.Image:
     values are rescaled, and an animation gives its first frame. If there is no readable picture,
     an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
     """
-    return fit_rgb(picture, lambda image: image, reading)
+    return fit_rgb(picture, lambda image: image, replace(reading, gpu=None))
 
 
 def fit_rgb(
@@ -76,6 +78,10 @@ def fit_rgb(
     `seen` gets the bytes that are decoded, if the picture has any.
     """
     with _opened(picture, seen) as image:
+        if reading.gpu and isinstance(image, Image.Image):
+            found = fit_on_gpu(image, fit, reading.gpu)
+            if found is not None:
+                return found
         with _explained(image.format):
             if isinstance(image, DicomPicture):
                 with _without_warnings():

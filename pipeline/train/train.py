@@ -45,6 +45,9 @@ from frozen_vqa.pipeline.train.resume import (
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
 from frozen_vqa.pipeline.train.trainer import Trainer
+from frozen_vqa.pipeline.watch.figures import Values
+from frozen_vqa.pipeline.watch.prometheus import Part
+from frozen_vqa.pipeline.watch.training import training_figures
 
 
 def train(
@@ -233,7 +236,7 @@ def require_same_data(
 ) -> None:
     """Raise unless cache, device and the run's files are as they were at the beginning."""
     now = fingerprint_training(config, data.cache, data.splits, read_digests(run), device, ranks)
-    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.directory)
+    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.name)
     require_same_answers(run, data.vocabulary, config)
 
 
@@ -279,6 +282,12 @@ def begin(
         loop.save()
     else:
         loop.restore(state)
+
+    def figures() -> Values:
+        steps, epochs = trainer.steps, config.epochs
+        return training_figures(loop.progress, trainer.counters, steps=steps, epochs=epochs)
+
+    loop.watched = Part(figures, run)
     if tensorboard and ranks.lead:
         loop.curves = Curves(run, trainer)
     return loop
