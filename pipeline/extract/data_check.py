@@ -101,7 +101,7 @@ def splits_to_extract(source: Source, dataset: str) -> Sequence[str]:
     Raises `ConfigError` for those.
     """
     found = splits_of(source)
-    if dataset.startswith("jsonl:"):
+    if dataset.startswith(("jsonl:", "wds:")):
         return found
     has = ", ".join(found)
     raise ConfigError(f"{dataset}: name the splits to extract by --split; it has {has}")

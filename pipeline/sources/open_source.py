@@ -3,6 +3,7 @@
     NAME:PATH           a data set in its authors' files, such as vqav2:PATH     official/
     vqav2:FILE          a file in VQAv2's form, with --images and --annotations  official/joined.py
     jsonl:PATH          your own JSONL, JSON, CSV or TSV: a file, or one per split   own/source.py
+    wds:PATTERN         tar shards of a WebDataset, here or at URLs              own/wds.py
     hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
     shapes[:N]          generated scenes, N of them                                  shapes.py
     MODULE:NAME         code of the user's own, called without arguments             CodeSource
@@ -54,6 +55,7 @@ OFFICIAL = {
 FORMS = {
     **{name: f"{name}:PATH" for name in OFFICIAL},
     "jsonl": "jsonl:PATH",
+    "wds": "wds:PATTERN",
     "hub": "hub:NAME_OR_PATH",
     "shapes": "shapes[:N]",
 }
@@ -84,8 +86,8 @@ def open_source(
     own = is_own_source(spec)
     if not own and (kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest)):
         raise SourceError(_bad_spec(spec, kind))
-    if columns and kind not in ("hub", "jsonl"):
-        raise SourceError(f"{spec}: --column is for hub: and jsonl: data sets. Leave it out.")
+    if columns and kind not in ("hub", "jsonl", "wds"):
+        raise SourceError(f"{spec}: --column is for hub:, jsonl: and wds: data sets. Leave it out.")
     if images and kind not in (*OFFICIAL, "jsonl"):
         raise SourceError(f"{spec}: --images is for data sets in files. Leave it out.")
     if is_url(rest) and kind in (*OFFICIAL, "jsonl"):
@@ -113,6 +115,10 @@ def open_source(
         from frozen_vqa.pipeline.sources.own.source import OwnSource
 
         return OwnSource(path, images, columns)
+    if kind == "wds":
+        from frozen_vqa.pipeline.sources.own.wds import WdsSource
+
+        return WdsSource(rest, columns)
     if kind == "hub":
         from frozen_vqa.pipeline.sources.hub import HubSource
 

@@ -172,16 +172,16 @@ def split_like(split: str, known: Collection[str]) -> str | None:
 def parquet_files(path: Path) -> dict[str, list[Path]]:
     """Return the parquet files by split, if the layout is plain; else nothing."""
     if path.is_file():
-        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
-        return {_split_in(path) if split else "": [path]}
+        split = split_like(split_in(path), ("train", "val", "test", "test-dev"))
+        return {split_in(path) if split else "": [path]}
     files: dict[str, list[Path]] = {}
     folder = path / "data" if any((path / "data").glob("*.parquet")) else path
     for file in sorted(folder.glob("*.parquet")):
-        files.setdefault(_split_in(file), []).append(file)
+        files.setdefault(split_in(file), []).append(file)
     return files
 
 
-def _split_in(file: Path) -> str:
+def split_in(file: Path) -> str:
     """Return "validation" of "validation-00000-of-00068.parquet"."""
     return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 

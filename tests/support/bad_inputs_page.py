@@ -52,6 +52,7 @@ from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
 from tests.support.bad_watched import WATCHED
+from tests.support.bad_wds import WEBDATASETS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -82,6 +83,7 @@ SECTIONS = {
     "Caches at a URL": AT_URLS,
     "Links, leases and shared folders": SHARED,
     "Pictures at a URL": PICTURES_AT_URLS,
+    "WebDatasets": WEBDATASETS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,

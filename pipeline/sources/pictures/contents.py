@@ -128,7 +128,7 @@ def _look(source: Source, image_id: Id) -> _File | str | None:
         if isinstance(picture, bytes):
             return digest(picture)
         if isinstance(picture, StoredPicture):  # to compare them, each would be read once more
-            return picture.url
+            return picture.place
         if isinstance(picture, Path):
             found = os.stat(picture)
             hollow = found.st_size > BLOCK and 1024 * found.st_blocks < found.st_size
