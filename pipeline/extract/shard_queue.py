@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from threading import Lock
@@ -30,6 +31,23 @@ Build = Callable[[], Shard | None]
 
 WRITERS = 2
 """Threads that store chunks: one digests and copies while the other waits for the disk."""
+
+
+@dataclass(frozen=True)
+class Some(Mapping[str, T]):
+    """Those chunks that have these names; a chunk is read when it is asked for."""
+
+    names: Mapping[str, None]
+    every: Mapping[str, T]
+
+    def __getitem__(self, key: str) -> T:
+        return self.every[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class ShardQueue:
@@ -81,8 +99,8 @@ class ShardQueue:
 
         When the block ends without an error, all of them are stored.
         """
-        mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
-        left = {key: chunk for key, chunk in mine if not read_staged(self._cache, kind, key)}
+        mine = [key for _, key in self._ranks.mine(list(chunks))]
+        left = Some({key: None for key in mine if not read_staged(self._cache, kind, key)}, chunks)
         self._adopt(kind)
         self._coming |= left.keys()
         if not left:

@@ -12,7 +12,7 @@ A line that cannot be used is left out. A fault of the whole file (its encoding,
 of its answers) refuses the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frozen_vqa.pipeline.errors import SourceError
@@ -70,7 +70,7 @@ class OwnSource(FileSource):
                 f"such as {path / 'train.csv'} or {path / 'train.jsonl'}."
             )
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         name, file = self._file(split)
         lines, (unit, form) = self._read(file)
         selection = Selection(unit, self._pictures)

@@ -1,0 +1,36 @@
+"""A list that lies in a file is the list that lies in memory."""
+
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frozen_vqa.cache.large import lists
+from frozen_vqa.cache.large.lists import BLOCK, LongList
+
+INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
+
+
+@given(
+    kept=st.integers(0, 2 * BLOCK) | st.just(10**6),
+    length=st.integers(0, 4 * BLOCK),
+    cuts=st.lists(st.builds(slice, INDEX, INDEX, INDEX.filter(lambda step: step != 0))),
+)
+def test_it_is_a_list(kept: int, length: int, cuts: list[slice]) -> None:
+    plain = [(number, "text" * (number % 3)) for number in range(length)]
+    with patch.object(lists, "KEPT", kept):
+        long = LongList(plain, pack=lambda one: [*one], unpack=lambda found: (found[0], found[1]))
+        for cut in cuts:
+            assert list(long[cut]) == plain[cut]
+        for index in range(-length - 1, length + 1):
+            if -length <= index < length:
+                assert long[index] == plain[index]
+            else:
+                with pytest.raises(IndexError):
+                    long[index]
+        assert len(long) == length
+        assert list(long) == plain
+        assert long == plain
+        assert plain == long
+        assert long != [*plain, 0]
