@@ -70,11 +70,11 @@ class VqaExample:
 
 def question_list() -> LongList[VqaExample]:
     """Return a list for the questions of a split, which lies in a file if they are many."""
-    return LongList(pack=_plain, unpack=lambda found: VqaExample(*found))
+    return LongList(pack=fields_of, unpack=lambda found: VqaExample(*found))
 
 
-def _plain(one: VqaExample) -> tuple[Any, ...]:
-    """Return the fields of a question, texts that many questions share as one."""
+def fields_of(one: VqaExample) -> tuple[Any, ...]:
+    """Return the fields of a question as plain values; texts that many questions share are one."""
     return (
         one.question_id,
         one.image_id,

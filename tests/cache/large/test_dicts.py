@@ -3,7 +3,7 @@
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache.large import lists
@@ -13,6 +13,7 @@ KEYS = st.integers(-(2**63), 2**63 - 1) | st.text(max_size=3)
 VALUES = st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3) | st.none()
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     kept=st.integers(0, 4) | st.just(10**6),
     pairs=st.lists(st.tuples(st.sampled_from([7, "7", "", 0]) | KEYS, VALUES), max_size=80),
@@ -39,6 +40,7 @@ def test_it_is_a_dictionary_whose_keys_keep_their_first_values(
         large["none of these"]
 
 
+@settings(deadline=None, max_examples=40)
 @given(kept=st.integers(0, 4), keys=st.lists(st.sampled_from([7, "7", "", 0, 2**70, -1])))
 def test_numbers_count_the_different_keys(kept: int, keys: list[int | str]) -> None:
     different = list(dict.fromkeys(keys))

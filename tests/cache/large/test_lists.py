@@ -3,7 +3,7 @@
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache.large import lists
@@ -12,6 +12,7 @@ from frozen_vqa.cache.large.lists import BLOCK, LongList
 INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     kept=st.integers(0, 2 * BLOCK) | st.just(10**6),
     length=st.integers(0, 4 * BLOCK),
