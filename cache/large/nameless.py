@@ -9,7 +9,10 @@ from pathlib import Path
 from frozen_vqa.cache.errors import CacheError, explain_write_errors
 
 VAR_TMP = Path("/var/tmp")  # on a disk, where /tmp is often memory
-_ADVICE = "A plan of millions of questions needs some GB there: make room, or set TMPDIR."
+_ADVICE = (
+    "The plan of millions of questions needs some GB there: make room, or set TMPDIR to a folder "
+    "on another disk."
+)
 
 
 def folder() -> Path:
@@ -26,7 +29,8 @@ class NamelessFile:
     """
 
     def __init__(self) -> None:
-        self._folder, self.size = folder(), 0
+        with explain_write_errors(VAR_TMP, CacheError, _ADVICE):
+            self._folder, self.size = folder(), 0
         with (
             explain_write_errors(self._folder, CacheError, _ADVICE),
             tempfile.TemporaryFile(dir=self._folder, buffering=0) as file,

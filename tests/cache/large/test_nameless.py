@@ -37,8 +37,8 @@ def test_a_full_disk_is_one_sentence(
     with pytest.raises(CacheError) as caught:
         LargeDict.of((f"key {number}", "value") for number in range(2_000))
     assert str(caught.value) == (
-        f"{folder}: cannot be written (No space left on device). A plan of millions of questions "
-        f"needs some GB there: make room, or set TMPDIR."
+        f"{folder}: cannot be written (No space left on device). The plan of millions of questions "
+        f"needs some GB there: make room, or set TMPDIR to a folder on another disk."
     )
 
 
