@@ -47,6 +47,7 @@ from frozen_vqa.pipeline.options.shared import (
     Metric,
     OwnEncoder,
     OwnFusion,
+    Prometheus,
     Quiet,
     RunPath,
     Stage,
@@ -138,6 +139,7 @@ def extract_features(
     fit: extraction.Fit = "whole",
     window: Window = None,
     reduce_jpegs: extraction.ReduceJpegs = False,
+    gpu_jpegs: extraction.GpuJpegs = False,
     dtype: extraction.Dtype = "float16",
     pool: extraction.Pool = "1",
     column: Column = None,
@@ -152,17 +154,24 @@ def extract_features(
     engine: extraction.Engine = "process",
     address: extraction.Address = None,
     workers: extraction.Workers = None,
+    prometheus: Prometheus = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
+    if gpu_jpegs and (reduce_jpegs or engine == "ray"):
+        raise typer.BadParameter(
+            "--gpu-jpegs goes with neither --reduce-jpegs nor --engine ray; leave one out"
+        )
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
-    with _written(cache, stage) as folder:
+    watched = prometheus_file(prometheus, "extract-features", cache)
+    with watched, _written(cache, stage) as folder:
         result = extract_command(
             dataset=dataset,
             splits=split or [],
@@ -179,6 +188,7 @@ def extract_features(
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
+            gpu_jpegs=gpu_jpegs,
             dtype=dtype,
             pool=int(pool),
             columns=to_columns(column or []),
@@ -297,6 +307,7 @@ def train_head(
     residency: training.Residency = "auto",
     stage: Stage = None,
     tensorboard: training.Tensorboard = False,
+    prometheus: Prometheus = None,
     report: training.Report = True,
     device: Device = "auto",
     as_json: Json = False,
@@ -304,6 +315,7 @@ def train_head(
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.train_head import train_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -335,19 +347,20 @@ def train_head(
         "val_fraction": val_fraction,
         "keep": keep,
     }
-    result = train_command(
-        cache=_folder(cache, stage) if cache else None,
-        run=run,
-        config=config,
-        sweep=sweep,
-        settings=settings,
-        overwrite=overwrite,
-        resume=resume,
-        residency=residency,
-        tensorboard=tensorboard,
-        report=report,
-        device=device,
-    )
+    with prometheus_file(prometheus, "train-head", run):
+        result = train_command(
+            cache=_folder(cache, stage) if cache else None,
+            run=run,
+            config=config,
+            sweep=sweep,
+            settings=settings,
+            overwrite=overwrite,
+            resume=resume,
+            residency=residency,
+            tensorboard=tensorboard,
+            report=report,
+            device=device,
+        )
     if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 

@@ -23,6 +23,7 @@ HOMES = {
     "fsspec": {"cache.stores.bucket"},
     "gradio": {"pipeline.serve.app"},
     "uvicorn": {"pipeline.serve.server"},
+    "prometheus_client": {"pipeline.watch.prometheus"},
     "ray": {"pipeline.extract.engines.on_ray"},
     "transformers": {
         "pipeline.encoders.checkpoint",

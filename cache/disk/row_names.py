@@ -6,13 +6,14 @@ of the names of a shard, so the two columns that hold them suffice.
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from frozen_vqa.cache.disk.files import open_regular
-from frozen_vqa.cache.disk.integrity import open_shard, place_of
+from frozen_vqa.cache.disk.integrity import open_shard, read_at
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.hdf5 import DTYPES, read_extents, require_offsets
 from frozen_vqa.cache.format.manifest import Manifest
@@ -38,15 +39,15 @@ def names_by_shard(
         if record.file in absent:
             yield [""] * record.rows
         else:
-            names = _names_alone(directory, kind, record)
+            names = read_at(directory, record, partial(_names_alone, kind, record))
             if names is None:  # it is damaged, and this says how
                 names = open_shard(directory, kind, record).texts(NAMES[kind])
             yield names
 
 
-def _names_alone(directory: Path, kind: ShardKind, record: ShardRecord) -> list[str] | None:
+def _names_alone(kind: ShardKind, record: ShardRecord, path: Path) -> list[str] | None:
     """Return the names of a shard if they have their digest; nothing else of it is read."""
-    path, columns = place_of(directory, record), (f"{NAMES[kind]}_utf8", f"{NAMES[kind]}_offsets")
+    columns = (f"{NAMES[kind]}_utf8", f"{NAMES[kind]}_offsets")
     try:
         some = {name: record.datasets[name] for name in columns}
         extents = list(read_extents(some, record.bytes, record.file).values())

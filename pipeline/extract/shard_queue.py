@@ -5,8 +5,9 @@ them in their order, so the cache is that of a single process. A chunk that a de
 staged is not made again.
 """
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from frozen_vqa.cache.disk.staging import StagedShard, read_staged, stage_shard
 from frozen_vqa.cache.format.records.files import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.throughput import Left, PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.ranks import Ranks
@@ -64,10 +65,12 @@ class ShardQueue:
         self, cache: Path, work: MissingWork, ranks: Ranks, writer: CacheWriter | None
     ) -> None:
         self._cache, self._ranks, self._writer = cache, ranks, writer
-        self._unadopted: dict[ShardKind, list[str]] = {
-            "images": list(work.images),
-            "questions": list(work.questions),
+        every: dict[ShardKind, Mapping[str, Sized]] = {
+            "images": work.images,
+            "questions": work.questions,
         }
+        self._unadopted = {kind: list(chunks) for kind, chunks in every.items()}
+        self._rows = {kind: array("q", map(len, chunks.values())) for kind, chunks in every.items()}
         self._coming: set[str] = set()  # of this process, whose files may be there before they last
         self._staged: dict[str, StagedShard] = {}
         self._error: BaseException | None = None
@@ -144,6 +147,16 @@ class ShardQueue:
             if self._writer:
                 self._staged[key] = staged
             self._adopt(kind)
+
+    def left(self) -> Left:
+        """Return what the first rank has yet to adopt; another thread may ask."""
+        chunks = {kind: len(keys) for kind, keys in self._unadopted.items()}
+        return Left(
+            # Chunks are adopted in their order, so the last ones are left.
+            rows={kind: sum(rows[len(rows) - chunks[kind] :]) for kind, rows in self._rows.items()},
+            chunks=chunks,
+            waiting=len(self._staged),
+        )
 
     def adopt_rest(self) -> None:
         """Adopt the chunks that other ranks have staged since.

@@ -95,6 +95,13 @@ ReduceJpegs = Annotated[
         help="Decode large JPEGs at a half, a quarter or an eighth: faster, not exact.",
     ),
 ]
+GpuJpegs = Annotated[
+    bool,
+    typer.Option(
+        "--gpu-jpegs",
+        help="Decode and resize JPEGs on the GPU (extra nvjpeg): not Pillow's pixels.",
+    ),
+]
 Dtype = Annotated[
     Literal["float16", "bfloat16", "float32", "int8"],
     typer.Option(

@@ -39,6 +39,10 @@ Stage = Annotated[
     Path | None,
     path_option(help="Folder to which shards of a URL come (default: in ~/.cache/frozen-vqa)."),
 ]
+Prometheus = Annotated[
+    Path | None,
+    path_option("--prometheus", help="Write figures of the run for Prometheus to this file."),
+]
 RunPath = Annotated[Path, path_option("--run", help="Run folder of the trained head.")]
 Column = Annotated[
     list[str] | None,

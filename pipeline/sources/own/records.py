@@ -50,13 +50,12 @@ class Line:
     @classmethod
     def unpacked(cls, kept: tuple[Any, ...]) -> "Line":
         """Return the line that was packed."""
-        *about, found = kept
+        number, where, question_id, split, found = kept
         if len(found) == 2:
-            return cls(*about, (VqaExample(*found[0]), found[1]))
-        unknown, reason, where = found
-        error = (UnknownFormError if unknown else UnusableError)(reason)
-        error.where = where
-        return cls(*about, error)
+            return cls(number, where, question_id, split, (VqaExample(*found[0]), found[1]))
+        error = (UnknownFormError if found[0] else UnusableError)(found[1])
+        error.where = found[2]
+        return cls(number, where, question_id, split, error)
 
     def refuse(self, reason: str) -> None:
         """Make the line unusable; if it is unusable already, it keeps its reason."""
