@@ -3,6 +3,7 @@
 import marshal
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from frozen_vqa.cache.large.nameless import NamelessFile
@@ -14,6 +15,9 @@ KEPT = 1 << 20
 
 LARGE = 1 << 14
 """Values that a large one counts for, such as the prefixes of a chunk of questions."""
+
+AT_ONCE = 256
+"""Values that are written at once."""
 
 BLOCK = 32
 """Values that are read at once: few for one in the middle, enough for all in their order."""
@@ -53,18 +57,22 @@ class LongList(Sequence[T], Generic[T]):
     def append(self, value: T) -> None:
         """Add a value."""
         self._kept.append(value)
-        if len(self._kept) >= (self._block_size if self._file else self._most + 1):
+        if len(self._kept) > self._most:
             self._write()
 
     def extend(self, values: Iterable[T]) -> None:
         """Add values."""
-        for value in values:
-            self.append(value)
+        left = iter(values)
+        while part := list(islice(left, AT_ONCE)):
+            self._kept += part
+            if len(self._kept) > self._most:
+                self._write()
 
     def _write(self) -> None:
         """Move all whole blocks to the file."""
         file = self._file = self._file or NamelessFile()
         block, pack, packed = self._block_size, self._pack, bytearray()
+        self._most = AT_ONCE if block > 1 else 0
         whole = len(self._kept) // block * block
         for first in range(0, whole, block):
             packed += marshal.dumps([pack(one) for one in self._kept[first : first + block]])
@@ -101,7 +109,7 @@ class LongList(Sequence[T], Generic[T]):
             number, inside = divmod(places, self._block_size)
             if number < len(self._begins) - 1:
                 return self._block(number)[inside]
-            return self._kept[inside]
+            return self._kept[places - len(self)]
         if places == range(len(self)):
             return self
         few: list[T] | LongList[T] = []

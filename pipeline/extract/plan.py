@@ -5,6 +5,7 @@ Without torch, because the questions are read before any encoder is loaded.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from frozen_vqa.cache import CacheSpec, SplitTable
 from frozen_vqa.cache.disk.integrity import KnownPictures
-from frozen_vqa.cache.large.dicts import LargeDict
+from frozen_vqa.cache.large.dicts import LargeDict, distinct
 from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
@@ -127,23 +128,22 @@ def make_plan(
             raise SourceError(
                 f"split {name!r} has no question that can be used{found}. Check the data set."
             )
-    pictures, questions, tokens = LargeDict[Id, None](), LargeDict[str, Sequence[int]](), 0
-    for example in chain.from_iterable(kept.values()):
-        for image_id in example.images:
-            pictures.setdefault(image_id, None)
-        for asked in example.texts:
-            tokens += len(questions.setdefault(asked, sieve.tokens[asked]))
+    images, questions = sieve.ids.in_order[1], sieve.tokens
+    if sieve.refused:  # whose pictures and texts do not count
+        every = partial(chain.from_iterable, kept.values())
+        images = distinct(image_id for example in every() for image_id in example.images)
+        texts = distinct(text for example in every() for text in example.texts)
+        questions = LargeDict.of((text, sieve.tokens[text]) for text in texts)
     table = PrefixTable(shared=text.causal)
     for _, of_question in questions.items():
         table.add(of_question)
-    images, _ = pictures.in_order
     return Plan(
         splits=kept,
         left_out=left_out,
         image_ids=images,
         images=images,
         questions=questions,
-        tokens=tokens,
+        tokens=sieve.kept_tokens,
         prefixes=len(table),
         shared=text.causal,
     )
@@ -256,8 +256,9 @@ class _Sieve:
 
     def __init__(self, text: "TextEncoder") -> None:
         self._text = text
-        self._ids = LargeDict[str, Id]()  # a cache knows a picture by its id as text
+        self.ids = LargeDict[str, Id]()  # a cache knows a picture by its id as text
         self.tokens = LargeDict[str, Sequence[int]]()
+        self.kept_tokens = self.refused = 0
 
     def sift(
         self, split: str, examples: Sequence[VqaExample], limit: int | None
@@ -276,8 +277,10 @@ class _Sieve:
                 if fault := self._fault(example):
                     where = f"split {split!r}, question {example.question_id!r}"
                     refused.append(LeftOut(example.question_id, where, fault))
+                    self.refused += 1
                 else:
                     kept.append(example)
+                    self.kept_tokens += sum(len(self.tokens[text]) for text in example.texts)
         return kept.short, refused
 
     def _fault(self, example: VqaExample) -> str:
@@ -286,7 +289,7 @@ class _Sieve:
             if fault := length_fault(self.tokens[text], self._text):
                 return fault
         for image_id in example.images:
-            before = self._ids.setdefault(str(image_id), image_id)
+            before = self.ids.setdefault(str(image_id), image_id)
             if before != image_id:
                 return (
                     f"image_id {image_id!r} looks like {before!r} of another picture; write both "

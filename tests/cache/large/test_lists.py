@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache.large import lists
-from frozen_vqa.cache.large.lists import BLOCK, LongList
+from frozen_vqa.cache.large.lists import AT_ONCE, BLOCK, LongList
 
 INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
 
@@ -16,12 +16,19 @@ INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
 @given(
     kept=st.integers(0, 2 * BLOCK) | st.just(10**6),
     length=st.integers(0, 4 * BLOCK),
+    more=st.sampled_from([0, 1, BLOCK, AT_ONCE + 1]),
+    large=st.booleans(),
     cuts=st.lists(st.builds(slice, INDEX, INDEX, INDEX.filter(lambda step: step != 0))),
 )
-def test_it_is_a_list(kept: int, length: int, cuts: list[slice]) -> None:
-    plain = [(number, "text" * (number % 3)) for number in range(length)]
+def test_it_is_a_list(kept: int, length: int, more: int, large: bool, cuts: list[slice]) -> None:
+    plain = [(number, "text" * (number % 3)) for number in range(length + more)]
     with patch.object(lists, "KEPT", kept):
-        long = LongList(plain, pack=lambda one: [*one], unpack=lambda found: (found[0], found[1]))
+        long = LongList(
+            plain[:length], lambda one: [*one], lambda found: (found[0], found[1]), large=large
+        )
+        for value in plain[length:]:
+            long.append(value)
+        length += more
         for cut in cuts:
             assert list(long[cut]) == plain[cut]
         for index in range(-length - 1, length + 1):
