@@ -1,6 +1,6 @@
 """A dictionary that lies in a file when it is large."""
 
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -182,6 +182,9 @@ class LargeDict(Mapping[K, V], Generic[K, V]):
     def items(self) -> ItemsView[K, V]:
         return _Items(self) if self._places else self._kept.items()
 
+    def values(self) -> ValuesView[V]:
+        return _Values(self) if self._places else self._kept.values()
+
     @property
     def in_order(self) -> tuple[Sequence[K], Sequence[V]]:
         """All keys, and all values; those of a small dictionary are copied."""
@@ -202,3 +205,12 @@ class _Items(ItemsView[K, V]):
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return zip(self._mapping._keys, self._mapping._values, strict=True)
+
+
+class _Values(ValuesView[V]):
+    """The values of a dictionary in a file, read in their order."""
+
+    _mapping: LargeDict[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._mapping._values)

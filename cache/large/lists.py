@@ -84,6 +84,7 @@ class LongList(Sequence[T], Generic[T]):
         last, values = self._last
         if last != number:
             assert self._file
+            # Only this process can have written them: the file has no name.
             data = self._file.read(self._begins[number], self._begins[number + 1])
             values = [self._unpack(one) for one in marshal.loads(data)]
             self._last = (number, values)
