@@ -236,7 +236,7 @@ def require_same_data(
 ) -> None:
     """Raise unless cache, device and the run's files are as they were at the beginning."""
     now = fingerprint_training(config, data.cache, data.splits, read_digests(run), device, ranks)
-    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.directory)
+    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.name)
     require_same_answers(run, data.vocabulary, config)
 
 
