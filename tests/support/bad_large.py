@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.large import lists, nameless
+from frozen_vqa.cache.large import nameless
 from frozen_vqa.pipeline.sources.own.source import OwnSource
 from tests.support.bad_inputs import REFUSED, STORED, Row
 from tests.support.jsonl_files import LINE, write
+from tests.support.large import in_files
 
 
 def _reading(call: str, error: int, folder: Path) -> Row:
@@ -22,8 +23,7 @@ def _reading(call: str, error: int, folder: Path) -> Row:
         raise OSError(error, os.strerror(error))
 
     file = write(folder / "train.jsonl", *[LINE] * 100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "KEPT", 0)
+    with in_files(0), pytest.MonkeyPatch.context() as patch:
         patch.setattr(nameless, "folder", lambda: folder)
         patch.setattr(os, call, fail)
         try:
@@ -34,8 +34,7 @@ def _reading(call: str, error: int, folder: Path) -> Row:
 
 
 def _nowhere(folder: Path) -> Row:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lists, "KEPT", 0)
+    with in_files(0), pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(folder / "gone"))
         patch.setenv("TMPDIR", str(folder / "gone"))
         try:

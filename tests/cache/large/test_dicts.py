@@ -1,13 +1,11 @@
 """A dictionary that lies in a file is the dictionary that lies in memory."""
 
-from unittest.mock import patch
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozen_vqa.cache.large import lists
 from frozen_vqa.cache.large.dicts import LargeDict, Numbers, Places
+from tests.support.large import in_files
 
 KEYS = st.integers(-(2**63), 2**63 - 1) | st.text(max_size=3)
 VALUES = st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=3) | st.none()
@@ -23,7 +21,7 @@ def test_it_is_a_dictionary_whose_keys_keep_their_first_values(
     kept: int, pairs: list[tuple[int | str, object]], others: list[int | str]
 ) -> None:
     plain: dict[int | str, object] = {}
-    with patch.object(lists, "KEPT", kept):
+    with in_files(kept):
         large = LargeDict[int | str, object]()
         for key, value in pairs:
             assert large.setdefault(key, value) == plain.setdefault(key, value)
@@ -44,7 +42,7 @@ def test_it_is_a_dictionary_whose_keys_keep_their_first_values(
 @given(kept=st.integers(0, 4), keys=st.lists(st.sampled_from([7, "7", "", 0, 2**70, -1])))
 def test_numbers_count_the_different_keys(kept: int, keys: list[int | str]) -> None:
     different = list(dict.fromkeys(keys))
-    with patch.object(lists, "KEPT", kept):
+    with in_files(kept):
         numbers = Numbers[int | str]()
         assert [numbers[key] for key in keys] == [different.index(key) for key in keys]
     assert numbers.count == len(different)

@@ -1,13 +1,11 @@
 """A list that lies in a file is the list that lies in memory."""
 
-from unittest.mock import patch
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozen_vqa.cache.large import lists
 from frozen_vqa.cache.large.lists import AT_ONCE, BLOCK, LongList
+from tests.support.large import in_files
 
 INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
 
@@ -22,7 +20,7 @@ INDEX = st.none() | st.integers(-4 * BLOCK, 4 * BLOCK)
 )
 def test_it_is_a_list(kept: int, length: int, more: int, large: bool, cuts: list[slice]) -> None:
     plain = [(number, "text" * (number % 3)) for number in range(length + more)]
-    with patch.object(lists, "KEPT", kept):
+    with in_files(kept):
         long = LongList(
             plain[:length], lambda one: [*one], lambda found: (found[0], found[1]), large=large
         )

@@ -2,22 +2,23 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from frozen_vqa.cache.errors import CacheError
-from frozen_vqa.cache.large import lists
 from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.large.nameless import NamelessFile
+from tests.support.large import in_files
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(lists, "KEPT", 0)
-    return tmp_path
+    with in_files(0):
+        yield tmp_path
 
 
 def test_no_file_is_there_that_a_kill_could_leave(folder: Path) -> None:

@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from unittest.mock import patch
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.large import lists
 from frozen_vqa.pipeline.extract.chunks import find_missing_work
 from frozen_vqa.pipeline.extract.origin import describe_origin
 from frozen_vqa.pipeline.extract.plan import (
@@ -21,6 +18,7 @@ from frozen_vqa.pipeline.extract.plan import (
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from tests.support.extractions import run
 from tests.support.frozen import Source, Text, files, picture
+from tests.support.large import in_files
 
 SPEC = CacheSpec({"model": "none"}, {"model": "none"}, (1, 1), 4, 4)
 IDS: list[Id] = [7, "7", "a", "b", 3]
@@ -73,13 +71,11 @@ def test_all_that_is_made_of_it_is_the_same(
     train = [VqaExample(0, 3, "a", ()), *train]  # one that is always kept
     splits: dict[str, Sequence[VqaExample]] = {"train": train, "val": [train[0], *val]}
     whole = made(splits, limit)
-    with patch.object(lists, "KEPT", kept):
+    with in_files(kept):
         assert made(splits, limit) == whole
 
 
-def test_an_extraction_ends_in_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_extraction_ends_in_the_same_bytes(tmp_path: Path) -> None:
     """Begun and then extended, with two ids of one picture."""
 
     def extracted(folder: Path) -> dict[str, bytes]:
@@ -89,5 +85,5 @@ def test_an_extraction_ends_in_the_same_bytes(
         return {name: data for name, data in named.items() if name != "extractions.jsonl"}
 
     whole = extracted(tmp_path / "whole")
-    monkeypatch.setattr(lists, "KEPT", 1)
-    assert extracted(tmp_path / "large") == whole
+    with in_files(1):
+        assert extracted(tmp_path / "large") == whole
