@@ -18,10 +18,10 @@ from frozen_vqa.cache.disk.file_rows import FileRows
 from frozen_vqa.cache.disk.integrity import (
     load_manifest,
     open_shard,
-    read_names,
     read_table,
     require_all_sizes,
 )
+from frozen_vqa.cache.disk.row_names import read_names
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,

@@ -16,12 +16,13 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.pipeline.errors import ImageError, PluginError, SourceError
 from frozen_vqa.pipeline.plugins import is_own, running, trusted
@@ -181,23 +182,26 @@ class CodeSource(Source):
             )
         if metric := getattr(self._source, "metric", None):
             self.metric = str(metric)
-        self._pictures: dict[Id, str] = {}
+        self._pictures = LargeDict[Id, str]()
         self._left_out: dict[str, list[LeftOut]] = {}
 
-    def examples(self, split: str) -> list[VqaExample]:
-        with running(self._name, f"examples({split!r})"):
-            given = list(self._source.examples(split))
-            unusable = list(getattr(self._source, "left_out", lambda _: ())(split))
+    def examples(self, split: str) -> Sequence[VqaExample]:
         selection = Selection("example", self._pictures)
-        for number, one in enumerate(given, start=1):
+        for number, one in enumerate(self._given(split), start=1):
             where = f"{self._name}, split {split!r}, example {number}"
             if not isinstance(one, VqaExample):
                 raise SourceError(f"{where}: found {type(one).__name__}; a VqaExample is needed.")
             selection.add(number, where, id_or_none(one.question_id), partial(_checked, one))
-        selection.left_out += unusable
+        with running(self._name, f"examples({split!r})"):
+            selection.left_out += getattr(self._source, "left_out", lambda _: ())(split)
         selection.finish(f"{self._name}, split {split!r}")
         self._left_out[split] = selection.left_out
         return selection.examples
+
+    def _given(self, split: str) -> Iterator[VqaExample]:
+        """Yield what the code returns, or yields, one at a time."""
+        with running(self._name, f"examples({split!r})"):
+            yield from self._source.examples(split)
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
         return self._left_out[split]

@@ -24,6 +24,7 @@ from tests.support.bad_forged import FORGED
 from tests.support.bad_gpu_jpegs import GPU_JPEGS
 from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_large import LARGE
 from tests.support.bad_letters import LETTERS
 from tests.support.bad_metrics import METRICS
 from tests.support.bad_models import MODELS
@@ -88,6 +89,7 @@ SECTIONS = {
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
     "Small machines": MACHINES,
+    "Millions of questions": LARGE,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,
