@@ -37,7 +37,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     [
         (
             "",
-            "none of the forms jsonl:PATH, hub:NAME_OR_PATH, shapes.*or NAME:PATH of vqav2, okvqa",
+            "none of the forms jsonl:PATH, wds:PATTERN, hub:NAME_OR_PATH, shapes.*or NAME:PATH of vqav2, okvqa",
         ),
         ("vqa2:/data", "Did you mean 'vqav2:/data'"),
         ("JSONL:x", "Did you mean 'jsonl:x'"),
