@@ -6,12 +6,13 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 import torch
 
+from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, TrainSettings, load_run_config, make_config
@@ -33,7 +34,7 @@ from frozen_vqa.pipeline.system.device import (
     repeatable,
     use_cores,
 )
-from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
+from frozen_vqa.pipeline.system.ranks import ALONE, Ranks, machines
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
@@ -78,7 +79,7 @@ def train(
         resume: Whether to continue a training; a finished one only returns its result.
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
         ranks: The processes that train it together (`parallel.py`); all have to call this with the
-            same arguments, and to see the same cache and run folder. Only the first one writes.
+            same arguments, and to see the same cache. The first one alone uses the run folder.
         data: What `load_train_data` returned for this cache and settings, if it was called.
         **settings: Settings by name, which win over those of `config` and, with `resume`, over
             those of the run. A `fusion` of your own is a class, or "module:Name".
@@ -101,10 +102,14 @@ def train(
             return result
         if not resume and ranks.lead:
             require_place(run, overwrite=overwrite)
-        state = recover_own_state(run, config, ranks) if resume else None
+        state = None
+        if resume:
+            state = recover_own_state(run, config, ranks)
+            config = replace(config, shares=state.fingerprint.config.get("shares", 0))
         use_cores()
         held.enter_context(repeatable(device))
-        data = data or load_train_data(cache, config)
+        data = data or load_train_data(cache, config, ranks)
+        config = config if resume else _with_shares(config, data.cache, ranks)
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
@@ -146,6 +151,18 @@ def _choose_settings(
     if config is None and resume:
         return load_resumed_config(run, None, given)
     return make_config((asdict(config) if config else {}) | given)
+
+
+def _with_shares(config: TrainConfig, cache: FeatureCache, ranks: Ranks) -> TrainConfig:
+    """Return settings with a share of the pictures for each machine that stages a cache."""
+    here = ranks.agree(machines())
+    if config.shares or here < 2 or not cache.arrivals:
+        return config
+    console.print(
+        f"{here} machines: each batch has as many questions about the pictures of each machine's "
+        f"own shards; one process repeats this order with shares = {here} in its --config"
+    )
+    return replace(config, shares=here)
 
 
 def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock | None:
@@ -203,11 +220,11 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
 
     Raises `ConfigError` if its settings are not the given ones.
     """
-    found = read_outcome(run)
+    found = ranks.tell(lambda: read_outcome(run))
     if found is None:
         return None
-    require_same_settings(run, asdict(load_run_config(run)), config)
     if ranks.lead:
+        require_same_settings(run, asdict(load_run_config(run)), config)
         remove_state(run)
     console.print(f"{run}: this training is finished; nothing is left to train")
     names, known = {field.name for field in fields(TrainResult)}, cast(dict[str, Any], found)
@@ -216,9 +233,7 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
 
 def recover_own_state(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainState:
     """Return the state to continue from, if its training began with these settings."""
-    recovered = recover_state(run) if ranks.lead else None
-    ranks.wait()  # until the first rank has replaced a damaged state
-    state = recovered or recover_state(run)
+    state = ranks.tell(lambda: recover_state(run))
     require_same_settings(run, state.fingerprint.config, config)
     return state
 
@@ -232,9 +247,11 @@ def require_same_data(
     ranks: Ranks = ALONE,
 ) -> None:
     """Raise unless cache, device and the run's files are as they were at the beginning."""
-    now = fingerprint_training(config, data.cache, data.splits, read_digests(run), device, ranks)
+    files = ranks.tell(lambda: read_digests(run))
+    now = fingerprint_training(config, data.cache, data.splits, files, device, ranks)
     require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.directory)
-    require_same_answers(run, data.vocabulary, config)
+    if ranks.lead:
+        require_same_answers(run, data.vocabulary, config)
 
 
 def begin(
@@ -259,10 +276,8 @@ def begin(
     keep_freed_memory()  # of steps alone: memory for reading the cache is given back
     if lock is None and ranks.lead:
         lock = hold_run(run, held)
-    files: dict[str, str] = {}
-    if state is not None:
-        files = read_digests(run)
-    elif ranks.lead:
+    files: Mapping[str, str] = state.fingerprint.files if state else {}
+    if state is None and ranks.lead:
         files = start_run(
             run,
             config=config,
