@@ -1,4 +1,4 @@
-"""Each machine's share of the pictures is its own, and every batch has an equal part of each."""
+"""The parts of a batch that ranks read; each machine reads its own share of the pictures."""
 
 from collections import Counter
 from itertools import chain
@@ -80,6 +80,51 @@ def test_a_machine_reads_its_own_share_alone(
             fair = int(plan.sizes[batch]) * each[machine] / len(image_rows)
             found = sum(int(part.sizes[batch]) for part in ranks)
             assert abs(found - fair) <= longest * (1 + shares)
+
+
+@given(
+    some_image_rows,
+    batch_sizes,
+    st.booleans(),
+    shuffles,
+    st.integers(1, 9),
+    st.sampled_from([1, 3]),
+)
+def test_parts_of_a_batch(
+    image_rows: np.ndarray,
+    batch_size: int,
+    grouped: bool,
+    shuffle: tuple[int, int] | None,
+    world: int,
+    shares: int,
+) -> None:
+    """Together they are the batch; each has its fraction of the questions, by whole entries."""
+    plan = plan_batches(
+        image_rows, batch_size=batch_size, grouped=grouped, shuffle=shuffle, shares=shares
+    )
+    parts = [plan.part(rank, world) for rank in range(world)]
+
+    together = [list(chain(*grids)) for grids in zip(*map(as_lists, parts), strict=True)]
+    assert together == as_lists(plan)
+    for batch, grid in enumerate(plan):
+        sizes = [int(part.sizes[batch]) for part in parts]
+        assert sizes == [sum(map(len, part[batch])) for part in parts]
+        fair, longest = sum(sizes) / world, max(map(len, grid))
+        assert shares > 1 or all(abs(size - fair) <= longest for size in sizes)
+
+
+@given(some_image_rows, batch_sizes, st.booleans(), st.integers(1, 9))
+def test_a_rank_without_a_part_reads_a_picture_that_it_has(
+    image_rows: np.ndarray, batch_size: int, grouped: bool, world: int
+) -> None:
+    plan = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=(0, 0))
+    for rank in range(world):
+        part = plan.part(rank, world)
+        own = [entry for grid in part for entry in grid][:1]
+        expected = [
+            mine or own or whole[:1] for mine, whole in zip(map(list, part), plan, strict=True)
+        ]
+        assert as_lists(part.fill_empty(plan)) == as_lists(expected)
 
 
 def test_orders_of_shares_differ_by_seed_and_epoch_and_mix_each_share() -> None:
