@@ -15,11 +15,10 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     del sys.path[0]  # the folder of this file, or with `python -m` the working folder
 
 import importlib.util
-import os
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -33,7 +32,34 @@ if __name__ == "__main__" and not __package__:  # `python cli.py`: this checkout
     sys.modules["frozen_vqa"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["frozen_vqa"])
 
-from frozen_vqa.pipeline.system.command_help import FEATURES, HEADS, START, Group, add_command
+from frozen_vqa.pipeline.options import extraction, training
+from frozen_vqa.pipeline.options.extraction import TEXT_MODEL, VISION_MODEL
+from frozen_vqa.pipeline.options.help import FEATURES, HEADS, START, Group, add_command
+from frozen_vqa.pipeline.options.shared import (
+    DATA,
+    Annotations,
+    Cache,
+    CacheOrUrl,
+    Column,
+    Device,
+    Images,
+    Json,
+    Metric,
+    OwnEncoder,
+    OwnFusion,
+    Prometheus,
+    Quiet,
+    RunPath,
+    Stage,
+    Window,
+)
+from frozen_vqa.pipeline.options.words import (
+    path_option,
+    to_batch_size,
+    to_columns,
+    to_dataset,
+    to_place,
+)
 
 app = typer.Typer(
     name="frozen-vqa",
@@ -52,6 +78,8 @@ app = typer.Typer(
 
 
 command = partial(add_command, app)
+
+LEFT_OUT = 3
 
 
 def _show_version(asked: bool) -> None:
@@ -72,32 +100,6 @@ def frozen_vqa(
     """Take the options that stand before the command."""
 
 
-LEFT_OUT = 3
-
-REVISION = "(default: that of the cache, else main)"
-VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"
-
-
-def _path(text: str | Path) -> Path:
-    """Return the path that an option names; an empty one would mean the working folder.
-
-    Shells leave the ~ of --run=~/x as it is.
-    """
-    if not str(text).strip():
-        raise typer.BadParameter("the path is empty; name a file or a folder (. for this folder)")
-    if "://" in str(text):
-        raise typer.BadParameter(
-            "a URL stands where a file or a folder of this machine is needed; `frozen-vqa pull "
-            "URL --to FOLDER` brings a cache from there"
-        )
-    return Path(os.path.expanduser(text))
-
-
-def _place(text: str | Path) -> Path | str:
-    """Return a path, or the URL of a cache."""
-    return str(text) if "://" in str(text) else _path(text)
-
-
 def _folder(cache: Path | str, stage: Path | None) -> Path:
     """Return the folder of a cache; one at a URL gets a folder to which its shards come."""
     if isinstance(cache, Path):
@@ -105,98 +107,6 @@ def _folder(cache: Path | str, stage: Path | None) -> Path:
     from frozen_vqa.cache.stores.stage import open_stage
 
     return open_stage(cache, stage)
-
-
-def _path_option(*names: str, help: str) -> Any:
-    """Return an option that takes a path; every such option and argument goes through `_path`."""
-    return typer.Option(*names, parser=_path, metavar="PATH", help=help)
-
-
-def _fusion(text: str) -> str:
-    """Return the name of a fusion, and import one of the user's own."""
-    from frozen_vqa.pipeline.model.config import FUSIONS
-
-    if text not in FUSIONS and ":" not in text:
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(FUSIONS)}, or MODULE:NAME")
-    return text if text in FUSIONS else _own_code(text)
-
-
-def _model(text: str) -> str:
-    """Return the name of a model, and import one of the user's own."""
-    from frozen_vqa.pipeline.encoders.own_model import is_own_model
-
-    return _own_code(text) if is_own_model(text) else text
-
-
-def _dataset(text: str) -> str:
-    """Return the name of a data set, and import one of the user's own."""
-    from frozen_vqa.pipeline.sources.open_source import is_own_source
-
-    return _own_code(text) if is_own_source(text) else text
-
-
-def _own_code(text: str) -> str:
-    """Import code of the user's own, which runs and settings may name from then on."""
-    from frozen_vqa.pipeline.plugins import trust
-
-    return trust(text)
-
-
-def _be_quiet(quiet: bool) -> bool:
-    from frozen_vqa.pipeline.system.console import console
-
-    console.results_only = quiet
-    return quiet
-
-
-def _window(window: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return a range of grey values, or raise for one that no value is in."""
-    if window and not -1e9 <= window[0] < window[1] <= 1e9:
-        low, high = window
-        raise typer.BadParameter(
-            f"{low:g} to {high:g} is no range; name the value that becomes black and a higher one"
-        )
-    return window
-
-
-def _image_size(text: str) -> str:
-    """Return a size of pictures, or raise for what names none."""
-    from frozen_vqa.pipeline.encoders.reading import sides_of
-    from frozen_vqa.pipeline.errors import ModelError
-
-    try:
-        sides_of(text)
-    except ModelError as error:
-        raise typer.BadParameter(str(error)) from None
-    return text
-
-
-DATA = (
-    "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
-    "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
-    "slake, pathvqa, daquar, scienceqa and nlvr2."
-)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", "-q", callback=_be_quiet, help="Print only results, warnings and errors."
-    ),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... (auto: a GPU if there is one).")]
-Cache = Annotated[Path, _path_option(help="Folder of the feature cache.")]
-CacheOrUrl = Annotated[
-    Path,
-    typer.Option(
-        parser=_place,
-        metavar="PATH",
-        help="Folder of the feature cache, or its URL (s3://, hf://).",
-    ),
-]
-Stage = Annotated[
-    Path | None,
-    _path_option(help="Folder to which shards of a URL come (default: in ~/.cache/frozen-vqa)."),
-]
 
 
 def _written(cache: Path | str, stage: Path | None) -> Any:
@@ -208,225 +118,60 @@ def _written(cache: Path | str, stage: Path | None) -> Any:
     return written_at(cache, stage)
 
 
-RunPath = Annotated[Path, _path_option("--run", help="Run folder of the trained head.")]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(help="Column of a hub: or jsonl: data set, such as question=query."),
-]
-Images = Annotated[
-    Path | None,
-    _path_option(
-        help="Folder of the pictures, if elsewhere; for vqav2:FILE the path of each, such as "
-        "'val2014/COCO_val2014_{image_id:012d}.jpg'."
-    ),
-]
-Annotations = Annotated[Path | None, _path_option(help="File of the annotations of a vqav2:FILE.")]
-Window = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        callback=_window,
-        metavar="LOW HIGH",
-        help="Values that become black and white in grey pictures of more than 8 bits.",
-    ),
-]
-OwnFusion = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fusion",
-        parser=_own_code,
-        metavar="MODULE:NAME",
-        help="Fusion of your own that a run was trained with; repeat for several.",
-    ),
-]
-OwnEncoder = Annotated[
-    list[str] | None,
-    typer.Option(
-        parser=_own_code,
-        metavar="MODULE:NAME",
-        help="Encoder of your own that a run was trained with; repeat for both.",
-    ),
-]
-MetricName = Literal[
-    "2021",
-    "2017",
-    "plain",
-    "choice",
-    "vizwiz",
-    "textvqa",
-    "gqa",
-    "clevr",
-    "aokvqa",
-    "aokvqa-da",
-    "vqa-rad",
-    "slake",
-    "pathvqa",
-    "tallyqa",
-    "daquar",
-    "visual7w",
-    "scienceqa",
-    "nlvr2",
-]
-Metric = Annotated[
-    MetricName | None,
-    typer.Option(
-        metavar="NAME",
-        help="Metric (default: that of the data; else 2021, or plain below ten answers): "
-        f"{', '.join(get_args(MetricName))}.",
-    ),
-]
-
-
 @command(
     FEATURES,
     "extract-features --dataset jsonl:DATA --split train --split val --cache features",
     "extract-features --dataset vqav2:VQA --split val --cache features --dry-run",
 )
 def extract_features(
-    dataset: Annotated[
-        str,
-        typer.Option(parser=_dataset, metavar="TEXT", help=DATA),
-    ],
+    dataset: extraction.Dataset,
     cache: CacheOrUrl,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
-    ] = None,
-    vision_model: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=_model,
-            metavar="TEXT",
-            help="DINOv2, DINOv3, ViT, CLIP or SigLIP: Hub name, folder, tiny (untrained) or "
-            f"MODULE:NAME; repeat for several side by side.  [default: {VISION_MODEL}]",
-        ),
-    ] = None,
-    vision_revision: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help=f"Its branch, tag or commit on the Hub {REVISION}; repeat, one for each model.",
-        ),
-    ] = None,
-    vision_layer: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="LAYER",
-            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
-            "[default: -1]",
-        ),
-    ] = None,
-    text_model: Annotated[
-        str,
-        typer.Option(
-            parser=_model,
-            metavar="TEXT",
-            help="Llama, Mistral, Qwen, Gemma 3 or ModernBERT: Hub name, folder, tiny (untrained) "
-            "or MODULE:NAME.",
-        ),
-    ] = TEXT_MODEL,
-    text_revision: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help=f"Its branch, tag or commit on the Hub {REVISION}."),
-    ] = None,
-    text_layer: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="LAYER",
-            help="Layer to store (-1: the last, after the final norm); repeat for several.  "
-            "[default: -1]",
-        ),
-    ] = None,
-    compute_dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(
-            metavar="TEXT",
-            help="Compute in float32, bfloat16, float16, or auto: the type of the cache, else "
-            "float32 on a CPU; on a GPU float16 for pictures if finite, bfloat16 for text.",
-        ),
-    ] = "auto",
-    quantize: Annotated[
-        Literal["int8", "nf4"] | None,
-        typer.Option(help="Load the text model's weights in 8 or 4 bits (extra quantize)."),
-    ] = None,
-    image_size: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=_image_size,
-            metavar="SIZE",
-            help="Pixels per side, or height x width, such as 336x448 (default: the model's own; "
-            "DINOv2: 224); repeat, one for each model.",
-        ),
-    ] = None,
-    fit: Annotated[
-        Literal["whole", "crop"],
-        typer.Option(help="Resize the whole picture, or resize it and keep only the centre."),
-    ] = "whole",
+    split: extraction.Split = None,
+    vision_model: extraction.VisionModel = None,
+    vision_revision: extraction.VisionRevision = None,
+    vision_layer: extraction.VisionLayer = None,
+    text_model: extraction.TextModel = TEXT_MODEL,
+    text_revision: extraction.TextRevision = None,
+    text_layer: extraction.TextLayer = None,
+    compute_dtype: extraction.ComputeDtype = "auto",
+    quantize: extraction.Quantize = None,
+    image_size: extraction.ImageSize = None,
+    fit: extraction.Fit = "whole",
     window: Window = None,
-    reduce_jpegs: Annotated[
-        bool,
-        typer.Option(
-            "--reduce-jpegs",
-            help="Decode large JPEGs at a half, a quarter or an eighth: faster, not exact.",
-        ),
-    ] = False,
-    dtype: Annotated[
-        Literal["float16", "bfloat16", "float32", "int8"],
-        typer.Option(
-            help="Number type of stored features: int8 takes half the bytes of float16; bfloat16 "
-            "holds what is too large for it."
-        ),
-    ] = "float16",
-    pool: Annotated[
-        Literal["1", "2"],
-        typer.Option(help="With 2, store the mean of each 2 x 2 patches: a quarter of the bytes."),
-    ] = "1",
+    reduce_jpegs: extraction.ReduceJpegs = False,
+    gpu_jpegs: extraction.GpuJpegs = False,
+    dtype: extraction.Dtype = "float16",
+    pool: extraction.Pool = "1",
     column: Column = None,
     images: Images = None,
     annotations: Annotations = None,
-    batch_size: Annotated[
-        str, typer.Option(help="Pictures per batch (auto: 32 on a CPU, the fastest on a GPU).")
-    ] = "auto",
+    batch_size: extraction.BatchSize = "auto",
     device: Device = "auto",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=2**31, help="Take at most this many questions of each split (default: all)."
-        ),
-    ] = None,
-    rebuild: Annotated[
-        list[str] | None,
-        typer.Option(help="Make only this shard again: images/00003.h5; repeat for several."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only print the plan, size and time.")] = False,
+    limit: extraction.Limit = None,
+    rebuild: extraction.Rebuild = None,
+    dry_run: extraction.DryRun = False,
     stage: Stage = None,
-    engine: Annotated[
-        Literal["process", "ray"],
-        typer.Option(help="Encode in this process, or on a cluster of nodes that come and go."),
-    ] = "process",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Ray cluster to join, or auto (default: RAY_ADDRESS, else this machine alone).",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=2**20, help="Workers of Ray (default: one per GPU, or one per CPU node)."
-        ),
-    ] = None,
+    engine: extraction.Engine = "process",
+    address: extraction.Address = None,
+    workers: extraction.Workers = None,
+    prometheus: Prometheus = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage one: run both frozen encoders once and store their features. Resumes by itself."""
     from frozen_vqa.pipeline.commands.extract_features import extract_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if engine != "ray" and (address, workers) != (None, None):
         raise typer.BadParameter("--address and --workers are for --engine ray; add it")
+    if gpu_jpegs and (reduce_jpegs or engine == "ray"):
+        raise typer.BadParameter(
+            "--gpu-jpegs goes with neither --reduce-jpegs nor --engine ray; leave one out"
+        )
     if not isinstance(cache, Path) and (dry_run or rebuild):
         raise typer.BadParameter("--dry-run and --rebuild take the folder of a cache, not a URL")
-    with _written(cache, stage) as folder:
+    watched = prometheus_file(prometheus, "extract-features", cache)
+    with watched, _written(cache, stage) as folder:
         result = extract_command(
             dataset=dataset,
             splits=split or [],
@@ -443,12 +188,13 @@ def extract_features(
             fit=fit,
             window=window,
             reduce_jpegs=reduce_jpegs,
+            gpu_jpegs=gpu_jpegs,
             dtype=dtype,
             pool=int(pool),
-            columns=_pairs(column or []),
+            columns=to_columns(column or []),
             pictures=images,
             annotations=annotations,
-            batch_size=_batch_size(batch_size),
+            batch_size=to_batch_size(batch_size),
             device=device,
             limit=limit,
             rebuild=rebuild or [],
@@ -474,7 +220,7 @@ def download(
             "scienceqa, nlvr2; pictures of several: coco2014, coco2015, coco2017, visual-genome."
         ),
     ],
-    to: Annotated[Path, _path_option(help="Folder for the files; nothing in it is replaced.")],
+    to: Annotated[Path, path_option(help="Folder for the files; nothing in it is replaced.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -492,7 +238,7 @@ def download(
 def check_data(
     dataset: Annotated[
         str,
-        typer.Argument(parser=_dataset, help=DATA),
+        typer.Argument(parser=to_dataset, help=DATA),
     ],
     split: Annotated[
         list[str] | None, typer.Option(help="Split to check; repeat for several (default: all).")
@@ -501,7 +247,7 @@ def check_data(
     images: Images = None,
     annotations: Annotations = None,
     sheet: Annotated[
-        Path | None, _path_option(help="Also draw some pictures with their questions to this PNG.")
+        Path | None, path_option(help="Also draw some pictures with their questions to this PNG.")
     ] = None,
     window: Window = None,
     as_json: Json = False,
@@ -512,7 +258,7 @@ def check_data(
     result = check_data_command(
         dataset=dataset,
         splits=split or [],
-        columns=_pairs(column or []),
+        columns=to_columns(column or []),
         pictures=images,
         annotations=annotations,
         sheet=sheet,
@@ -531,145 +277,45 @@ def check_data(
 )
 def train_head(
     run: RunPath,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            parser=_place,
-            metavar="PATH",
-            help="Folder of the feature cache, or its URL (default of --resume: that of the run).",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, _path_option(help="TOML file of settings; command-line options override it.")
-    ] = None,
-    sweep: Annotated[
-        Path | None,
-        _path_option(help="TOML file of many heads to train in one pass, each into RUN/NAME."),
-    ] = None,
-    preset: Annotated[
-        Literal["basic", "small", "large"] | None,
-        typer.Option(
-            help="Settings to start from; the file and the options override them. basic: the "
-            "plainest head. small, large: 6 layers of width 512 or 1024 with self-attention over "
-            "the question."
-        ),
-    ] = None,
-    vision: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[@LAYER]",
-            help="Encoder of a cache of several; repeat to read several side by side. each: a head "
-            "on every one, and one on all.  [default: all]",
-        ),
-    ] = None,
-    text_layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LAYER", help="Llama layer of a cache of several; as --vision.  [default: all]"
-        ),
-    ] = None,
-    fusion: Annotated[
-        str | None,
-        typer.Option(
-            parser=_fusion,
-            metavar="[co-attention|text-to-image|concat|question-only|image-only|MODULE:NAME]",
-            help="How the head combines picture and question; MODULE:NAME is code of your own.  "
-            "[default: co-attention]",
-        ),
-    ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Number of cross-attention layers.  [default: 1]")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(help="Size of the head's vectors.  [default: 256]")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training split.  [default: 15]")
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Stop after this many epochs without improvement (0: never).  [default: 0]"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Questions per batch.  [default: 256]")
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(help="Batches per training step.  [default: 1]")
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option("--lr", "--learning-rate", help="Peak learning rate.  [default: 0.001]"),
-    ] = None,
-    ema: Annotated[
-        float | None,
-        typer.Option(
-            help="Decay of averaged weights, such as 0.999 (0: no average).  [default: 0.0]"
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the weights and of dropout.  [default: 0]")
-    ] = None,
-    order_seed: Annotated[
-        int | None, typer.Option(help="Seed of the batch order.  [default: 0]")
-    ] = None,
-    group_by_image: Annotated[
-        bool | None,
-        typer.Option(
-            "--group-by-image/--plain-order",
-            help="Keep a picture's questions together.  [default: group-by-image]",
-        ),
-    ] = None,
-    min_answer_count: Annotated[
-        int | None,
-        typer.Option(
-            help="Make an answer a class if it is the majority in this many questions.  "
-            "[default: 9]"
-        ),
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        _path_option(help="File of the answers to predict: one per line, or a run's answers.json."),
-    ] = None,
-    train_split: Annotated[
-        str | None, typer.Option(help="Split to train on.  [default: train]")
-    ] = None,
-    val_split: Annotated[
-        str | None, typer.Option(help="Split that chooses the best epoch.  [default: val]")
-    ] = None,
-    val_fraction: Annotated[
-        float | None,
-        typer.Option(
-            help="Hold out this share of the training pictures in its place, such as 0.1."
-        ),
-    ] = None,
+    cache: training.Cache = None,
+    config: training.Config = None,
+    sweep: training.Sweep = None,
+    preset: training.Preset = None,
+    vision: training.Vision = None,
+    text_layer: training.TextLayer = None,
+    fusion: training.Fusion = None,
+    layers: training.Layers = None,
+    width: training.Width = None,
+    epochs: training.Epochs = None,
+    patience: training.Patience = None,
+    batch_size: training.BatchSize = None,
+    accumulate: training.Accumulate = None,
+    lr: training.Lr = None,
+    ema: training.Ema = None,
+    seed: training.Seed = None,
+    order_seed: training.OrderSeed = None,
+    group_by_image: training.GroupByImage = None,
+    min_answer_count: training.MinAnswerCount = None,
+    answers: training.Answers = None,
+    train_split: training.TrainSplit = None,
+    val_split: training.ValSplit = None,
+    val_fraction: training.ValFraction = None,
     metric: Metric = None,
-    keep: Annotated[
-        Literal["best", "last"] | None,
-        typer.Option(help="Keep the weights of the best epoch or of the last.  [default: best]"),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a training that was stopped or killed.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace the run in the folder.")] = False,
-    residency: Annotated[
-        Literal["auto", "gpu", "ram", "mapped"],
-        typer.Option(help="Where to keep the features during training (auto: by free memory)."),
-    ] = "auto",
+    keep: training.Keep = None,
+    resume: training.Resume = False,
+    overwrite: training.Overwrite = False,
+    residency: training.Residency = "auto",
     stage: Stage = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the run folder.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Also score the head and write a report.")
-    ] = True,
+    tensorboard: training.Tensorboard = False,
+    prometheus: Prometheus = None,
+    report: training.Report = True,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage two: train the projections, cross-attention and answer head from the cache."""
     from frozen_vqa.pipeline.commands.train_head import train_command
+    from frozen_vqa.pipeline.watch.prometheus import prometheus_file
 
     if sweep and config:
         raise typer.BadParameter("--sweep and --config both name a file of settings; give only one")
@@ -701,19 +347,20 @@ def train_head(
         "val_fraction": val_fraction,
         "keep": keep,
     }
-    result = train_command(
-        cache=_folder(cache, stage) if cache else None,
-        run=run,
-        config=config,
-        sweep=sweep,
-        settings=settings,
-        overwrite=overwrite,
-        resume=resume,
-        residency=residency,
-        tensorboard=tensorboard,
-        report=report,
-        device=device,
-    )
+    with prometheus_file(prometheus, "train-head", run):
+        result = train_command(
+            cache=_folder(cache, stage) if cache else None,
+            run=run,
+            config=config,
+            sweep=sweep,
+            settings=settings,
+            overwrite=overwrite,
+            resume=resume,
+            residency=residency,
+            tensorboard=tensorboard,
+            report=report,
+            device=device,
+        )
     if result:  # None from all ranks of torchrun but the first
         _finish(result, as_json, left_out=bool(result.get("failed")))
 
@@ -728,12 +375,12 @@ def train_head(
 def evaluate(
     run: Annotated[
         list[Path],
-        _path_option(help="Folder of the trained head; repeat for runs that differ by their seed."),
+        path_option(help="Folder of the trained head; repeat for runs that differ by their seed."),
     ],
     cache: Annotated[
         Path | None,
         typer.Option(
-            parser=_place,
+            parser=to_place,
             metavar="PATH",
             help="Feature cache, or its URL (default: that of the training).",
         ),
@@ -742,11 +389,11 @@ def evaluate(
         str | None, typer.Option(help="Split to answer (default: the validation split).")
     ] = None,
     compare: Annotated[
-        list[Path] | None, _path_option(help="Another run to compare with; repeat for several.")
+        list[Path] | None, path_option(help="Another run to compare with; repeat for several.")
     ] = None,
     ensemble: Annotated[
         list[Path] | None,
-        _path_option(help="Also average the probabilities of --run and this; repeat for several."),
+        path_option(help="Also average the probabilities of --run and this; repeat for several."),
     ] = None,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="Also ask each question about a wrong picture.")
@@ -759,7 +406,7 @@ def evaluate(
         bool, typer.Option("--save-logits", help="Also write the logits of every question.")
     ] = False,
     table: Annotated[
-        Path | None, _path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
+        Path | None, path_option(help="Also write a table for a paper: FILE.md or FILE.tex.")
     ] = None,
     report: Annotated[
         bool,
@@ -796,18 +443,18 @@ def evaluate(
 
 @command(HEADS, "score --predictions results.json --annotations v2_mscoco_val2014_annotations.json")
 def score(
-    predictions: Annotated[Path, _path_option(help="Results file in the official form.")],
-    annotations: Annotated[Path, _path_option(help="Official annotation file.")],
+    predictions: Annotated[Path, path_option(help="Results file in the official form.")],
+    annotations: Annotated[Path, path_option(help="Official annotation file.")],
     questions: Annotated[
         Path | None,
-        _path_option(
+        path_option(
             help="Official question file of VQAv2's form, to check that all files match; of GQA "
             "the file of choices."
         ),
     ] = None,
     metric: Metric = None,
     per_question: Annotated[
-        Path | None, _path_option(help="Also write the score of each question to this JSON file.")
+        Path | None, path_option(help="Also write the score of each question to this JSON file.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -835,24 +482,24 @@ def score(
 def ask(
     run: RunPath,
     image: Annotated[
-        Path | None, _path_option(help="Picture file, or a folder of pictures.")
+        Path | None, path_option(help="Picture file, or a folder of pictures.")
     ] = None,
     question: Annotated[
         list[str] | None, typer.Option(help="Question about the picture; repeat for several.")
     ] = None,
     questions: Annotated[
         Path | None,
-        _path_option(help="File of questions with their pictures, as --dataset jsonl:FILE reads."),
+        path_option(help="File of questions with their pictures, as --dataset jsonl:FILE reads."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers to show.")] = 5,
     fusion: OwnFusion = None,
     encoder: OwnEncoder = None,
     csv: Annotated[
-        Path | None, _path_option(help="Also write the answers to this CSV file.")
+        Path | None, path_option(help="Also write the answers to this CSV file.")
     ] = None,
     save_attention: Annotated[
         Path | None,
-        _path_option(help="Also draw where each word looks in the picture, to this PNG file."),
+        path_option(help="Also draw where each word looks in the picture, to this PNG file."),
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -902,7 +549,7 @@ def serve(
 
 @command(HEADS, "runs runs", unnamed="folder")
 def runs(
-    folder: Annotated[Path, _path_option(help="Folder that holds runs, at any depth to 4.")],
+    folder: Annotated[Path, path_option(help="Folder that holds runs, at any depth to 4.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -949,9 +596,9 @@ def verify_cache(
 @command(FEATURES, "convert-cache features --cache features-int8", unnamed="source")
 def convert_cache(
     source: Annotated[
-        Path, _path_option(help="Folder of the cache to convert; it does not change.")
+        Path, path_option(help="Folder of the cache to convert; it does not change.")
     ],
-    cache: Annotated[Path, _path_option(help="Folder of the new feature cache.")],
+    cache: Annotated[Path, path_option(help="Folder of the new feature cache.")],
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32", "int8"],
         typer.Option(help="Number type of the new cache, smaller than that of the old one."),
@@ -994,7 +641,7 @@ def push(
 )
 def pull(
     url: Annotated[str, typer.Argument(help="Where `push` put the cache.")],
-    to: Annotated[Path, _path_option(help="Folder for the cache.")],
+    to: Annotated[Path, path_option(help="Folder for the cache.")],
     split: Annotated[
         list[str] | None,
         typer.Option(help="Bring what this split needs; repeat for several (default: all)."),
@@ -1021,7 +668,7 @@ def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
 
 @command(START, "demo --out demo")
 def demo(
-    out: Annotated[Path, _path_option(help="Folder for everything that the demo makes.")] = Path(
+    out: Annotated[Path, path_option(help="Folder for everything that the demo makes.")] = Path(
         "demo"
     ),
     report: Annotated[
@@ -1047,26 +694,6 @@ def _finish(result: dict[str, Any], as_json: bool, *, left_out: bool = False) ->
 
         if not by_torchrun():  # it takes any code but 0 for a crash
             raise typer.Exit(LEFT_OUT)
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for text, (name, equals, _) in zip(texts, pairs, strict=True):
-        if not (name and equals):
-            raise typer.BadParameter(f"--column is {text!r}; it must look like question=query")
-    return {name: value for name, _, value in pairs}
-
-
-def _batch_size(text: str) -> int | None:
-    from frozen_vqa.pipeline.extract.origin import LARGEST_BATCH
-
-    if text == "auto":
-        return None
-    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= LARGEST_BATCH):
-        raise typer.BadParameter(
-            f"--batch-size is {text!r}; it must be auto or a number from 1 to {LARGEST_BATCH:,}"
-        )
-    return int(text)
 
 
 def main() -> None:

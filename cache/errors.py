@@ -11,6 +11,8 @@
 Every message says where, what was found, what was needed and what to do next.
 """
 
+import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +69,26 @@ def made_by(found: object, reads: int) -> str:
     return "An older version made it and still reads it."
 
 
+_SECRET = re.compile(
+    r"(?<=://)[^/\s]*@|(?<=[?&])[\w-]*(?:token|signature|credential|password|secret|key)[\w-]*=[^\s&]*",
+    re.IGNORECASE,
+)
+"""What a URL may hold in front of its host, or among its parameters."""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the passwords and tokens of the URLs in it."""
+    return _SECRET.sub("…", text)
+
+
+def link_to_nothing(path: Path) -> str:
+    """Return which part of a path is a link to nothing; "" if none is."""
+    for one in (path, *path.parents):
+        if os.path.islink(one) and not os.path.exists(one):
+            return f"{one} is a link to {os.readlink(one)}, which is not there"
+    return ""
+
+
 KNOWN_BY = {
     "cache": ("cache.json", "extract-features --cache FOLDER --dataset ..."),
     "run": ("run.json", "train-head --cache CACHE --run FOLDER"),
@@ -86,6 +108,7 @@ def wrong_folder(folder: Path, kind: Literal["cache", "run"], missing: str) -> s
         found = f"this is a {others[0]}; the folder of a {kind} is needed"
     else:
         why = f"{missing} is missing" if folder.exists() else "there is no such folder"
+        why = link_to_nothing(folder) or why
         found = f"there is no {kind} here ({why})"
     start = folder if folder.is_dir() else folder.parent  # a name may be mistyped
     near = [path.parent for path in sorted(start.glob(f"*/{file}"))]

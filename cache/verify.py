@@ -18,7 +18,7 @@ import xxhash
 
 from frozen_vqa.cache.arrivals import arrivals_of
 from frozen_vqa.cache.disk.files import open_regular, same_bytes
-from frozen_vqa.cache.disk.integrity import open_shard, place_of
+from frozen_vqa.cache.disk.integrity import open_shard, read_at
 from frozen_vqa.cache.disk.pages import read_page
 from frozen_vqa.cache.errors import CacheDamagedError, ObjectError
 from frozen_vqa.cache.format.digests import row_digests
@@ -97,7 +97,7 @@ def check_file(
     block = memoryview(bytearray(BLOCK_BYTES))
     try:
         # Read, not mapped: a failing disk under a map ends the process with a signal.
-        with open_regular(place_of(directory, record)) as file:
+        with read_at(directory, record, open_regular) as file:
             size = os.fstat(file.fileno()).st_size  # another one may be a terabyte of zeros
             while size == record.bytes and (count := file.readinto(block)):
                 hasher.update(block[:count])

@@ -228,9 +228,9 @@ class CacheWriter:
             self._own.remove_partials()
 
 
-def own_cache(directory: Path) -> OwnFolder:
+def own_cache(directory: Path, option: str = "--cache") -> OwnFolder:
     """Return what tells which files of a cache are ours; staged ones tell by their names."""
-    return OwnFolder(directory, "a cache", CacheError, "--cache")
+    return OwnFolder(directory, "a cache", CacheError, option)
 
 
 def require_own_cache(directory: Path) -> None:

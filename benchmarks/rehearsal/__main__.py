@@ -7,10 +7,11 @@ Writes DINOv2-base and Llama-3.2-1B with random weights (models.py) and a made-u
 official files (data.py). Runs extract-features, train-head and evaluate, each in a fresh process,
 and measures their time and memory, that of their children included. From these parts, and from
 published figures (published.py), it reckons disk, memory and time for all of VQAv2 on 1, 8 and 64
-GPUs. Both stand apart, and each reckoned figure names those that it comes from. `--gpu` takes the
-JSON of `make gpu` in place of published figures. `--size 8b` takes Llama-3.1-8B, and `tiny` shows
-that all of it works. With `base` it needs 9 GB of memory, 4 GB in the folder for temporary files
-(TMPDIR), and about five minutes on 2 cores.
+GPUs, and hours, terabytes and dollars for 10⁶ to 10⁹ pictures (scales.py). Both stand apart, and
+each reckoned figure names those that it comes from. `--gpu` takes the JSON of `make gpu` in place
+of published figures. `--size 8b` takes Llama-3.1-8B, and `tiny` shows that all of it works. With
+`base` it needs 9 GB of memory, 4 GB in the folder for temporary files (TMPDIR), and about five
+minutes on 2 cores.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from benchmarks.rehearsal.book import Book
 from benchmarks.rehearsal.data import write_vqav2
 from benchmarks.rehearsal.published import note_published
 from benchmarks.rehearsal.reckon import reckon_all
+from benchmarks.rehearsal.scales import reckon_scales
 from frozen_vqa.pipeline.system.console import console
 
 HEAD: Json = {"width": 1024, "batch_size": 64, "min_answer_count": 1}
@@ -130,7 +132,7 @@ def show_book(book: Book, load: float) -> None:
         | {"how": f.source, "from": " ".join(map(book.label, f.of))}
         for f in book.of_kind("reckoned")
     ]
-    show("reckoned for all of VQAv2; nobody has measured it", rows)
+    show("reckoned; nobody has measured it", rows)
 
 
 def read_gpu(file: Path) -> Json:
@@ -154,15 +156,22 @@ def main() -> None:
     parser.add_argument("--gpu", type=Path, help="what `make gpu` wrote on a GPU")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--out", type=Path, help="file for the JSON")
+    parser.add_argument("--reckon", type=Path, help="reckon anew from the JSON of an earlier run")
     options = parser.parse_args()
     gpu = read_gpu(options.gpu) if options.gpu else None
-    result: Json = {"machine": machine(), "size": options.size}
     book = Book()
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        found = run_stages(Path(folder), options.size, options.pictures, options.questions)
+    if options.reckon:
+        before: Json = json.loads(options.reckon.read_bytes())
+        result: Json = {name: before[name] for name in ("machine", "size")}
+        found = before["stages"]
+    else:
+        result = {"machine": machine(), "size": options.size}
+        with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
+            found = run_stages(Path(folder), options.size, options.pictures, options.questions)
     note_measured(book, found)
     note_published(book)
     reckon_all(book, gpu)
+    reckon_scales(book)
     show_book(book, result["machine"]["load_at_start"])
     result |= book.to_json() | {"stages": found}
     finish(result, as_json=options.json, path=options.out)

@@ -28,7 +28,7 @@ def reckon_all(book: Book, gpu: Json | None) -> None:
     else:
         cards = list(CARDS)
         for card in cards:
-            _reckon_rates(book, card)
+            reckon_rates(book, card)
     for card in cards:
         for number in COUNTS:
             _reckon_time(book, card, number)
@@ -102,7 +102,7 @@ def _reckon_memory(book: Book) -> None:
     book.reckon("both encoders on a card", gb, "2 bytes a weight", weights)
 
 
-def _reckon_rates(book: Book, card: str) -> None:
+def reckon_rates(book: Book, card: str) -> None:
     """What a card may reach: the share of its peak that another encoder reaches on another card."""
     book.figures.get("share of the peak") or book.reckon(
         "share of the peak", "", "that DINOv3-B reaches on an RTX 4090",

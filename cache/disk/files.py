@@ -71,6 +71,17 @@ def _begin_writing_back(handle: int, written: int) -> None:
             os.posix_fadvise(handle, place, written, os.POSIX_FADV_DONTNEED)
 
 
+def user_caches() -> Path | None:
+    """Return the folder of this user for what can be made again; None if no home is known.
+
+    A relative XDG_CACHE_HOME counts as none. Source: XDG Base Directory Specification 0.8.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():
+        caches = Path(os.path.expanduser("~/.cache"))
+    return caches if caches.is_absolute() else None
+
+
 def make_directory(path: Path) -> None:
     """Make a directory and those above it, so that they survive a loss of power."""
     if path.is_dir():

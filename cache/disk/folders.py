@@ -22,7 +22,7 @@ from frozen_vqa.cache.disk.files import (
     write_atomically,
 )
 from frozen_vqa.cache.disk.lock import read_holder
-from frozen_vqa.cache.errors import UnsafeNameError
+from frozen_vqa.cache.errors import UnsafeNameError, link_to_nothing
 from frozen_vqa.cache.names import path_in
 
 MARK = ".frozen-vqa"
@@ -58,6 +58,10 @@ class OwnFolder:
         """
         paths = (self.path, *self.path.parents)
         there = next((path for path in paths if os.path.lexists(path)), None)
+        if there and (broken := link_to_nothing(there)):
+            raise self.error(
+                f"{broken}. Make that folder, remove the link, or give {self.option} another one."
+            )
         if there and not there.is_dir():
             raise self.error(
                 f"{there}: this is no folder, and {self.purpose} needs one. Give {self.option} "

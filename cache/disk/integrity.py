@@ -5,11 +5,12 @@ cache.json ── pins ── structure of a shard ── pins ── digest of 
 
 import errno
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
+from typing import TypeVar
 
 import numpy as np
 
@@ -45,6 +46,11 @@ from frozen_vqa.cache.format.records.files import (
 from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_pictures, sizes_and_digests
 from frozen_vqa.cache.format.splits import SplitTable, read_split
 from frozen_vqa.cache.names import path_in
+
+T = TypeVar("T")
+
+FETCHES = 8
+"""Times that a file comes which other processes remove before it is read: their stage is small."""
 
 NOT_MAPPED = (errno.ENODEV, errno.ENOTSUP, errno.EPERM, errno.ENOMEM)
 """Errors of a file system that has no maps, or of a process that may have no more of them."""
@@ -104,10 +110,22 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
         _require_size(directory, path_in(directory, record.file), record)
 
 
-def place_of(directory: Path, record: FileRecord) -> Path:
-    """Return where a file of a cache lies; one of a cache at a URL comes first."""
+def read_at(directory: Path, record: FileRecord, read: Callable[[Path], T]) -> T:
+    """Return what `read` gives for the path of a file; one of a cache at a URL comes first.
+
+    It comes again if another process made room on the disk before it was read.
+    """
     arrivals = arrivals_of(directory)
-    return arrivals.bring(record) if arrivals else path_in(directory, record.file)
+    if not arrivals:
+        return read(path_in(directory, record.file))
+    for left in reversed(range(FETCHES)):
+        path = arrivals.bring(record)
+        try:
+            return read(path)
+        except (CacheDamagedError, FileNotFoundError):
+            if path.exists() or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _require_size(directory: Path, path: Path, record: FileRecord) -> None:
@@ -126,7 +144,10 @@ def _require_size(directory: Path, path: Path, record: FileRecord) -> None:
 
 def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
     """Map a shard; raise `CacheDamagedError` if anything but its feature rows is not as written."""
-    path = place_of(directory, record)
+    return read_at(directory, record, lambda path: _open_shard(directory, path, kind, record))
+
+
+def _open_shard(directory: Path, path: Path, kind: ShardKind, record: ShardRecord) -> Hdf5File:
     _require_size(directory, path, record)
     with explain_read_errors(path, CacheDamagedError):
         try:
@@ -150,7 +171,10 @@ def open_shard(directory: Path, kind: ShardKind, record: ShardRecord) -> Hdf5Fil
 
 def read_whole(directory: Path, record: DataRecord) -> Hdf5File:
     """Read a file into memory; raise `CacheDamagedError` if it is not what was written."""
-    path = place_of(directory, record)
+    return read_at(directory, record, lambda path: _read_whole(directory, path, record))
+
+
+def _read_whole(directory: Path, path: Path, record: DataRecord) -> Hdf5File:
     _require_size(directory, path, record)
     with explain_read_errors(path, CacheDamagedError):
         try:

@@ -32,6 +32,31 @@ def is_url(text: object) -> bool:
 
 def parse_address(text: str) -> Address:
     """Return the address of a URL; raise `StoreError` for one that is not taken."""
+    address = _parse(text)
+    if address.protocol == "hf" and not _REPOSITORY.fullmatch(address.path):
+        raise StoreError(
+            f"{text!r:.80}: a cache on the Hub is a data set; give hf://datasets/USER/NAME"
+        )
+    return address
+
+
+def parse_object(text: str) -> tuple[Address, str]:
+    """Return the bucket or data set of one object, and the object's name in it.
+
+    Raises:
+        StoreError: if it is no URL that is taken, or that of a whole bucket.
+    """
+    address = _parse(text)
+    parts = address.path.removeprefix("/").split("/")
+    depth = 3 if address.protocol == "hf" else 1
+    root, name = "/".join(parts[:depth]), "/".join(parts[depth:])
+    if not name or (address.protocol == "hf" and not _REPOSITORY.fullmatch(root)):
+        form = "datasets/USER/NAME" if address.protocol == "hf" else "BUCKET"
+        raise StoreError(f"{text!r:.80}: no file is named; give {address.protocol}://{form}/FILE")
+    return Address(address.protocol, root), name
+
+
+def _parse(text: str) -> Address:
     found = _URL.fullmatch(text)
     if not found:
         raise StoreError(f"{text!r:.80} is no URL; it must look like s3://BUCKET/FOLDER")
@@ -49,11 +74,7 @@ def parse_address(text: str) -> Address:
         )
     parts = rest.removeprefix("/").split("/") if protocol in ("file", "memory") else rest.split("/")
     if not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
-        raise StoreError(f"{text!r:.80}: not the address of a folder; give {protocol}://NAME/NAME")
+        raise StoreError(f"{text!r:.80}: not an address that is taken; give {protocol}://NAME/NAME")
     if protocol == "file" and not rest.startswith("/"):
         raise StoreError(f"{text!r:.80}: a file:// URL needs a whole path, as file:///data/vqa")
-    if protocol == "hf" and not _REPOSITORY.fullmatch(rest):
-        raise StoreError(
-            f"{text!r:.80}: a cache on the Hub is a data set; give hf://datasets/USER/NAME"
-        )
     return Address(protocol, rest)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from frozen_vqa.cache.errors import StoreError
 from frozen_vqa.cache.stores.address import Address
-from frozen_vqa.cache.stores.store import GoneError, PassingError, Store, shorten
+from frozen_vqa.cache.stores.store import GoneError, PassingError, RefusedError, Store, shorten
 
 T = TypeVar("T")
 
@@ -19,7 +19,10 @@ WHOLE = 2 << 30
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "s3": {
         "use_listings_cache": False,
-        "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}},
+        "config_kwargs": {
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "max_pool_connections": 64,  # pictures are read by as many threads
+        },
     },
     "gs": {"use_listings_cache": False},
 }
@@ -53,7 +56,16 @@ class BucketStore(Store):
 
     def read(self, name: str, *, most: int) -> bytes:
         path = self._path(name)
-        return bytes(self._ask(name, lambda: self._fs.cat_file(path, start=0, end=most + 1)))
+
+        def request() -> bytes:
+            try:
+                return bytes(self._fs.cat_file(path, start=0, end=most + 1))
+            except (OSError, ValueError) as error:
+                if "satisfiable" not in str(error):
+                    raise
+                return b""  # an empty object has no first byte to give
+
+        return self._ask(name, request)
 
     def create(self, name: str, data: bytes) -> bool:
         try:
@@ -93,8 +105,9 @@ class BucketStore(Store):
             return error
         if isinstance(error, FileNotFoundError):
             return GoneError(f"{where}: the store has no such object ({shorten(error)})")
-        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-            return StoreError(
+        no_credentials = "Credentials" in type(error).__name__
+        if isinstance(error, PermissionError) or no_credentials:
+            return (StoreError if no_credentials else RefusedError)(
                 f"{where}: the store gives no access ({shorten(error)}). Log in as its own tools "
                 f"do (AWS_PROFILE, `gcloud auth application-default login`), or ask its owner."
             )

@@ -2,8 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from frozen_vqa.cache.disk.files import (
@@ -13,71 +13,82 @@ from frozen_vqa.cache.disk.files import (
     sync_directory,
     write_atomically,
 )
-from frozen_vqa.cache.errors import StoreError
+from frozen_vqa.cache.errors import StoreError, link_to_nothing
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.stores.store import GoneError, Store, shorten
+
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""Errors of a file system without hard links, as those of many shares and USB disks."""
 
 
 class FolderStore(Store):
     """Files below a folder; only regular ones are read."""
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        try:
-            paths = sorted(self._path(folder).iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        except OSError as error:
-            raise self._explain(folder, error) from None
-        return {f"{folder}/{path.name}": path.lstat().st_size for path in paths if path.is_file()}
+        found = {}
+        with (
+            self._explained(folder),
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self._path(folder)) as entries,
+        ):
+            for entry in entries:
+                with suppress(FileNotFoundError):  # another process has removed it since
+                    if entry.is_file():
+                        size = entry.stat(follow_symlinks=False).st_size
+                        found[f"{folder}/{entry.name}"] = size
+        return found
 
     def read(self, name: str, *, most: int) -> bytes:
         self.insist(name, lambda: None)
-        try:
-            with open_regular(self._path(name)) as file:
-                data, wanted = b"", most + 1
-                while len(data) < wanted and (more := file.read(wanted - len(data))):
-                    data += more
-                return data
-        except OSError as error:
-            raise self._explain(name, error) from None
+        with self._explained(name, reads=True), open_regular(self._path(name)) as file:
+            data, wanted = b"", most + 1
+            while len(data) < wanted and (more := file.read(wanted - len(data))):
+                data += more
+            return data
 
     def create(self, name: str, data: bytes) -> bool:
-        path = self._path(name)
-        new = path_in(path.parent, f"{path.name}.{os.urandom(4).hex()}{TEMPORARY}")
-        try:
+        with self._explained(name):
+            path = self._own_place(name)
+            new = path_in(path.parent, f"{path.name}.{os.urandom(4).hex()}{TEMPORARY}")
             self._write(name, new, data)
-            os.link(new, path)
+            try:
+                _name_once(new, path)
+            except FileExistsError:
+                return False
+            finally:
+                new.unlink(missing_ok=True)
             sync_directory(path.parent)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise self._explain(name, error) from None
-        finally:
-            new.unlink(missing_ok=True)
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        for left in self._unfinished(name):
-            left.unlink(missing_ok=True)
-        self._write(name, self._path(name), data)
+        with self._explained(name):
+            path = self._own_place(name)
+            for left in self._unfinished(name):
+                left.unlink(missing_ok=True)
+            self._write(name, path, data)
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
-            try:
-                for path in (self._path(name), *self._unfinished(name)):
+            with self._explained(name):
+                for path in (self._own_place(name), *self._unfinished(name)):
                     path.unlink(missing_ok=True)
-            except OSError as error:
-                raise self._explain(name, error) from None
             with suppress(OSError):  # absent, or something is left in it
                 self._path(name).parent.rmdir()
 
     def _write(self, name: str, path: Path, data: bytes) -> None:
         self.insist(name, lambda: None)
-        try:
-            make_directory(path.parent)
-            write_atomically(path, data, shared=True)
-        except OSError as error:
-            raise self._explain(name, error) from None
+        make_directory(path.parent)
+        write_atomically(path, data, shared=True)
+
+    def _own_place(self, name: str) -> Path:
+        """Return the path of an object that will change; raise if a link leads it elsewhere."""
+        path = self._path(name)
+        if "/" in name and path.parent.is_symlink():
+            raise StoreError(
+                f"{self}/{name}: {path.parent} is a link, perhaps to somebody else's files, so "
+                f"nothing was changed there. Put a folder in its place, or give another URL."
+            )
+        return path
 
     def _unfinished(self, name: str) -> list[Path]:
         """Return what killed processes have left of an object that they made."""
@@ -87,12 +98,28 @@ class FolderStore(Store):
     def _path(self, name: str) -> Path:
         return path_in(Path(self.address.path), name)
 
-    def _explain(self, name: str, error: OSError) -> StoreError:
-        where = f"{self}/{name}"
-        if isinstance(error, FileNotFoundError):
-            return GoneError(f"{where}: the store has no such object")
-        more = "Make room, and" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that, and"
-        return StoreError(
-            f"{where}: {error.strerror or shorten(error)}. {more} run the same command again to "
-            f"go on."
-        )
+    @contextmanager
+    def _explained(self, name: str, *, reads: bool = False) -> Iterator[None]:
+        """Turn an `OSError` of the block into a `StoreError`."""
+        try:
+            yield
+        except OSError as error:
+            where = f"{self}/{name}"
+            if reads and isinstance(error, FileNotFoundError):
+                raise GoneError(f"{where}: the store has no such object") from None
+            what = link_to_nothing(self._path(name)) or error.strerror or shorten(error)
+            more = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+            raise StoreError(
+                f"{where}: {what}. {more}, and run the same command again to go on."
+            ) from None
+
+
+def _name_once(new: Path, path: Path) -> None:
+    """Give a file its name; raise `FileExistsError` if there is one of this name."""
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.touch(exist_ok=False)
+        os.replace(new, path)  # a kill before this leaves an empty file, which is no object

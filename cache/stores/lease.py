@@ -5,12 +5,13 @@
 As with leases of files (disk/lock.py): a lease is over when its holder has given it back, is a dead
 process of this machine, or was silent for long. The next writer then makes the one of the next
 number, which the store grants to one of several. The highest number holds. Times are those of the
-writers, so their clocks must agree to a minute.
+writers. Where their clocks differ, the next one waits a while for a sign of life.
 
 A store that `commits` needs none: it refuses a commit on top of another one than the writer saw.
 """
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,11 +21,12 @@ from typing import Annotated
 
 from frozen_vqa.cache.disk.lock import LEASE_RENEW, LEASE_STALE, Holder, this_process
 from frozen_vqa.cache.errors import CacheBusyError, StoreError
-from frozen_vqa.cache.stores.store import Store
+from frozen_vqa.cache.stores.store import GoneError, Store
 from frozen_vqa.cache.typed_json import decode, finite_json
 
 FOLDER = "leases"
 LARGEST = 4096
+LEASE = re.compile(rf"{FOLDER}/[0-9]{{6,}}\.json")
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,18 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     over = _require_over(store)
-    number = int(over[-1][len(FOLDER) + 1 : -5]) + 1 if over else 0
+    number = _number(over[-1]) + 1 if over else 0
     mine, stop = f"{FOLDER}/{number:06d}.json", threading.Event()
 
+    lost = threading.Event()
+
+    def is_held() -> bool:
+        if not lost.is_set() and _leases(store)[-1:] != [mine]:
+            lost.set()
+        return not lost.is_set()
+
     def require() -> None:
-        if _leases(store)[-1:] != [mine]:
+        if not is_held():
             raise CacheBusyError(
                 f"{store}: this process no longer holds the writers' lease, because it was silent "
                 f"for too long. When no other process writes there, run the same command again."
@@ -58,13 +67,15 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
     def renew() -> None:
         while not stop.wait(LEASE_RENEW):
             with suppress(StoreError):  # `require` will say so
+                if not is_held():  # made anew, it could outlast the one that took over
+                    return
                 store.replace(mine, _sign())
 
     if not store.create(mine, _sign()):
         raise _busy(store, mine)
     renewal = threading.Thread(target=renew, daemon=True)
     try:
-        if _leases(store)[-1:] != [mine]:
+        if not is_held():
             raise _busy(store, mine)
         store.remove(over)
         renewal.start()
@@ -82,27 +93,42 @@ def _sign() -> bytes:
 
 
 def _leases(store: Store) -> list[str]:
-    found = (name for name in store.sizes(FOLDER) if name.endswith(".json"))
-    return sorted(name for name in found if name[len(FOLDER) + 1 : -5].isdecimal())
+    return sorted((name for name in store.sizes(FOLDER) if LEASE.fullmatch(name)), key=_number)
+
+
+def _number(name: str) -> int:
+    return int(name[len(FOLDER) + 1 : -5])
 
 
 def _require_over(store: Store) -> list[str]:
     """Return all leases; raise `CacheBusyError` unless they are over."""
     leases = _leases(store)
-    for last in leases[-1:]:
-        lease = _read(store, last)
+    last = [_read(store, name) for name in leases][-1:]
+    for lease in last:
         if lease and not lease.holder.is_dead():
             left = LEASE_STALE - abs(time.time() - lease.alive)
             if left > 0:
-                raise _busy(store, last, f" If it no longer runs, try again in {left:.0f} s.")
+                hint = f" If it no longer runs, try again in {left:.0f} s."
+                raise _busy(store, leases[-1], hint)
+            # Two clocks may differ: a holder that is alive signs several times meanwhile.
+            time.sleep(max(0.0, LEASE_STALE / 4))
+            if _read(store, leases[-1]) != lease:
+                raise _busy(store, leases[-1])
     return leases
 
 
 def _read(store: Store, name: str) -> Lease | None:
+    """Return a lease; None if it was just given back. Raise `StoreError` for what is none."""
     try:
-        return decode(Lease, finite_json(store.read(name, most=LARGEST)))
-    except (ValueError, TypeError, RecursionError, StoreError):  # nobody's, or just given back
+        data = store.read(name, most=LARGEST)
+        return decode(Lease, finite_json(data)) if data else None
+    except GoneError:
         return None
+    except (ValueError, TypeError, RecursionError):
+        raise StoreError(
+            f"{store}/{name}: this is no lease of frozen-vqa, so it may be somebody else's and was "
+            f"left as it is. Move it elsewhere, or give another URL."
+        ) from None
 
 
 def _busy(store: Store, name: str, hint: str = "") -> CacheBusyError:

@@ -82,7 +82,7 @@ def pull_cache(
         CacheError: if the folder is somebody else's, or the disk is full.
         StoreError: if an object is gone, or is not what was written.
     """
-    own = own_cache(directory)
+    own = own_cache(directory, option="--to")
     with explain_errors(directory):
         own.claim(known_files(own))
         own.require_real(*FOLDERS)

@@ -11,22 +11,25 @@ whichever cache. Several processes may share a stage: one fetches an object, and
 import os
 import shutil
 import threading
+import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any
 
 from frozen_vqa.cache.arrivals import Record, register
-from frozen_vqa.cache.disk.files import write_atomically
+from frozen_vqa.cache.disk.files import user_caches, write_atomically
 from frozen_vqa.cache.disk.folders import OwnFolder
 from frozen_vqa.cache.disk.lock import locked_place
 from frozen_vqa.cache.errors import CacheError, StoreError, explain_write_errors
 from frozen_vqa.cache.format.manifest import NAME
-from frozen_vqa.cache.format.records.files import KINDS
+from frozen_vqa.cache.format.records.files import FOLDERS, KINDS
 from frozen_vqa.cache.names import path_in
+from frozen_vqa.cache.stores.address import PROTOCOLS
 from frozen_vqa.cache.stores.copies import (
     LEFTOVER,
     OBJECT,
@@ -40,13 +43,36 @@ from frozen_vqa.cache.stores.open_store import open_store
 SHARE = 0.5
 """Share of the free disk that a stage takes at most, what it holds already included."""
 
-ADVICE = "Make room, or give --stage a folder on another disk."
+ADVICE = "Give --stage a folder elsewhere, or make room."
+
+LOOK_SECONDS = 1.0
+"""How old what is known of other processes' objects may be when room is made."""
+
+DEAD_SECONDS = 3600.0
+"""Age of a half-written object that no living process still writes."""
 
 
 def default_stage() -> Path:
-    """Return the folder of the stage if the user names none."""
-    own = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.path.expanduser(own)) / "frozen-vqa" / "stage"
+    """Return the folder of the stage if the user names none; `CacheError` without a home."""
+    if caches := user_caches():
+        return caches / "frozen-vqa" / "stage"
+    raise CacheError(
+        "the home folder is not known, and shards of a URL come to a folder there. Give one by "
+        "--stage, or set HOME."
+    )
+
+
+def claim_stage(folder: Path, place: str) -> Path:
+    """Return FOLDER/PLACE, where a cache or its objects will lie.
+
+    Raise `CacheError` if the folder is somebody else's, or a link in it leads elsewhere.
+    """
+    with explain_write_errors(folder, CacheError, ADVICE):
+        own = OwnFolder(folder, "a stage of caches at URLs", CacheError, "--stage")
+        own.claim()
+        above = [str(one) for one in PurePath(place).parents][-2::-1]
+        own.require_real(*above, place, *(f"{place}/{name}" for name in FOLDERS))
+    return path_in(folder, place)
 
 
 def open_stage(url: str, folder: Path | None = None, *, room: int | None = None) -> Path:
@@ -72,11 +98,12 @@ class Stage:
         self._store = open_store(url)
         self.address, self._folder = str(self._store), folder
         address = self._store.address
-        self.directory = path_in(folder, f"{address.protocol}/{address.path.strip('/')}")
+        place = f"{address.protocol}/{address.path.strip('/')}"
+        self.directory = path_in(folder, place)
         self.gone: list[str] = []
         manifest = require_manifest(self._store)
+        claim_stage(folder, place)
         with explain_write_errors(folder, CacheError, ADVICE):
-            OwnFolder(folder, "a stage of caches at URLs", CacheError, "--stage").claim()
             data = manifest.to_json().encode()
             write_atomically(path_in(self.directory, NAME), data, shared=True)
         self._largest = max(
@@ -94,7 +121,7 @@ class Stage:
 
     def _begin(self, room: int | None) -> None:
         self._lock = threading.RLock()
-        self._held: OrderedDict[Path, int] = OrderedDict(_objects(self._folder))
+        self._look()
         free = shutil.disk_usage(self._folder).free + sum(self._held.values())
         self._room = int(SHARE * free) if room is None else room
         self._order: deque[Record] = deque()
@@ -104,6 +131,11 @@ class Stage:
         self._threads: ThreadPoolExecutor | None = None
         itself = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _start_anew(itself()))
+
+    def _look(self) -> None:
+        """See what lies in the stage, because other processes bring and use objects as well."""
+        self._held: dict[Path, int] = dict(_objects(self._folder))
+        self._looked = time.monotonic()
 
     def expect(self, records: Sequence[Record], *, together: bool = False) -> None:
         """See `Arrivals`."""
@@ -132,8 +164,8 @@ class Stage:
             self._fetch(path, record)
         with self._lock:
             self._unread.pop(path, None)
+            self._held.pop(path, None)
             self._held[path] = record.bytes
-            self._held.move_to_end(path)
         with suppress(OSError):
             os.utime(path)
         self._go_on()
@@ -186,11 +218,14 @@ class Stage:
                     f"{self.address}: a shard has {need:,} bytes, and the stage {self._folder} "
                     f"takes {self._room:,} at most. {ADVICE}"
                 )
-            waiting = [path for path in self._held if path not in self._unread]
-            for path in waiting:
-                if sum(self._held.values()) + need <= self._room:
+            total = sum(self._held.values())
+            if total + need > self._room or time.monotonic() > self._looked + LOOK_SECONDS:
+                self._look()
+                total = sum(self._held.values())
+            for path in [path for path in self._held if path not in self._unread]:
+                if total + need <= self._room:
                     break
-                self._held.pop(path)
+                total -= self._held.pop(path)
                 path.unlink(missing_ok=True)
                 self.gone.append(path.stem)
             self._held[new] = need
@@ -199,18 +234,19 @@ class Stage:
 def _objects(folder: Path) -> list[tuple[Path, int]]:
     """Return all objects of a stage and their sizes, what was used last at the end.
 
-    What a killed process had not finished goes.
+    What a killed process had not finished goes, but not what another one is writing now.
     """
-    found = []
-    for path in folder.glob("*/**/*.h5*"):
+    found, long_ago = [], time.time() - DEAD_SECONDS
+    roots = [path for path in map(folder.joinpath, PROTOCOLS) if not path.is_symlink()]
+    for path in chain.from_iterable(root.rglob("*.*") for root in roots):
         name = f"{path.parent.name}/{path.name}"  # no cache calls a shard by its digest
-        if not OBJECT.fullmatch(name):
-            if LEFTOVER.fullmatch(name):
-                path.unlink(missing_ok=True)
-        else:
+        if LEFTOVER.fullmatch(name):
             with suppress(OSError):
                 status = path.lstat()
-                found.append((status.st_mtime, path, status.st_size))
+                if OBJECT.fullmatch(name):
+                    found.append((status.st_mtime, path, status.st_size))
+                elif status.st_mtime < long_ago:
+                    path.unlink()
     return [(path, size) for _, path, size in sorted(found)]
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from frozen_vqa.cache.errors import ObjectError, StoreError
+from frozen_vqa.cache.errors import ObjectError, StoreError, without_secrets
 from frozen_vqa.cache.stores.address import Address
 
 T = TypeVar("T")
@@ -17,12 +17,16 @@ TRIES = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the second try; each further wait is twice as long, up to the longest."""
 
-_QUERY = re.compile(r"\?\S+|(?<=://)[^/@\s]*@")
-"""Where a library's message may hold a token: behind a '?', or before an '@'."""
+_QUERY = re.compile(r"\?\S+")
+"""Where a library's message may hold a token under any name."""
 
 
 class GoneError(ObjectError):
     """There is no object of this name, or no such bucket."""
+
+
+class RefusedError(StoreError):
+    """The store gives no access to an object, or to none any more."""
 
 
 class PassingError(Exception):
@@ -97,5 +101,5 @@ class Store(ABC):
 
 def shorten(error: BaseException) -> str:
     """Return what a library says, in a line without tokens."""
-    text = " ".join(_QUERY.sub("…", str(error) or type(error).__name__).split())
+    text = " ".join(_QUERY.sub("…", without_secrets(str(error) or type(error).__name__)).split())
     return text if len(text) <= 160 else f"{text[:157]}..."

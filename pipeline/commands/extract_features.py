@@ -35,11 +35,7 @@ from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.metrics.find import find_metric
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
-from frozen_vqa.pipeline.system.device import (
-    choose_device,
-    keep_freed_memory,
-    use_cores,
-)
+from frozen_vqa.pipeline.system.device import choose_device, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.disk import free_bytes
 from frozen_vqa.pipeline.system.ranks import torchrun_ranks
 
@@ -73,6 +69,7 @@ def extract_command(
     fit: "Fit",
     window: Window | None,
     reduce_jpegs: bool,
+    gpu_jpegs: bool = False,
     dtype: str,
     pool: int = 1,
     columns: Mapping[str, str],
@@ -123,7 +120,7 @@ def extract_command(
             "vision_models": vision_models, "vision_revisions": revisions, "image_sizes": sizes,
             "vision_layers": vision_layers, "text_model": text_model, "text_layers": text_layers,
             "text_revision": text_revision, "compute_dtype": compute_dtype, "quantize": quantize,
-            "fit": fit, "window": window, "reduce_jpegs": reduce_jpegs,
+            "fit": fit, "window": window, "reduce_jpegs": reduce_jpegs, "gpu_jpegs": gpu_jpegs,
         }  # fmt: skip
         recipe = EncoderRecipe(cache, chosen)
         images, text = recipe(choose_device("cpu" if cluster else device))

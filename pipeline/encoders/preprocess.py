@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,11 +39,13 @@ from frozen_vqa.pipeline.encoders.picture_files.budget import (
 )
 from frozen_vqa.pipeline.encoders.picture_files.dicom import DicomPicture, is_dicom
 from frozen_vqa.pipeline.encoders.picture_files.kinds import FORMATS, format_of, other_kind
+from frozen_vqa.pipeline.encoders.picture_files.nvjpeg import fit_on_gpu
 from frozen_vqa.pipeline.encoders.picture_files.tiff import why_unopened
 from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, unread, upright_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 
 T = TypeVar("T")
 
@@ -61,7 +64,7 @@ def load_rgb(picture: Picture, reading: Reading = AS_IT_IS) -> Image.Image:
     values are rescaled, and an animation gives its first frame. If there is no readable picture,
     an `ImageError` has the reason, without the name of a file: `Source.where` has the name.
     """
-    return fit_rgb(picture, lambda image: image, reading)
+    return fit_rgb(picture, lambda image: image, replace(reading, gpu=None))
 
 
 def fit_rgb(
@@ -75,6 +78,10 @@ def fit_rgb(
     `seen` gets the bytes that are decoded, if the picture has any.
     """
     with _opened(picture, seen) as image:
+        if reading.gpu and isinstance(image, Image.Image):
+            found = fit_on_gpu(image, fit, reading.gpu)
+            if found is not None:
+                return found
         with _explained(image.format):
             if isinstance(image, DicomPicture):
                 with _without_warnings():
@@ -98,13 +105,15 @@ def _opened(
     picture: Picture, seen: Callable[[bytes], None] | None = None
 ) -> Iterator[Image.Image | DicomPicture]:
     """Open a picture and claim the memory that its decoding takes."""
-    big = isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE
+    begin = picture.read(BIG_FILE) if isinstance(picture, StoredPicture) else b""
+    big = len(begin) > BIG_FILE or (isinstance(picture, Path) and _bytes_of(picture) > BIG_FILE)
     with BUDGET.claim(IN_FLIGHT) if big else nullcontext():
         if isinstance(picture, Image.Image):
             image: Image.Image | DicomPicture = picture
             require_quick(picture, b"")
         else:
-            data = _read(picture) if isinstance(picture, Path) else picture
+            data = picture if isinstance(picture, bytes) else _read(picture, begin)
+            del begin
             if seen:
                 seen(data)
             image = _open(data)
@@ -175,8 +184,13 @@ def _bytes_of(path: Path) -> int:
         return 0
 
 
-def _read(path: Path) -> bytes:
-    """Return the content of a file."""
+def _read(path: Path | StoredPicture, begin: bytes) -> bytes:
+    """Return the content of a file; `begin` is what has been read of one at a URL."""
+    if isinstance(path, StoredPicture):
+        data = begin if len(begin) <= BIG_FILE else path.read(MAX_BYTES)
+        if len(data) > MAX_BYTES:
+            raise ImageError(f"too large: more than {MAX_BYTES:,} bytes")
+        return data
     try:
         if path.is_dir():
             raise ImageError("it is a folder")

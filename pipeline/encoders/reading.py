@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from PIL import Image
 
@@ -54,10 +54,12 @@ class Reading:
             for all values of 16 bits, or what a DICOM file itself names.
         jpeg_side: The least side in pixels of a JPEG whose decoder halves it, once or several
             times, by leaving out high frequencies; None decodes in full.
+        gpu: The GPU that decodes and resizes JPEGs of the usual kind; None leaves them to Pillow.
     """
 
     window: Window | None = None
     jpeg_side: int | None = None
+    gpu: str | None = None
 
     def reduce(self, image: Image.Image) -> None:
         """Let an opened JPEG be decoded at an eighth, a quarter or half of its size, if it may."""
@@ -67,7 +69,8 @@ class Reading:
     def settings(self) -> dict[str, Any]:
         """Return what a cache records; of what is left as it is, nothing."""
         found: dict[str, Any] = {"window": list(self.window)} if self.window else {}
-        return found | ({"jpeg side": self.jpeg_side} if self.jpeg_side else {})
+        found |= {"jpeg side": self.jpeg_side} if self.jpeg_side else {}
+        return found | ({"jpeg decoder": "nvjpeg"} if self.gpu else {})
 
 
 _Vision = TypedDict(
@@ -75,6 +78,7 @@ _Vision = TypedDict(
     {
         "window": NotRequired[tuple[_Value, _Value]],
         "jpeg side": NotRequired[Annotated[int, (1, LONGEST_SIDE)]],
+        "jpeg decoder": NotRequired[Literal["nvjpeg"]],
     },
 )
 
@@ -97,7 +101,9 @@ def recorded_sides(vision: Mapping[str, Json]) -> tuple[int, int]:
 
 
 def reading_of(vision: Mapping[str, Json]) -> Reading:
-    """Return how pictures were read, by the settings of an image encoder.
+    """Return how pictures were read, by the settings of an image encoder, but for a GPU's JPEGs.
+
+    Pillow decodes what is asked about one picture, where there may be no GPU.
 
     Raises `ModelError` if these say what cannot be.
     """

@@ -8,12 +8,12 @@ to the user's cache folder once, and the code of the real checkpoints loads them
     ~/.cache/frozen-vqa/tiny-2/text     LlamaModel and a byte-level BPE tokenizer with BOS
 """
 
-import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from frozen_vqa.cache.disk.files import user_caches
 from frozen_vqa.cache.errors import explain_write_errors
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import ModelError
@@ -47,8 +47,8 @@ drinking playing looking doing flying going made used being yes zero one two thr
 
 def tiny_checkpoint(part: str) -> Path:
     """Return the folder of the tiny encoder `part` ("vision" or "text"); build it if necessary."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if caches.parts[:1] == ("~",):
+    caches = user_caches()
+    if caches is None:
         raise ModelError(
             "the home folder is not known, and the tiny encoders are kept there; set HOME, or set "
             "XDG_CACHE_HOME to a folder that you can write"

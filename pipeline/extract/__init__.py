@@ -1,4 +1,4 @@
 """Stage one: plans what to encode, encodes it, and stores the shards.
 
-May import encoders, plugins, sources, system.
+May import encoders, plugins, sources, system, watch.
 """

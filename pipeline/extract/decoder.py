@@ -8,7 +8,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +31,8 @@ from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.models.several import shown
 from frozen_vqa.pipeline.extract.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
+from frozen_vqa.pipeline.sources.pictures.contents import kind_of
+from frozen_vqa.pipeline.sources.pictures.stored import READERS, StoredPicture, no_waits
 from frozen_vqa.pipeline.system.device import usable_cores
 
 if TYPE_CHECKING:  # these import torch, and the command looks at pictures before it does
@@ -53,6 +57,10 @@ LOOKED_AT = 256
 """Pictures whose files are looked for before any work; a hundredth missing shows in 92 of 100."""
 
 
+AT_ONCE = 4096
+"""Pictures at URLs that are asked for before the next ones are."""
+
+
 def look_for(
     source: Source, image_ids: Sequence[Id], most: int | None = None
 ) -> tuple[int, list[Id]]:
@@ -64,7 +72,13 @@ def look_for(
     most = len(image_ids) if most is None else most
     step = max(1, len(image_ids) // max(1, most))
     looked = image_ids[::step][:most]
-    return len(looked), [image_id for image_id in looked if not _is_there(source, image_id)]
+    look, missing = partial(_is_there, source), []
+    with ThreadPoolExecutor(READERS) as threads:
+        each = threads.map if _are_stored(source, looked) else map  # a file is found at once
+        for first in range(0, len(looked), AT_ONCE):
+            part = looked[first : first + AT_ONCE]
+            missing += [i for i, there in zip(part, each(look, part), strict=True) if not there]
+    return len(looked), missing
 
 
 def _is_there(source: Source, image_id: Id) -> bool:
@@ -72,7 +86,14 @@ def _is_there(source: Source, image_id: Id) -> bool:
         picture = source.picture(image_id)
     except ImageError:
         return False
+    if isinstance(picture, StoredPicture):
+        return picture.is_there()
     return not isinstance(picture, Path) or os.path.exists(picture)
+
+
+def _are_stored(source: Source, image_ids: Sequence[Id]) -> bool:
+    """Whether pictures lie at URLs, as the first one does."""
+    return bool(image_ids) and issubclass(kind_of(source, image_ids[0]), StoredPicture)
 
 
 def first_readable(
@@ -179,17 +200,23 @@ class PictureDecoder:
                     first += len(ids)
                     yield [threads.submit(decode, image_id) for image_id in ids]
 
-        threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        stored = bool(chunks) and _are_stored(self._source, chunks[0])
+        count = READERS if stored else DECODERS
+        threads = ThreadPoolExecutor(count, thread_name_prefix="decode")
+        ahead: deque[list[Future[DecodedPicture | Failure]]] = deque()
         try:
             batches = submit()
-            ahead = deque(islice(batches, AHEAD))
+            ahead.extend(islice(batches, AHEAD))
             while ahead:
                 ahead.extend(islice(batches, 1))
                 with timer.measure("waiting"):
-                    done = [future.result() for future in ahead.popleft()]
+                    done = [future.result() for future in ahead[0]]
+                ahead.popleft()
                 yield done
         finally:
-            threads.shutdown(cancel_futures=True)
+            unfinished = any(not future.done() for batch in ahead for future in batch)
+            with no_waits() if unfinished else nullcontext():
+                threads.shutdown(cancel_futures=True)
 
     def require_same(
         self, image_ids: Sequence[Id], rows: Mapping[str, int], cache: Path, manifest: Manifest

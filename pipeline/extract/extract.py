@@ -16,7 +16,6 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,12 @@ from frozen_vqa.pipeline.extract.models.several import cache_spec, join_encoders
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
-from frozen_vqa.pipeline.extract.throughput import PHASES, Throughput, append_throughput
+from frozen_vqa.pipeline.extract.throughput import Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
+from frozen_vqa.pipeline.watch.figures import Values
+from frozen_vqa.pipeline.watch.prometheus import Part
 
 SHARD_BYTES = 128 << 20
 """Size of a full shard. A kill costs the seconds of GPU work that three shards take at most. Memory
@@ -171,10 +172,12 @@ class _Extraction:
         together = True
         if not self.engine:  # whose workers load the models
             together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
-        throughput = self._encode(work, together)
-        if self.writer:
-            self._write_splits(self.writer)
-        self.ranks.wait()  # until the splits are there to be reported
+        queue = ShardQueue(self.cache, work, self.ranks, self.writer)
+        with Part(partial(self._figures, queue)):
+            throughput = self._encode(work, queue, together)
+            if self.writer:
+                self._write_splits(self.writer)
+            self.ranks.wait()  # until the splits are there to be reported
         return self._report(throughput)
 
     def _agree_on_batch_size(self) -> int:
@@ -185,12 +188,12 @@ class _Extraction:
             size = choose_batch_size(self.encoder.images, self.before, pixels)
         return self.ranks.agree(size)
 
-    def _encode(self, work: MissingWork, together: bool) -> Throughput | None:
+    def _encode(self, work: MissingWork, queue: ShardQueue, together: bool) -> Throughput | None:
         """Encode and store all missing rows; log the speed, even of a run that is stopped.
 
         Unless the models fit the memory `together`, the one for pictures is freed when it is done.
         """
-        queue, throughput = ShardQueue(self.cache, work, self.ranks, self.writer), None
+        throughput = None
         try:
             with queue:
                 if self.engine:
@@ -203,8 +206,8 @@ class _Extraction:
             self.ranks.wait()
             queue.adopt_rest()
         finally:
-            if self.writer and (throughput := self._measure(queue)):
-                append_throughput(self.cache, throughput)
+            if self.writer and (found := self._measure(queue)).stored:
+                append_throughput(self.cache, throughput := found)
         return throughput
 
     def _encode_images(self, work: MissingWork, queue: ShardQueue) -> None:
@@ -229,27 +232,21 @@ class _Extraction:
                 # No name here refers to the features either.
                 queue.put("questions", key, partial(build, encode(chunk, timer)))
 
-    def _measure(self, queue: ShardQueue) -> Throughput | None:
-        """Return how fast this run was; None if it has stored nothing."""
-        pictures = self.manifest.image_rows - self.before.image_rows
-        questions = self.manifest.question_rows - self.before.question_rows
-        if not pictures + questions:
-            return None
-        images, texts = queue.timers["images"], queue.timers["questions"]
-        found = Throughput(
-            started=self.began.isoformat(timespec="seconds"),
+    def _figures(self, queue: ShardQueue) -> Values:
+        workers = self.engine.nodes.alive() if self.engine else {"": self.ranks.world}
+        return self._measure(queue).figures(queue.left(), self.manifest, workers)
+
+    def _measure(self, queue: ShardQueue) -> Throughput:
+        """Return how fast this run is, or was."""
+        found = Throughput.measure(
+            self.before,
+            self.manifest,
+            queue.timers,
+            began=self.began,
             seconds=time.monotonic() - self.started,
-            pictures=pictures,
-            questions=questions,
-            images_per_second=pictures / images.wall if images.wall else 0.0,
-            questions_per_second=questions / texts.wall if texts.wall else 0.0,
-            **{phase: images.seconds[phase] + texts.seconds[phase] for phase in PHASES},
             batch_size=self.batch_size.now,
             device=device_name(self.encoder.images.device),
             ranks=self.ranks.world,
-            torch=version("torch"),
-            transformers=version("transformers"),
-            nodes=(),
         )
         return replace(found, **self.engine.nodes.measured()) if self.engine else found
 

@@ -117,7 +117,8 @@ def _encoder_options(spec: CacheSpec) -> list[str]:
             words += [name, str(value)] if value is not None else []
     window = spec.vision.get("window")
     words += ["--window", *map(str, window)] if isinstance(window, list | tuple) else []
-    return [*words, *(["--reduce-jpegs"] if spec.vision.get("jpeg side") else [])]
+    words += ["--reduce-jpegs"] if spec.vision.get("jpeg side") else []
+    return [*words, *(["--gpu-jpegs"] if spec.vision.get("jpeg decoder") else [])]
 
 
 def _layers(parts: Sequence[Part]) -> list[Json]:

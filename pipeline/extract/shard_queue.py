@@ -6,7 +6,7 @@ staged is not made again.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import takewhile
@@ -19,7 +19,7 @@ from frozen_vqa.cache.disk.staging import StagedShard, read_staged, stage_shard
 from frozen_vqa.cache.format.records.files import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.throughput import Left, PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.ranks import Ranks
@@ -46,10 +46,11 @@ class ShardQueue:
         self, cache: Path, work: MissingWork, ranks: Ranks, writer: CacheWriter | None
     ) -> None:
         self._cache, self._ranks, self._writer = cache, ranks, writer
-        self._unadopted: dict[ShardKind, list[str]] = {
-            "images": list(work.images),
-            "questions": list(work.questions),
+        self._work: dict[ShardKind, Mapping[str, Sized]] = {
+            "images": work.images,
+            "questions": work.questions,
         }
+        self._unadopted = {kind: list(chunks) for kind, chunks in self._work.items()}
         self._coming: set[str] = set()  # of this process, whose files may be there before they last
         self._staged: dict[str, StagedShard] = {}
         self._error: BaseException | None = None
@@ -126,6 +127,15 @@ class ShardQueue:
             if self._writer:
                 self._staged[key] = staged
             self._adopt(kind)
+
+    def left(self) -> Left:
+        """Return what the first rank has yet to adopt; another thread may ask."""
+        keys = {kind: list(unadopted) for kind, unadopted in self._unadopted.items()}
+        return Left(
+            rows={kind: sum(len(self._work[kind][key]) for key in keys[kind]) for kind in keys},
+            chunks={kind: len(those) for kind, those in keys.items()},
+            waiting=len(self._staged),
+        )
 
     def adopt_rest(self) -> None:
         """Adopt the chunks that other ranks have staged since.

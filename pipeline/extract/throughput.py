@@ -10,16 +10,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from frozen_vqa.cache.disk.files import read_file, write_atomically
 from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.format.manifest import Manifest
+from frozen_vqa.cache.format.records.files import ShardKind
 from frozen_vqa.cache.format.small_files import LOG
 from frozen_vqa.cache.typed_json import decode
 from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.sources.strict_json import parse_json
 from frozen_vqa.pipeline.system.console import Advance
+from frozen_vqa.pipeline.watch.figures import Values
 
 LARGEST_LOG = 16 << 20
 """Bytes of the log that are read; a line has about 500."""
@@ -96,6 +101,15 @@ class NodeThroughput:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What an extraction has yet to store."""
+
+    rows: Mapping[ShardKind, int]
+    chunks: Mapping[ShardKind, int]
+    waiting: int  # chunks that are made and wait for one before them
+
+
+@dataclass(frozen=True)
 class Throughput:
     """A line of the log: one run of `extract-features`.
 
@@ -128,10 +142,78 @@ class Throughput:
     transformers: str
     nodes: Sequence[NodeThroughput] = ()
 
+    @classmethod
+    def measure(
+        cls,
+        before: Manifest,
+        now: Manifest,
+        timers: Mapping[ShardKind, PhaseTimer],
+        *,
+        began: datetime,
+        seconds: float,
+        batch_size: int,
+        device: str,
+        ranks: int,
+    ) -> Self:
+        """Return what has been stored since `before` in so many seconds."""
+        pictures = now.image_rows - before.image_rows
+        questions = now.question_rows - before.question_rows
+        images, texts = timers["images"], timers["questions"]
+        return cls(
+            started=began.isoformat(timespec="seconds"),
+            seconds=seconds,
+            pictures=pictures,
+            questions=questions,
+            images_per_second=pictures / images.wall if images.wall else 0.0,
+            questions_per_second=questions / texts.wall if texts.wall else 0.0,
+            **{phase: images.seconds[phase] + texts.seconds[phase] for phase in PHASES},
+            batch_size=batch_size,
+            device=device,
+            ranks=ranks,
+            torch=version("torch"),
+            transformers=version("transformers"),
+            nodes=(),
+        )
+
+    @property
+    def stored(self) -> bool:
+        """Whether this run has stored anything."""
+        return bool(self.pictures or self.questions)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, times to the millisecond."""
         nodes = {"nodes": [_rounded(node) for node in self.nodes]} if self.nodes else {}
         return {k: v for k, v in _rounded(self).items() if k != "nodes"} | nodes
+
+    def figures(self, left: Left, cache: Manifest, workers: Mapping[str, int]) -> Values:
+        """Return all that Prometheus is told.
+
+        `workers` are those of each node that work now; a run without a cluster has the node "".
+        """
+        timed: list[tuple[str, Throughput | NodeThroughput]]
+        timed = [("", self)] if "" in workers else [(one.node, one) for one in self.nodes]
+
+        def by_node(field: str) -> Mapping[tuple[str, ...], float]:
+            return {(node.node,): getattr(node, field) for node in self.nodes}
+
+        return {
+            "extract_pictures_total": self.pictures,
+            "extract_questions_total": self.questions,
+            "extract_pictures_left": left.rows["images"],
+            "extract_questions_left": left.rows["questions"],
+            "extract_chunks_left": {(kind,): count for kind, count in left.chunks.items()},
+            "extract_chunks_waiting": left.waiting,
+            "extract_unreadable_pictures": sum(not one.split for one in cache.failures),
+            "extract_cache_bytes": cache.bytes,
+            "extract_phase_seconds_total": {
+                (phase, node): getattr(one, phase) for node, one in timed for phase in PHASES
+            },
+            "extract_workers": {(node,): count for node, count in workers.items()},
+            "extract_workers_lost_total": by_node("lost"),
+            "extract_node_pictures_total": by_node("pictures"),
+            "extract_node_questions_total": by_node("questions"),
+            "extract_node_chunks_total": by_node("chunks"),
+        }
 
     def __str__(self) -> str:
         """Return rates, shares, batch size and device as one line for people."""

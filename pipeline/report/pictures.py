@@ -34,6 +34,7 @@ from frozen_vqa.pipeline.extract.decoder import (
 from frozen_vqa.pipeline.runs.held_out import split_of
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.sources.open_source import FORMS, open_source
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 
 MOST_PICTURES = 3_000
 MOST_BYTES = 12_000_000
@@ -109,7 +110,11 @@ def _shrink(
             reasons.append(f"{names[row]!r}, which the data set does not name any more")
             return ""
         try:
-            picture = load_rgb(source.picture(image_id), in_full)
+            found = source.picture(image_id)
+            if isinstance(found, StoredPicture):
+                reasons.append(f"{found}: at a URL, which a report never asks")
+                return ""
+            picture = load_rgb(found, in_full)
             small = _fitted(picture, cache.manifest.spec.vision, stored, side)
         except PipelineError as error:
             reasons.append(f"{source.where(image_id)}: {error}")

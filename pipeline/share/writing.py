@@ -13,19 +13,19 @@ from pathlib import Path
 
 from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.cache.format.manifest import NAME
-from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.stores.copies import is_continued, read_manifest
 from frozen_vqa.cache.stores.lease import sole_writer_at
 from frozen_vqa.cache.stores.open_store import open_store
 from frozen_vqa.cache.stores.pull import plan_pull, pull_cache
 from frozen_vqa.cache.stores.push import push_cache
-from frozen_vqa.cache.stores.stage import default_stage
+from frozen_vqa.cache.stores.stage import claim_stage, default_stage
 from frozen_vqa.cache.stores.store import Store
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.share.card import MARK, render_card
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import by_torchrun
+from frozen_vqa.pipeline.watch.prometheus import Part
 
 EVERY, EVERY_COMMIT = 30.0, 900.0
 """Seconds between two looks for what is new; the Hub allows few commits an hour."""
@@ -49,8 +49,8 @@ def written_at(url: str, stage: Path | None) -> Iterator[Path]:
     store = open_store(url)
     address = store.address
     place = f"growing/{address.protocol}/{address.path.strip('/')}"
-    folder = path_in(stage or default_stage(), place)
-    with sole_writer_at(store) as require:
+    folder = claim_stage(stage or default_stage(), place)
+    with Part(lambda: {"store_requests_total": store.requests}), sole_writer_at(store) as require:
         _bring(store, folder)
         stop, sent = threading.Event(), [b""]
 

@@ -11,11 +11,13 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
+
 Id = int | str
 """Question and image ids: integers in the official data sets, often strings elsewhere."""
 
-Picture = Path | bytes | Image.Image
-"""A picture as a source has it: a file, the bytes of one, or pixels."""
+Picture = Path | bytes | Image.Image | StoredPicture
+"""A picture as a source has it: a file here or at a URL, the bytes of one, or pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.pipeline.errors import ImageError, PluginError, SourceError
 from frozen_vqa.pipeline.plugins import is_own, running, trusted
 from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, Source, VqaExample
@@ -87,6 +88,11 @@ def open_source(
         raise SourceError(f"{spec}: --column is for hub: and jsonl: data sets. Leave it out.")
     if images and kind not in (*OFFICIAL, "jsonl"):
         raise SourceError(f"{spec}: --images is for data sets in files. Leave it out.")
+    if is_url(rest) and kind in (*OFFICIAL, "jsonl"):
+        raise SourceError(
+            f"{kind}:{rest.partition('://')[0]}://…: questions are read from this machine. "
+            f"Download their files; the pictures of jsonl: may stay at their URLs."
+        )
     path = Path(os.path.expanduser(rest))
     is_file = kind == "vqav2" and path.is_file()
     if annotations and not is_file:

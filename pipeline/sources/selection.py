@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample
 from frozen_vqa.pipeline.sources.lost_pictures import find_cure
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture, is_taken
 from frozen_vqa.pipeline.sources.validation import UnknownFormError, UnusableError, shown
 
 _SPLIT_NAMES = (
@@ -135,15 +136,19 @@ class FileSource:
     def left_out(self, split: str) -> Sequence[LeftOut]:
         return self._left_out[split]
 
-    def picture(self, image_id: Id) -> Path:
-        return self._image_root / self._pictures[image_id]
+    def picture(self, image_id: Id) -> Picture:
+        path = self._pictures[image_id]
+        return StoredPicture(path) if is_taken(path) else self._image_root / path
 
     def where(self, image_id: Id) -> str:
         return str(self.picture(image_id))
 
     def cure(self, image_id: Id) -> str:
         """Return what to do about a missing picture, such as where it may be instead."""
-        return find_cure(self._image_root, self._pictures[image_id])
+        path = self._pictures[image_id]
+        if is_taken(path):
+            return "Check the spelling, and what the bucket holds."
+        return find_cure(self._image_root, path)
 
     def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:
         """Return the questions of a split that has been read, and keep those left out."""

@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from frozen_vqa.cache.errors import CacheError
+from frozen_vqa.cache.errors import CacheError, without_secrets
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.system.texts import break_lines, printable
 
@@ -76,7 +76,7 @@ class _Console(Console):
 
     def warn(self, text: str) -> None:
         """Print a warning, which is part of a result."""
-        self.show(f"warning: {text}")
+        self.show(f"warning: {without_secrets(text)}")
 
     @property
     def is_live(self) -> bool:

@@ -49,12 +49,14 @@ def run_to_the_end(app: Callable[[], object]) -> None:
             _say(f"stopped{_how_to_continue(sys.argv[1:])}")
         raise
     except Exception as error:
+        from frozen_vqa.cache.errors import without_secrets
+
         message = _explain(error)
         if message is None:
             raise
         rank = _rank()
         whose = "" if rank is None else f"rank {rank}: "
-        _say(shortened(printable(f"error: {whose}{message.strip()}")))
+        _say(shortened(printable(f"error: {whose}{without_secrets(message.strip())}")))
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before)

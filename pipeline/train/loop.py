@@ -41,6 +41,7 @@ from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.resume import reconcile_run, save_best
 from frozen_vqa.pipeline.train.tensorboard import Curves
 from frozen_vqa.pipeline.train.trainer import Trainer
+from frozen_vqa.pipeline.watch.prometheus import Part
 
 CHECKPOINT_SECONDS = 120.0
 """How much training a kill may cost, if a save takes at most a hundredth of that."""
@@ -90,6 +91,7 @@ class TrainingLoop:
             metrics=[], best_accuracy=-1.0, best_epoch=0, training_seconds=0.0, seconds=0.0
         )
         self.curves: Curves | None = None
+        self.watched: Part | None = None
         self._saver = Saver()
         self._saved_at = time.monotonic()
 
@@ -147,6 +149,8 @@ class TrainingLoop:
 
     def close(self) -> None:
         """Wait until nothing is written any more."""
+        if self.watched:
+            self.watched.end()
         self._saver.close()
         if self.curves:
             self.curves.close()
@@ -267,11 +271,8 @@ class TrainingLoop:
                 f"{result.epochs - result.best_epoch} was better than epoch {result.best_epoch}"
             )
         if self.ranks.lead:
-            summary = {
-                **result.to_json(),
-                "metric": data.metric.name,
-                **record_data(data.cache, config),
-            }
+            about = {"metric": data.metric.name, **record_data(data.cache, config)}
+            summary = result.to_json() | about
             write_card(self.run, cast(Outcome, summary))
             finish_run(self.run, data.cache, summary)
         self.ranks.wait()  # until there is a result

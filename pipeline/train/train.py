@@ -46,6 +46,9 @@ from frozen_vqa.pipeline.train.resume import (
 )
 from frozen_vqa.pipeline.train.tensorboard import Curves, summary_writer
 from frozen_vqa.pipeline.train.trainer import Trainer
+from frozen_vqa.pipeline.watch.figures import Values
+from frozen_vqa.pipeline.watch.prometheus import Part
+from frozen_vqa.pipeline.watch.training import training_figures
 
 
 def train(
@@ -294,6 +297,12 @@ def begin(
         loop.save()
     else:
         loop.restore(state)
+
+    def figures() -> Values:
+        steps, epochs = trainer.steps, config.epochs
+        return training_figures(loop.progress, trainer.counters, steps=steps, epochs=epochs)
+
+    loop.watched = Part(figures, run)
     if tensorboard and ranks.lead:
         loop.curves = Curves(run, trainer)
     return loop

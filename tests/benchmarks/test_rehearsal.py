@@ -16,6 +16,8 @@ from benchmarks.rehearsal.book import Book
 from benchmarks.rehearsal.data import write_vqav2
 from benchmarks.rehearsal.published import CARDS, COUNTS, note_published
 from benchmarks.rehearsal.reckon import reckon_all
+from benchmarks.rehearsal.scales import COUNTS as PICTURES
+from benchmarks.rehearsal.scales import RENTED, reckon_scales
 from frozen_vqa.pipeline.sources.official.vqav2 import Vqav2Source
 from tests.support.repository import ROOT
 
@@ -77,6 +79,7 @@ def reckoned(gpu: dict[str, Any] | None = None, **found: float) -> Book:
     note_measured(book, measured(**found))
     note_published(book)
     reckon_all(book, gpu)
+    reckon_scales(book)
     return book
 
 
@@ -129,6 +132,22 @@ def test_more_work_takes_longer_and_more_cards_less(
         heads = f"four heads, 1 x {card}"
         start = START["four heads"] / 60
         assert more[heads].value - start == pytest.approx(times * (less[heads].value - start))
+
+
+@given(operations=st.floats(1e6, 1e12), cpu_seconds=st.floats(1e-5, 1.0))
+def test_more_pictures_take_as_much_more(operations: float, cpu_seconds: float) -> None:
+    """And a card that waits for its cores costs what they take."""
+    figures = reckoned(operations=operations, cpu_seconds=cpu_seconds).figures
+    of_all = [name for name in figures if name.endswith(f", {PICTURES[0]:,} pictures")]
+    assert len(of_all) == 2 + 2 * 3 + len(CARDS) + 2 * len(RENTED)
+    for name in of_all:
+        kind = name.removesuffix(f"{PICTURES[0]:,} pictures")
+        each = [figures[f"{kind}{count:,} pictures"].value / count for count in PICTURES]
+        assert each == pytest.approx([each[0]] * len(PICTURES), rel=1e-9)
+    for card, (_, cores, price) in RENTED.items():
+        hours = figures[f"hours of {card}, {10**6:,} pictures"].value
+        assert hours > 10**6 * cpu_seconds / cores / 3600
+        assert figures[f"cost of {card}, {10**6:,} pictures"].value == hours * price
 
 
 def test_a_book_notes_nothing_from_nowhere() -> None:

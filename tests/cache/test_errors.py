@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from frozen_vqa.cache.errors import KNOWN_BY, made_by, wrong_folder
+from frozen_vqa.cache.errors import KNOWN_BY, made_by, without_secrets, wrong_folder
 
 OLDER, NEWER, NONE = "An older version", "A newer version", "No version"
 
@@ -31,6 +31,9 @@ def test_a_folder_is_said_to_be_what_it_is(kind: str, tmp_path: Path) -> None:
         f"{nowhere}: there is no {kind} here (there is no such folder). `frozen-vqa {makes}` makes "
         f"one."
     )
+    (tmp_path / "link").symlink_to("nothing")
+    assert "link is a link to nothing, which is not there). `frozen" in said(tmp_path / "link")
+    assert "link is a link to nothing, which is not there). `frozen" in said(tmp_path / "link/far")
     empty.mkdir()
     assert "(x.json is missing). `frozen" in said(empty)
     file.touch()
@@ -53,3 +56,26 @@ def test_a_folder_near_by_is_offered(tmp_path: Path) -> None:
     inside = tmp_path / "a" / "state"
     inside.mkdir()
     assert f" Did you mean {tmp_path / 'a'}? " in wrong_folder(inside, "run", "run.json")
+
+
+@pytest.mark.parametrize("before", ["", "no answer from ", "(", "'"])
+@pytest.mark.parametrize("after", ["", " in 5 tries", "/x?a=1", ")"])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:SECRET@host:80", "http://…host:80"),
+        ("http://me:SEC@SECRET@host", "http://…host"),
+        ("socks5://:SECRET@host", "socks5://…host"),
+        ("https://hf_SECRET@host/a@b", "https://…host/a@b"),
+        ("https://host/a?X-Amz-Signature=SECRET&b=1", "https://host/a?…&b=1"),
+        ("https://host/a?b=1&access_token=SECRET", "https://host/a?b=1&…"),
+        ("https://host/@me/a?b=1", "https://host/@me/a?b=1"),
+        ("mail me@host", "mail me@host"),
+    ],
+)
+def test_passwords_and_tokens_of_urls_are_not_shown(
+    url: str, shown: str, before: str, after: str
+) -> None:
+    if not ("?" in url and after):
+        assert without_secrets(before + url + after) == before + shown + after
+    assert "SECRET" not in without_secrets(before + url + after)

@@ -21,6 +21,7 @@ from tests.support.bad_fields import FIELDS
 from tests.support.bad_files import FILES
 from tests.support.bad_folders import FOLDERS
 from tests.support.bad_forged import FORGED
+from tests.support.bad_gpu_jpegs import GPU_JPEGS
 from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_letters import LETTERS
@@ -44,10 +45,12 @@ from tests.support.bad_several import SEVERAL
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import MACHINES, STORAGE
+from tests.support.bad_stored_pictures import PICTURES_AT_URLS
 from tests.support.bad_stores import AT_URLS
 from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
+from tests.support.bad_watched import WATCHED
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -58,6 +61,7 @@ SECTIONS = {
     "Kinds of pictures": MODES,
     "Kinds of TIFF": TIFFS,
     "Deep, medical and new kinds": GREY_PICTURES,
+    "JPEGs on a GPU": GPU_JPEGS,
     "Image processors": PROCESSORS,
     "Models and sizes of pictures": MODELS,
     "Questions and answers": QUESTIONS,
@@ -75,6 +79,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Caches at a URL": AT_URLS,
+    "Pictures at a URL": PICTURES_AT_URLS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
@@ -88,6 +93,7 @@ SECTIONS = {
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
     "Clusters": CLUSTERS,
+    "Figures for Prometheus": WATCHED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,
 }

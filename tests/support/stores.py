@@ -18,6 +18,7 @@ from frozen_vqa.cache.stores import bucket, store
 from frozen_vqa.cache.stores.open_store import open_store
 from frozen_vqa.cache.stores.pull import plan_pull, pull_cache
 from frozen_vqa.cache.stores.push import Pushed, push_cache
+from frozen_vqa.pipeline.sources.pictures import stored
 from tests.support.several_shards import write
 
 URL, MARK = "memory://bucket/vqa", b"<!-- ours -->"
@@ -30,7 +31,9 @@ class Killed(BaseException):
 
 @dataclass
 class Flaky:
-    """A file system in memory. From call number `dies` on, nothing is done any more.
+    """A file system in memory that `refuses` some names.
+
+    From call number `dies` on, nothing is done any more.
 
     A call that dies may have been done: the answer alone is lost, if `after` is set.
     """
@@ -38,10 +41,12 @@ class Flaky:
     fails: float = 0.0
     cuts: float = 0.0
     seconds: float = 0.0
+    refuses: tuple[str, ...] = ()
     dies: int | None = None
     after: bool = False
     seed: int = 0
     calls: int = 0
+    failed: int = 0
     asked: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
 
@@ -62,7 +67,10 @@ class Flaky:
                 raise Killed
             time.sleep(self.seconds)
             if self._random.random() < self.fails:
+                self.failed += 1
                 raise OSError("SlowDown")
+            if path.endswith(self.refuses or ("\0",)):
+                raise PermissionError("Access Denied")
             if name == "pipe_file":
                 how.pop("chunksize")
             found = real(path, *args, **how)
@@ -84,6 +92,7 @@ def memory(patch: pytest.MonkeyPatch, flaky: Flaky | None = None) -> Iterator[Fl
     with patch.context() as inner:
         inner.setattr(bucket, "_open", lambda _: flaky)
         inner.setattr(store, "FIRST_WAIT", 0.0)
+        inner.setattr(stored, "_buckets", {})
         yield flaky
 
 

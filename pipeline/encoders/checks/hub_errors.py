@@ -44,10 +44,11 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def hub_host() -> str:
-    """Return the host that is asked, which may be a mirror."""
+    """Return the host that is asked, which may be a mirror, without a login for it."""
     from huggingface_hub import constants
 
-    return str(constants.ENDPOINT).partition("//")[2] or str(constants.ENDPOINT)
+    address = str(constants.ENDPOINT)
+    return (address.partition("//")[2] or address).rpartition("@")[2]
 
 
 def _of_folder(name: str, error: BaseException) -> str:

@@ -65,13 +65,18 @@ class Nodes:
         workers = sum(node.workers for node in there.values())
         return f"workers {workers}, nodes {len(there)}: {', '.join([*parts, *more])}"
 
+    def alive(self) -> dict[str, int]:
+        """Return how many workers each node has now; another thread may ask."""
+        return {name: node.workers for name, node in dict(self._nodes).items()}
+
     def measured(self) -> dict[str, Any]:
         """Return what `Throughput` says of a run by these nodes; seconds are a worker's average."""
-        workers = sum(node.most for node in self._nodes.values())
-        total = sum((node.seconds for node in self._nodes.values()), Counter[Phase]())
+        nodes = dict(self._nodes)  # another thread may ask
+        workers = sum(node.most for node in nodes.values())
+        total = sum((node.seconds for node in nodes.values()), Counter[Phase]())
         return {
             **{phase: total[phase] / max(1, workers) for phase in PHASES},
-            "device": ", ".join(dict.fromkeys(node.device for node in self._nodes.values())),
+            "device": ", ".join(dict.fromkeys(node.device for node in nodes.values())),
             "ranks": workers,
             "nodes": [
                 NodeThroughput(
@@ -85,6 +90,6 @@ class Nodes:
                     seconds=node.until - node.since,
                     **{phase: node.seconds[phase] for phase in PHASES},
                 )
-                for name, node in self._nodes.items()
+                for name, node in nodes.items()
             ],
         }

@@ -4,10 +4,12 @@ A cache that is extended keeps the commits that its features came from, whatever
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Resampling
 
 from frozen_vqa.cache import CacheError, CacheSpec, load_manifest
 from frozen_vqa.cache.format.parts import Part
@@ -16,6 +18,7 @@ from frozen_vqa.pipeline.encoders.checks.repository import recorded_commit
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
+from frozen_vqa.pipeline.encoders.picture_files.nvjpeg import require_nvjpeg
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.models.precision import (
     ComputeDtype,
@@ -39,6 +42,7 @@ def open_encoders(
     text_layers: Sequence[int],
     compute_dtype: ComputeDtype = "auto",
     quantize: Quantize | None = None,
+    gpu_jpegs: bool = False,
     **vision: Any,
 ) -> tuple[ImageEncoder, TextEncoder]:
     """Return the encoders of pictures, as one, and of questions; their weights are not loaded.
@@ -50,6 +54,7 @@ def open_encoders(
         vision_layers, text_layers: The layers of each model that are stored.
         quantize: How the text model's weights are quantised, if they are.
         compute_dtype: "auto" is the recorded one, or the best that is finite on this device.
+        gpu_jpegs: Whether the device decodes and resizes JPEGs.
         vision: What `ImageEncoder` takes besides.
 
     Raises:
@@ -72,6 +77,8 @@ def open_encoders(
                 **vision,
             )
         )
+    if gpu_jpegs:
+        _decode_on_gpu(each)
     words = spec.text if spec else {}
     text = TextEncoder(
         text_model,
@@ -82,6 +89,14 @@ def open_encoders(
         quantize=quantize,
     )
     return join_encoders(each), text
+
+
+def _decode_on_gpu(each: Sequence[ImageEncoder]) -> None:
+    """Let JPEGs be decoded by the device of these encoders, or raise `ModelError`."""
+    for one in each:
+        resample = one.processor.resample if hasattr(one, "processor") else Resampling.BICUBIC
+        gpu = require_nvjpeg(one.device, resample, one.name)
+        one.reading = replace(one.reading, gpu=gpu)
 
 
 def _settings_of(model: str, parts: Sequence[Part]) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Which file the path of a picture means.
 
-A path is that of a file below the folder of the pictures. Windows' backslashes count as "/".
+A path is that of a file below the folder of the pictures. Windows' backslashes count as "/". A
+picture in a bucket or on the Hub has a URL in place of a path, which stands for it everywhere.
 """
 
 import os
@@ -8,6 +9,8 @@ import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from frozen_vqa.cache.errors import StoreError
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture, is_taken
 from frozen_vqa.pipeline.sources.validation import UnusableError, shown
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -35,12 +38,11 @@ class PictureFolder:
         `below` is the folder that the path begins from, seen from the root of the data.
 
         Raises:
-            UnusableError: if it is an address, or a path that leaves the folder.
+            UnusableError: if it is an address of the web, or a path that leaves the folder.
         """
         if _ADDRESS.match(written):
-            raise UnusableError(
-                f"image {shown(written)} is an address; download the picture and write its path"
-            )
+            url = _url_of(written)
+            return url, url
         path = written
         if "\\" in written and not self._is_there(f"{below}/{written}" if below else written):
             path = written.replace("\\", "/")
@@ -89,3 +91,15 @@ class PictureFolder:
     def _folders(self) -> list[str]:
         """The folders in the one of the pictures, such as train2014 and val2014."""
         return sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+
+
+def _url_of(written: str) -> str:
+    if not is_taken(written):
+        raise UnusableError(
+            f"image {shown(written)} is an address; download the picture and write its path, or "
+            f"put it into a bucket (s3://, gs://) or on the Hub (hf://)"
+        )
+    try:
+        return str(StoredPicture(written))
+    except StoreError as error:
+        raise UnusableError(f"image {error}") from None

@@ -1,7 +1,8 @@
 """Which pictures of a data set have the same content, whatever they are called.
 
 Content is the bytes of a file or of a row, not the pixels, because to decode all pictures twice
-would double the time of stage one. So a copy that was saved again counts as another picture.
+would double the time of stage one. So a copy that was saved again counts as another picture. At a
+URL, the URL counts in place of the content, because to ask for that would be to read all twice.
 
 Few files are read whole: a size that occurs once tells enough, and so do the two ends of files of
 one size. A picture without bytes, which a source draws, is like no other.
@@ -24,6 +25,7 @@ from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Id, Source
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 from frozen_vqa.pipeline.system.console import progress
 
 T = TypeVar("T")
@@ -62,7 +64,7 @@ def digests_of(
     """
     if getattr(source, "ids_are_digests", False):  # as those of a Hub data set without ids
         return {image_id: str(image_id) for image_id in image_ids}
-    kind = _kind(source, image_ids[0]) if image_ids else Image.Image
+    kind = kind_of(source, image_ids[0]) if image_ids else Image.Image
     if issubclass(kind, Image.Image):
         return {}
     # Bytes one at a time, because a Hub data set reads rows that lie together.
@@ -111,7 +113,7 @@ def _repeated(keys: Mapping[Id, object]) -> list[Id]:
     return [i for i, key in keys.items() if key is not None and counts[key] > 1]
 
 
-def _kind(source: Source, image_id: Id) -> type:
+def kind_of(source: Source, image_id: Id) -> type:
     """Return the type of a picture, which is that of all pictures of nearly every source."""
     try:
         return type(source.picture(image_id))
@@ -125,6 +127,8 @@ def _look(source: Source, image_id: Id) -> _File | str | None:
         picture = source.picture(image_id)
         if isinstance(picture, bytes):
             return digest(picture)
+        if isinstance(picture, StoredPicture):  # to compare them, each would be read once more
+            return picture.url
         if isinstance(picture, Path):
             found = os.stat(picture)
             hollow = found.st_size > BLOCK and 1024 * found.st_blocks < found.st_size

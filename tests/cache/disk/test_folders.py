@@ -173,9 +173,11 @@ def test_nothing_new_is_written_through_a_link_or_over_a_file(tmp_path: Path) ->
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     put(tmp_path, {"file"}, "mine")
     (tmp_path / "dangling").symlink_to("nowhere")
-    for name in ("file", "file/below", "file/far/below", "dangling"):
+    what = "this is no folder, and a cache needs one"
+    broken = "dangling is a link to nowhere, which is not there. Make that folder, remove the link"
+    for name in ("file", "file/below", "file/far/below", "dangling", "dangling/far/below"):
         for attempt in (own(tmp_path / name).require, own(tmp_path / name).claim):
-            with pytest.raises(CacheError, match="this is no folder, and a cache needs one"):
+            with pytest.raises(CacheError, match=broken if "dangling" in name else what):
                 attempt()
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -16,6 +16,7 @@ from frozen_vqa.cache.stores import store as stores
 from frozen_vqa.cache.stores.lease import sole_writer_at
 from frozen_vqa.cache.stores.open_store import open_store
 from frozen_vqa.cache.stores.stage import open_stage
+from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 from tests.support.several_shards import PICTURES, write
 from tests.support.stores import content, pull, push
 
@@ -140,3 +141,12 @@ def test_what_is_wrong_is_one_sentence(
         with pytest.raises(StoreError, match="gave no whole answer in 5 tries") as found:
             push(cache, URL)
     assert "\n" not in str(found.value)
+
+
+def test_pictures_with_any_name_are_read_and_an_empty_one_is_empty(bucket: Faults) -> None:
+    store = open_store("s3://caches")
+    for name, data in {"a b+ü.png": b"pixels", "empty.png": b""}.items():
+        store.create(name, data)
+        assert StoredPicture(f"s3://caches/{name}").read(100) == data
+    assert not StoredPicture("s3://caches/none.png").is_there()
+    assert bucket.asked == {"PUT": 2, "GET": 3}

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frozen_vqa import cli
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.find import LAYOUTS, METRICS, find_metric, pick_metric
 from frozen_vqa.pipeline.metrics.metric import Annotation, Answered
+from frozen_vqa.pipeline.options.shared import MetricName
 
 TEXTS = ["2", "two", "Two", "a dog", "dog", "t-shirt", "Yes", "yes", "it's", "1,000", "是", "a, b"]
 some_texts = st.sampled_from(TEXTS) | st.text(max_size=6)
@@ -48,7 +48,7 @@ def test_find_metric() -> None:
 
 
 def test_the_command_line_has_each_metric() -> None:
-    assert set(get_args(cli.MetricName)) == set(METRICS)
+    assert set(get_args(MetricName)) == set(METRICS)
 
 
 def test_each_layout_is_told_from_the_others() -> None:

@@ -36,19 +36,26 @@ def empty(expected: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     stores.forget()
 
 
-def extract(place: Path) -> int:
-    return run_command(*WORDS, "--cache", URL, "--stage", place).code
+def extract(place: Path, *words: object) -> int:
+    return run_command(*WORDS, "--cache", URL, "--stage", place, *words).code
 
 
 def test_it_ends_in_what_a_push_sends(
     expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with memory(monkeypatch) as store:
-        assert extract(tmp_path) == 0
+        assert extract(tmp_path, "--prometheus", tmp_path / "x.prom") == 0
         assert objects() == expected
+        figure = f'frozen_vqa_store_requests_total{{folder="{URL}"}} '
+        (line,) = [
+            line for line in (tmp_path / "x.prom").read_text().splitlines() if figure in line
+        ]
+        assert 10 < float(line.removeprefix(figure)) <= store.calls
         assert store.sent["/bucket/vqa/cache.json"] > 1, "nothing was sent before the end"
         shards = [count for path, count in store.sent.items() if path.endswith(".h5")]
         assert set(shards) == {1}
+        read = run_command("inspect-cache", URL, "--stage", tmp_path)  # the same folder by default
+        assert (read.code, read.err.count(URL)) == (0, 1)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import typer
 from frozen_vqa import cli
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.pipeline.errors import PipelineError
+from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.endings import run_to_the_end
 
 
@@ -44,6 +45,17 @@ def test_only_torchrun_makes_ranks(
     with pytest.raises(SystemExit):
         run_to_the_end(lambda: sys.exit(143))
     assert ("stopped" in capsys.readouterr().err) == (world is None)
+
+
+def test_no_error_and_no_warning_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    def app() -> None:
+        console.warn("no answer from https://me:SECRET@host")
+        raise CacheError("no answer from https://me:SEC@RET@host/x")
+
+    with pytest.raises(SystemExit):
+        run_to_the_end(app)
+    said = "no answer from https://…host"
+    assert capsys.readouterr().err == f"warning: {said}\nerror: {said}/x\n"
 
 
 def test_every_damage_of_a_cache_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

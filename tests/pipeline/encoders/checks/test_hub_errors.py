@@ -14,6 +14,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from frozen_vqa.pipeline.encoders.checks.hub_errors import hub_host
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from tests.support import model_folders
@@ -223,3 +224,9 @@ def test_a_mirror_and_a_proxy_by_their_variables(proxy: str, hub: HubStub, tmp_p
         assert "cannot be reached through the proxy that HTTP_PROXY names" in found.stderr
     else:
         assert found.stdout.strip() == hub.branches[NAME]["main"]
+
+
+@pytest.mark.parametrize("login", ["", "me@", "me:SECRET@", "me:SEC@RET@"])
+def test_a_login_of_a_mirror_is_not_shown(login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", f"https://{login}mirror:8080")
+    assert hub_host() == "mirror:8080"

@@ -16,14 +16,14 @@ GROUPS = {
     "Data and runs": "dataset split column images folder source predictions annotations questions"
     " limit cache run out name url to image question train_split val_split val_fraction metric",
     "Encoders": "vision_model vision_revision vision_layer text_model text_revision text_layer"
-    " compute_dtype quantize image_size fit window reduce_jpegs encoder",
+    " compute_dtype quantize image_size fit window reduce_jpegs gpu_jpegs encoder",
     "Head": "preset config sweep vision fusion layers width min_answer_count answers",
     "Training": "epochs patience batch_size accumulate lr ema seed order_seed group_by_image keep",
     "Running": "resume overwrite rebuild dry_run residency stage host port device engine address"
     " workers sample",
     "Comparisons": "compare ensemble shuffle_images cluster_by",
-    "Output": "dtype pool sheet save_logits table report tensorboard per_question top csv"
-    " save_attention",
+    "Output": "dtype pool sheet save_logits table report tensorboard prometheus per_question"
+    " top csv save_attention",
 }
 """Groups of options in the help, by the names of the options; all others stand in the last one."""
 OTHERS = "Options"
