@@ -39,6 +39,8 @@ SPEC = CacheSpec({}, {}, (8, 8), 384, 128, "float16")
 ROWS_PER_SHARD = 50
 ADDRESSES = "10.213.77.1", "10.213.77.2"
 PORT = 29_577
+THREADS = {"OMP_NUM_THREADS": "1"}
+"""Of each process, because both machines have the cores of one."""
 KILL_AFTER = 2
 """Epochs that are done before something dies."""
 PATIENCE = 900.0
@@ -46,9 +48,10 @@ PATIENCE = 900.0
 SETTINGS = 'width = 64\nheads = 4\nbatch_size = 96\nmin_answer_count = 1\nprecision = "float32"\n'
 
 
-def run(*words: object) -> None:
+def succeed(*words: object) -> None:
     """Run a command that has to succeed."""
-    subprocess.run([str(word) for word in words], check=True, capture_output=True)
+    where = os.environ | THREADS
+    subprocess.run([str(word) for word in words], check=True, capture_output=True, env=where)
 
 
 class Machine:
@@ -72,7 +75,7 @@ class Machine:
         torchrun += ["--", ROOT / "cli.py", *words]
         command = ["ip", "netns", "exec", self.name, *map(str, torchrun)]
         settings = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "GLOO_SOCKET_IFNAME": self.link}
-        settings |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        settings |= THREADS | {"PYTHONPATH": os.pathsep.join(sys.path)}
         with log.open("ab") as out:
             self._loop = subprocess.Popen(
                 command, env=os.environ | settings, stdout=out, stderr=out
@@ -100,7 +103,7 @@ class Machine:
 
     def cable(self, state: str) -> None:
         """Plug the cable in ("up") or out ("down")."""
-        run("ip", "-n", self.name, "link", "set", self.link, state)
+        succeed("ip", "-n", self.name, "link", "set", self.link, state)
 
 
 @contextmanager
@@ -109,24 +112,28 @@ def two_machines() -> Iterator[list[Machine]]:
     machines = [Machine(number) for number in range(2)]
     with ExitStack() as held:
         for one in machines:
-            run("ip", "netns", "add", one.name)
-            held.callback(run, "ip", "netns", "delete", one.name)
+            succeed("ip", "netns", "add", one.name)
+            held.callback(succeed, "ip", "netns", "delete", one.name)
             held.callback(one.kill)
         first, second = machines
-        run("ip", "link", "add", first.link, "netns", first.name, "type", "veth",
+        succeed("ip", "link", "add", first.link, "netns", first.name, "type", "veth",
             "peer", "name", second.link, "netns", second.name)  # fmt: skip
         for one, address in zip(machines, ADDRESSES, strict=True):
-            run("ip", "-n", one.name, "address", "add", f"{address}/24", "dev", one.link)
-            run("ip", "-n", one.name, "link", "set", "lo", "up")
+            succeed("ip", "-n", one.name, "address", "add", f"{address}/24", "dev", one.link)
+            succeed("ip", "-n", one.name, "link", "set", "lo", "up")
             one.cable("up")
         yield machines
 
 
 def words_of(folder: Path, trial: str, number: int, epochs: int) -> list[object]:
-    """Return the command of one machine; torchrun repeats it, so it says --resume at once."""
+    """Return the command of one machine; torchrun repeats it, so it says --resume at once.
+
+    The second machine does not see the run folder of the first.
+    """
+    run = folder / trial if number == 0 else folder / "elsewhere" / trial
     return [
         "train-head", "--cache", f"file://{folder}/store", "--stage", folder / f"stage {number}",
-        "--run", folder / trial, "--config", folder / "head.toml", "--epochs", epochs,
+        "--run", run, "--config", folder / "head.toml", "--epochs", epochs,
         "--residency", "mapped", "--no-report", "--resume",
     ]  # fmt: skip
 
@@ -200,7 +207,7 @@ def measure(pictures: int, epochs: int, folder: Path) -> Json:
 
     undisturbed = train(folder, "two", epochs) | staged()
     alone = ["train-head", "--cache", cache, "--run", folder / "one", "--no-report"]
-    run(sys.executable, ROOT / "cli.py", *alone, "--config", folder / "two" / "config.toml")
+    succeed(sys.executable, ROOT / "cli.py", *alone, "--config", folder / "two" / "config.toml")
     found = {"beside one process": undisturbed | compare(folder / "one", folder / "two")}
     for how in ("worker killed", "second machine killed", "first machine killed", "cable cut"):
         console.print(how)
@@ -212,7 +219,7 @@ def measure(pictures: int, epochs: int, folder: Path) -> Json:
 def main() -> None:
     """Print a table; the JSON object has all numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--pictures", type=int, default=2_000)
+    parser.add_argument("--pictures", type=int, default=1_000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")

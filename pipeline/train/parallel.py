@@ -16,6 +16,7 @@ Several heads in one process, as in a sweep, draw from generators of their own i
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,15 +24,28 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from frozen_vqa.cache import SplitTable
+from frozen_vqa.cache import FeatureCache, SplitTable
 from frozen_vqa.pipeline.batches.plan import share_of
 from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import plan_answers
+from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import generator_state, set_generator_state
-from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks
+from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks, machines
+
+
+def with_shares(config: TrainConfig, cache: FeatureCache, ranks: Ranks) -> TrainConfig:
+    """Return settings with a share of the pictures for each machine that stages a cache."""
+    here = ranks.agree(machines())
+    if config.shares or here < 2 or not cache.arrivals:
+        return config
+    console.print(
+        f"{here} machines: each batch has as many questions about the pictures of each machine's "
+        f"own shards; one process repeats this order with shares = {here} in its --config"
+    )
+    return replace(config, shares=here)
 
 
 def pictures_of_rank(

@@ -12,7 +12,6 @@ from typing import Any, Unpack, cast
 
 import torch
 
-from frozen_vqa.cache import FeatureCache
 from frozen_vqa.cache.disk.lock import WriterLock
 from frozen_vqa.pipeline.batches.residency import Residency, ResidentFeatures
 from frozen_vqa.pipeline.config import TrainConfig, TrainSettings, load_run_config, make_config
@@ -34,10 +33,11 @@ from frozen_vqa.pipeline.system.device import (
     repeatable,
     use_cores,
 )
-from frozen_vqa.pipeline.system.ranks import ALONE, Ranks, machines
+from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
+from frozen_vqa.pipeline.train.parallel import with_shares
 from frozen_vqa.pipeline.train.resume import (
     fingerprint_training,
     require_same_answers,
@@ -112,7 +112,7 @@ def train(
         use_cores()
         held.enter_context(repeatable(device))
         data = data or load_train_data(cache, config, ranks)
-        config = config if resume else _with_shares(config, data.cache, ranks)
+        config = config if resume else with_shares(config, data.cache, ranks)
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
@@ -154,18 +154,6 @@ def _choose_settings(
     if config is None and resume:
         return load_resumed_config(run, None, given)
     return make_config((asdict(config) if config else {}) | given)
-
-
-def _with_shares(config: TrainConfig, cache: FeatureCache, ranks: Ranks) -> TrainConfig:
-    """Return settings with a share of the pictures for each machine that stages a cache."""
-    here = ranks.agree(machines())
-    if config.shares or here < 2 or not cache.arrivals:
-        return config
-    console.print(
-        f"{here} machines: each batch has as many questions about the pictures of each machine's "
-        f"own shards; one process repeats this order with shares = {here} in its --config"
-    )
-    return replace(config, shares=here)
 
 
 def hold_begun(run: Path, held: ExitStack, ranks: Ranks = ALONE) -> WriterLock | None:

@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import stores
+from tests.support.bad_machines import Heard
 from tests.support.caches import Made, make_scenes
 from tests.support.command import run_command
 from tests.support.machines import kill_machine, start_machine
@@ -122,13 +123,6 @@ def test_under_torchrun_a_resume_also_begins(
     assert found.err.endswith(
         "there is no training here to resume (state/ is empty). Train without --resume.\n"
     )
-
-
-class Heard(Ranks):
-    """A first rank, which hears that another one has a training."""
-
-    def largest(self, *numbers: int) -> tuple[int, ...]:
-        return tuple(1 for _ in numbers)
 
 
 def test_a_run_on_another_machine_is_not_begun_anew(
