@@ -78,6 +78,7 @@ bench: $(STAMP)  ## Install the peers and run all comparisons: about an hour
 	$(BIN)/python -m benchmarks.shards --out build/shards.json
 
 gpu: $(STAMP)  ## Tests and figures of a GPU, in one JSON; without one in miniature
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,nvjpeg]'
 	mkdir -p build
 	$(BIN)/python -m benchmarks.gpu --out build/gpu.json
 

@@ -640,11 +640,13 @@ def push(
     "pull s3://BUCKET/NAME --to features --split val",
 )
 def pull(
-    url: Annotated[str, typer.Argument(help="Where `push` put the cache.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where `push` put the cache.")],
     to: Annotated[Path, path_option(help="Folder for the cache.")],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Bring what this split needs; repeat for several (default: all)."),
+        typer.Option(
+            metavar="NAME", help="Bring what this split needs; repeat for several (default: all)."
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

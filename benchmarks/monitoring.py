@@ -1,6 +1,6 @@
 """The picture of a dashboard in the manual: both stages in small, as `--prometheus` shows them.
 
-    python -m benchmarks.monitoring docs/monitoring.svg [--pictures 1500]
+    python -m benchmarks.monitoring docs/monitoring.svg [--pictures 600]
 
 Runs stage one on generated scenes and stage two on its cache, each with a file for Prometheus that
 is written every second, and draws what the files said. Takes about three minutes on 2 cores.
@@ -144,7 +144,7 @@ def main() -> None:
     """Run both stages and write the picture."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--pictures", type=int, default=600)
     options = parser.parse_args()
     prometheus.EVERY = 1.0
     with tempfile.TemporaryDirectory() as place:

@@ -20,9 +20,13 @@ class Record(Protocol):
 
 
 class Arrivals(Protocol):
-    """Brings the files of one cache; `gone` lists those that were removed again, in order."""
+    """Brings the files of one cache to a `folder` that caches share.
+
+    `gone` lists those that were removed again, in order.
+    """
 
     address: str
+    folder: Path
     gone: list[str]
 
     def bring(self, record: Record) -> Path:

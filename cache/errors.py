@@ -53,10 +53,10 @@ class UnsafeNameError(CacheError):
 def remedy(directory: Path) -> str:
     """Return what to do about damage."""
     arrivals = arrivals_of(directory)
-    there = shlex.quote(arrivals.address) if arrivals else quoted(directory)
+    stage = f" --stage {quoted(arrivals.folder)}" if arrivals else ""
     return (
-        f"Run `frozen-vqa verify-cache {there}`: it names every damaged file and the "
-        f"command that makes it again."
+        f"Run `frozen-vqa verify-cache {quoted_cache(directory)}{stage}`: it names every damaged "
+        f"file and the command that makes it again."
     )
 
 
@@ -122,6 +122,12 @@ def quoted(path: Path) -> str:
     """Return a path as a user can paste it into a command line."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def quoted_cache(directory: Path) -> str:
+    """Return the folder of a cache, or its URL, as a user can paste it into a command line."""
+    arrivals = arrivals_of(directory)
+    return shlex.quote(arrivals.address) if arrivals else quoted(directory)
 
 
 def damaged_row(path: Path, row: int, directory: Path) -> CacheDamagedError:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from frozen_vqa.cache.arrivals import arrivals_of, register
+from frozen_vqa.cache.arrivals import arrivals_of, register, shown
 from frozen_vqa.cache.disk.copy_threads import CopyThreads
 from frozen_vqa.cache.disk.file_rows import FileRows
 from frozen_vqa.cache.disk.integrity import (
@@ -26,7 +26,7 @@ from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
     damaged_row,
-    quoted,
+    quoted_cache,
     unusable_row,
 )
 from frozen_vqa.cache.format.digests import row_digest
@@ -55,7 +55,8 @@ class FeatureCache:
     """A cache opened for reading; `directory` is what `extract-features --cache` was given.
 
     It may also be a URL: then shards come to a folder of this machine when they are needed.
-    `spec` says what is read: all parts of its features, or those that were picked.
+    `name` is what messages call it, a folder or a URL. `spec` says what is read: all parts of its
+    features, or those that were picked.
 
     Raises:
         CacheError: if there is no cache there.
@@ -76,9 +77,8 @@ class FeatureCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process opens the same cache by; features stay in their files."""
-        arrivals = arrivals_of(self.directory)
         state = {"directory": self.directory, "manifest": self.manifest}
-        return state | {"_picked": self._picked, "_arrivals": arrivals}
+        return state | {"_picked": self._picked, "_arrivals": self.arrivals}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open it by the same manifest, so that a file that was replaced since is refused."""
@@ -95,7 +95,7 @@ class FeatureCache:
         Raises:
             CacheError: if there is no such part.
         """
-        spec, here = self.manifest.spec, self.directory
+        spec, here = self.manifest.spec, self.name
         eyes, words = spec.vision_parts, spec.text_parts
         layers = [str(part.layer) for part in words]
         return self.take(
@@ -124,7 +124,7 @@ class FeatureCache:
         self._shards: dict[int, _OpenShard] = {}
         self._threads = CopyThreads()
         self._absent = set(self.manifest.absent)
-        self.arrivals = arrivals_of(self.directory)
+        self.arrivals, self.name = arrivals_of(self.directory), shown(self.directory)
         self._seen_gone = 0
 
     def split_record(self, name: str) -> SplitRecord:
@@ -132,8 +132,8 @@ class FeatureCache:
         if name not in self.manifest.splits:
             there = ", ".join(self.manifest.splits) or "none"
             raise CacheError(
-                f"{self.directory}: there is no split {name!r} in this cache (splits: {there}). "
-                f"Add it with `frozen-vqa extract-features --cache {quoted(self.directory)} "
+                f"{self.name}: there is no split {name!r} in this cache (splits: {there}). "
+                f"Add it with `frozen-vqa extract-features --cache {quoted_cache(self.directory)} "
                 f"--split {name} ...`."
             )
         return self.manifest.splits[name]
@@ -151,7 +151,7 @@ class FeatureCache:
         needed = {self.manifest.images[i].file for i in self._shards_of(table.all_image_rows)}
         if needed & self._absent:
             raise CacheDamagedError(
-                f"{self.directory}: split {name!r} shows pictures that this part of a cache lacks"
+                f"{self.name}: split {name!r} shows pictures that this part of a cache lacks"
             )
         return table
 
@@ -195,7 +195,7 @@ class FeatureCache:
             scales: (n, *spec.scales) float16, filled with the scales of an int8 cache's integers.
         """
         if scales is None and self.spec.quantised:
-            raise ValueError(f"{self.directory}: integers of an int8 cache need their scales")
+            raise ValueError(f"{self.name}: integers of an int8 cache need their scales")
         shards = (np.searchsorted(self._first_rows, rows, side="right") - 1).tolist()
         work: list[tuple[_OpenShard, int, np.ndarray]] = []
         for place, (row, index) in enumerate(zip(rows.tolist(), shards, strict=True)):
@@ -274,8 +274,8 @@ class FeatureCache:
         record, spec = self.manifest.images[index], self.manifest.spec
         if record.file in self._absent:
             raise CacheError(
-                f"{self.directory}: this part of a cache lacks {record.file}. Bring it: "
-                f"`frozen-vqa pull URL --to {quoted(self.directory)}`"
+                f"{self.name}: this part of a cache lacks {record.file}. Bring it: "
+                f"`frozen-vqa pull URL --to {quoted_cache(self.directory)}`"
             )
         file = open_shard(self.directory, "images", record)
         if self.arrivals:

@@ -25,7 +25,7 @@ JOINS = {
     ("cache.errors", "folder / KNOWN_BY[other][0]"): "spelled above",
     ("pipeline.config", "path.parent / answers"): "settings that the user gives name any file",
     ("pipeline.commands.tables", "side.first.run.parent / side.name"): "only printed",
-    ("pipeline.sources.selection", "self._image_root / self._pictures[image_id]"): "own rule",
+    ("pipeline.sources.selection", "self._image_root / path"): "own rule",
     ("pipeline.sources.own.pictures", "self.root / path"): "only looked for; the rule is there",
     ("pipeline.sources.hub", "here / path"): "the rule of pictures beside it",
     ("pipeline.system.device", "root / path.strip('/')"): "named by the kernel",

@@ -1,10 +1,11 @@
 """Training at VQAv2's shape, with made-up features where they would be.
 
-    python -m benchmarks.gpu.stage_two [--small] [--preset NAME] [--seconds 60]
+    python -m benchmarks.gpu.stage_two [--small] [--preset NAME] [--seconds 60] [--way compiled]
 
 82,783 pictures of 256 x 768 numbers and 443,757 questions. A cache of a few thousand pictures is
 written, and uploaded as a training does it; where a GPU has room, its rows are repeated to all
 pictures, else as many pictures take part as fit. --small is less of everything, for a CPU too.
+--way compiles the head's forward and backward pass, or replays them as CUDA graphs.
 Prints one JSON object: questions a second, the share of the device's peak, waiting, validation,
 memory, what a save costs, and whether the same steps give the same bits again.
 """
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.generated import split_table, write_cache
+from benchmarks.gpu.encoder import TRACED, WAYS
 from benchmarks.harness import Json, peak_rss
 from benchmarks.peak import operations_of, peak_of_products, synchronize
 from benchmarks.step.data import ANSWERS, GRID, TEXT_DIM, VISION_DIM
@@ -55,6 +57,7 @@ class Amounts:
         distinct: Texts of questions.
         grid, vision_dim, text_dim, answers: Shapes.
         warmup: Steps before the measurement.
+        compiling: The same of compiled steps, so that batches of every shape are among them.
         repeated: Steps that are made twice and compared.
     """
 
@@ -68,6 +71,7 @@ class Amounts:
     text_dim: int = TEXT_DIM
     answers: int = ANSWERS
     warmup: int = 20
+    compiling: int = 60
     repeated: int = 10
 
 
@@ -82,6 +86,7 @@ SMALL = Amounts(
     text_dim=48,
     answers=20,
     warmup=1,
+    compiling=1,
     repeated=3,
 )
 
@@ -212,8 +217,8 @@ def same_again(features: ResidentFeatures, data: TrainData, config: TrainConfig,
     return all(map(torch.equal, *ends))
 
 
-def measure(amounts: Amounts, preset: str, seconds: float, folder: Path) -> Json:
-    """Return everything that is measured."""
+def measure(amounts: Amounts, preset: str, seconds: float, folder: Path, way: str) -> Json:
+    """Return everything that is measured; of another way than the product's, only the training."""
     device = choose_device("auto")
     use_cores()
     keep_freed_memory()
@@ -235,6 +240,9 @@ def measure(amounts: Amounts, preset: str, seconds: float, folder: Path) -> Json
     before = torch.cuda.memory_allocated(device) if on_gpu else 0
     with repeatable(device):
         trainer = Trainer(features, data, config=config)
+        if (options := WAYS[way]) is not None:
+            trainer.model.compile(**(TRACED if amounts is SMALL else options))
+            return {"way": way, "training": measure_steps(trainer, amounts.compiling, seconds)}
         result = {
             "preset": preset or "default",
             "pictures": pictures,
@@ -259,11 +267,13 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="less of everything")
     parser.add_argument("--preset", choices=("", *PRESETS), default="")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--way", choices=WAYS, default=next(iter(WAYS)))
     options = parser.parse_args()
     console.quiet = True
     amounts = SMALL if options.small else Amounts()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(amounts, options.preset, options.seconds, Path(folder))))
+        found = measure(amounts, options.preset, options.seconds, Path(folder), options.way)
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

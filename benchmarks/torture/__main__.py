@@ -2,7 +2,7 @@
 
     python -m benchmarks.torture --kills 200 --full-disk --flips 2000 --train-kills 20
                                  --run-writes 1 --run-flips 2000 [--ray-kills 5]
-                                 [--seed N] [--json]
+                                 [--store-kills 5] [--seed N] [--json]
 
 --kills      A child process extracts several shards and is killed (SIGKILL) at a random instant,
              sometimes twice; a last one resumes. The cache must equal an undisturbed one, byte
@@ -25,6 +25,10 @@
 --ray-kills  (needs Ray) About 100 chunks on a cluster of three nodes, with 20 kills of workers,
              nodes and the driver at random places of its way, and a full disk where a small file
              system can be mounted. The same command again must end in the bytes of one process.
+--store-kills  (needs s3fs and moto) The same chunks to an S3 store that fails 5 % of the requests,
+             cuts 1 % of the answers and is slow, with 20 kills of the process, after a quarter of
+             which another machine goes on. The store must end with the bytes of one process and no
+             object more; its requests are counted beside those of an undisturbed extraction.
 """
 
 import argparse
@@ -42,6 +46,7 @@ from benchmarks.torture.kills import kills, train_kills
 from benchmarks.torture.ray_kills import ray_kills
 from benchmarks.torture.run_flips import run_flips
 from benchmarks.torture.runs import run_writes
+from benchmarks.torture.store_kills import store_kills
 from frozen_vqa.pipeline.system.console import console
 
 
@@ -55,6 +60,7 @@ def main() -> None:
     parser.add_argument("--run-writes", type=int, default=0, help="1: each; n: one of n calls")
     parser.add_argument("--run-flips", type=int, default=0, help="how many bits of runs")
     parser.add_argument("--ray-kills", type=int, default=0, help="how many trials")
+    parser.add_argument("--store-kills", type=int, default=0, help="how many trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
@@ -74,9 +80,10 @@ def main() -> None:
     if options.run_flips:
         with tempfile.TemporaryDirectory() as folder:
             found |= run_flips(options.run_flips, extraction, Path(folder), rng)
-    if options.ray_kills:
-        with tempfile.TemporaryDirectory() as folder:
-            found["ray_kills"] = ray_kills(options.ray_kills, Path(folder), rng)
+    for both in (ray_kills, store_kills):
+        if wanted := getattr(options, both.__name__):
+            with tempfile.TemporaryDirectory() as folder:
+                found[both.__name__] = both(wanted, Path(folder), rng)
     table = Table("part", "found", title=f"{SCENES}, seed {options.seed}")
     for part, counts in found.items():
         table.add_row(part, ", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -31,7 +31,7 @@ def open_slow(_: torch.device) -> tuple[Any, Any]:
     return Images(partial(time.sleep, SLOW)), Text(partial(time.sleep, SLOW))
 
 
-def run(cache: Path, engine: Engine | None = None) -> None:
+def run(cache: Path, engine: Engine | None = None, *, slow: bool = False) -> None:
     """Extract everything, or go on with it: about 100 chunks, two pictures that cannot be read."""
     pictures = {i: picture(i) for i in range(PICTURES)}
     pictures |= {PICTURES // 2: BAD, PICTURES - 5: BAD}
@@ -41,7 +41,8 @@ def run(cache: Path, engine: Engine | None = None) -> None:
         for i in range(max(PICTURES, QUESTIONS))
     ]
     source = Source({"train": examples[:QUESTIONS], "val": examples[QUESTIONS // 2 :]}, pictures)
-    images, text = Images(), Text()
+    wait = partial(time.sleep, SLOW / 10 if slow else 0)
+    images, text = Images(wait), Text(wait)
     extract(
         source,
         make_plan(source, splits=["train", "val"], text=text),

@@ -113,18 +113,22 @@ def require_sizes(directory: Path, records: Sequence[FileRecord]) -> None:
 def read_at(directory: Path, record: FileRecord, read: Callable[[Path], T]) -> T:
     """Return what `read` gives for the path of a file; one of a cache at a URL comes first.
 
-    It comes again if another process made room on the disk before it was read.
+    It comes again if another process made room on the disk before it was read, and once if it is
+    damaged there.
     """
     arrivals = arrivals_of(directory)
     if not arrivals:
         return read(path_in(directory, record.file))
+    damaged = False
     for left in reversed(range(FETCHES)):
         path = arrivals.bring(record)
         try:
             return read(path)
         except (CacheDamagedError, FileNotFoundError):
-            if path.exists() or not left:
+            if damaged or not left:
                 raise
+            if damaged := path.exists():
+                arrivals.forget(record)
     raise AssertionError("the last try returns or raises")
 
 

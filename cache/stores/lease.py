@@ -46,7 +46,7 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
     if store.commits:
         yield lambda: None
         return
-    over = _require_over(store)
+    over, holder = _require_over(store), this_process()
     number = _number(over[-1]) + 1 if over else 0
     mine, stop = f"{FOLDER}/{number:06d}.json", threading.Event()
 
@@ -69,11 +69,13 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
             with suppress(StoreError):  # `require` will say so
                 if not is_held():  # made anew, it could outlast the one that took over
                     return
-                store.replace(mine, _sign())
+                store.replace(mine, _sign(holder))
 
-    if not store.create(mine, _sign()):
+    signed = _sign(holder)
+    # If the answer to the first try was lost, the second one finds what the first has made.
+    if not store.create(mine, signed) and store.read(mine, most=LARGEST) != signed:
         raise _busy(store, mine)
-    renewal = threading.Thread(target=renew, daemon=True)
+    renewal = threading.Thread(target=renew, name="lease", daemon=True)
     try:
         if not is_held():
             raise _busy(store, mine)
@@ -88,8 +90,8 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
             store.remove([mine])
 
 
-def _sign() -> bytes:
-    return json.dumps(asdict(Lease(this_process(), time.time()))).encode()
+def _sign(holder: Holder) -> bytes:
+    return json.dumps(asdict(Lease(holder, time.time()))).encode()
 
 
 def _leases(store: Store) -> list[str]:

@@ -96,7 +96,7 @@ class Stage:
 
     def __init__(self, url: str, folder: Path, room: int | None) -> None:
         self._store = open_store(url)
-        self.address, self._folder = str(self._store), folder
+        self.address, self.folder = str(self._store), folder
         address = self._store.address
         place = f"{address.protocol}/{address.path.strip('/')}"
         self.directory = path_in(folder, place)
@@ -112,7 +112,7 @@ class Stage:
         self._begin(room)
 
     def __getstate__(self) -> Mapping[str, Any]:
-        names = ("_store", "address", "_folder", "directory", "_largest", "_room")
+        names = ("_store", "address", "folder", "directory", "_largest", "_room")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ class Stage:
     def _begin(self, room: int | None) -> None:
         self._lock = threading.RLock()
         self._look()
-        free = shutil.disk_usage(self._folder).free + sum(self._held.values())
+        free = shutil.disk_usage(self.folder).free + sum(self._held.values())
         self._room = int(SHARE * free) if room is None else room
         self._order: deque[Record] = deque()
         self._coming: dict[Path, Future[None]] = {}
@@ -134,7 +134,7 @@ class Stage:
 
     def _look(self) -> None:
         """See what lies in the stage, because other processes bring and use objects as well."""
-        self._held: dict[Path, int] = dict(_objects(self._folder))
+        self._held: dict[Path, int] = dict(_objects(self.folder))
         self._looked = time.monotonic()
 
     def expect(self, records: Sequence[Record], *, together: bool = False) -> None:
@@ -143,7 +143,7 @@ class Stage:
         if together and need > self._room:
             raise StoreError(
                 f"{self.address}: {need:,} bytes of shards are read again and again, and the stage "
-                f"{self._folder} takes {self._room:,} at most. Give --stage a folder on a larger "
+                f"{self.folder} takes {self._room:,} at most. Give --stage a folder on a larger "
                 f"disk, or read them once with --residency ram or gpu."
             )
         with self._lock:
@@ -203,7 +203,7 @@ class Stage:
 
     def _fetch(self, path: Path, record: Record) -> None:
         # One process alone fetches an object.
-        with locked_place(self._folder / ".lock", int(record.xxh3[:12], 16)):
+        with locked_place(self.folder / ".lock", int(record.xxh3[:12], 16)):
             if _is_here(path, record):
                 return
             data = read_object(self._store, record)
@@ -215,7 +215,7 @@ class Stage:
         with self._lock:
             if need > self._room:
                 raise StoreError(
-                    f"{self.address}: a shard has {need:,} bytes, and the stage {self._folder} "
+                    f"{self.address}: a shard has {need:,} bytes, and the stage {self.folder} "
                     f"takes {self._room:,} at most. {ADVICE}"
                 )
             total = sum(self._held.values())

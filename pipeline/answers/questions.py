@@ -82,6 +82,6 @@ def require_choices(cache: FeatureCache, split: str, table: SplitTable) -> None:
     lacking = len(table) - sum(1 for choices in table.choices if choices)
     if lacking:
         raise CacheError(
-            f"{cache.directory}: {lacking:,} of {len(table):,} questions of split {split!r} have "
+            f"{cache.name}: {lacking:,} of {len(table):,} questions of split {split!r} have "
             f"no choices, and the head scores those of each; name a split in which all have some"
         )

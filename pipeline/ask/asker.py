@@ -31,7 +31,7 @@ from frozen_vqa.pipeline.extract.models.precision import NAMES
 from frozen_vqa.pipeline.extract.models.several import join_encoders, parts_of, shown
 from frozen_vqa.pipeline.extract.plan import length_fault
 from frozen_vqa.pipeline.plugins import trusted
-from frozen_vqa.pipeline.runs.description import eyes_of, named_parts
+from frozen_vqa.pipeline.runs.description import eyes_of, named_parts, recorded_cache
 from frozen_vqa.pipeline.runs.run import Run, parts_of_run
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import encoder_dtype
@@ -255,7 +255,8 @@ def _cache_knows(run: Run) -> bool:
     A run may come from anywhere, and could let this machine ask the Hub for any repository.
     """
     try:
-        parts_of_run(run, load_manifest(run.cache).spec, run.cache)
+        cache = recorded_cache(run.path)
+        parts_of_run(run, load_manifest(cache).spec, cache)
     except CacheError:  # another machine's, or of other models
         return False
     return True

@@ -167,7 +167,7 @@ def _require_answers(cache: FeatureCache, split: str) -> None:
     table = read_split(cache, split)
     if not any(table.answers) and max(table.right_choices, default=-1) < 0:
         raise MetricError(
-            f"{cache.directory}: split {split!r} has no answers, so there is nothing to compare "
+            f"{cache.name}: split {split!r} has no answers, so there is nothing to compare "
             f"or to put in a table. Without --compare, --shuffle-images, --table and a second "
             f"--run, this command only writes its predictions to results.json."
         )

@@ -2,6 +2,7 @@
 
 from frozen_vqa.cache import CacheError, FeatureCache
 from frozen_vqa.pipeline.runs.data import is_trained_on
+from frozen_vqa.pipeline.runs.description import open_cache
 from frozen_vqa.pipeline.runs.run import Run
 
 
@@ -40,7 +41,7 @@ def _same_questions(run: Run, other: Run) -> bool:
         return True
     try:
         one, two = (
-            FeatureCache(r.cache).manifest.splits[r.config.train_split] for r in (run, other)
+            open_cache(r.path, None).manifest.splits[r.config.train_split] for r in (run, other)
         )
     except (CacheError, KeyError):
         return False

@@ -32,7 +32,7 @@ def cluster_questions(cache: FeatureCache, table: SplitTable, by: By) -> np.ndar
     folders = [image_id.rpartition("/")[0] for image_id in ids]
     if not any(folders):
         raise MetricError(
-            f"{cache.directory}: no picture of this split has a folder in its id, such as "
+            f"{cache.name}: no picture of this split has a folder in its id, such as "
             f"{ids[0]!r}, so --cluster-by folder finds no clusters; take "
             f"--cluster-by image, or name the pictures FOLDER/NAME and extract again"
         )

@@ -237,11 +237,11 @@ def _require_all_or_none_answered(
     cache: FeatureCache, split: str, table: SplitTable, metric: Metric
 ) -> None:
     if not len(table):
-        raise CacheError(f"{cache.directory}: split {split!r} has no questions; name another")
+        raise CacheError(f"{cache.name}: split {split!r} has no questions; name another")
     without = sum(1 for given in given_answers(table, metric) if not given)
     if 0 < without < len(table):
         raise CacheError(
-            f"{cache.directory}: {without:,} of {len(table):,} questions of split {split!r} have "
+            f"{cache.name}: {without:,} of {len(table):,} questions of split {split!r} have "
             f"no answers, but a split is scored as a whole. Extract the answered questions as a "
             f"split of their own."
         )

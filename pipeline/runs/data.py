@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.cache.arrivals import address_of
 from frozen_vqa.cache.format.records.files import ShardRecord
+from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.runs.held_out import find_held_out, split_of
 from frozen_vqa.pipeline.runs.sealed import digest_json
@@ -22,13 +24,13 @@ class TrainingData:
     """What a head was trained on.
 
     Attributes:
-        cache: Its folder, and `dtype` the type of its features.
+        cache: Its folder or URL, and `dtype` the type of its features.
         dataset: As `extract-features --dataset` has it; None if unknown.
         splits: Digests of the splits by name; None if unknown.
         held_out: The name of the part of the training split that was held out; None if none was.
     """
 
-    cache: Path
+    cache: str
     dtype: str
     dataset: str | None = None
     splits: Mapping[str, str] | None = None
@@ -83,7 +85,7 @@ def describe_score(
         theirs = {name: record.xxh3 for name, record in cache.manifest.splits.items()}
         own = trained.splits.items() <= theirs.items() and cache.spec.dtype == trained.dtype
     else:
-        own = trained.cache.resolve() == cache.directory.resolve()
+        own = _is_there(trained, cache)
     facts = fingerprint_cache(cache, {split: table})
     return ScoredData(
         dataset=_dataset(cache, split),
@@ -107,11 +109,16 @@ def is_trained_on(
     # The same split may have been extracted once more: in another order, with a limit, with more
     # pictures (then others are held out), or from a folder that was moved, into the same cache.
     again = whole == train_split and (
-        _dataset(cache, split) == trained.dataset is not None
-        or trained.cache.resolve() == cache.directory.resolve()
+        _dataset(cache, split) == trained.dataset is not None or _is_there(trained, cache)
     )
     held_out = theirs.xxh3 == mine and own is not None and own.holds(part)
     return (theirs.xxh3 == mine or again) and not held_out
+
+
+def _is_there(trained: TrainingData, cache: FeatureCache) -> bool:
+    """Whether a cache is where the one of a training was."""
+    place = trained.cache if is_url(trained.cache) else str(Path(trained.cache).resolve())
+    return place == address_of(cache.directory)
 
 
 def _is_chosen_on(

@@ -78,7 +78,7 @@ def _whole(cache: FeatureCache, name: str) -> SplitTable:
     try:
         _ = table.picture_rows
     except CacheError as error:
-        raise CacheError(f"{cache.directory}: split {name!r}: {error}") from None
+        raise CacheError(f"{cache.name}: split {name!r}: {error}") from None
     return table
 
 
@@ -87,7 +87,7 @@ def require_pictures(cache: FeatureCache, name: str, table: SplitTable, needed: 
     found = table.picture_rows.shape[1]
     if found != needed:
         raise CacheError(
-            f"{cache.directory}: pictures of each question: {found} in split {name!r}, and the "
+            f"{cache.name}: pictures of each question: {found} in split {name!r}, and the "
             f"head reads {needed}; name a split of the data that the head is for"
         )
 
@@ -105,7 +105,7 @@ def _divide(cache: FeatureCache, part: HeldOut) -> tuple[SplitTable, SplitTable]
     ids = [least[link] for link in linked]
     if len(set(ids)) < 2:
         raise CacheError(
-            f"{cache.directory}: split {part.split!r} has {len(set(ids))} pictures with questions, "
+            f"{cache.name}: split {part.split!r} has {len(set(ids))} pictures with questions, "
             "so none can be held out by --val-fraction; at least two are needed"
         )
     held = part.pictures(set(ids))

@@ -100,8 +100,8 @@ class Run:
             )
 
     @property
-    def cache(self) -> Path:
-        """The cache that it was trained from."""
+    def cache(self) -> str:
+        """Folder or URL of the cache that it was trained from; `open_cache` asks no URL."""
         return self.data.cache
 
 
@@ -202,7 +202,7 @@ def load_run(
     stamp = stamp_weights(path)
     weights = load_weights(path)
     require_meaning(path, weights)
-    cache, dtype, encoders = Path(where["cache"]), description.dtype, description.encoders
+    cache, dtype, encoders = where["cache"], description.dtype, description.encoders
     splits, held_out = where.get("splits"), where.get("held_out")
     data = TrainingData(cache, dtype, where.get("dataset"), splits, held_out)
     try:
@@ -261,18 +261,18 @@ def features_of(run: Run, cache: FeatureCache) -> FeatureCache:
 
     Raises `CacheError`, which names both values, if it lacks one of them or has other shapes.
     """
-    found = cache.take(*parts_of_run(run, cache.manifest.spec, cache.directory))
+    found = cache.take(*parts_of_run(run, cache.manifest.spec, cache.name))
     for name, stored in found.spec.shapes.items():
         if getattr(run.model.config, name) != stored:
             wanted = getattr(run.model.config, name)
             raise CacheError(
-                f"{cache.directory}: {name} is {stored}, but the head of {run.path} reads {wanted}"
+                f"{cache.name}: {name} is {stored}, but the head of {run.path} reads {wanted}"
                 f". Give the cache it was trained from."
             )
     return found
 
 
-def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], list[int]]:
+def parts_of_run(run: Run, spec: CacheSpec, cache: object) -> tuple[list[int], list[int]]:
     """Return which parts of a cache a run was trained on; raise `CacheError` if it lacks one."""
     found: tuple[list[int], list[int]] = ([], [])
     for name, settings in named_parts(run.encoders).items():
@@ -283,7 +283,7 @@ def parts_of_run(run: Run, spec: CacheSpec, cache: Path) -> tuple[list[int], lis
 
 
 def _find_part(
-    run: Run, cache: Path, name: str, wanted: Mapping[str, Json], parts: Sequence[Part]
+    run: Run, cache: object, name: str, wanted: Mapping[str, Json], parts: Sequence[Part]
 ) -> int:
     """Return the number of the part that has the wanted settings and no others."""
     wanted = {**wanted, "layer": wanted.get("layer", LAST)}

@@ -32,7 +32,12 @@ def push_command(cache: Path, *, to: str) -> dict[str, Any]:
         f"{store}: {pushed.files:,} files, {size(pushed.bytes)}; sent {pushed.sent:,}, "
         f"{size(pushed.sent_bytes)}, in {duration(seconds)}"
     )
-    console.show(f"to use it elsewhere: frozen-vqa pull {shlex.quote(str(store))} --to features")
+    if store.address.protocol == "memory":
+        console.warn(f"{store} is the memory of this process, so nothing stays there")
+    else:
+        console.show(
+            f"to use it elsewhere: frozen-vqa pull {shlex.quote(str(store))} --to features"
+        )
     return {
         "cache": str(cache),
         "url": str(store),

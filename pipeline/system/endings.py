@@ -44,10 +44,12 @@ def run_to_the_end(app: Callable[[], object]) -> None:
     try:
         _require_working_folder()
         app()
-    except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED) and _rank() in (None, "0"):
+    except (KeyboardInterrupt, SystemExit) as end:
+        # typer turns Ctrl-C into an exit, but not while it reads the options.
+        code = end.code if isinstance(end, SystemExit) else INTERRUPTED
+        if code in (INTERRUPTED, TERMINATED) and _rank() in (None, "0"):
             _say(f"stopped{_how_to_continue(sys.argv[1:])}")
-        raise
+        sys.exit(code)
     except Exception as error:
         from frozen_vqa.cache.errors import without_secrets
 

@@ -245,7 +245,7 @@ def require_validation(cache: FeatureCache, config: TrainConfig) -> None:
     there = cache.manifest.splits
     if config.train_split in there and split_of(config.validation, there) not in there:
         raise CacheError(
-            f"{cache.directory}: there is no split {config.val_split!r} to choose the best epoch "
+            f"{cache.name}: there is no split {config.val_split!r} to choose the best epoch "
             f"with (splits: {', '.join(there)}). If the data set has one, extract it too, or name "
             f"it by --val-split. If not, hold out a tenth of the training pictures by "
             f"--val-fraction 0.1, or keep the last epoch by --val-split {config.train_split} "
@@ -258,9 +258,9 @@ def _require_answers(cache: FeatureCache, name: str, split: SplitTable, metric: 
         lack = "no known right choice" if metric.chooses and split.choices else "no answers"
         mend = "extract it again, which leaves them out, or " if unanswered < len(split) else ""
         raise CacheError(
-            f"{cache.directory}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
+            f"{cache.name}: {unanswered:,} of {len(split):,} questions of split {name!r} have "
             f"{lack}, so it can be used neither for training nor for validation; {mend}name "
             f"another split"
         )
     if not len(split):
-        raise CacheError(f"{cache.directory}: split {name!r} has no questions; name another split")
+        raise CacheError(f"{cache.name}: split {name!r} has no questions; name another split")

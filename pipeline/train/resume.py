@@ -76,7 +76,7 @@ def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig)
 
 
 def require_same_fingerprint(
-    run: Path, was: TrainingFingerprint, now: TrainingFingerprint, *, cache: Path
+    run: Path, was: TrainingFingerprint, now: TrainingFingerprint, *, cache: object
 ) -> None:
     """Raise unless cache, files, device and ranks are the original ones.
 

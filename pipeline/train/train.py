@@ -240,7 +240,7 @@ def require_same_data(
     """Raise unless cache, device and the run's files are as they were at the beginning."""
     files = ranks.tell(lambda: read_digests(run))
     now = fingerprint_training(config, data.cache, data.splits, files, device, ranks)
-    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.directory)
+    require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.name)
     if ranks.lead:
         require_same_answers(run, data.vocabulary, config)
 

@@ -19,6 +19,10 @@ def test_all_of_it_in_miniature(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["failed"] == {}
     assert found["stage_one"]["images"]["encoded"] == 6
+    assert found["jpegs"]["decoders"]["Pillow"]["largest"] == 0
+    for way in ("compiled", "CUDA graphs"):
+        assert found["encoder"]["ways"][way]["same_bits"]
+        assert found[f"stage_two default, {way}"]["training"]["steps"] > 0
     for preset in ("default", "large"):
         two = found[f"stage_two {preset}"]
         assert two["same_again"]

@@ -43,6 +43,7 @@ from tests.support.bad_reports import REPORTS
 from tests.support.bad_runs import CACHES_AND_RUNS
 from tests.support.bad_same_pictures import SAME
 from tests.support.bad_several import SEVERAL
+from tests.support.bad_shared import SHARED
 from tests.support.bad_sizes import SIZES
 from tests.support.bad_special_files import SPECIAL
 from tests.support.bad_storage import MACHINES, STORAGE
@@ -80,6 +81,7 @@ SECTIONS = {
     "Damaged caches": CACHES,
     "Caches and runs": CACHES_AND_RUNS,
     "Caches at a URL": AT_URLS,
+    "Links, leases and shared folders": SHARED,
     "Pictures at a URL": PICTURES_AT_URLS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,

@@ -35,7 +35,8 @@ class Flaky:
 
     From call number `dies` on, nothing is done any more.
 
-    A call that dies may have been done: the answer alone is lost, if `after` is set.
+    A call that dies may have been done: the answer alone is lost, if `after` is set. So is that of
+    call number `loses`, and the process lives.
     """
 
     fails: float = 0.0
@@ -44,6 +45,7 @@ class Flaky:
     refuses: tuple[str, ...] = ()
     dies: int | None = None
     after: bool = False
+    loses: int | None = None
     seed: int = 0
     calls: int = 0
     failed: int = 0
@@ -78,6 +80,8 @@ class Flaky:
                 self.sent[path] += 1
             if dead:
                 raise Killed
+            if self.calls == self.loses:
+                raise OSError("the answer was lost")
             if name == "cat_file" and self._random.random() < self.cuts:
                 return found[: len(found) // 2]
             return found

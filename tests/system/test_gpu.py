@@ -1,15 +1,23 @@
 """What only a GPU can show: `make gpu` runs these."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL.Image import Resampling
 
 from frozen_vqa.cache import FeatureCache
 from frozen_vqa.pipeline.batches.residency import Residency
 from frozen_vqa.pipeline.config import TrainConfig
+from frozen_vqa.pipeline.encoders.picture_files.nvjpeg import require_nvjpeg
+from frozen_vqa.pipeline.encoders.preprocess import fit_rgb, fit_whole
+from frozen_vqa.pipeline.encoders.reading import Reading
+from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.evaluate.evaluate import evaluate
 from frozen_vqa.pipeline.model.config import FUSIONS
 from frozen_vqa.pipeline.runs.folder import CURRENT
@@ -21,6 +29,7 @@ from frozen_vqa.pipeline.train.train import train
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support import resuming
 from tests.support.caches import Made
+from tests.support.pictures import encoded, noise
 from tests.support.resuming import GROUPED, PLAIN, bits, killed_before_step, without_times
 
 pytestmark = [
@@ -104,3 +113,29 @@ def test_a_step_never_waits_for_the_gpu(
 
     monkeypatch.setattr(Trainer, "learn", learn)
     train(scenes.directory, tmp_path / "run", config=GROUPED, device=CUDA)
+
+
+def test_jpegs_of_a_gpu_are_close_to_pillows_and_disturb_nothing_beside_them() -> None:
+    """Neither writes into the other's memory: both give the same bits as alone."""
+    try:
+        gpu = require_nvjpeg(CUDA, Resampling.BICUBIC, "")
+    except ModelError as error:
+        pytest.skip(str(error))
+    files = [
+        encoded(noise(20 + i, 15).resize((640, 480), Resampling.BICUBIC), "JPEG", progressive=i % 2)
+        for i in range(24)
+    ]
+    fit = partial(fit_whole, sides=(224, 224), resample=Resampling.BICUBIC)
+    on_gpu = partial(fit_rgb, fit=fit, reading=Reading(gpu=gpu))
+    alone = [on_gpu(data) for data in files]
+    for data, found in zip(files, alone, strict=True):
+        distance = np.abs(found.astype(int) - fit_rgb(data, fit))
+        assert distance.mean() < 3
+        assert distance.max() < 40
+    values = torch.randn(921_600, device=CUDA)  # as many bytes as four pictures
+    right = (values * 2).sum()
+    with ThreadPoolExecutor(16) as threads:
+        beside = threads.map(on_gpu, files * 8)
+        sums = torch.stack([(values * 2).sum() for _ in range(4000)])
+        assert all(map(np.array_equal, beside, alone * 8))
+    assert (sums == right).all()

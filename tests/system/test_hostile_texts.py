@@ -131,7 +131,7 @@ def test_train_and_the_card(place: Path, tmp_path: Path) -> None:
     )
     assert shows(found.err, str(run))
     assert "on [red]|`" in found.err
-    assert load_run(run, CPU).cache == (place / "cache").resolve()  # its path survives
+    assert load_run(run, CPU).cache == str((place / "cache").resolve())  # its path survives
     ran("evaluate", "--run", run)
     card = (run / "README.md").read_text(encoding="utf-8")
     assert is_harmless(card)

@@ -151,17 +151,18 @@ def require_squares(images: "ImageEncoder", pool: int) -> None:
     )
 
 
-def for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T] | list[None]:
-    """Return what an option says of each model, or None for each if it is not given.
+def for_each(option: str, values: Sequence[T], models: Sequence[str]) -> list[T | None]:
+    """Return what an option says of each model; None where it is empty or not given at all.
 
     Raises `ModelError` if it is given for some of them only.
     """
     if values and len(values) != len(models):
+        empty = f". An empty one ({option} '') leaves a model its default" * ("revision" in option)
         raise ModelError(
             f"{len(models)} --vision-model, and {len(values)} {option}; give one for each of them, "
-            f"in their order, or none"
+            f"in their order, or none{empty}"
         )
-    return list(values) or [None] * len(models)
+    return [value or None for value in values] or [None] * len(models)
 
 
 def _spell(encoder: "ImageEncoder") -> str:

@@ -153,6 +153,20 @@ def test_a_cut_object_is_sent_anew_and_a_damaged_file_is_not(
         assert "/bucket/vqa/cache.json" not in objects()
 
 
+def test_any_answer_may_be_lost_of_what_was_done(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with memory(monkeypatch) as store:
+        push(cache)
+        whole, calls = objects(), store.calls
+    for number in range(1, calls + 1):
+        stores.forget()
+        with memory(monkeypatch, Flaky(loses=number)) as store:
+            push(cache)
+            assert store.calls <= calls + 2, number  # one more try, and a look at the lease
+            assert objects().keys() == whole.keys()
+
+
 def test_a_second_writer_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from frozen_vqa.cache.stores.open_store import open_store
 

@@ -14,6 +14,7 @@ from frozen_vqa.cache.stores.copies import object_name
 from frozen_vqa.cache.stores.stage import Stage, default_stage, open_stage
 from frozen_vqa.cache.verify import verify
 from tests.support import stores
+from tests.support.command import run_command
 from tests.support.several_shards import PICTURES, ROWS, read
 from tests.support.stores import URL, memory, push
 
@@ -50,7 +51,8 @@ class Greedy:
     """Another process removes each object a few times, just before it is read."""
 
     def __init__(self, stage: Stage) -> None:
-        self.address, self.gone, self._stage = stage.address, stage.gone, stage
+        self.address, self.folder, self.gone = stage.address, stage.folder, stage.gone
+        self._stage = stage
         self.asked: dict[str, int] = {}
 
     def bring(self, record: Record) -> Path:
@@ -79,6 +81,29 @@ def test_what_goes_before_it_is_read_comes_again(
         assert there.questions.texts == FeatureCache(cache).questions.texts
         arrivals.register(stage.directory, Greedy(stage))
         assert not [damage for _, damage in verify(there.directory, there.manifest) if damage]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.999])
+def test_what_a_loss_of_power_damaged_comes_again_or_the_stage_is_named(
+    at: float, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with memory(monkeypatch):
+        push(cache)
+        there = FeatureCache(open_stage(URL, tmp_path))
+        assert np.array_equal(read(there, [0, 3, 4]), PICTURES[[0, 3, 4]])
+        for path in tmp_path.rglob("*.h5"):
+            data = bytearray(path.read_bytes())
+            data[int(at * len(data)) : int(at * len(data)) + 64] = bytes(64)
+            path.write_bytes(data)
+        again = FeatureCache(open_stage(URL, tmp_path))
+        try:
+            found = read(again, [0, 3, 4])
+        except CacheError as error:  # a row, which is checked when it is read
+            assert f"verify-cache {URL} --stage {tmp_path}`" in str(error)  # noqa: PT017
+            run = run_command("verify-cache", URL, "--stage", tmp_path)
+            assert run.code == 0, run.err
+            found = read(FeatureCache(open_stage(URL, tmp_path)), [0, 3, 4])
+        assert np.array_equal(found, PICTURES[[0, 3, 4]])
 
 
 def test_what_another_process_is_writing_stays_and_what_a_dead_one_wrote_goes(

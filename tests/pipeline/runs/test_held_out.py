@@ -140,7 +140,7 @@ def test_a_cache_that_gains_or_loses_pictures_holds_out_others_and_scores_say_so
 
     first = fill(12, "jsonl:/mine")
     noted = record_data(first, config)
-    trained = TrainingData(folder, first.spec.dtype, **noted)
+    trained = TrainingData(str(folder), first.spec.dtype, **noted)
     learned = set(read_training(first, config).image_rows.tolist())
     leaked = 0
     for count in (12, 11, 13, 30, 60):

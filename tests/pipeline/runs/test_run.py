@@ -51,7 +51,7 @@ def test_what_else_is_loaded(run: Path, made: Made) -> None:
     assert loaded.path == run
     assert loaded.vocabulary == VOCABULARY
     assert loaded.config == TrainConfig(width=8, heads=2, layers=2, epochs=3, seed=7)
-    assert loaded.cache == made.directory
+    assert loaded.cache == str(made.directory)
     spec = make_spec()
     assert loaded.encoders == {"vision": spec.vision, "text": spec.text}
 
@@ -64,7 +64,7 @@ def test_a_run_knows_its_cache_from_anywhere(
     monkeypatch.chdir(tmp_path)
     make_run(Made(Path("features"), made.patch_embeddings, made.states, made.splits), Path("run"))
     monkeypatch.chdir("run")
-    assert load_run(tmp_path / "run", CPU).cache == tmp_path / "features"
+    assert load_run(tmp_path / "run", CPU).cache == str(tmp_path / "features")
 
 
 def test_the_outcome_is_sealed(run: Path, made: Made) -> None:
@@ -72,7 +72,7 @@ def test_the_outcome_is_sealed(run: Path, made: Made) -> None:
     outcome: dict[str, Any] = dict.fromkeys(names, 1)
     outcome |= {"best_accuracy": 12.5, "fusion": "ö", "run": "run", "metric": "2021"}
     finish_run(run, FeatureCache(made.directory), outcome | {"not_written": []})
-    assert load_run(run, CPU).cache == made.directory
+    assert load_run(run, CPU).cache == str(made.directory)
     edit_json(run / "run.json", lambda outcome: outcome.update(best_accuracy=92.5))
     with pytest.raises(
         RunError, match=r"run\.json: does not fit its digest; .*train the head again"

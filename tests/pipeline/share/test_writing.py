@@ -44,7 +44,7 @@ def test_it_ends_in_what_a_push_sends(
     expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with memory(monkeypatch) as store:
-        assert extract(tmp_path, "--prometheus", tmp_path / "x.prom") == 0
+        assert extract(tmp_path / "stage", "--prometheus", tmp_path / "x.prom") == 0
         assert objects() == expected
         figure = f'frozen_vqa_store_requests_total{{folder="{URL}"}} '
         (line,) = [
@@ -54,7 +54,8 @@ def test_it_ends_in_what_a_push_sends(
         assert store.sent["/bucket/vqa/cache.json"] > 1, "nothing was sent before the end"
         shards = [count for path, count in store.sent.items() if path.endswith(".h5")]
         assert set(shards) == {1}
-        read = run_command("inspect-cache", URL, "--stage", tmp_path)  # the same folder by default
+        # The same folder is the default of both.
+        read = run_command("inspect-cache", URL, "--stage", tmp_path / "stage")
         assert (read.code, read.err.count(URL)) == (0, 1)
 
 

@@ -47,6 +47,15 @@ def test_only_torchrun_makes_ranks(
     assert ("stopped" in capsys.readouterr().err) == (world is None)
 
 
+def test_ctrl_c_is_a_line_at_any_time(capsys: pytest.CaptureFixture[str]) -> None:
+    def app() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_to_the_end(app)
+    assert (end.value.code, capsys.readouterr().err[:7]) == (130, "stopped")
+
+
 def test_no_error_and_no_warning_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
     def app() -> None:
         console.warn("no answer from https://me:SECRET@host")

@@ -168,11 +168,12 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_machines_train_as_one_process_and_one_may_die(made: Made, tmp_path: Path) -> None:
     """The one that dies is started again, with the same command, and finds no file of the run."""
     push(made.directory, f"file://{tmp_path}/store")
     (tmp_path / "head.toml").write_text(f"{SETTINGS}\ndropout = 0.0")
-    port, longer = free_port(), ("--epochs", 60, "--residency", "mapped")
+    port, longer = free_port(), ("--epochs", 30, "--residency", "mapped")
     machines = [start(number, port, made, tmp_path, *longer) for number in range(2)]
     run, until = tmp_path / "run", time.monotonic() + 100
     while not (run / "metrics.jsonl").exists():

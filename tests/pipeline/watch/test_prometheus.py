@@ -1,5 +1,6 @@
 """The file for Prometheus: each text of it is one, and its figures are those of the result."""
 
+import gc
 import json
 import re
 import time
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from frozen_vqa.pipeline.extract.engines import crew
 from frozen_vqa.pipeline.train.sweep import sweep
 from frozen_vqa.pipeline.train.train import train
+from frozen_vqa.pipeline.train.trainer import Trainer
 from frozen_vqa.pipeline.watch import prometheus
 from frozen_vqa.pipeline.watch.figures import FIGURES, PREFIX
 from frozen_vqa.pipeline.watch.prometheus import FIRST_LINE, Part, prometheus_file
@@ -113,18 +116,31 @@ def test_an_extraction_says_what_its_result_says(
     assert bool(named(last, "extract_workers_lost_total")) == bool(cluster)
 
 
-@pytest.mark.parametrize("sweeps", [False, True])
+@pytest.mark.parametrize("sweeps", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_says_what_its_result_says(
-    sweeps: bool, scenes: Made, tmp_path: Path, texts: list[bytes]
+    sweeps: bool,
+    scenes: Made,
+    tmp_path: Path,
+    texts: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So does each head of a sweep, whose label is its own folder."""
-    path, run = tmp_path / "y.prom", tmp_path / "run"
+    """So does each head of a sweep, whose label is its own folder. None is kept in memory."""
+    path, run, trainers = tmp_path / "y.prom", tmp_path / "run", WeakSet[Trainer]()
+    real = Trainer.__init__
+
+    def begin(trainer: Trainer, *given: Any, **how: Any) -> None:
+        trainers.add(trainer)
+        real(trainer, *given, **how)
+
+    monkeypatch.setattr(Trainer, "__init__", begin)
     heads = {"a": GROUPED, "b": replace(GROUPED, fusion="concat", epochs=1)}
     with prometheus_file(path, "train-head", run):
         if sweeps:
             results = sweep(scenes.directory, run, heads=heads, device=CPU).heads
         else:
             results = {"": train(scenes.directory, run, config=GROUPED, device=CPU)}
+        gc.collect()
+        assert not trainers
     last = check(texts, path)
     for name, result in results.items():
         text = (run / name / "metrics.jsonl").read_text()

@@ -18,7 +18,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.extract.decoder import PictureDecoder
 from frozen_vqa.pipeline.extract.extract import extract
-from frozen_vqa.pipeline.extract.models.several import ImageEncoders
+from frozen_vqa.pipeline.extract.models.several import ImageEncoders, for_each
 from frozen_vqa.pipeline.extract.plan import make_plan
 from tests.support.encoders import _home, save_dinov2, save_llama  # noqa: F401  (a fixture)
 from tests.support.extractions import no_spot_checks, note_decoded, source_of  # noqa: F401
@@ -165,3 +165,10 @@ def test_a_layer_that_is_not_there_or_there_twice_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=words):
         ImageEncoder(models["plain"], layer=layer)
+
+
+def test_an_option_may_be_empty_for_some_models() -> None:
+    assert for_each("--vision-revision", ["", "v2"], ["a", "b"]) == [None, "v2"]
+    assert for_each("--vision-revision", [], ["a", "b"]) == [None, None]
+    with pytest.raises(ModelError, match=r"An empty one \(--vision-revision ''\) leaves a model"):
+        for_each("--vision-revision", ["v2"], ["a", "b"])
