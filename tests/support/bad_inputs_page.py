@@ -26,6 +26,7 @@ from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
 from tests.support.bad_large import LARGE
 from tests.support.bad_letters import LETTERS
+from tests.support.bad_machines import SEVERAL_MACHINES
 from tests.support.bad_metrics import METRICS
 from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
@@ -99,6 +100,7 @@ SECTIONS = {
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
     "Clusters": CLUSTERS,
+    "Several machines": SEVERAL_MACHINES,
     "Figures for Prometheus": WATCHED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,

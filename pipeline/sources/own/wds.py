@@ -61,7 +61,7 @@ class WdsSource(Source):
     def splits(self) -> Sequence[str]:
         return [name for name in self._splits if name]
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         name = "" if [*self._splits] == [""] else split_like(split, self._splits)
         if name is None:
             raise SourceError(
