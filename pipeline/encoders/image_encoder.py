@@ -25,6 +25,7 @@ from frozen_vqa.pipeline.encoders.checks.layers import (
 )
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
 from frozen_vqa.pipeline.encoders.families.vision import VISION
+from frozen_vqa.pipeline.encoders.frozen import FrozenEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     PictureModel,
@@ -40,14 +41,13 @@ from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
-from frozen_vqa.pipeline.system.device import give_back_memory
 
 Fit = Literal["whole", "crop"]
 MOST_PATCHES = 128
 """Patches along a side; attention compares each pair of all patches. DINOv2 was trained on 37."""
 
 
-class ImageEncoder:
+class ImageEncoder(FrozenEncoder):
     """A frozen model of one of the families, or a `PictureModel` of the user's own.
 
     `sides` are the height and the width in pixels of what it sees, `image_size` is how a cache
@@ -143,25 +143,7 @@ class ImageEncoder:
             )
         return grid
 
-    def unload(self) -> None:
-        """Free the memory of the weights; the next batch loads them again."""
-        if vars(self).pop("weights", None) is not None:
-            give_back_memory(self.device)
-
-    def moved_to(self) -> str | None:
-        """Return the commit that the model's main branch on the Hub is now, if it is another."""
-        return self.checkpoint.moved_to()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that determines this encoder's numbers; of several layers, those of the first.
-
-        They are for the cache's spec.
-        """
-        return self.settings_at(self.layers[0])
-
     def settings_at(self, layer: int) -> dict[str, Any]:
-        """Return the settings that `settings` would be if only this layer were stored."""
         return {
             "model": self.name,
             "revision": self.checkpoint.revision,
@@ -177,12 +159,6 @@ class ImageEncoder:
     def weights(self) -> torch.nn.Module:
         """The frozen model, loaded on first use."""
         return self.checkpoint.load(self.config, self.compute_dtype, self.device)
-
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Compute in another type; the weights are loaded in it with the next batch."""
-        if dtype != self.compute_dtype:
-            self.compute_dtype = dtype
-            self.unload()
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Fit one RGB picture to the model: (height, width, 3) uint8."""

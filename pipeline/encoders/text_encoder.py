@@ -29,7 +29,9 @@ from frozen_vqa.pipeline.encoders.checks.layers import (
 )
 from frozen_vqa.pipeline.encoders.checks.quantise import Quantize
 from frozen_vqa.pipeline.encoders.checks.repository import no_revisions
+from frozen_vqa.pipeline.encoders.checks.tokenizer import require_bounded
 from frozen_vqa.pipeline.encoders.families.text import TEXT
+from frozen_vqa.pipeline.encoders.frozen import FrozenEncoder
 from frozen_vqa.pipeline.encoders.model_name import full_name
 from frozen_vqa.pipeline.encoders.own_model import (
     QuestionModel,
@@ -39,17 +41,15 @@ from frozen_vqa.pipeline.encoders.own_model import (
 )
 from frozen_vqa.pipeline.encoders.tiny import NAME as TINY
 from frozen_vqa.pipeline.encoders.tiny import tiny_checkpoint
-from frozen_vqa.pipeline.encoders.tokenizer_budget import require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from frozen_vqa.pipeline.plugins import running
-from frozen_vqa.pipeline.system.device import give_back_memory
 
 TOKENIZER_FILES = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
 )
 
 
-class TextEncoder:
+class TextEncoder(FrozenEncoder):
     """A frozen model of one of the families, or a `QuestionModel` of the user's own.
 
     `max_tokens` is the number of positions that the model was made for, BOS included. `causal`
@@ -116,25 +116,7 @@ class TextEncoder:
         self.bos: int = bos
         self._end = [] if self.causal else self._end_of_question()
 
-    def unload(self) -> None:
-        """Free the memory of the weights; the next batch loads them again."""
-        if vars(self).pop("weights", None) is not None:
-            give_back_memory(self.device)
-
-    def moved_to(self) -> str | None:
-        """Return the commit that the model's main branch on the Hub is now, if it is another."""
-        return self.checkpoint.moved_to()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that determines this encoder's numbers; of several layers, those of the first.
-
-        They are for the cache's spec.
-        """
-        return self.settings_at(self.layers[0])
-
     def settings_at(self, layer: int) -> dict[str, Any]:
-        """Return the settings that `settings` would be if only this layer were stored."""
         return {
             "model": self.name,
             "revision": self.checkpoint.revision,

@@ -163,8 +163,7 @@ def types_of(images: ImageEncoder, text: TextEncoder) -> list[torch.dtype | None
 def compute_as(
     images: ImageEncoder, text: TextEncoder, dtypes: Sequence[torch.dtype | None]
 ) -> None:
-    """Let all encoders, whose weights are not loaded yet, compute in these types."""
+    """Let all encoders compute in these types."""
     for one, dtype in zip((*each_of(images), text), dtypes, strict=True):
-        if dtype and dtype != one.compute_dtype:
-            one.compute_dtype = dtype
-            vars(one).pop("weights", None)
+        if dtype:
+            one.compute_in(dtype)

@@ -188,6 +188,9 @@ class TypedText(Text):
     def settings(self) -> dict[str, object]:
         return super().settings | {"compute dtype": str(self.compute_dtype).removeprefix("torch.")}
 
+    def compute_in(self, dtype: torch.dtype) -> None:
+        self.compute_dtype = dtype
+
 
 def open_typed(_: torch.device) -> tuple[Any, Any]:
     text = TypedText()

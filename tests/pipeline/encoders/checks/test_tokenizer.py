@@ -10,8 +10,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GemmaTokenizer, GPT2Tokenizer, LlamaTokenizer, Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+from frozen_vqa.pipeline.encoders.checks.tokenizer import EXPRESSIONS, require_bounded
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.encoders.tokenizer_budget import EXPRESSIONS, require_bounded
 from frozen_vqa.pipeline.errors import ModelError
 from tests.support import model_folders
 from tests.support.bad_sizes import BYTE_LEVEL, TOKENIZERS, _split
