@@ -22,7 +22,7 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.extract.throughput import PHASES
+from frozen_vqa.pipeline.extract.speed.throughput import PHASES
 from frozen_vqa.pipeline.report.plots import Axis, Line, chart
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.train.train import train

@@ -33,13 +33,13 @@ from frozen_vqa.cache.format.digests import digest, row_digests
 from frozen_vqa.cache.format.finite import largest_by_row
 from frozen_vqa.cache.format.hdf5 import build_hdf5
 from frozen_vqa.cache.format.shards import CONTENT, THUMBNAIL, NewImages, image_shard
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import MissingWork
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture
 from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.models.device_copies import DeviceCopies
 from frozen_vqa.pipeline.extract.shard_queue import WRITERS, ShardQueue
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import keep_freed_memory
 from frozen_vqa.pipeline.system.ranks import ALONE

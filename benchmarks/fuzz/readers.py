@@ -47,7 +47,7 @@ from frozen_vqa.cache.writer import own_cache
 from frozen_vqa.pipeline.answers.vocabulary import load_vocabulary, read_vocabulary
 from frozen_vqa.pipeline.config import load_config, load_run_config
 from frozen_vqa.pipeline.evaluate.logits import load_logits
-from frozen_vqa.pipeline.extract.throughput import read_throughputs
+from frozen_vqa.pipeline.extract.speed.throughput import read_throughputs
 from frozen_vqa.pipeline.runs.card import owns_card
 from frozen_vqa.pipeline.runs.folder import own_run
 from frozen_vqa.pipeline.runs.state import recover_state

@@ -3,14 +3,10 @@
 What is wrong with the data set is said before torch and the encoders are loaded.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from frozen_vqa.cache.format.parts import LAST
 from frozen_vqa.cache.writer import require_own_cache
@@ -30,9 +26,15 @@ from frozen_vqa.pipeline.extract.data_check import (
 from frozen_vqa.pipeline.extract.decoder import LOOKED_AT
 from frozen_vqa.pipeline.extract.models.several import each_of, for_each, require_squares
 from frozen_vqa.pipeline.extract.origin import describe_origin
-from frozen_vqa.pipeline.extract.plan import Plan, make_plan, merge_same_pictures, read_questions
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.plan import (
+    Plan,
+    Read,
+    make_plan,
+    merge_same_pictures,
+    read_questions,
+)
 from frozen_vqa.pipeline.metrics.find import find_metric
+from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.sources.open_source import open_source
 from frozen_vqa.pipeline.system.console import console, duration, loading, size
 from frozen_vqa.pipeline.system.device import choose_device, keep_freed_memory, use_cores
@@ -48,9 +50,8 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
 
 SHOWN_FAILURES = 5
-MEASURED, MOST_BATCHES, WORTH_SAYING = 4.0, 10_000, 0.5
-"""Seconds of a dry run's sample, more for slow encoders; its most batches; the share of waiting
-that is said."""
+WORTH_SAYING = 0.5
+"""Share of waiting that is said."""
 
 
 def extract_command(
@@ -103,12 +104,7 @@ def extract_command(
             find_metric(metric)  # or say now that it has none of this name
         splits = splits or splits_to_extract(source, dataset)
         read = read_questions(source, splits)
-        show_checks(checks := check_data(source, read, most=LOOKED_AT, limit=limit))
-        if not rebuild:
-            require_pictures(source, checks, cache, Reading(window))
-            show_missing(checks)
-            if window is None:
-                show_narrow(narrow_bits(source, checks))
+        _check(source, read, limit, None if rebuild else cache, window)
         with loading():
             from frozen_vqa.pipeline.extract.engines.engine import Engine
             from frozen_vqa.pipeline.extract.engines.worker import EncoderRecipe
@@ -157,6 +153,21 @@ def extract_command(
         )
         show_report(report, cache)
         return report.to_json() if ranks.lead else None
+
+
+def _check(
+    source: Source, read: Read, limit: int | None, cache: Path | None, window: Window | None
+) -> None:
+    """Say what a data set lacks, and raise for what no extraction can begin with.
+
+    Pictures are looked at if there is a `cache`, which may have some of them already.
+    """
+    show_checks(checks := check_data(source, read, most=LOOKED_AT, limit=limit))
+    if cache:
+        require_pictures(source, checks, cache, Reading(window))
+        show_missing(checks)
+        if window is None:
+            show_narrow(narrow_bits(source, checks))
 
 
 def _ray_cluster(
@@ -222,14 +233,16 @@ def show_report(report: "Report", cache: Path) -> None:
 
 def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None) -> dict[str, Any]:
     """Extract a sample, and report the bytes and the time that everything needs."""
+    from frozen_vqa.pipeline.extract.speed.estimate import time_pictures, time_questions
+
     plan = encoder.plan
     need, free = plan.feature_bytes(encoder.spec), free_bytes(cache)
     encoder.decoder.first_pixels(plan.images)  # or say that there is none
     keep_freed_memory()
     use_cores()
-    seconds, waiting = _time_pictures(encoder, batch_size)
+    seconds, waiting = time_pictures(encoder, batch_size)
     encoder.images.unload()  # both may not fit the memory
-    seconds += _time_questions(encoder)
+    seconds += time_questions(encoder)
     limit = f"; decoding is the limit, for which the encoder waits {waiting:.0%} of the time"
     console.show(
         f"dry run: {size(need)} of features ({size(free)} are free on that disk), about "
@@ -244,57 +257,3 @@ def _estimate(encoder: "FeatureEncoder", *, cache: Path, batch_size: int | None)
         "free_bytes": free,
         "estimated_seconds": round(seconds, 1),
     }
-
-
-def _time_pictures(encoder: "FeatureEncoder", batch_size: int | None) -> tuple[float, float]:
-    """Return the seconds for all pictures, and the share in which the encoder waits for them.
-
-    A sample goes through what an extraction does, all at once: threads decode, the encoder works,
-    and a thread builds what would be stored. On few cores these slow each other down.
-    """
-    from frozen_vqa.pipeline.extract.batch_size import BatchSize, default_batch_size
-    from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
-
-    batch = batch_size or default_batch_size(encoder.images.device)
-    images, timer = encoder.plan.images, PhaseTimer()
-    # From all over the data set, whose pictures may be sorted.
-    starts = np.random.default_rng(0).permutation(np.arange(0, len(images), batch))
-    chunks = [images[first : first + batch] for first in starts[:MOST_BATCHES].tolist()]
-    first, *others = chunks if len(chunks) > 1 else chunks * 2
-    encoded = encoder.encode_images([first, *others], BatchSize(batch), timer)
-    batches_of_a_shard = max(1, SHARD_BYTES // encoder.spec.image_row_bytes // batch)
-    began, done, shard = time.perf_counter(), 0, None
-    with ThreadPoolExecutor(1) as shards, closing(encoded):
-        next(encoded)  # includes loading and set-up
-        ready, waited = time.perf_counter(), timer.seconds["waiting"]
-        for number, (chunk, features) in enumerate(zip(others, encoded, strict=False)):
-            if number % batches_of_a_shard == 0:  # each costs as much as a large one, nearly
-                if shard:
-                    shard.result()
-                shard = shards.submit(features.to_shard, encoder.spec, {})
-            done += len(chunk)
-            if time.perf_counter() - ready > MEASURED:
-                break
-        seconds = time.perf_counter() - ready
-        waited = timer.seconds["waiting"] - waited
-    left = max(0, len(images) - len(first))
-    return ready - began + seconds / done * left, waited / seconds
-
-
-def _time_questions(encoder: "FeatureEncoder") -> float:
-    """Return the seconds for all distinct questions."""
-    from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH
-
-    questions = encoder.plan.questions.values()
-    lengths = sorted(map(len, questions))
-    usual = next(one for one in questions if len(one) == lengths[len(lengths) // 2])
-    tokens = [usual] * min(TEXT_BATCH, len(questions))
-    began = time.perf_counter()
-    encoder.text.encode(tokens).cpu()  # includes loading and set-up
-    ready = time.perf_counter()
-    encoder.text.encode(tokens).cpu()
-    seconds = time.perf_counter() - ready
-    left = (len(questions) - len(tokens)) / len(tokens)
-    if encoder.text.encodes_trees:  # what questions have in common is computed once
-        left *= encoder.plan.prefixes / sum(lengths)
-    return ready - began + seconds * left

@@ -16,7 +16,7 @@ from frozen_vqa.cache.format.records.files import KINDS
 from frozen_vqa.cache.left_out import left_out_of
 from frozen_vqa.cache.verify import Damage, check_copies, check_file, draw_files, verify
 from frozen_vqa.pipeline.extract.origin import rebuild_command
-from frozen_vqa.pipeline.extract.throughput import read_throughputs
+from frozen_vqa.pipeline.extract.speed.throughput import read_throughputs
 from frozen_vqa.pipeline.system.console import console, progress, size
 
 SHOWN = 5

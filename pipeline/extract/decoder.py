@@ -30,7 +30,7 @@ from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.models.several import shown
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.sources.pictures.contents import kind_of
 from frozen_vqa.pipeline.sources.pictures.stored import READERS, StoredPicture, no_waits
@@ -38,7 +38,7 @@ from frozen_vqa.pipeline.system.device import usable_cores
 
 if TYPE_CHECKING:  # these import torch, and the command looks at pictures before it does
     from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
-    from frozen_vqa.pipeline.extract.batch_size import BatchSize
+    from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
 
 T = TypeVar("T")
 

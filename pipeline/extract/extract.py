@@ -28,7 +28,6 @@ from frozen_vqa.cache.names import require_split_name
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
-from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, add_rows, find_missing_work
 from frozen_vqa.pipeline.extract.engines.engine import Engine
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
@@ -38,7 +37,8 @@ from frozen_vqa.pipeline.extract.models.several import cache_spec, join_encoders
 from frozen_vqa.pipeline.extract.origin import of_split
 from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table, with_pictures
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
-from frozen_vqa.pipeline.extract.throughput import Throughput, append_throughput
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize, choose_batch_size
+from frozen_vqa.pipeline.extract.speed.throughput import Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source
 from frozen_vqa.pipeline.system.device import device_name, keep_freed_memory, use_cores
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks

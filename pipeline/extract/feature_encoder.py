@@ -29,14 +29,14 @@ from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError, unless_out_of_memory
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import DecodedPicture, PictureDecoder
 from frozen_vqa.pipeline.extract.models.device_copies import DeviceCopies
 from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import prefix_trees
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.system.tensors import as_array, torch_dtype
 

@@ -22,12 +22,12 @@ from frozen_vqa.cache.format.records.files import ShardKind, ShardRecord
 from frozen_vqa.cache.format.shards import NAMES, Shard, image_shard, names_digest, question_shard
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.extract.batch_size import BatchSize, recorded_batch_size
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize, recorded_batch_size
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.system.console import console, progress
 

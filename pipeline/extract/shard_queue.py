@@ -21,7 +21,7 @@ from frozen_vqa.cache.disk.staging import StagedShard, read_staged, stage_shard
 from frozen_vqa.cache.format.records.files import KINDS, ShardKind
 from frozen_vqa.cache.format.shards import Shard
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
-from frozen_vqa.pipeline.extract.throughput import Left, PhaseTimer
+from frozen_vqa.pipeline.extract.speed.throughput import Left, PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id
 from frozen_vqa.pipeline.system.console import progress
 from frozen_vqa.pipeline.system.ranks import Ranks

@@ -15,9 +15,9 @@ from frozen_vqa.pipeline.encoders.checks import quantise
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ConfigError, ModelError
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.models import preflight
 from frozen_vqa.pipeline.extract.models.several import require_squares
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
 from tests.support.bad_inputs import REFUSED, STORED
 from tests.support.bad_inputs import Row as PageRow
 from tests.support.caches import PATCHES, VISION_DIM, Row, make_cache, make_spec

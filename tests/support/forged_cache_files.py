@@ -13,7 +13,7 @@ from frozen_vqa.cache.disk.row_names import read_names
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import _digest_body
 from frozen_vqa.cache.format.records.files import ShardRecord, SplitRecord
-from frozen_vqa.pipeline.extract.throughput import Throughput
+from frozen_vqa.pipeline.extract.speed.throughput import Throughput
 from tests.support import hostile
 from tests.support.caches import Row, make_cache
 from tests.support.forged_values import TEXTS, Edit, below, forgeries, replaced, written

@@ -17,7 +17,7 @@ import pytest
 
 from frozen_vqa.cache import CacheError, FeatureCache, load_manifest
 from frozen_vqa.pipeline.extract.models.several import cache_spec
-from frozen_vqa.pipeline.extract.throughput import read_throughputs
+from frozen_vqa.pipeline.extract.speed.throughput import read_throughputs
 from frozen_vqa.pipeline.sources.example import Id
 from tests.support.extractions import (
     IMAGE_BYTES,

@@ -32,7 +32,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(TrainingLoop, "run_to_end", stop)
     monkeypatch.setattr(
-        "frozen_vqa.pipeline.commands.extract_features._time_pictures", lambda *_: (1, 0)
+        "frozen_vqa.pipeline.extract.speed.estimate.time_pictures", lambda *_: (1, 0)
     )
     monkeypatch.setattr("frozen_vqa.pipeline.commands.demo.make_plan", stop)
     monkeypatch.setattr("frozen_vqa.pipeline.serve.answerer.Answerer.__init__", stop)

@@ -25,7 +25,6 @@ from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError, PipelineError
-from frozen_vqa.pipeline.extract.batch_size import CPU_BATCH, recorded_batch_size
 from frozen_vqa.pipeline.extract.chunks import MissingWork, QuestionChunk
 from frozen_vqa.pipeline.extract.engines.crew import Cluster, Crew, LostWorkerError
 from frozen_vqa.pipeline.extract.engines.nodes import Nodes
@@ -45,7 +44,8 @@ from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.models.precision import LOOKED_AT, settle_precision
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import CPU_BATCH, recorded_batch_size
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.system.disk import require_room
 from frozen_vqa.pipeline.system.ranks import ALONE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from frozen_vqa.cache.format.records.files import ShardKind
-from frozen_vqa.pipeline.extract.throughput import PHASES, NodeThroughput, Phase
+from frozen_vqa.pipeline.extract.speed.throughput import PHASES, NodeThroughput, Phase
 
 SHOWN = 3
 """Nodes that the line of progress names, those with the most work first."""

@@ -21,7 +21,7 @@ from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.models.several import each_of
-from frozen_vqa.pipeline.extract.throughput import Phase
+from frozen_vqa.pipeline.extract.speed.throughput import Phase
 from frozen_vqa.pipeline.sources.example import Id, Picture, Source, VqaExample
 
 OpenEncoders = Callable[[torch.device], tuple[ImageEncoder, TextEncoder]]

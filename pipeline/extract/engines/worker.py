@@ -26,7 +26,6 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.own_model import is_own_model
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ModelError, PipelineError
-from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
 from frozen_vqa.pipeline.extract.chunks import QuestionChunk
 from frozen_vqa.pipeline.extract.decoder import PictureDecoder
 from frozen_vqa.pipeline.extract.engines.task import (
@@ -45,7 +44,8 @@ from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import load_models
 from frozen_vqa.pipeline.extract.models.several import cache_spec, each_of
 from frozen_vqa.pipeline.extract.plan import Plan
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize, choose_batch_size
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.plugins import trust
 from frozen_vqa.pipeline.system.device import (
     choose_device,

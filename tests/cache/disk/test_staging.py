@@ -12,13 +12,13 @@ from frozen_vqa.cache.disk.staging import STAGED, chunk_key, read_staged, stage_
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.shards import image_shard
 from frozen_vqa.pipeline.errors import PipelineError
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.chunks import find_missing_work
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
 from frozen_vqa.pipeline.extract.models.several import cache_spec
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from frozen_vqa.pipeline.sources.example import Id, VqaExample
 from frozen_vqa.pipeline.system.ranks import Ranks
 from tests.support.frozen import BAD, Images, Source, Text, files, picture

@@ -15,10 +15,10 @@ from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.preprocess import load_rgb
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.errors import ImageError
-from frozen_vqa.pipeline.extract import throughput
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.plan import make_plan
-from frozen_vqa.pipeline.extract.throughput import read_throughputs
+from frozen_vqa.pipeline.extract.speed import throughput
+from frozen_vqa.pipeline.extract.speed.throughput import read_throughputs
 from frozen_vqa.pipeline.sources.example import VqaExample
 from tests.support.extractions import (
     IMAGE_BYTES,

@@ -13,10 +13,10 @@ from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.staging import StagedShard, stage_shard
 from frozen_vqa.cache.format.shards import Shard, image_shard, question_shard
 from frozen_vqa.pipeline.errors import ModelError
-from frozen_vqa.pipeline.extract.batch_size import choose_batch_size
 from frozen_vqa.pipeline.extract.decoder import AHEAD
 from frozen_vqa.pipeline.extract.extract import extract
 from frozen_vqa.pipeline.extract.shard_queue import WRITERS
+from frozen_vqa.pipeline.extract.speed.batch_size import choose_batch_size
 from tests.support.extractions import (
     no_spot_checks,  # noqa: F401  (a fixture)
     note_decoded,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.feature_encoder import FeatureEncoder
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 from tests.support.extractions import plan_of, source_of
 from tests.support.frozen import Images, Text
 

@@ -11,7 +11,7 @@ from frozen_vqa.cache import CacheError, load_manifest
 from frozen_vqa.pipeline.errors import ModelError, PipelineError
 from frozen_vqa.pipeline.extract.engines import crew, worker
 from frozen_vqa.pipeline.extract.engines.worker import AT_ONCE
-from frozen_vqa.pipeline.extract.throughput import read_throughputs
+from frozen_vqa.pipeline.extract.speed.throughput import read_throughputs
 from tests.support.fake_cluster import FakeCluster
 from tests.support.frozen import Images, Text, files
 from tests.support.ray_extraction import run, run_on, source

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import frozen_vqa.pipeline.extract.batch_size
 from frozen_vqa.cache import Manifest
 from frozen_vqa.cache.format.records.files import ShardRecord
-from frozen_vqa.pipeline.extract.batch_size import CPU_BATCH, GPU_BATCH, choose_batch_size
+from frozen_vqa.pipeline.extract.speed import batch_size
+from frozen_vqa.pipeline.extract.speed.batch_size import CPU_BATCH, GPU_BATCH, choose_batch_size
 from tests.support.caches import make_spec
 from tests.support.frozen import Images
 
@@ -59,7 +59,7 @@ def test_the_fastest_that_fits_is_chosen_on_a_gpu(
             now += milliseconds[len(pixels)] / 1000
             return found
 
-    monkeypatch.setattr(frozen_vqa.pipeline.extract.batch_size.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(batch_size.time, "perf_counter", lambda: now)
     assert choose(Timed(memory=memory)) == best
 
 

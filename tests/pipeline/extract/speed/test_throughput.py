@@ -2,8 +2,8 @@
 
 import pytest
 
-from frozen_vqa.pipeline.extract import throughput
-from frozen_vqa.pipeline.extract.throughput import PHASES, PhaseTimer, format_shares
+from frozen_vqa.pipeline.extract.speed import throughput
+from frozen_vqa.pipeline.extract.speed.throughput import PHASES, PhaseTimer, format_shares
 from tests.support.clocks import Clock
 
 

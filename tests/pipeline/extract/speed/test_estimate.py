@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from frozen_vqa.pipeline.commands import extract_features
-from frozen_vqa.pipeline.extract.batch_size import BatchSize
 from frozen_vqa.pipeline.extract.extract import SHARD_BYTES
-from frozen_vqa.pipeline.extract.throughput import PhaseTimer
+from frozen_vqa.pipeline.extract.speed import estimate
+from frozen_vqa.pipeline.extract.speed.batch_size import BatchSize
+from frozen_vqa.pipeline.extract.speed.throughput import PhaseTimer
 
 
 @dataclass
@@ -48,8 +48,8 @@ def test_a_sample_stands_for_all_pictures(
     pictures: int, expected: float, waits: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Encoder(pictures, waits)
-    monkeypatch.setattr(extract_features.time, "perf_counter", lambda: encoder.clock)
-    seconds, waiting = extract_features._time_pictures(cast(Any, encoder), 10)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: encoder.clock)
+    seconds, waiting = estimate.time_pictures(cast(Any, encoder), 10)
     assert seconds == pytest.approx(expected, rel=0.15 if pictures == 25 else 1e-3)
     assert waiting == pytest.approx(waits)
     assert 1 <= encoder.built <= 3  # it stops after a few seconds
@@ -58,7 +58,7 @@ def test_a_sample_stands_for_all_pictures(
 def test_a_shard_is_built_as_often_as_one_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(9999, 0.1)
     encoder.spec = SimpleNamespace(image_row_bytes=SHARD_BYTES // 30)  # three batches
-    monkeypatch.setattr(extract_features.time, "perf_counter", lambda: encoder.clock)
-    monkeypatch.setattr(extract_features, "MEASURED", 2 * 9)
-    extract_features._time_pictures(cast(Any, encoder), 10)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: encoder.clock)
+    monkeypatch.setattr(estimate, "MEASURED", 2 * 9)
+    estimate.time_pictures(cast(Any, encoder), 10)
     assert encoder.built == 4  # of ten batches
