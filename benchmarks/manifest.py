@@ -33,8 +33,8 @@ import numpy as np
 
 from benchmarks.harness import Json, finish, machine, peak_rss, show
 from frozen_vqa.cache import CacheSpec, CacheWriter, FeatureCache, Manifest, load_manifest
-from frozen_vqa.cache.disk.integrity import read_names
 from frozen_vqa.cache.disk.pages import fill_pages
+from frozen_vqa.cache.disk.row_names import read_names
 from frozen_vqa.cache.disk.staging import stage_shard
 from frozen_vqa.cache.format.shards import THUMBNAIL, NewImages, Shard, image_shard
 from frozen_vqa.cache.format.small_files import small_files

@@ -11,6 +11,7 @@
     verify.py    every byte checked        typed_json.py  dataclasses from JSON
     errors.py    what can be wrong         format/        the files, as bytes
     names.py     paths from names          disk/          how bytes get to the disk and back
+                                           large/         lists that may lie in a file
 
 docs/cache.md says what the cache promises, against what, and how that is tested.
 

@@ -15,13 +15,13 @@ import numpy as np
 from frozen_vqa.cache.arrivals import arrivals_of, register, shown
 from frozen_vqa.cache.disk.copy_threads import CopyThreads
 from frozen_vqa.cache.disk.file_rows import FileRows
-from frozen_vqa.cache.disk.ids_by_row import IdsByRow
 from frozen_vqa.cache.disk.integrity import (
     load_manifest,
     open_shard,
     read_table,
     require_all_sizes,
 )
+from frozen_vqa.cache.disk.row_names import IdsByRow
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,

@@ -177,7 +177,9 @@ class CacheWriter:
             tokens=tokens,
             origin=dict(origin or {}),
         )
-        named = table.rows_by_image_id  # some may have failed before they were like a stored one
+        # Some may have failed before they were like a stored one.
+        failed = {f.id for f in self.manifest.failures if not f.split}
+        named = failed.intersection(image_id for image_id, _ in table.named_pictures())
         others = (f for f in self.manifest.failures if f.split != name)
         others = (f for f in others if f.split or f.id not in named)
         splits = {**self.manifest.splits, name: record}

@@ -69,6 +69,7 @@ class TrainConfig(HeadSettings):
         **HeadSettings.LIMITS,
         **dict.fromkeys(("epochs", "batch_size", "accumulate", "min_answer_count"), AT_LEAST_1),
         **dict.fromkeys(("top_answers", "patience"), AT_LEAST_0),
+        "shares": (lambda shares: 0 <= shares <= 10_000, "from 0 to 10000"),
         **dict.fromkeys(
             (*SEEDS, "val_seed"), (lambda seed: 0 <= seed < 2**63, "at least 0 and below 2**63")
         ),
@@ -105,6 +106,8 @@ class TrainConfig(HeadSettings):
     """Seed of initial weights and dropout."""
     order_seed: int = 0
     """Seed of the order of batches; heads with the same one see the same batches."""
+    shares: int = 0
+    """Shares of the pictures with an equal part in each batch; 0: one for each machine at a URL."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -179,6 +182,7 @@ class TrainSettings(TypedDict, total=False):
     precision: Precision
     seed: int
     order_seed: int
+    shares: int
     train_split: str
     val_split: str
     val_fraction: float
@@ -196,8 +200,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """Return the settings of a TOML file (or the defaults) with some replaced.
 
     A relative path in the file begins at its folder. `overrides` win, except where they are None.
-    Here as in the file, `preset` is a name in `PRESETS`, and all other settings win over those of
-    the preset.
+    Here as in the file, `preset` is a name in `PRESETS`, and all other settings win over its own.
 
     Raises:
         ConfigError: if the file cannot be read, a name or value is not known, or two of the
@@ -250,9 +253,8 @@ def resolve_paths(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def require_one_rule(given: Mapping[str, Any], config: TrainConfig) -> None:
     """Raise `ConfigError` if a setting is given that another one leaves without an effect.
 
-    They are the counts of answers where a file names the answers, and the validation split where a
-    part of the training split is held out. A TOML file may have both, because that of a run has
-    every setting.
+    A file of answers takes the place of counts, and a held-out part that of a validation split. A
+    TOML file may have both, because that of a run has every setting.
     """
     if "val_split" in given and config.val_fraction:
         raise ConfigError(

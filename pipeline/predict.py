@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frozen_vqa.cache import SplitTable
 from frozen_vqa.pipeline.batches.batch import BatchPart, FeatureBatch
-from frozen_vqa.pipeline.batches.plan import plan_batches
+from frozen_vqa.pipeline.batches.plan import BatchPlan, plan_batches
 from frozen_vqa.pipeline.batches.reader import BatchReader
 from frozen_vqa.pipeline.batches.rows import same_pictures
 from frozen_vqa.pipeline.errors import NotFiniteError, unless_out_of_memory
@@ -68,6 +68,14 @@ def require_finite_logits(logits: Tensor, questions: np.ndarray, reader: BatchRe
         )
 
 
+def plan_answers(split: SplitTable, batch_size: int) -> BatchPlan:
+    """Return the batches in which a split is answered.
+
+    They go by picture, so each rank answers a stretch of them, whose pictures are in few shards.
+    """
+    return plan_batches(same_pictures(split), batch_size=batch_size, grouped=True, shuffle=None)
+
+
 @torch.inference_mode()
 def predict(
     models: Sequence[VqaModel],
@@ -80,17 +88,16 @@ def predict(
 ) -> np.ndarray:
     """Return each head's most likely class of every question of a split: (heads, questions) int64.
 
-    Raises as `require_finite_logits` does. Several ranks share the work. Each takes whole batches,
-    the same as one process would make, and all return all answers. Each calls `after_batch` equally
-    often.
+    Raises as `require_finite_logits` does. Several ranks share the work, and all return all
+    answers. Each calls `after_batch` equally often.
     """
     for model in models:
         model.eval()
-    plan = plan_batches(same_pictures(split), batch_size=batch_size, grouped=True, shuffle=None)
+    plan = plan_answers(split, batch_size)
     rounds = range(0, len(plan), ranks.world)
     answers = []
     # Some ranks may have no batch in the last round.
-    for _, batch in zip_longest(rounds, reader.batches(plan[ranks.rank :: ranks.world])):
+    for _, batch in zip_longest(rounds, reader.batches(ranks.stretch(plan))):
         if batch is not None:
             best = [_best(batch_logits(model, batch)) for model in models]
             largest, classes = zip(*best, strict=True)

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import TypeVar
@@ -43,8 +43,9 @@ from frozen_vqa.cache.format.records.files import (
     ShardRecord,
     SplitRecord,
 )
-from frozen_vqa.cache.format.shards import FEATURES, NAMES, read_pictures, sizes_and_digests
+from frozen_vqa.cache.format.shards import FEATURES, read_pictures, sizes_and_digests
 from frozen_vqa.cache.format.splits import SplitTable, read_split
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.names import path_in
 
 T = TypeVar("T")
@@ -193,20 +194,6 @@ def _read_whole(directory: Path, path: Path, record: DataRecord) -> Hdf5File:
     return Hdf5File(path, data, record.datasets)
 
 
-def read_names(directory: Path, manifest: Manifest, kind: ShardKind) -> list[str]:
-    """Return the id of every picture, or the text of every distinct question, by row.
-
-    Pictures of shards that a part of a cache lacks have none; no split of the part shows them.
-    """
-    absent, names = set(manifest.absent), list[str]()
-    for record in manifest.shards(kind):
-        if record.file in absent:
-            names += [""] * record.rows
-        else:
-            names += open_shard(directory, kind, record).texts(NAMES[kind])
-    return names
-
-
 @dataclass(frozen=True)
 class KnownPictures:
     """What a cache knows its pictures by; a picture is named by the image id of its row.
@@ -217,25 +204,24 @@ class KnownPictures:
         sizes: The sizes of these contents in bytes.
     """
 
-    ids: Mapping[str, str] = field(default_factory=dict)
+    ids: LargeDict[str, str] = field(default_factory=LargeDict[str, str])
     digests: Mapping[str, str] = field(default_factory=dict)
     sizes: Collection[int] = ()
 
 
 def read_contents(directory: Path, records: Sequence[ShardRecord]) -> KnownPictures:
     """Return what some shards of pictures know them by."""
-    names: list[str] = []
-    digests: dict[str, str] = {}
-    sizes: set[int] = set()
+    known, digests, sizes = LargeDict[str, str](), LargeDict[str, str](), set[int]()
     for record in records:
         file = open_shard(directory, "images", record)
         ids, _, contents = read_pictures(file, record.rows)
-        names += ids
+        for name in ids:
+            known.setdefault(name, name)
         for name, (size, found) in zip(ids, sizes_and_digests(contents), strict=True):
             if size:
                 sizes.add(size)
                 digests.setdefault(found, name)
-    return KnownPictures({name: name for name in names}, digests, sizes)
+    return KnownPictures(known, digests, sizes)
 
 
 def read_known_pictures(directory: Path, manifest: Manifest) -> KnownPictures:
@@ -244,12 +230,13 @@ def read_known_pictures(directory: Path, manifest: Manifest) -> KnownPictures:
     A split that is damaged tells nothing, because stage one has to write it again.
     """
     found = read_contents(directory, manifest.images)
-    names, ids = list(found.ids), dict[str, str]()
+    names, _ = found.ids.in_order
     for record in manifest.splits.values():
         with suppress(CacheDamagedError):
-            rows = read_table(directory, record).rows_by_image_id
-            ids |= {name: names[row] for name, row in rows.items() if 0 <= row < len(names)}
-    return replace(found, ids={**ids, **found.ids})
+            for name, row in read_table(directory, record).named_pictures():
+                if 0 <= row < len(names):
+                    found.ids.setdefault(name, names[row])
+    return found
 
 
 def read_prefixes(

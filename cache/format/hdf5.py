@@ -15,7 +15,8 @@ import itertools
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
@@ -83,7 +84,8 @@ def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
 
     All bytes but the rows of the largest dataset depend on the number of these rows alone, and
     linearly: they are addresses, lengths and sizes. So h5py lays out files with few of the rows,
-    and the bytes around all of them follow. A file whose rows are few is laid out as it is.
+    and the bytes around all of them follow. A file is laid out as it is if its rows are few, or
+    less than all else, of which the memory would hold several copies.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in datasets.items()}
     largest = max(arrays, key=lambda name: arrays[name].nbytes, default="")
@@ -93,7 +95,7 @@ def build_hdf5(datasets: Mapping[str, np.ndarray]) -> Hdf5Bytes:
     step = ALIGNMENT // math.gcd(ALIGNMENT, row)
     few = step + len(rows) % step
     steps = (len(rows) - few) // step
-    if row and steps > 2:
+    if row and steps > 2 and 2 * rows.nbytes > sum(a.nbytes for a in arrays.values()):
         laid_out = [_lay_out(arrays | {largest: rows[: few + i * step]}) for i in range(3)]
         first = laid_out[0][1][largest]
         zero, one, two = (
@@ -145,11 +147,11 @@ def _checked(
     pieces: Sequence[Buffer], arrays: Mapping[str, np.ndarray], offsets: Mapping[str, int]
 ) -> Hdf5Bytes:
     """Return a file; a wrong offset must never reach a manifest, because readers go by it."""
-    for name, array in arrays.items():
-        parts = cut(pieces, offsets[name], offsets[name] + array.nbytes)
+    for name, values in arrays.items():
+        parts = cut(pieces, offsets[name], offsets[name] + values.nbytes)
         found = [np.frombuffer(part, np.uint8) for part in parts]
-        is_it = [part.ctypes.data == array.ctypes.data for part in found] == [True]
-        if not is_it and list(map(row_digest, found)) != [row_digest(array)] * bool(array.size):
+        is_it = [part.ctypes.data == values.ctypes.data for part in found] == [True]
+        if not is_it and list(map(row_digest, found)) != [row_digest(values)] * bool(values.size):
             raise RuntimeError(f"h5py does not store {name!r} where it says")
     extents = {n: str(Extent(offsets[n], a.shape, a.dtype)) for n, a in arrays.items()}
     return Hdf5Bytes(pieces, extents)
@@ -217,17 +219,20 @@ def column_datasets(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values, f"{name}_xxh3": np.array([row_digest(values)], dtype=np.uint64)}
 
 
-def text_datasets(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+def text_datasets(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the columns that hold `texts`: UTF-8 bytes and where each text begins and ends."""
-    encoded = [text.encode() for text in texts]
-    joined = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    offsets = running_total([len(text) for text in encoded])
+    encoded, ends = bytearray(), array("q", [0])
+    for text in texts:
+        encoded += text.encode()
+        ends.append(len(encoded))
+    joined, offsets = np.frombuffer(encoded, np.uint8), np.frombuffer(ends, np.int64)
     return column_datasets(f"{name}_utf8", joined) | column_datasets(f"{name}_offsets", offsets)
 
 
-def running_total(lengths: Sequence[int]) -> np.ndarray:
+def running_total(lengths: Iterable[int]) -> np.ndarray:
     """Return where consecutive pieces begin and end: (pieces + 1,) int64."""
-    return np.cumsum([0, *lengths], dtype=np.int64)
+    totals = np.fromiter(itertools.chain([0], lengths), np.int64)
+    return np.cumsum(totals, out=totals)
 
 
 class Hdf5File:

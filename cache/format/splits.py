@@ -1,7 +1,7 @@
 """The table of one split: which picture and which question each row is, and all its answers."""
 
 import itertools
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -63,13 +63,13 @@ class SplitTable:
     @property
     def all_image_rows(self) -> np.ndarray:
         """The rows of all pictures: those of `image_rows`, then those of `more_images`."""
-        more = np.array(_flat(self.more_images), dtype=np.int64)
+        more = _integers(_Flat(self.more_images))
         return np.concatenate([self.image_rows, more])
 
     @property
     def all_question_rows(self) -> np.ndarray:
         """The rows of all texts: those of `question_rows`, then those of `choice_rows`."""
-        more = np.array(_flat(self.choice_rows), dtype=np.int64)
+        more = _integers(_Flat(self.choice_rows))
         return np.concatenate([self.question_rows, more])
 
     @property
@@ -117,11 +117,16 @@ class SplitTable:
         more = more or [()] * len(first)
         return [(one, *others) for one, others in zip(first, more, strict=True)]
 
+    def named_pictures(self) -> Iterator[tuple[str, int]]:
+        """Yield each image id with its row, if the cache has not every picture under its id."""
+        yield from zip(self.image_ids, map(int, self.image_rows), strict=False)
+        more = map(zip, self.more_image_ids, self.more_images)
+        yield from itertools.chain.from_iterable(more)
+
     @property
     def rows_by_image_id(self) -> dict[str, int]:
         """The row of each image id, if the cache has not every picture under its id."""
-        ids = [*self.image_ids, *_flat(self.more_image_ids)]
-        return dict(zip(ids, self.all_image_rows.tolist(), strict=False))
+        return dict(self.named_pictures())
 
     def take(self, rows: np.ndarray) -> "SplitTable":
         """Return the questions of these rows, in their order."""
@@ -138,15 +143,15 @@ class SplitTable:
     def to_hdf5(self) -> Hdf5Bytes:
         """Return the split as an HDF5 file."""
         # A mark for each id, because "7" and 7 are different ids.
-        integer = np.array([isinstance(i, int) for i in self.question_ids], dtype=np.uint8)
+        integer = np.fromiter((isinstance(i, int) for i in self.question_ids), np.uint8)
         return build_hdf5(
             {
                 **column_datasets("question_id_is_integer", integer),
-                **text_datasets("question_id", [str(i) for i in self.question_ids]),
+                **text_datasets("question_id", map(str, self.question_ids)),
                 **column_datasets("image_row", np.asarray(self.image_rows, dtype=np.int64)),
                 **column_datasets("question_row", np.asarray(self.question_rows, dtype=np.int64)),
                 **_cut("answers", self.answers),
-                **_repeated_texts("answer", _flat(self.answers)),
+                **_repeated_texts("answer", _Flat(self.answers)),
                 **_repeated_texts("question_type", self.question_types),
                 **_repeated_texts("answer_type", self.answer_types),
                 **text_datasets("groups", list(self.groups)),
@@ -156,15 +161,13 @@ class SplitTable:
                     for name, column in _repeated_texts(f"group_{number}", groups).items()
                 },
                 **_cut("choices", self.choices),
-                **_repeated_texts("choice", _flat(self.choices)),
-                **column_datasets("choice_row", np.array(_flat(self.choice_rows), dtype=np.int64)),
-                **column_datasets("right_choice", np.array(self.right_choices, dtype=np.int64)),
+                **_repeated_texts("choice", _Flat(self.choices)),
+                **column_datasets("choice_row", _integers(_Flat(self.choice_rows))),
+                **column_datasets("right_choice", _integers(self.right_choices)),
                 **_cut("more_images", self.more_images),
-                **column_datasets(
-                    "more_image_row", np.array(_flat(self.more_images), dtype=np.int64)
-                ),
+                **column_datasets("more_image_row", _integers(_Flat(self.more_images))),
                 **_repeated_texts("image_id", self.image_ids),
-                **_repeated_texts("more_image_id", _flat(self.more_image_ids)),
+                **_repeated_texts("more_image_id", _Flat(self.more_image_ids)),
             }
         )
 
@@ -214,13 +217,23 @@ def read_split(file: Hdf5File) -> SplitTable:
     )
 
 
-def _flat(values: Sequence[Sequence[T]]) -> list[T]:
-    return [one for some in values for one in some]
+@dataclass(frozen=True)
+class _Flat(Iterable[T]):
+    """The values of all questions, one after another."""
+
+    values: Iterable[Iterable[T]]
+
+    def __iter__(self) -> Iterator[T]:
+        return itertools.chain.from_iterable(self.values)
+
+
+def _integers(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, np.int64)
 
 
 def _cut(name: str, values: Sequence[Sequence[object]]) -> dict[str, np.ndarray]:
     """Return where the values of each question begin and end."""
-    return column_datasets(f"{name}_begin", running_total([len(some) for some in values]))
+    return column_datasets(f"{name}_begin", running_total(map(len, values)))
 
 
 def _read_cut(file: Hdf5File, name: str, flat: Sequence[T]) -> list[tuple[T, ...]]:
@@ -236,11 +249,11 @@ def _read_groups(file: Hdf5File) -> dict[str, list[str]]:
     return {name: _read_repeated_texts(file, f"group_{i}") for i, name in enumerate(names)}
 
 
-def _repeated_texts(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return a text column as its distinct values and an index into them."""
+def _repeated_texts(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return a text column as its distinct values and an index into them; it is read twice."""
     values = sorted(set(texts))
     place = {value: i for i, value in enumerate(values)}
-    index = np.array([place[text] for text in texts], dtype=np.int32)
+    index = np.fromiter((place[text] for text in texts), np.int32)
     return column_datasets(f"{name}_index", index) | text_datasets(name, values)
 
 

@@ -54,16 +54,16 @@ class BucketStore(Store):
             return {}
         return {name[len(root) :]: one.get("size") or 0 for name, one in found.items()}
 
-    def read(self, name: str, *, most: int) -> bytes:
+    def read(self, name: str, *, most: int, first: int = 0) -> bytes:
         path = self._path(name)
 
         def request() -> bytes:
             try:
-                return bytes(self._fs.cat_file(path, start=0, end=most + 1))
+                return bytes(self._fs.cat_file(path, start=first, end=first + most + 1))
             except (OSError, ValueError) as error:
                 if "satisfiable" not in str(error):
                     raise
-                return b""  # an empty object has no first byte to give
+                return b""  # it has no byte there
 
         return self._ask(name, request)
 

@@ -38,10 +38,11 @@ class FolderStore(Store):
                         found[f"{folder}/{entry.name}"] = size
         return found
 
-    def read(self, name: str, *, most: int) -> bytes:
+    def read(self, name: str, *, most: int, first: int = 0) -> bytes:
         self.insist(name, lambda: None)
         with self._explained(name, reads=True), open_regular(self._path(name)) as file:
             data, wanted = b"", most + 1
+            file.seek(first)
             while len(data) < wanted and (more := file.read(wanted - len(data))):
                 data += more
             return data

@@ -42,7 +42,7 @@ class HubStore(Store):
         except GoneError:
             return {}
 
-    def read(self, name: str, *, most: int) -> bytes:
+    def read(self, name: str, *, most: int, first: int = 0) -> bytes:
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
         from huggingface_hub.utils._headers import build_hf_headers
 
@@ -51,11 +51,17 @@ class HubStore(Store):
         def request() -> bytes:
             data = bytearray()
             headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+            if first:
+                headers["Range"] = f"bytes={first}-{first + most}"
             with get_session().stream(
                 "GET", url, headers=headers, follow_redirects=True, timeout=STALLED_SECONDS
             ) as answer:
+                if first and answer.status_code == 416:
+                    return b""
                 hf_raise_for_status(answer)
+                skip = first if answer.status_code == 200 else 0  # who knows of no ranges sends all
                 for piece in answer.iter_raw():
+                    skip, piece = max(0, skip - len(piece)), piece[skip:]
                     data += piece
                     if len(data) > most:
                         break

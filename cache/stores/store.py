@@ -62,8 +62,8 @@ class Store(ABC):
         """Return the bytes of each object of a folder, by its whole name."""
 
     @abstractmethod
-    def read(self, name: str, *, most: int) -> bytes:
-        """Return an object, or its first `most + 1` bytes if it has more; raise `GoneError`."""
+    def read(self, name: str, *, most: int, first: int = 0) -> bytes:
+        """Return an object from a byte on, at most `most + 1` bytes of it; raise `GoneError`."""
 
     @abstractmethod
     def create(self, name: str, data: bytes) -> bool:

@@ -88,9 +88,8 @@ class BatchReader:
 
     def _read_ahead(self, plan: BatchPlan) -> Generator[tuple[FeatureBatch, Buffer], None, None]:
         images = _round_up(plan.most_images, IMAGES) * self._pictures
-        if self._features.location == "mapped" and self._features.cache.arrivals:
-            asked = np.concatenate([entry for grid in plan for entry in grid])
-            rows = np.concatenate(self._rows.spread([asked]))
+        if len(plan) and self._features.location == "mapped" and self._features.cache.arrivals:
+            rows = np.concatenate(self._rows.spread([plan.rows]))
             self._features.cache.expect(self._rows.picture_rows[rows].ravel())
         pending: deque[tuple[Future[FeatureBatch], Buffer]] = deque()
         with self._features.buffers.lend(AHEAD + 1, images=images) as buffers:

@@ -9,7 +9,7 @@ Hidden states are few after prefix sharing, and always in memory. Batches are re
 which the readers reuse in turn.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozen_vqa.cache import CacheSpec, FeatureCache, SplitTable
+from frozen_vqa.cache import CacheSpec, FeatureCache
 from frozen_vqa.cache.format.spec import SCALE_DTYPE
 from frozen_vqa.cache.memory import ResidentImages, aligned_empty
 from frozen_vqa.pipeline.errors import ConfigError
@@ -171,13 +171,12 @@ class ResidentFeatures:
         """The stream on which batches are copied: one for all epochs, or each would keep memory."""
         return torch.cuda.Stream(self.device)
 
-    def keep(self, splits: Iterable[SplitTable]) -> None:
-        """Begin to bring what each epoch reads; raise `CacheError` if the disk has no room for it.
+    def keep(self, rows: np.ndarray) -> None:
+        """Begin to bring the pictures that each epoch reads, by their rows in the cache.
 
-        Only a mapped cache at a URL needs this.
+        Raise `CacheError` if the disk has no room for them. Only a mapped cache at a URL needs it.
         """
         if self.location == "mapped" and self.cache.arrivals:
-            rows = np.concatenate([split.all_image_rows for split in splits])
             self.cache.expect(rows, together=True)
 
     def describe(self) -> str:

@@ -48,8 +48,9 @@ if TYPE_CHECKING:  # these import torch
     from frozen_vqa.pipeline.extract.models.precision import ComputeDtype
 
 SHOWN_FAILURES = 5
-MEASURED, WORTH_SAYING = 4.0, 0.5
-"""Seconds of a dry run's sample, more for slow encoders; the share of waiting that is said."""
+MEASURED, MOST_BATCHES, WORTH_SAYING = 4.0, 10_000, 0.5
+"""Seconds of a dry run's sample, more for slow encoders; its most batches; the share of waiting
+that is said."""
 
 
 def extract_command(
@@ -257,8 +258,8 @@ def _time_pictures(encoder: "FeatureEncoder", batch_size: int | None) -> tuple[f
     batch = batch_size or default_batch_size(encoder.images.device)
     images, timer = encoder.plan.images, PhaseTimer()
     # From all over the data set, whose pictures may be sorted.
-    starts = np.random.default_rng(0).permutation(np.arange(0, len(images), batch)).tolist()
-    chunks = [images[first : first + batch] for first in starts]
+    starts = np.random.default_rng(0).permutation(np.arange(0, len(images), batch))
+    chunks = [images[first : first + batch] for first in starts[:MOST_BATCHES].tolist()]
     first, *others = chunks if len(chunks) > 1 else chunks * 2
     encoded = encoder.encode_images([first, *others], BatchSize(batch), timer)
     batches_of_a_shard = max(1, SHARD_BYTES // encoder.spec.image_row_bytes // batch)
@@ -284,8 +285,10 @@ def _time_questions(encoder: "FeatureEncoder") -> float:
     """Return the seconds for all distinct questions."""
     from frozen_vqa.pipeline.extract.feature_encoder import TEXT_BATCH
 
-    questions = sorted(encoder.plan.questions.values(), key=len)
-    tokens = [questions[len(questions) // 2]] * min(TEXT_BATCH, len(questions))
+    questions = encoder.plan.questions.values()
+    lengths = sorted(map(len, questions))
+    usual = next(one for one in questions if len(one) == lengths[len(lengths) // 2])
+    tokens = [usual] * min(TEXT_BATCH, len(questions))
     began = time.perf_counter()
     encoder.text.encode(tokens).cpu()  # includes loading and set-up
     ready = time.perf_counter()
@@ -293,5 +296,5 @@ def _time_questions(encoder: "FeatureEncoder") -> float:
     seconds = time.perf_counter() - ready
     left = (len(questions) - len(tokens)) / len(tokens)
     if encoder.text.encodes_trees:  # what questions have in common is computed once
-        left *= encoder.plan.prefixes / sum(map(len, questions))
+        left *= encoder.plan.prefixes / sum(lengths)
     return ready - began + seconds * left

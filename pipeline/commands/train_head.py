@@ -16,7 +16,7 @@ from frozen_vqa.cache.names import path_in
 from frozen_vqa.pipeline.commands.evaluate import write_report_beside
 from frozen_vqa.pipeline.commands.tables import Row
 from frozen_vqa.pipeline.config import TrainConfig, load_config
-from frozen_vqa.pipeline.errors import ConfigError
+from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.plugins import is_own, trusted
 from frozen_vqa.pipeline.runs.description import (
     caveats_of,
@@ -25,11 +25,16 @@ from frozen_vqa.pipeline.runs.description import (
     read_description,
     recorded_cache,
 )
-from frozen_vqa.pipeline.runs.folder import require_place, require_real_heads, require_sweep_folder
+from frozen_vqa.pipeline.runs.folder import (
+    has_training,
+    require_place,
+    require_real_heads,
+    require_sweep_folder,
+)
 from frozen_vqa.pipeline.sources.selection import split_like
 from frozen_vqa.pipeline.system.console import beside_the_work, console, duration, loading
 from frozen_vqa.pipeline.system.device import choose_device
-from frozen_vqa.pipeline.system.ranks import torchrun_ranks
+from frozen_vqa.pipeline.system.ranks import Ranks, by_torchrun, torchrun_ranks
 from frozen_vqa.pipeline.train.data import load_train_data
 from frozen_vqa.pipeline.train.sweep_config import each_part, load_sweep
 
@@ -76,10 +81,14 @@ def train_command(
             )
         if heads:
             chosen = next(iter(heads.values()))
-        elif resume:
-            chosen = load_resumed_config(run, config, settings)
+        elif resume and not _begins(run, cache, ranks):
+            chosen = ranks.tell(lambda: load_resumed_config(run, config, settings))
         else:
-            chosen = load_config(config, settings)
+            resume, overwrite = (
+                False,
+                overwrite or resume,
+            )  # of what was killed before its first state
+            chosen = ranks.tell(lambda: load_config(config, settings))
         for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
             if is_own(name):
                 trusted(name, where=sweep or config or run, option="--fusion")
@@ -89,8 +98,8 @@ def train_command(
                 require_place(folder, overwrite=overwrite)
             if heads:
                 require_sweep_folder(run)
-        cache = cache or _cache_of(run, heads)
-        if not resume and settings.get("val_split") is None:
+        cache = cache or ranks.tell(lambda: _cache_of(run, heads))
+        if settings.get("val_split") is None:
             given, chosen = chosen, _with_held_out(cache, chosen)
             heads = {name: _with_held_out(cache, one) for name, one in heads.items()}
             if ranks.lead and chosen.val_fraction != given.val_fraction:
@@ -98,7 +107,7 @@ def train_command(
                     f"{cache}: no split {VAL!r}, so {100 * HELD_OUT:.0f} % of the pictures of "
                     f"{chosen.train_split!r} are held out to choose the best epoch (--val-fraction)"
                 )
-        data = None if resume else load_train_data(cache, chosen)
+        data = None if resume else load_train_data(cache, chosen, ranks)
         if ranks.lead and chosen.keep == "best" and split_like(chosen.validation, ["test"]):
             console.print(
                 f"warning: split {chosen.validation!r} chooses the best epoch, so a score there is "
@@ -126,6 +135,27 @@ def train_command(
         return None
     found = _report_head(run, result)
     return found | (_write_report(run, cache, found, how["device"]) if report else {})
+
+
+def _begins(run: Path, cache: Path | None, ranks: Ranks) -> bool:
+    """Return whether `--resume` begins a training, because there is none to continue.
+
+    It does so under torchrun alone, which starts a command that has failed once more as it was.
+    """
+    if not by_torchrun():
+        return False
+    here = int(has_training(run))
+    (somewhere,) = ranks.largest(here)
+    if somewhere and not ranks.agree(here):
+        raise RunError(
+            f"{run}: another machine has this training, but that of the first rank, which alone "
+            f"reads and writes it, does not. Give --run a folder that all machines see, or copy it "
+            f"there."
+        )
+    if somewhere or cache is None:
+        return False
+    console.print(f"{run}: nothing to resume here, so the training begins")
+    return True
 
 
 def _each_part(

@@ -4,16 +4,20 @@ A chunk is named by a digest of everything that determines its content. So every
 same chunks under the same names, and a chunk that a dead extraction has finished is recognised.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec, Manifest
-from frozen_vqa.cache.disk.integrity import read_names, read_prefixes
+from frozen_vqa.cache.disk.integrity import read_prefixes
+from frozen_vqa.cache.disk.row_names import names_by_shard
 from frozen_vqa.cache.disk.staging import chunk_key
-from frozen_vqa.cache.format.records.files import ShardKind
+from frozen_vqa.cache.format.records.files import KINDS, ShardKind
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.extract.plan import Plan
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
@@ -44,12 +48,29 @@ class QuestionChunk:
         """Return the content of the chunk as plain values."""
         return [dict(self.paths), self.first, self.parents.tolist(), self.tokens.tolist()]
 
+    def packed(self) -> tuple[Any, ...]:
+        """Return what `LargeDict` keeps of it."""
+        questions = {text: list(self.questions[text]) for text in self.paths}
+        return (
+            questions,
+            dict(self.paths),
+            self.first,
+            self.parents.tobytes(),
+            self.tokens.tobytes(),
+        )
+
+    @classmethod
+    def unpacked(cls, found: tuple[Any, ...]) -> "QuestionChunk":
+        """Return the chunk that was packed."""
+        questions, paths, first, *columns = found
+        return cls(questions, paths, first, *(np.frombuffer(one, np.int64) for one in columns))
+
 
 @dataclass(frozen=True)
 class MissingWork:
-    """The chunks to encode by their names, and the row of each id in `image_id` columns."""
+    """The chunks to encode by their names, and the rows that the cache has already, by name."""
 
-    image_rows: Mapping[str, int]
+    rows: Mapping[ShardKind, LargeDict[str, int]]
     images: Mapping[str, Sequence[Id]]
     questions: Mapping[str, QuestionChunk]
 
@@ -68,54 +89,65 @@ def find_missing_work(
     The records of the new shards must carry `origin`, because the chunks' names depend on it.
     """
     spec = manifest.spec
-    stored = stored_rows(cache, manifest, "images")
-    images = chunk_images(plan, stored, max(1, shard_bytes // spec.image_row_bytes))
+    rows = {kind: stored_rows(cache, manifest, kind) for kind in KINDS}
+    images = chunk_images(plan, rows["images"], max(1, shard_bytes // spec.image_row_bytes))
     questions = chunk_questions(
         plan,
-        stored_rows(cache, manifest, "questions"),
+        rows["questions"],
         PrefixTable(*read_prefixes(cache, manifest), shared=plan.shared),
         max(1, shard_bytes // spec.prefix_row_bytes),
     )
-    return MissingWork(
-        image_rows=stored,
-        images={chunk_key(spec, origin, list(chunk)): chunk for chunk in images},
-        questions={chunk_key(spec, origin, chunk.to_json()): chunk for chunk in questions},
-    )
+    some = LargeDict[str, Sequence[Id]](large=True)
+    for chunk in images:
+        some.setdefault(chunk_key(spec, origin, chunk), chunk)
+    others = LargeDict[str, QuestionChunk](QuestionChunk.packed, QuestionChunk.unpacked, large=True)
+    for of_questions in questions:
+        others.setdefault(chunk_key(spec, origin, of_questions.to_json()), of_questions)
+    return MissingWork(rows, some, others)
 
 
-def stored_rows(cache: Path, manifest: Manifest, kind: ShardKind) -> dict[str, int]:
+def stored_rows(cache: Path, manifest: Manifest, kind: ShardKind) -> LargeDict[str, int]:
     """Return the row of each image id or question that the cache has."""
-    return {name: row for row, name in enumerate(read_names(cache, manifest, kind))}
+    return add_rows(LargeDict(), cache, manifest, kind, first=0)
 
 
-def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> list[list[Id]]:
-    """Return the pictures that the cache lacks, in chunks of at most `rows`.
+def add_rows(
+    rows: LargeDict[str, int], cache: Path, manifest: Manifest, kind: ShardKind, *, first: int
+) -> LargeDict[str, int]:
+    """Add the rows of the shards from `first` on to those of the shards before them."""
+    before = sum(manifest.shards(kind).column("rows")[:first])
+    names = chain.from_iterable(names_by_shard(cache, manifest, kind, first))
+    for row, name in enumerate(names, start=before):
+        rows.setdefault(name, row)
+    return rows
+
+
+def chunk_images(plan: Plan, stored: Collection[str], rows: int) -> Iterator[list[Id]]:
+    """Yield the pictures that the cache lacks, in chunks of at most `rows`.
 
     The chunk of a picture depends on its place in the plan alone, so it does not matter which
     pictures were stored or have failed before.
     """
-    chunks: dict[int, list[Id]] = {}
-    for place, image_id in enumerate(plan.images):
-        if plan.name(image_id) not in stored:
-            chunks.setdefault(place // rows, []).append(image_id)
-    return list(chunks.values())
+    for _, chunk in groupby(enumerate(plan.images), lambda placed: placed[0] // rows):
+        if missing := [image_id for _, image_id in chunk if plan.name(image_id) not in stored]:
+            yield missing
 
 
 def chunk_questions(
     plan: Plan, stored: Collection[str], table: PrefixTable, rows: int
-) -> list[QuestionChunk]:
-    """Return the distinct questions that the cache lacks, in chunks.
+) -> Iterator[QuestionChunk]:
+    """Yield the distinct questions that the cache lacks, in chunks.
 
     A chunk ends with the question that brings it to `rows` prefixes. `table` has the prefixes of
     the cache, and gets those of the chunks.
     """
-    missing = [text for text in plan.questions if text not in stored]
-    chunks = []
     paths: dict[str, Sequence[int]] = {}
     first = len(table)
-    for text in missing:
-        paths[text] = table.add(plan.questions[text])
-        if len(table) - first >= rows or text is missing[-1]:
-            chunks.append(QuestionChunk(plan.questions, paths, first, *table.since(first)))
+    for text, tokens in plan.questions.items():
+        if text not in stored:
+            paths[text] = table.add(tokens)
+        if len(table) - first >= rows:
+            yield QuestionChunk(plan.questions, paths, first, *table.since(first))
             paths, first = {}, len(table)
-    return chunks
+    if paths:
+        yield QuestionChunk(plan.questions, paths, first, *table.since(first))

@@ -11,6 +11,7 @@ from typing import Any
 
 from frozen_vqa.cache import load_manifest
 from frozen_vqa.cache.disk.integrity import read_known_pictures
+from frozen_vqa.cache.large.dicts import distinct
 from frozen_vqa.pipeline.encoders.preprocess import AS_IT_IS, largest_of_16_bits, load_rgb
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ConfigError, ImageError
@@ -101,7 +102,7 @@ def splits_to_extract(source: Source, dataset: str) -> Sequence[str]:
     Raises `ConfigError` for those.
     """
     found = splits_of(source)
-    if dataset.startswith("jsonl:"):
+    if dataset.startswith(("jsonl:", "wds:")):
         return found
     has = ", ".join(found)
     raise ConfigError(f"{dataset}: name the splits to extract by --split; it has {has}")
@@ -129,7 +130,7 @@ def _check_split(
     left_out: Sequence[LeftOut],
     most: int | None,
 ) -> SplitCheck:
-    images = list(dict.fromkeys(image for example in examples for image in example.images))
+    images = distinct(image for example in examples for image in example.images)
     looked, missing = look_for(source, images, most)
     where, form, cure = source.where(missing[0]) if missing else "", None, ""
     if isinstance(source, DescribedSource):

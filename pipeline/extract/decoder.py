@@ -6,7 +6,7 @@ Threads decode a few batches ahead of the encoder. So the encoder seldom waits, 
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from frozen_vqa.cache.format.shards import (
     describe_content,
     read_pictures,
 )
+from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.encoders.preprocess import fit_rgb
 from frozen_vqa.pipeline.errors import ImageError, SourceError
 from frozen_vqa.pipeline.extract.models.several import shown
@@ -178,7 +179,7 @@ class PictureDecoder:
         return first_readable(self._source, image_ids, self.decode).pixels
 
     def decode_batches(
-        self, chunks: Sequence[Sequence[Id]], batch_size: "BatchSize", timer: PhaseTimer
+        self, chunks: Collection[Sequence[Id]], batch_size: "BatchSize", timer: PhaseTimer
     ) -> Generator[list[DecodedPicture | Failure], None, None]:
         """Yield pictures in batches, none of them across two chunks; close it to end its threads.
 
@@ -200,7 +201,7 @@ class PictureDecoder:
                     first += len(ids)
                     yield [threads.submit(decode, image_id) for image_id in ids]
 
-        stored = bool(chunks) and _are_stored(self._source, chunks[0])
+        stored = _are_stored(self._source, next(iter(chunks), ()))
         count = READERS if stored else DECODERS
         threads = ThreadPoolExecutor(count, thread_name_prefix="decode")
         ahead: deque[list[Future[DecodedPicture | Failure]]] = deque()
@@ -228,7 +229,7 @@ class PictureDecoder:
         Raises:
             CacheMismatchError: if one is another picture.
         """
-        known = [image_id for image_id in image_ids if str(image_id) in rows]
+        known = LongList(image_id for image_id in image_ids if str(image_id) in rows)
         count = min(SPOT_CHECKS, len(known))
         chosen = [known[i * len(known) // count] for i in range(count)]
         every = stored_thumbnails(cache, manifest, [rows[str(image_id)] for image_id in chosen])

@@ -22,20 +22,21 @@ from typing import Any
 from frozen_vqa.cache import CacheError, CacheWriter, Failure, Manifest, load_manifest
 from frozen_vqa.cache.disk.integrity import read_known_pictures
 from frozen_vqa.cache.format.shards import question_shard
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.left_out import note_pictures
 from frozen_vqa.cache.names import require_split_name
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder
 from frozen_vqa.pipeline.encoders.text_encoder import TextEncoder
 from frozen_vqa.pipeline.extract.batch_size import BatchSize, choose_batch_size
-from frozen_vqa.pipeline.extract.chunks import MissingWork, find_missing_work, stored_rows
+from frozen_vqa.pipeline.extract.chunks import MissingWork, add_rows, find_missing_work
 from frozen_vqa.pipeline.extract.engines.engine import Engine
 from frozen_vqa.pipeline.extract.feature_encoder import EncodedImages, FeatureEncoder
 from frozen_vqa.pipeline.extract.models.precision import settle_precision
 from frozen_vqa.pipeline.extract.models.preflight import settle_models
 from frozen_vqa.pipeline.extract.models.several import cache_spec, join_encoders
 from frozen_vqa.pipeline.extract.origin import of_split
-from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table
+from frozen_vqa.pipeline.extract.plan import Plan, merge_same_pictures, split_table, with_pictures
 from frozen_vqa.pipeline.extract.shard_queue import ShardQueue
 from frozen_vqa.pipeline.extract.throughput import Throughput, append_throughput
 from frozen_vqa.pipeline.sources.example import Source
@@ -166,17 +167,16 @@ class _Extraction:
         )
         self.ranks.wait()  # until all have read the cache, because the first rank will change it
         if self.writer:
-            rows = {i: work.image_rows[name] for i, name in self.known.items()}
+            rows = LargeDict.of((i, work.rows["images"][name]) for i, name in self.known.items())
             decoder = self.encoder.decoder
             decoder.require_same(self.plan.image_ids, rows, self.cache, self.before)
-        together = True
-        if not self.engine:  # whose workers load the models
-            together = settle_models(self.encoder, work, self.cache, self.batch_size.now)
+        size = self.batch_size.now
+        together = bool(self.engine) or settle_models(self.encoder, work, self.cache, size)
         queue = ShardQueue(self.cache, work, self.ranks, self.writer)
         with Part(partial(self._figures, queue)):
             throughput = self._encode(work, queue, together)
             if self.writer:
-                self._write_splits(self.writer)
+                self._write_splits(self.writer, work)
             self.ranks.wait()  # until the splits are there to be reported
         return self._report(throughput)
 
@@ -211,12 +211,13 @@ class _Extraction:
         return throughput
 
     def _encode_images(self, work: MissingWork, queue: ShardQueue) -> None:
-        with queue.share("images", work.images) as (mine, timer):
-            chunks = list(mine.values())
-            with closing(self.encoder.encode_images(chunks, self.batch_size, timer)) as encoded:
-                for key in mine:
-                    # No name here refers to the features, so that the queue alone keeps them.
-                    self._put_images(queue, key, next(encoded))
+        with (
+            queue.share("images", work.images) as (mine, timer),
+            closing(self.encoder.encode_images(mine.values(), self.batch_size, timer)) as encoded,
+        ):
+            for key in mine:
+                # No name here refers to the features, so that the queue alone keeps them.
+                self._put_images(queue, key, next(encoded))
 
     def _put_images(self, queue: ShardQueue, key: str, encoded: EncodedImages) -> None:
         # Fewer than were asked for, if the memory did not suffice.
@@ -250,12 +251,14 @@ class _Extraction:
         )
         return replace(found, **self.engine.nodes.measured()) if self.engine else found
 
-    def _write_splits(self, writer: CacheWriter) -> None:
+    def _write_splits(self, writer: CacheWriter, work: MissingWork) -> None:
         """Write each split's table, and the questions of it that cannot be used."""
-        stored = stored_rows(self.cache, writer.manifest, "images")
-        questions = stored_rows(self.cache, writer.manifest, "questions")
+        stored, questions = (
+            add_rows(rows, self.cache, writer.manifest, kind, first=len(self.before.shards(kind)))
+            for kind, rows in work.rows.items()
+        )
         every = ((str(i), self.plan.name(i)) for i in self.plan.image_ids)
-        images = {i: stored[name] for i, name in every if name in stored}
+        images = LargeDict.of((i, stored[name]) for i, name in every if name in stored)
         failed = {failure.id for failure in writer.manifest.failures if not failure.split}
         if lost := [i for i in map(str, self.plan.images) if i not in images and i not in failed]:
             raise CacheError(
@@ -263,10 +266,7 @@ class _Extraction:
                 f"unreadable, such as {lost[0]!r}. Run the same command again."
             )
         for name, examples in self.plan.splits.items():
-            lacking = [[i for i in e.images if str(i) not in images] for e in examples]
-            pairs = list(zip(examples, lacking, strict=True))
-            kept = [example for example, lacks in pairs if not lacks]
-            without = [(example.question_id, lacks[0]) for example, lacks in pairs if lacks]
+            kept, without = with_pictures(examples, images)
             unusable = self.plan.left_out.get(name, ())
             writer.set_split(
                 name,
@@ -279,7 +279,7 @@ class _Extraction:
 
     def _report(self, throughput: Throughput | None) -> Report:
         manifest = self.manifest
-        wanted = {str(image_id) for image_id in self.plan.image_ids}
+        wanted = {f.id for f in manifest.failures}.intersection(map(str, self.plan.image_ids))
         pictures = [f for f in manifest.failures if not f.split and f.id in wanted]
         questions = [f for f in manifest.failures if f.split in self.plan.splits]
         return Report(

@@ -5,7 +5,7 @@ computed once, but for those that several parts of the tree have in common. A `Q
 user's own takes whole questions: the ends of the tree's branches, in batches of equal length.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +80,7 @@ class FeatureEncoder:
         self._copies = DeviceCopies(images.device)
 
     def encode_images(
-        self, chunks: Sequence[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
+        self, chunks: Collection[Sequence[Id]], batch_size: BatchSize, timer: PhaseTimer
     ) -> Generator[EncodedImages, None, None]:
         """Yield the features of each chunk, which has at least one picture.
 

@@ -12,11 +12,12 @@ import xxhash
 
 from frozen_vqa.cache import CacheSpec, Manifest
 from frozen_vqa.cache.format.parts import LAST, Part
+from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.sources.example import VqaExample
 from frozen_vqa.pipeline.sources.open_source import OFFICIAL
 
-LOCAL = (*OFFICIAL, "jsonl")
+LOCAL = (*OFFICIAL, "jsonl", "wds")
 LARGEST_BATCH = 1 << 16
 """Pictures in a batch that a user may give, and an origin may record."""
 _ALWAYS = 6
@@ -41,7 +42,8 @@ def describe_origin(
     `splits` has the questions as they were read; the facts have a digest of each split.
     """
     kind, _, rest = dataset.partition(":")
-    if kind in LOCAL or (kind == "hub" and os.path.exists(os.path.expanduser(rest))):
+    local = kind in LOCAL and not is_url(rest)
+    if local or (kind == "hub" and os.path.exists(os.path.expanduser(rest))):
         dataset = f"{kind}:{Path(os.path.expanduser(rest)).resolve()}"
     return {
         "dataset": dataset,

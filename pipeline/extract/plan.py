@@ -3,19 +3,21 @@
 Without torch, because the questions are read before any encoder is loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from frozen_vqa.cache import CacheSpec, SplitTable
 from frozen_vqa.cache.disk.integrity import KnownPictures
+from frozen_vqa.cache.large.dicts import LargeDict, distinct
+from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.extract.prefixes import PrefixTable
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, Source, VqaExample, question_list
 from frozen_vqa.pipeline.sources.pictures.contents import LARGEST, digests_of
 from frozen_vqa.pipeline.system.console import console
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 Read = Mapping[str, tuple[Sequence[VqaExample], Sequence[LeftOut]]]
 """The usable questions of some splits, and the others."""
 
+AT_ONCE = 1 << 16
+"""Questions whose tokens are found at once; a tokenizer is fast with many."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -33,6 +38,7 @@ class Plan:
     Attributes:
         left_out: Unusable questions by split: first all those that the source left out, whatever
             the limit, then those that do not fit the text model or the other questions.
+        image_ids: All image ids, in order of first appearance.
         images: One image id of each picture, the first. Before `merge_same_pictures` compares the
             pictures, each id counts as one.
         names: The id under which a cache has the picture, or will have it, by the image id as text.
@@ -45,18 +51,13 @@ class Plan:
 
     splits: Mapping[str, Sequence[VqaExample]]
     left_out: Mapping[str, Sequence[LeftOut]]
+    image_ids: Sequence[Id]
     images: Sequence[Id]
     questions: Mapping[str, Sequence[int]]
     tokens: int
     prefixes: int
     shared: bool = True
     names: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def image_ids(self) -> Sequence[Id]:
-        """All image ids, in order of first appearance."""
-        every = (example for examples in self.splits.values() for example in examples)
-        return list(dict.fromkeys(image for example in every for image in example.images))
 
     def name(self, image_id: Id) -> str:
         """Return the id under which a cache has the picture of an image id."""
@@ -116,7 +117,7 @@ def make_plan(
         SourceError: if a split is given twice, cannot be read, or has no usable question.
     """
     sieve = _Sieve(text)
-    kept: dict[str, list[VqaExample]] = {}
+    kept: dict[str, Sequence[VqaExample]] = {}
     left_out: dict[str, list[LeftOut]] = {}
     for name, (examples, unusable) in (read or read_questions(source, splits)).items():
         kept[name], refused = sieve.sift(name, examples, limit)
@@ -127,18 +128,22 @@ def make_plan(
             raise SourceError(
                 f"split {name!r} has no question that can be used{found}. Check the data set."
             )
-    every = [example for examples in kept.values() for example in examples]
-    images = dict.fromkeys(image for example in every for image in example.images)
-    questions = {text: sieve.tokens[text] for example in every for text in example.texts}
+    images, questions = sieve.ids.in_order[1], sieve.tokens
+    if sieve.refused:  # whose pictures and texts do not count
+        every = partial(chain.from_iterable, kept.values())
+        images = distinct(image_id for example in every() for image_id in example.images)
+        texts = distinct(text for example in every() for text in example.texts)
+        questions = LargeDict.of((text, sieve.tokens[text]) for text in texts)
     table = PrefixTable(shared=text.causal)
-    for tokens in questions.values():
-        table.add(tokens)
+    for _, of_question in questions.items():
+        table.add(of_question)
     return Plan(
         splits=kept,
         left_out=left_out,
-        images=list(images),
+        image_ids=images,
+        images=images,
         questions=questions,
-        tokens=sum(len(questions[text]) for example in every for text in example.texts),
+        tokens=sieve.kept_tokens,
         prefixes=len(table),
         shared=text.causal,
     )
@@ -152,21 +157,37 @@ def merge_same_pictures(plan: Plan, source: Source, known: KnownPictures | None 
     picture. So the result depends on the data and the stored rows alone.
     """
     known, every = known or KnownPictures(), plan.image_ids
-    new = [image_id for image_id in every if str(image_id) not in known.ids]
+    new = LongList(image_id for image_id in every if str(image_id) not in known.ids)
     digests = digests_of(source, new, known.sizes, LARGEST)
-    first = dict(known.digests)
-    names = {str(image_id): known.ids.get(str(image_id), str(image_id)) for image_id in every}
+    first = LargeDict[str, str]()
     for image_id, digest in digests.items():
-        names[str(image_id)] = first.setdefault(digest, str(image_id))
-    images: dict[str, Id] = {}
+        first.setdefault(digest, known.digests.get(digest) or str(image_id))
+    names, images = LargeDict[str, str](), LargeDict[str, Id]()
     for image_id in every:
-        images.setdefault(names[str(image_id)], image_id)
+        name = known.ids.get(str(image_id)) or str(image_id)
+        if digest_here := digests.get(image_id):
+            name = first[digest_here]
+        images.setdefault(names.setdefault(str(image_id), name), image_id)
     if len(images) < len(every):
         console.print(
             f"image ids: {len(every):,}; different pictures, each of which is encoded once: "
             f"{len(images):,}"
         )
-    return replace(plan, images=list(images.values()), names=names)
+    return replace(plan, images=images.in_order[1], names=names)
+
+
+def with_pictures(
+    examples: Sequence[VqaExample], images: Collection[str]
+) -> tuple[Sequence[VqaExample], list[tuple[Id, Id]]]:
+    """Return the questions whose pictures are all there; the ids of others, with what they lack."""
+    kept, without = question_list(), list[tuple[Id, Id]]()
+    for example in examples:
+        lacks = next((i for i in example.images if str(i) not in images), None)
+        if lacks is None:
+            kept.append(example)
+        else:
+            without.append((example.question_id, lacks))
+    return kept, without
 
 
 def split_table(
@@ -176,27 +197,48 @@ def split_table(
     questions: Mapping[str, int],
 ) -> SplitTable:
     """Return the table of a split; `images` and `questions` give the rows."""
-    groups = dict.fromkeys(group for example in examples for group in example.groups)
-    choices = any(example.choices for example in examples)
-    several = any(example.more_images for example in examples)
-    renamed = any(plan.name(i) != str(i) for example in examples for i in example.images)
-    return SplitTable(
-        question_ids=[e.question_id for e in examples],
-        image_rows=np.array([images[str(e.image_id)] for e in examples], dtype=np.int64),
-        question_rows=np.array([questions[e.question] for e in examples], dtype=np.int64),
-        answers=[e.answers for e in examples],
-        question_types=[e.question_type for e in examples],
-        answer_types=[e.answer_type for e in examples],
-        groups={group: [e.groups.get(group, "") for e in examples] for group in groups},
-        choices=[e.choices for e in examples if choices],
-        right_choices=[
-            -1 if e.right_choice is None else e.right_choice for e in examples if choices
-        ],
-        choice_rows=[tuple(questions[t] for t in e.choice_texts) for e in examples if choices],
-        more_images=[tuple(images[str(i)] for i in e.more_images) for e in examples if several],
-        image_ids=[str(e.image_id) for e in examples if renamed],
-        more_image_ids=[tuple(map(str, e.more_images)) for e in examples if renamed and several],
+    groups: dict[str, None] = {}
+    choices = several = renamed = False
+    for e in examples:
+        groups.update(dict.fromkeys(e.groups))
+        choices, several = choices or bool(e.choices), several or bool(e.more_images)
+        renamed = renamed or any(plan.name(i) != str(i) for i in e.images)
+    table = SplitTable(
+        question_ids=LongList(),
+        image_rows=np.empty(len(examples), np.int64),
+        question_rows=np.empty(len(examples), np.int64),
+        answers=LongList(),
+        question_types=LongList(),
+        answer_types=LongList(),
+        groups={group: LongList() for group in groups},
+        choices=LongList(),
+        right_choices=LongList(),
+        choice_rows=LongList(),
+        more_images=LongList(),
+        image_ids=LongList(),
+        more_image_ids=LongList(),
     )
+    columns: Any = table  # whose lists are filled, side by side, as the questions are read once
+    for row, e in enumerate(examples):
+        table.image_rows[row] = images[str(e.image_id)]
+        table.question_rows[row] = questions[e.question]
+        columns.question_ids.append(e.question_id)
+        columns.answers.append(e.answers)
+        columns.question_types.append(e.question_type)
+        columns.answer_types.append(e.answer_type)
+        for group, column in columns.groups.items():
+            column.append(e.groups.get(group, ""))
+        if choices:
+            columns.choices.append(e.choices)
+            columns.right_choices.append(-1 if e.right_choice is None else e.right_choice)
+            columns.choice_rows.append(tuple(questions[text] for text in e.choice_texts))
+        if several:
+            columns.more_images.append(tuple(images[str(i)] for i in e.more_images))
+        if renamed:
+            columns.image_ids.append(str(e.image_id))
+        if renamed and several:
+            columns.more_image_ids.append(tuple(map(str, e.more_images)))
+    return table
 
 
 def length_fault(tokens: Sequence[int], text: "TextEncoder") -> str:
@@ -214,27 +256,32 @@ class _Sieve:
 
     def __init__(self, text: "TextEncoder") -> None:
         self._text = text
-        self._ids: dict[str, Id] = {}  # a cache knows a picture by its id as text
-        self.tokens: dict[str, Sequence[int]] = {}
+        self.ids = LargeDict[str, Id]()  # a cache knows a picture by its id as text
+        self.tokens = LargeDict[str, Sequence[int]]()
+        self.kept_tokens = self.refused = 0
 
     def sift(
         self, split: str, examples: Sequence[VqaExample], limit: int | None
-    ) -> tuple[list[VqaExample], list[LeftOut]]:
+    ) -> tuple[Sequence[VqaExample], list[LeftOut]]:
         """Return the first `limit` usable questions, and the unusable ones before the last."""
-        kept: list[VqaExample] = []
+        kept = question_list()
         refused: list[LeftOut] = []
         rest = iter(examples)
-        while batch := list(islice(rest, None if limit is None else limit - len(kept))):
+        most = len(examples) if limit is None else limit
+        while batch := list(islice(rest, min(AT_ONCE, most - len(kept)))):
             asked = dict.fromkeys(text for example in batch for text in example.texts)
             new = [text for text in asked if text not in self.tokens]
-            self.tokens.update(zip(new, self._text.tokens(new), strict=True))
+            for text, tokens in zip(new, self._text.tokens(new), strict=True):
+                self.tokens.setdefault(text, tokens)
             for example in batch:
                 if fault := self._fault(example):
                     where = f"split {split!r}, question {example.question_id!r}"
                     refused.append(LeftOut(example.question_id, where, fault))
+                    self.refused += 1
                 else:
                     kept.append(example)
-        return kept, refused
+                    self.kept_tokens += sum(len(self.tokens[text]) for text in example.texts)
+        return kept.short, refused
 
     def _fault(self, example: VqaExample) -> str:
         """Return why a question cannot be used; "" if it can."""
@@ -242,7 +289,7 @@ class _Sieve:
             if fault := length_fault(self.tokens[text], self._text):
                 return fault
         for image_id in example.images:
-            before = self._ids.setdefault(str(image_id), image_id)
+            before = self.ids.setdefault(str(image_id), image_id)
             if before != image_id:
                 return (
                     f"image_id {image_id!r} looks like {before!r} of another picture; write both "

@@ -10,10 +10,13 @@ of their common beginning, and a cache needs one row per distinct *prefix*:
 A model whose tokens see all of their question has no such rows: each question has its own.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from frozen_vqa.cache.large.dicts import Numbers
 
 
 class PrefixTable:
@@ -29,10 +32,11 @@ class PrefixTable:
         self, parents: Iterable[int] = (), tokens: Iterable[int] = (), *, shared: bool = True
     ) -> None:
         self._shared = shared
-        self.parents = [int(parent) for parent in parents]
-        self.tokens = [int(token) for token in tokens]
-        pairs = zip(self.parents, self.tokens, strict=True)
-        self._rows = {pair: row for row, pair in enumerate(pairs)}
+        self.parents, self.tokens = array("q", parents), array("q", tokens)
+        self._rows = Numbers[int]()
+        for row, pair in enumerate(zip(self.parents, self.tokens, strict=True)):
+            if shared and self._rows[_key(*pair)] != row:  # we write no prefix twice
+                self._rows[_key(-2 - row, 0)]  # which no prefix has
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -42,10 +46,8 @@ class PrefixTable:
         path = []
         row = -1
         for token in tokens:
-            pair = (row, token)
-            known = self._rows.get(pair) if self._shared else None
-            if known is None:
-                known = self._rows[pair] = len(self.tokens)
+            known = self._rows[_key(row, token)] if self._shared else len(self.tokens)
+            if known == len(self.tokens):
                 self.parents.append(row)
                 self.tokens.append(token)
             path.append(row := known)
@@ -57,6 +59,11 @@ class PrefixTable:
             np.array(self.parents[first:], dtype=np.int64),
             np.array(self.tokens[first:], dtype=np.int64),
         )
+
+
+def _key(parent: int, token: int) -> int:
+    """Return one number for a prefix: the row of its beginning, and its last token."""
+    return (parent << 64) + token
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ them in their order, so the cache is that of a single process. A chunk that a de
 staged is not made again.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from threading import Lock
@@ -32,6 +34,23 @@ WRITERS = 2
 """Threads that store chunks: one digests and copies while the other waits for the disk."""
 
 
+@dataclass(frozen=True)
+class Some(Mapping[str, T]):
+    """Those chunks that have these names; a chunk is read when it is asked for."""
+
+    names: Mapping[str, None]
+    every: Mapping[str, T]
+
+    def __getitem__(self, key: str) -> T:
+        return self.every[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 class ShardQueue:
     """Stores finished chunks in a few threads while the encoder works on the next one.
 
@@ -46,11 +65,12 @@ class ShardQueue:
         self, cache: Path, work: MissingWork, ranks: Ranks, writer: CacheWriter | None
     ) -> None:
         self._cache, self._ranks, self._writer = cache, ranks, writer
-        self._work: dict[ShardKind, Mapping[str, Sized]] = {
+        every: dict[ShardKind, Mapping[str, Sized]] = {
             "images": work.images,
             "questions": work.questions,
         }
-        self._unadopted = {kind: list(chunks) for kind, chunks in self._work.items()}
+        self._unadopted = {kind: list(chunks) for kind, chunks in every.items()}
+        self._rows = {kind: array("q", map(len, chunks.values())) for kind, chunks in every.items()}
         self._coming: set[str] = set()  # of this process, whose files may be there before they last
         self._staged: dict[str, StagedShard] = {}
         self._error: BaseException | None = None
@@ -82,8 +102,8 @@ class ShardQueue:
 
         When the block ends without an error, all of them are stored.
         """
-        mine = [item for _, item in self._ranks.mine(list(chunks.items()))]
-        left = {key: chunk for key, chunk in mine if not read_staged(self._cache, kind, key)}
+        mine = [key for _, key in self._ranks.mine(list(chunks))]
+        left = Some({key: None for key in mine if not read_staged(self._cache, kind, key)}, chunks)
         self._adopt(kind)
         self._coming |= left.keys()
         if not left:
@@ -130,10 +150,11 @@ class ShardQueue:
 
     def left(self) -> Left:
         """Return what the first rank has yet to adopt; another thread may ask."""
-        keys = {kind: list(unadopted) for kind, unadopted in self._unadopted.items()}
+        chunks = {kind: len(keys) for kind, keys in self._unadopted.items()}
         return Left(
-            rows={kind: sum(len(self._work[kind][key]) for key in keys[kind]) for kind in keys},
-            chunks={kind: len(those) for kind, those in keys.items()},
+            # Chunks are adopted in their order, so the last ones are left.
+            rows={kind: sum(rows[len(rows) - chunks[kind] :]) for kind, rows in self._rows.items()},
+            chunks=chunks,
             waiting=len(self._staged),
         )
 

@@ -16,7 +16,9 @@ Dataset = Annotated[
 ]
 Split = Annotated[
     list[str] | None,
-    typer.Option(help="Split to extract; repeat for several (default of jsonl: data: all)."),
+    typer.Option(
+        help="Split to extract; repeat for several (default of jsonl: and wds: data: all)."
+    ),
 ]
 VisionModel = Annotated[
     list[str] | None,

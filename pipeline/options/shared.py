@@ -14,9 +14,9 @@ from frozen_vqa.pipeline.options.words import (
 )
 
 DATA = (
-    "Data: jsonl:PATH, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: vqav2:PATH, "
-    "okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, vqa-rad, "
-    "slake, pathvqa, daquar, scienceqa and nlvr2."
+    "Data: jsonl:PATH, wds:PATTERN, hub:NAME_OR_PATH, shapes[:N], MODULE:NAME, or official files: "
+    "vqav2:PATH, okvqa:PATH, and so on for vizwiz, textvqa, gqa, clevr, aokvqa, tallyqa, visual7w, "
+    "vqa-rad, slake, pathvqa, daquar, scienceqa and nlvr2."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[
@@ -46,7 +46,7 @@ Prometheus = Annotated[
 RunPath = Annotated[Path, path_option("--run", help="Run folder of the trained head.")]
 Column = Annotated[
     list[str] | None,
-    typer.Option(help="Column of a hub: or jsonl: data set, such as question=query."),
+    typer.Option(help="Column of a hub:, jsonl: or wds: data set, such as question=query."),
 ]
 Images = Annotated[
     Path | None,

@@ -19,6 +19,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from frozen_vqa.cache import FeatureCache
+from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.cache.typed_json import Json
 from frozen_vqa.pipeline.encoders.picture_files.budget import MAX_PIXELS
 from frozen_vqa.pipeline.encoders.preprocess import fit_crop, fit_whole, load_rgb
@@ -73,6 +74,8 @@ def read_pictures(cache: FeatureCache, split: str, rows: Sequence[int]) -> Pictu
         return Pictures({}, f"The scenes of {dataset} are too many to draw again.")
     if kind == "hub" and not os.path.exists(os.path.expanduser(rest)):
         return Pictures({}, f"The pictures of {dataset} are on the Hub, which a report never asks.")
+    if is_url(rest):
+        return Pictures({}, f"The pictures of {dataset} are at URLs, which a report never asks.")
     try:
         source = open_source(
             dataset,

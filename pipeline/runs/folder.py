@@ -127,6 +127,12 @@ def hold_run(
         time.sleep(0.05)
 
 
+def has_training(path: Path) -> bool:
+    """Whether a training has left states or results in a folder; a killed one may have neither."""
+    kept = *state_files(path).paths, *weight_files(path).paths, path_in(path, METRICS)
+    return any(file.exists() for file in kept)
+
+
 def stamp_weights(path: Path) -> Stamp:
     """Return what tells the weights of a run from any that come later; () if there are none."""
     try:

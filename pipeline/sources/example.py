@@ -7,10 +7,12 @@ training.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from sys import intern
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
+from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
 
 Id = int | str
@@ -67,6 +69,27 @@ class VqaExample:
         return (self.image_id, *self.more_images)
 
 
+def question_list() -> LongList[VqaExample]:
+    """Return a list for the questions of a split, which lies in a file if they are many."""
+    return LongList(pack=fields_of, unpack=lambda found: VqaExample(*found))
+
+
+def fields_of(one: VqaExample) -> tuple[Any, ...]:
+    """Return the fields of a question as plain values; texts that many questions share are one."""
+    return (
+        one.question_id,
+        one.image_id,
+        one.question,
+        tuple(map(intern, one.answers)),
+        intern(one.question_type),
+        intern(one.answer_type),
+        {intern(name): intern(group) for name, group in one.groups.items()},
+        one.choices,
+        one.right_choice,
+        one.more_images,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A question that cannot be used."""
@@ -100,7 +123,7 @@ class Source(Protocol):
     has a metric of its own names it in an attribute `metric`, such as "vizwiz".
     """
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         """Return the usable questions of `split` in the order of the data set.
 
         Raises:

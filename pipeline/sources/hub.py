@@ -100,7 +100,7 @@ class HubSource:
         self._found: dict[str, dict[str, str]] = {}  # columns by field, by the name of a split
         self._read_as: dict[str, str] = {}  # split of the data set: the name it was asked for by
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         name, table = self._load(split)
         columns = self._found[split] = self._find_columns(table)
         pictures = self._pictures[name] = PictureColumn(table, columns["image"])

@@ -3,6 +3,7 @@
     NAME:PATH           a data set in its authors' files, such as vqav2:PATH     official/
     vqav2:FILE          a file in VQAv2's form, with --images and --annotations  official/joined.py
     jsonl:PATH          your own JSONL, JSON, CSV or TSV: a file, or one per split   own/source.py
+    wds:PATTERN         tar shards of a WebDataset, here or at URLs              own/wds.py
     hub:NAME_OR_PATH    a Hugging Face data set, or parquet on this disk             hub.py
     shapes[:N]          generated scenes, N of them                                  shapes.py
     MODULE:NAME         code of the user's own, called without arguments             CodeSource
@@ -15,12 +16,13 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.cache.stores.address import is_url
 from frozen_vqa.pipeline.errors import ImageError, PluginError, SourceError
 from frozen_vqa.pipeline.plugins import is_own, running, trusted
@@ -54,6 +56,7 @@ OFFICIAL = {
 FORMS = {
     **{name: f"{name}:PATH" for name in OFFICIAL},
     "jsonl": "jsonl:PATH",
+    "wds": "wds:PATTERN",
     "hub": "hub:NAME_OR_PATH",
     "shapes": "shapes[:N]",
 }
@@ -84,8 +87,8 @@ def open_source(
     own = is_own_source(spec)
     if not own and (kind not in FORMS or (kind != "shapes" and not rest) or (colon and not rest)):
         raise SourceError(_bad_spec(spec, kind))
-    if columns and kind not in ("hub", "jsonl"):
-        raise SourceError(f"{spec}: --column is for hub: and jsonl: data sets. Leave it out.")
+    if columns and kind not in ("hub", "jsonl", "wds"):
+        raise SourceError(f"{spec}: --column is for hub:, jsonl: and wds: data sets. Leave it out.")
     if images and kind not in (*OFFICIAL, "jsonl"):
         raise SourceError(f"{spec}: --images is for data sets in files. Leave it out.")
     if is_url(rest) and kind in (*OFFICIAL, "jsonl"):
@@ -113,6 +116,10 @@ def open_source(
         from frozen_vqa.pipeline.sources.own.source import OwnSource
 
         return OwnSource(path, images, columns)
+    if kind == "wds":
+        from frozen_vqa.pipeline.sources.own.wds import WdsSource
+
+        return WdsSource(rest, columns)
     if kind == "hub":
         from frozen_vqa.pipeline.sources.hub import HubSource
 
@@ -175,23 +182,26 @@ class CodeSource(Source):
             )
         if metric := getattr(self._source, "metric", None):
             self.metric = str(metric)
-        self._pictures: dict[Id, str] = {}
+        self._pictures = LargeDict[Id, str]()
         self._left_out: dict[str, list[LeftOut]] = {}
 
-    def examples(self, split: str) -> list[VqaExample]:
-        with running(self._name, f"examples({split!r})"):
-            given = list(self._source.examples(split))
-            unusable = list(getattr(self._source, "left_out", lambda _: ())(split))
+    def examples(self, split: str) -> Sequence[VqaExample]:
         selection = Selection("example", self._pictures)
-        for number, one in enumerate(given, start=1):
+        for number, one in enumerate(self._given(split), start=1):
             where = f"{self._name}, split {split!r}, example {number}"
             if not isinstance(one, VqaExample):
                 raise SourceError(f"{where}: found {type(one).__name__}; a VqaExample is needed.")
             selection.add(number, where, id_or_none(one.question_id), partial(_checked, one))
-        selection.left_out += unusable
+        with running(self._name, f"examples({split!r})"):
+            selection.left_out += getattr(self._source, "left_out", lambda _: ())(split)
         selection.finish(f"{self._name}, split {split!r}")
         self._left_out[split] = selection.left_out
         return selection.examples
+
+    def _given(self, split: str) -> Iterator[VqaExample]:
+        """Yield what the code returns, or yields, one at a time."""
+        with running(self._name, f"examples({split!r})"):
+            yield from self._source.examples(split)
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
         return self._left_out[split]

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from frozen_vqa.cache.large.dicts import LargeDict
 from frozen_vqa.pipeline.errors import SourceError
-from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, LeftOut, Picture, VqaExample, question_list
 from frozen_vqa.pipeline.sources.lost_pictures import find_cure
 from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture, is_taken
 from frozen_vqa.pipeline.sources.validation import UnknownFormError, UnusableError, shown
@@ -35,12 +36,19 @@ class Selection:
         hint: Advice behind the message of a repeated question id.
     """
 
-    def __init__(self, unit: str, pictures: dict[Id, str], hint: str = "") -> None:
+    def __init__(
+        self, unit: str, pictures: LargeDict[Id, str] | dict[Id, str], hint: str = ""
+    ) -> None:
         self._unit, self._pictures, self._hint = unit, pictures, hint
-        self.examples: list[VqaExample] = []
+        self._examples = question_list()
         self.left_out: list[LeftOut] = []
-        self.numbers: dict[Id, int] = {}  # of the records of usable questions, by question id
-        self._unanswered: dict[Id, str] = {}  # the places of those without an answer
+        self.numbers = LargeDict[Id, int]()  # of the records of usable questions, by question id
+        self._unanswered = LargeDict[Id, str]()  # the places of those without an answer
+
+    @property
+    def examples(self) -> Sequence[VqaExample]:
+        """The usable questions."""
+        return self._examples.short
 
     def add(
         self,
@@ -66,11 +74,11 @@ class Selection:
             self.left_out.append(LeftOut(question_id, error.where or where, str(error)))
             require_few_left_out(len(self.left_out), error.where or where, str(error))
         else:
-            self.numbers[example.question_id] = number
+            self.numbers.setdefault(example.question_id, number)
             if not example.answers:
-                self._unanswered[example.question_id] = where
-            self._pictures[example.image_id] = picture
-            self.examples.append(example)
+                self._unanswered.setdefault(example.question_id, where)
+            self._pictures.setdefault(example.image_id, picture)
+            self._examples.append(example)
 
     def _require_new(self, example: VqaExample, picture: str) -> None:
         if example.question_id in self.numbers:
@@ -95,7 +103,8 @@ class Selection:
             reason = "it has no answer, and other questions of its split have; write one"
             faults = (LeftOut(one, where, reason) for one, where in self._unanswered.items())
             self.left_out.extend(faults)
-            self.examples = [example for example in self.examples if example.answers]
+            every, self._examples = self._examples, question_list()
+            self._examples.extend(example for example in every if example.answers)
         if not self.examples and not self.left_out:
             raise SourceError(f"{place}: there are no questions; at least one is needed.")
         if not self.examples:
@@ -130,7 +139,7 @@ class FileSource:
             raise SourceError(f"--images {images}: there is no such folder. Check the path.")
         self._root = root
         self._image_root = root if images is None else images
-        self._pictures: dict[Id, str] = {}
+        self._pictures = LargeDict[Id, str]()
         self._left_out: dict[str, list[LeftOut]] = {}
 
     def left_out(self, split: str) -> Sequence[LeftOut]:
@@ -150,7 +159,7 @@ class FileSource:
             return "Check the spelling, and what the bucket holds."
         return find_cure(self._image_root, path)
 
-    def _finish(self, split: str, selection: Selection, file: Path) -> list[VqaExample]:
+    def _finish(self, split: str, selection: Selection, file: Path) -> Sequence[VqaExample]:
         """Return the questions of a split that has been read, and keep those left out."""
         selection.finish(file)
         self._left_out[split] = selection.left_out
@@ -172,16 +181,16 @@ def split_like(split: str, known: Collection[str]) -> str | None:
 def parquet_files(path: Path) -> dict[str, list[Path]]:
     """Return the parquet files by split, if the layout is plain; else nothing."""
     if path.is_file():
-        split = split_like(_split_in(path), ("train", "val", "test", "test-dev"))
-        return {_split_in(path) if split else "": [path]}
+        split = split_like(split_in(path), ("train", "val", "test", "test-dev"))
+        return {split_in(path) if split else "": [path]}
     files: dict[str, list[Path]] = {}
     folder = path / "data" if any((path / "data").glob("*.parquet")) else path
     for file in sorted(folder.glob("*.parquet")):
-        files.setdefault(_split_in(file), []).append(file)
+        files.setdefault(split_in(file), []).append(file)
     return files
 
 
-def _split_in(file: Path) -> str:
+def split_in(file: Path) -> str:
     """Return "validation" of "validation-00000-of-00068.parquet"."""
     return re.sub(r"-\d+(-of-\d+)?(-[0-9a-f]+)?$", "", file.stem)
 

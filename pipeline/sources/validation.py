@@ -102,7 +102,7 @@ def text_of(value: object, field: str) -> str:
         raise UnusableError(
             f"{field} {shown(value)} holds a NUL or half of a surrogate pair; remove that character"
         )
-    return value
+    return str(value)  # code of one's own may give a subclass
 
 
 def question_of(value: object) -> str:
@@ -144,13 +144,13 @@ def answers_of(value: object, *, blanks: bool = False) -> tuple[str, ...]:
     if len(joined := "".join(given)) > LONGEST or not _can_be_stored(joined):
         for one in given:
             text_of(one, "an answer")
-    return tuple(given)
+    return tuple(map(str, given))
 
 
 def id_of(value: object, field: str) -> Id:
     """Return `value` if it is an id that a cache can hold: text or a whole number of 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
-        return value
+        return int(value)
     if isinstance(value, str) and value:
         return text_of(value, field)
     raise UnusableError(f"{field} is {shown(value)}; text or a whole number of 64 bits is needed")

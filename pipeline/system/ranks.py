@@ -10,11 +10,13 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from uuid import uuid4
 
 from frozen_vqa.pipeline.errors import ConfigError, PipelineError
 from frozen_vqa.pipeline.system.console import console
@@ -24,6 +26,7 @@ if TYPE_CHECKING:  # a single process does without
     import torch
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Sequence[Any])
 
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others. A waiting rank notices one that has died."""
@@ -36,8 +39,8 @@ MEETING = timedelta(minutes=10)
 class Ranks:
     """The rank of this process, and the number of processes.
 
-    All ranks have to call `wait`, `agree`, `largest` and `total` together. They raise RuntimeError
-    if another rank is gone; `torchrun_ranks` explains it.
+    All ranks have to call `wait`, `agree`, `tell`, `largest` and `total` together. They raise
+    RuntimeError if another rank is gone; `torchrun_ranks` explains it.
     """
 
     rank: int = 0
@@ -52,6 +55,11 @@ class Ranks:
         """Return this rank's share of `items`, each with its index."""
         return [(i, items[i]) for i in range(self.rank, len(items), self.world)]
 
+    def stretch(self, items: S) -> S:
+        """Return this rank's share of `items` as a run of neighbours."""
+        first, end = (len(items) * rank // self.world for rank in (self.rank, self.rank + 1))
+        return cast(S, items[first:end])
+
     def wait(self) -> None:
         self.largest(0)
 
@@ -62,6 +70,17 @@ class Ranks:
         import torch
 
         return int(self.total(torch.tensor([number if self.lead else 0])))
+
+    def tell(self, make: Callable[[], T]) -> T:
+        """Return what the first rank makes, whose machine alone may have what it is made of."""
+        if self.world == 1:
+            return make()
+        import torch
+        import torch.distributed as dist
+
+        found = [make() if self.lead else None]
+        dist.broadcast_object_list(found, device=torch.device("cpu"))
+        return cast(T, found[0])
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
         """Return the maximum over the ranks of each number."""
@@ -96,6 +115,11 @@ def local_ranks() -> int:
     return count_in_environment("LOCAL_WORLD_SIZE", 1) if by_torchrun() else 1
 
 
+def machines() -> int:
+    """Return how many machines the ranks are on."""
+    return count_in_environment("GROUP_WORLD_SIZE", 1) if by_torchrun() else 1
+
+
 @contextmanager
 def torchrun_ranks() -> Iterator[Ranks]:
     """Join the ranks that `torchrun` started; without it, yield a single one.
@@ -116,10 +140,10 @@ def torchrun_ranks() -> Iterator[Ranks]:
     # Ranks agree on the CPU; a GPU only sums gradients, so that no agreement waits for it.
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     console.quiet = rank > 0
     failed, before = False, signal.getsignal(signal.SIGTERM)
     try:
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
         yield Ranks(rank, world)
     except BaseException as error:
         failed = True
@@ -138,7 +162,8 @@ def torchrun_ranks() -> Iterator[Ranks]:
         console.quiet = False
         if not (failed and gpus):  # NCCL might wait for a rank that is gone
             gc.collect()  # a head still in memory would keep gloo's threads, which must end now
-            dist.destroy_process_group()
+            if dist.is_initialized():
+                dist.destroy_process_group()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -157,6 +182,7 @@ def _meet(world: int) -> tuple[Any, int]:
 
     try:
         store, rank, _ = next(rendezvous("env://", timeout=MEETING))
+        store = _new_part(store, rank, world)
     except (RuntimeError, ValueError, OSError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0][:200]
@@ -166,6 +192,33 @@ def _meet(world: int) -> tuple[Any, int]:
         ) from error
     store.set_timeout(PATIENCE)
     return store, rank
+
+
+def _new_part(store: Any, rank: int, world: int) -> Any:
+    """Return a part of what the ranks share that is empty.
+
+    torchrun may keep the store when it starts the ranks once more, and with it what dead ranks
+    wrote there, such as their addresses. So the first rank names the part anew, and tells each rank
+    that is alive by the name that this one has given itself.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    own = uuid4().hex
+    store.set(f"rank {rank}", own)
+    if rank:
+        part = store.get(f"part of {own}").decode()  # waits
+        store.set(f"{part} has {rank}", "")
+        return PrefixStore(part, store)
+    absent, until = set(range(1, world)), time.monotonic() + MEETING.total_seconds()
+    while absent and time.monotonic() < until:
+        for other in absent:
+            if store.check([f"rank {other}"]):
+                store.set(f"part of {store.get(f'rank {other}').decode()}", own)
+        absent = {other for other in absent if not store.check([f"{own} has {other}"])}
+        time.sleep(0.05)
+    if absent:
+        raise RuntimeError(f"rank {min(absent)} is absent")
+    return PrefixStore(own, store)
 
 
 def _failed_before(store: Any, fails: bool) -> bool:

@@ -38,6 +38,7 @@ from frozen_vqa.pipeline.runs.held_out import (
     split_of,
 )
 from frozen_vqa.pipeline.system.device import training_dtype
+from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:  # questions and answers need no torch
     import torch
@@ -93,6 +94,7 @@ class TrainData:
             batch_size=first.batch_size,
             grouped=first.group_by_image,
             shuffle=(first.order_seed, 0),
+            shares=first.shares or 1,
         )
         grid = max(plan, key=lambda grid: len(grid) * max(map(len, grid)))
         rows = Rows.of(split, choosing=self.chooses)
@@ -190,8 +192,8 @@ class TrainData:
         return " and ".join(f"{value:.2f} % on {name}" for name, value in self.ceilings.items())
 
 
-def load_train_data(cache_path: Path | str, config: TrainConfig) -> TrainData:
-    """Read the splits of the settings; read or build the vocabulary.
+def load_train_data(cache_path: Path | str, config: TrainConfig, ranks: Ranks = ALONE) -> TrainData:
+    """Read the splits of the settings; read or build the vocabulary. All ranks have to call it.
 
     Raises:
         CacheError: if the cache or a split is missing, damaged, or has no answers.
@@ -220,7 +222,8 @@ def load_train_data(cache_path: Path | str, config: TrainConfig) -> TrainData:
             require_choices(cache, name, split)
         return TrainData(cache, splits, CHOICES, metric)
     if config.answers_file:
-        vocabulary = read_vocabulary(Path(config.answers_file), metric.normalise)
+        read = partial(read_vocabulary, Path(config.answers_file), metric.normalise)
+        vocabulary = ranks.tell(read)
     else:
         vocabulary = build_vocabulary(
             given_answers(training, metric),

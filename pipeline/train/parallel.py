@@ -7,11 +7,16 @@ step and have the same weights; only sums are rounded differently than in one pr
 function of seed, batch and rank: a resumed training needs no generator states of other ranks, but
 it needs the same number of ranks.
 
+Where several machines read a cache at a URL, each reads one share of its pictures (`plan.py`), so
+that its stage holds that share alone. The order of batches is then another one, which one process
+has too if it is told the number of shares.
+
 Several heads in one process, as in a sweep, draw from generators of their own in turn.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,10 +24,39 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from frozen_vqa.cache import FeatureCache, SplitTable
+from frozen_vqa.pipeline.batches.plan import share_of
+from frozen_vqa.pipeline.batches.rows import same_pictures
+from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.errors import ConfigError
 from frozen_vqa.pipeline.model.vqa_model import VqaModel
+from frozen_vqa.pipeline.predict import plan_answers
+from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.device import generator_state, set_generator_state
-from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks
+from frozen_vqa.pipeline.system.ranks import Ranks, local_ranks, machines
+
+
+def with_shares(config: TrainConfig, cache: FeatureCache, ranks: Ranks) -> TrainConfig:
+    """Return settings with a share of the pictures for each machine that stages a cache."""
+    here = ranks.agree(machines())
+    if config.shares or here < 2 or not cache.arrivals:
+        return config
+    console.print(
+        f"{here} machines: each batch has as many questions about the pictures of each machine's "
+        f"own shards; one process repeats this order with shares = {here} in its --config"
+    )
+    return replace(config, shares=here)
+
+
+def pictures_of_rank(
+    train: SplitTable, val: SplitTable, config: TrainConfig, ranks: Ranks
+) -> np.ndarray:
+    """Return the rows of all pictures that a rank reads in any epoch, and when it answers."""
+    shares = config.shares or 1
+    share = share_of(same_pictures(train), shares) * ranks.world
+    mine = (share < (ranks.rank + 1) * shares) & (share + ranks.world > ranks.rank * shares)
+    answered = ranks.stretch(plan_answers(val, config.batch_size)).rows
+    return np.append(train.picture_rows[mine], val.picture_rows[answered])
 
 
 def distribute(model: VqaModel, ranks: Ranks, device: torch.device) -> nn.Module:

@@ -58,6 +58,9 @@ def fingerprint_training(
 def require_same_settings(run: Path, was: Mapping[str, Any], asked: TrainConfig) -> None:
     """Raise `ConfigError`, which names both values, unless the settings are the original ones."""
     now = asdict(asked.without_folders())
+    was = asdict(TrainConfig()) | dict(was)  # a setting that is newer than the run had its default
+    if not asked.shares:
+        now["shares"] = was["shares"]  # as many as it began with
     changed = [name for name, value in now.items() if was.get(name) != value]
     if changed:
         found = "; ".join(
@@ -104,8 +107,8 @@ def require_same_fingerprint(
         if name == "ranks":
             raise RunError(
                 f"{run}: its training began on {before} ranks of torchrun, and cannot continue on "
-                f"{value}, which round sums and draw dropout differently. Give "
-                f"--nproc-per-node {before}, or train again with another --run."
+                f"{value}, which round sums and draw dropout differently. Start "
+                f"{before} ranks, or train again with another --run."
             )
         console.print(
             f"{run}: began with {before} as {name}, continues with {value}; "

@@ -48,6 +48,7 @@ SHARED = (
     "accumulate",
     "group_by_image",
     "order_seed",
+    "shares",
 )
 """Settings that decide which questions make a batch and a step, and which targets they have."""
 

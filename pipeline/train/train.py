@@ -6,7 +6,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -37,6 +37,7 @@ from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.system.signals import Stop
 from frozen_vqa.pipeline.train.data import TrainData, load_train_data
 from frozen_vqa.pipeline.train.loop import TrainingLoop, TrainResult
+from frozen_vqa.pipeline.train.parallel import with_shares
 from frozen_vqa.pipeline.train.resume import (
     fingerprint_training,
     require_same_answers,
@@ -81,7 +82,7 @@ def train(
         resume: Whether to continue a training; a finished one only returns its result.
         tensorboard: Whether to write its curves for TensorBoard; see `tensorboard.py`.
         ranks: The processes that train it together (`parallel.py`); all have to call this with the
-            same arguments, and to see the same cache and run folder. Only the first one writes.
+            same arguments, and to see the same cache. The first one alone uses the run folder.
         data: What `load_train_data` returned for this cache and settings, if it was called.
         **settings: Settings by name, which win over those of `config` and, with `resume`, over
             those of the run. A `fusion` of your own is a class, or "module:Name".
@@ -104,10 +105,14 @@ def train(
             return result
         if not resume and ranks.lead:
             require_place(run, overwrite=overwrite)
-        state = recover_own_state(run, config, ranks) if resume else None
+        state = None
+        if resume:
+            state = recover_own_state(run, config, ranks)
+            config = replace(config, shares=state.fingerprint.config.get("shares", 0))
         use_cores()
         held.enter_context(repeatable(device))
-        data = data or load_train_data(cache, config)
+        data = data or load_train_data(cache, config, ranks)
+        config = config if resume else with_shares(config, data.cache, ranks)
         require_possible({run.name: config}, data, device)
         if state is not None:
             require_same_data(run, state, data, config, device, ranks)
@@ -206,11 +211,11 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
 
     Raises `ConfigError` if its settings are not the given ones.
     """
-    found = read_outcome(run)
+    found = ranks.tell(lambda: read_outcome(run))
     if found is None:
         return None
-    require_same_settings(run, asdict(load_run_config(run)), config)
     if ranks.lead:
+        require_same_settings(run, asdict(load_run_config(run)), config)
         remove_state(run)
     console.print(f"{run}: this training is finished; nothing is left to train")
     names, known = {field.name for field in fields(TrainResult)}, cast(dict[str, Any], found)
@@ -219,9 +224,7 @@ def find_result(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainRe
 
 def recover_own_state(run: Path, config: TrainConfig, ranks: Ranks = ALONE) -> TrainState:
     """Return the state to continue from, if its training began with these settings."""
-    recovered = recover_state(run) if ranks.lead else None
-    ranks.wait()  # until the first rank has replaced a damaged state
-    state = recovered or recover_state(run)
+    state = ranks.tell(lambda: recover_state(run))
     require_same_settings(run, state.fingerprint.config, config)
     return state
 
@@ -235,9 +238,11 @@ def require_same_data(
     ranks: Ranks = ALONE,
 ) -> None:
     """Raise unless cache, device and the run's files are as they were at the beginning."""
-    now = fingerprint_training(config, data.cache, data.splits, read_digests(run), device, ranks)
+    files = ranks.tell(lambda: read_digests(run))
+    now = fingerprint_training(config, data.cache, data.splits, files, device, ranks)
     require_same_fingerprint(run, state.fingerprint, now, cache=data.cache.name)
-    require_same_answers(run, data.vocabulary, config)
+    if ranks.lead:
+        require_same_answers(run, data.vocabulary, config)
 
 
 def begin(
@@ -262,10 +267,8 @@ def begin(
     keep_freed_memory()  # of steps alone: memory for reading the cache is given back
     if lock is None and ranks.lead:
         lock = hold_run(run, held)
-    files: dict[str, str] = {}
-    if state is not None:
-        files = read_digests(run)
-    elif ranks.lead:
+    files: Mapping[str, str] = state.fingerprint.files if state else {}
+    if state is None and ranks.lead:
         files = start_run(
             run,
             config=config,

@@ -26,20 +26,17 @@ from frozen_vqa.pipeline.model.vqa_model import VqaModel
 from frozen_vqa.pipeline.predict import batch_logits, predict
 from frozen_vqa.pipeline.runs.sealed import require_fit
 from frozen_vqa.pipeline.runs.state import Counters, select_tensors
-from frozen_vqa.pipeline.system.device import (
-    generator_state,
-    set_generator_state,
-    training_dtype,
-)
+from frozen_vqa.pipeline.system.device import generator_state, set_generator_state, training_dtype
 from frozen_vqa.pipeline.system.ranks import ALONE, Ranks
 from frozen_vqa.pipeline.train.data import TrainData
 from frozen_vqa.pipeline.train.loss import choice_loss, soft_target_loss
-from frozen_vqa.pipeline.train.optimizer import (
-    WeightAverage,
-    build_optimizer,
-    learning_rate,
+from frozen_vqa.pipeline.train.optimizer import WeightAverage, build_optimizer, learning_rate
+from frozen_vqa.pipeline.train.parallel import (
+    distribute,
+    pictures_of_rank,
+    seed_draws,
+    sync_gradients,
 )
-from frozen_vqa.pipeline.train.parallel import distribute, seed_draws, sync_gradients
 
 
 class Trainer:
@@ -56,10 +53,10 @@ class Trainer:
         config: TrainConfig,
         ranks: Ranks = ALONE,
     ) -> None:
-        features.keep(data.splits.values())
         self.config, self.ranks, self.device = config, ranks, features.device
         self.train_split = data.splits[config.train_split]
         self.val_split = data.splits[config.validation]
+        features.keep(pictures_of_rank(self.train_split, self.val_split, config, ranks))
         model = build_untrained_head(data, config)
         self.model = model.to(self.device)
         self.optimizer = build_optimizer(self.model, config)
@@ -89,6 +86,7 @@ class Trainer:
             batch_size=self.config.batch_size,
             grouped=self.config.group_by_image,
             shuffle=(self.config.order_seed, number),
+            shares=self.config.shares or 1,
         )
 
     def rate(self, step: int) -> float:

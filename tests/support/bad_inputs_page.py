@@ -24,7 +24,9 @@ from tests.support.bad_forged import FORGED
 from tests.support.bad_gpu_jpegs import GPU_JPEGS
 from tests.support.bad_grey_pictures import GREY_PICTURES
 from tests.support.bad_inputs import SCORED, STORED, Row
+from tests.support.bad_large import LARGE
 from tests.support.bad_letters import LETTERS
+from tests.support.bad_machines import SEVERAL_MACHINES
 from tests.support.bad_metrics import METRICS
 from tests.support.bad_models import MODELS
 from tests.support.bad_official import OFFICIAL
@@ -52,6 +54,7 @@ from tests.support.bad_system import SYSTEM
 from tests.support.bad_tables import TABLES
 from tests.support.bad_tiffs import TIFFS
 from tests.support.bad_watched import WATCHED
+from tests.support.bad_wds import WEBDATASETS
 from tests.support.frozen import Text
 from tests.support.repository import ROOT
 
@@ -82,10 +85,12 @@ SECTIONS = {
     "Caches at a URL": AT_URLS,
     "Links, leases and shared folders": SHARED,
     "Pictures at a URL": PICTURES_AT_URLS,
+    "WebDatasets": WEBDATASETS,
     "Caches of several encoders and layers": PARTS,
     "Caches of many shards": PAGES,
     "How features are stored": STORAGE,
     "Small machines": MACHINES,
+    "Millions of questions": LARGE,
     "Reports": REPORTS,
     "Choices and several pictures": SEVERAL,
     "Pictures under several names": SAME,
@@ -95,6 +100,7 @@ SECTIONS = {
     "What is asked, and lists of runs": ASKED,
     "Code of your own": CODE,
     "Clusters": CLUSTERS,
+    "Several machines": SEVERAL_MACHINES,
     "Figures for Prometheus": WATCHED,
     "The system": SYSTEM,
     "Letters and spaces of answers": LETTERS,

@@ -120,11 +120,12 @@ def make_cache(
     seed: int = 0,
     dataset: str | None = None,
     metric: str | None = None,
+    shards: int = 2,
 ) -> Made:
     """Write a cache; features that are not given are random.
 
-    Pictures lie in two shards. Random questions share their first token, as real ones share BOS,
-    and are 1, 2, 3, 4, 1, 2, ... tokens long.
+    Pictures lie in this many shards. Random questions share their first token, as real ones share
+    BOS, and are 1, 2, 3, 4, 1, 2, ... tokens long.
     """
     spec = spec or make_spec()
     rng = np.random.default_rng(seed)
@@ -148,9 +149,8 @@ def make_cache(
         ]
     stored_states = [rounded(one, spec.state_dtype) for one in states]
     with CacheWriter(directory, spec) as writer:
-        half = (len(patch_embeddings) + 1) // 2
-        for part in (slice(0, half), slice(half, None)):
-            ids = [f"picture {i}" for i in range(len(patch_embeddings))[part]]
+        for part in np.array_split(np.arange(len(patch_embeddings)), shards):
+            ids = [f"picture {i}" for i in part]
             cls = rounded(patch_embeddings[part].mean(1, dtype=np.float32), spec.state_dtype)
             new = new_images(ids, stored[part], cls)
             add_images(writer, replace(new, patch_scales=None if scales is None else scales[part]))
@@ -217,7 +217,13 @@ def _table(rows: Sequence[Row]) -> SplitTable:
 
 
 def make_scenes(
-    directory: Path, *, train: int, val: int, seed: int = 0, spec: CacheSpec | None = None
+    directory: Path,
+    *,
+    train: int,
+    val: int,
+    seed: int = 0,
+    spec: CacheSpec | None = None,
+    shards: int = 2,
 ) -> Made:
     """Write a cache whose answers need the picture, the question, and where things belong.
 
@@ -245,4 +251,5 @@ def make_scenes(
         patch_embeddings=features,
         states=states,
         spec=spec,
+        shards=shards,
     )

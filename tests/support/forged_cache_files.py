@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, is_typeddict
 
 from frozen_vqa.cache import CacheSpec
-from frozen_vqa.cache.disk.integrity import load_manifest, read_names
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.disk.row_names import read_names
 from frozen_vqa.cache.format.digests import digest
 from frozen_vqa.cache.format.manifest import _digest_body
 from frozen_vqa.cache.format.records.files import ShardRecord, SplitRecord

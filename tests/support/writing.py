@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from frozen_vqa.cache import CacheWriter, SplitTable
-from frozen_vqa.cache.disk.integrity import load_manifest, read_names
+from frozen_vqa.cache.disk.integrity import load_manifest
+from frozen_vqa.cache.disk.row_names import read_names
 from frozen_vqa.cache.format.records.files import ShardKind
 from frozen_vqa.cache.format.shards import NewQuestions
 from tests.support.caches import (

@@ -43,7 +43,7 @@ def test_a_wrong_data_set(tmp_path: Path, dataset: str, said: str) -> None:
         (("--split", "val", "--split", "val"), r"--split val is given twice; .*"),
         (
             ("--split", "val", "--column", "question=query"),
-            r"shapes:8: --column is for hub: and jsonl: data sets\. Leave it out\.",
+            r"shapes:8: --column is for hub:, jsonl: and wds: data sets\. Leave it out\.",
         ),
         (
             ("--split", "val", "--device", "tpu"),

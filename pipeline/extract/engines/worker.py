@@ -210,7 +210,7 @@ class _OneAtATime(BatchSize):
 
 def _only(sample: CarriedPictures) -> Plan:
     """Return a plan of these pictures and no question."""
-    return Plan({}, {}, list(sample.pictures), {}, tokens=0, prefixes=0)
+    return Plan({}, {}, list(sample.pictures), list(sample.pictures), {}, tokens=0, prefixes=0)
 
 
 def _listed(packages: Mapping[str, str]) -> str:

@@ -33,7 +33,7 @@ class Nlvr2Source(OfficialSource):
 
     def fields(self, split: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         left, right = (f"{_pair(entry)}-img{side}" for side in (0, 1))
-        self._pictures[right] = self._picture(self.path(split, entry, 1))
+        self._pictures.setdefault(right, self._picture(self.path(split, entry, 1)))
         return super().fields(split, entry) | {"image_id": left, "more_images": [right]}
 
     def path(self, split: str, entry: Mapping[str, Any], side: int = 0) -> str:

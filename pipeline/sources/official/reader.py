@@ -82,7 +82,7 @@ class OfficialSource(FileSource):
         """Return what the files of the split hold beside its questions, once these are known."""
         return ()
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         file = self._file(split)
         selection = Selection("entry", self._pictures)
         for record in self.records(split, file):

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from frozen_vqa.pipeline.sources.example import Id, VqaExample
+from frozen_vqa.pipeline.sources.example import Id, VqaExample, fields_of
 from frozen_vqa.pipeline.sources.own.columns import NEEDED, Columns, find_columns
 from frozen_vqa.pipeline.sources.own.pictures import PictureFolder
 from frozen_vqa.pipeline.sources.own.tables import Record
 from frozen_vqa.pipeline.sources.strict_json import NotJsonError, parse_json
 from frozen_vqa.pipeline.sources.table_budget import require_few_names
 from frozen_vqa.pipeline.sources.validation import (
+    UnknownFormError,
     UnusableError,
     id_or_none,
     make_example,
@@ -36,6 +37,25 @@ class Line:
         if isinstance(self.found, UnusableError):
             raise self.found
         return self.found
+
+    def packed(self) -> tuple[Any, ...]:
+        """Return what `LongList` keeps of it."""
+        found: tuple[Any, ...]
+        if isinstance(self.found, UnusableError):
+            found = isinstance(self.found, UnknownFormError), str(self.found), self.found.where
+        else:
+            found = fields_of(self.found[0]), self.found[1]
+        return self.number, self.where, self.question_id, self.split, found
+
+    @classmethod
+    def unpacked(cls, kept: tuple[Any, ...]) -> "Line":
+        """Return the line that was packed."""
+        number, where, question_id, split, found = kept
+        if len(found) == 2:
+            return cls(number, where, question_id, split, (VqaExample(*found[0]), found[1]))
+        error = (UnknownFormError if found[0] else UnusableError)(found[1])
+        error.where = found[2]
+        return cls(number, where, question_id, split, error)
 
     def refuse(self, reason: str) -> None:
         """Make the line unusable; if it is unusable already, it keeps its reason."""

@@ -12,9 +12,11 @@ A line that cannot be used is left out. A fault of the whole file (its encoding,
 of its answers) refuses the file.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from frozen_vqa.cache.large.lists import LongList
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.example import Form, VqaExample
 from frozen_vqa.pipeline.sources.own.columns import ALIASES, Columns, find_columns
@@ -70,7 +72,7 @@ class OwnSource(FileSource):
                 f"such as {path / 'train.csv'} or {path / 'train.jsonl'}."
             )
 
-    def examples(self, split: str) -> list[VqaExample]:
+    def examples(self, split: str) -> Sequence[VqaExample]:
         name, file = self._file(split)
         lines, (unit, form) = self._read(file)
         selection = Selection(unit, self._pictures)
@@ -79,12 +81,12 @@ class OwnSource(FileSource):
         self._forms[split] = form
         return self._finish(split, selection, file)
 
-    def _read(self, file: Path) -> tuple[list[Line], tuple[str, Form]]:
+    def _read(self, file: Path) -> tuple[Sequence[Line], tuple[str, Form]]:
         """Return the lines of a file, what one is called, and how the file is written."""
         table = read_table(file, dict(self._given))
         below = "" if file.parent == self._root else file.parent.name
         reader = Reader(self._given, self._header(file, table), self._folder, below)
-        lines, unusable = [], 0
+        lines, unusable = LongList(pack=Line.packed, unpack=Line.unpacked), 0
         for line in map(reader.read, table.records):
             lines.append(line)
             if isinstance(line.found, UnusableError):
@@ -139,37 +141,41 @@ class OwnSource(FileSource):
             )
         return header
 
-    def _lines_of(self, split: str, name: str, file: Path, lines: list[Line]) -> list[Line]:
-        """Return the lines of `split`, and the unusable lines that may belong to it."""
+    def _lines_of(self, split: str, name: str, file: Path, lines: Sequence[Line]) -> Iterator[Line]:
+        """Yield the lines of `split`, and the unusable lines that may belong to it."""
         if name:
             self._require_one_name(split, file)
             for one in lines:
                 if one.split not in (split, name, "", None):
                     one.refuse(f"split is {one.split!r} in the file of {split!r}; move it")
-            return lines
-        named = [one.split for one in lines if one.split]
-        bare = sum(one.split == "" for one in lines)
-        if named and len(named) == bare:
+                yield one
+            return
+        names = Counter(one.split for one in lines if one.split is not None)
+        bare = names.pop("", 0)
+        named = names.total()
+        if named and named == bare:
             raise SourceError(
-                f"{file}: half of the {len(named) + bare:,} lines name a split and half do not; "
+                f"{file}: half of the {named + bare:,} lines name a split and half do not; "
                 "all lines or none must. Put a `split` on each, or write a file per split."
             )
-        if len(named) < bare or not named:
+        if named < bare or not named:
             self._require_one_name(split, file)
             fault = "but most lines of the file name none; all or none must"
             for one in lines:
                 if one.split:
                     one.refuse(f"split is {one.split!r}, {fault}")
-            return lines
-        if split not in named:
+                yield one
+            return
+        if split not in names:
             raise SourceError(
                 f"{file}: no question of split {split!r}; its lines are of: "
-                f"{', '.join(sorted(set(named)))}. Ask for one of these."
+                f"{', '.join(sorted(names))}. Ask for one of these."
             )
         for one in lines:
             if one.split == "":
                 one.refuse("names no split, but most lines of the file do; all or none must")
-        return [one for one in lines if one.split in (split, "", None)]
+            if one.split in (split, "", None):
+                yield one
 
     def _require_one_name(self, split: str, file: Path) -> None:
         before = self._read_as.setdefault(file, split)

@@ -235,7 +235,8 @@ def _list_in(content: Any, file: Path) -> list[Any]:
 
 def read_lines(data: bytes, file: Path) -> Iterator[Record]:
     """Yield the lines of JSONL that are not blank."""
-    for number, raw in enumerate(data.split(b"\n"), 1):
+    for number, ended in enumerate(io.BytesIO(data), 1):
+        raw = ended.removesuffix(b"\n")
         if len(raw) > LONGEST_LINE:
             fault = UnusableError(f"the line has more than {LONGEST_LINE:,} bytes; cut it")
             yield Record(number, f"{file}:{number}", fault)

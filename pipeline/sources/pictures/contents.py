@@ -10,19 +10,21 @@ one size. A picture without bytes, which a source draws, is like no other.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import xxhash
 from PIL import Image
 
 from frozen_vqa.cache.disk.files import open_regular
 from frozen_vqa.cache.format.digests import digest
+from frozen_vqa.cache.large.dicts import LargeDict, Numbers
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Id, Source
 from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
@@ -30,7 +32,7 @@ from frozen_vqa.pipeline.system.console import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
-K = TypeVar("K")
+K = TypeVar("K", int, Id)
 
 END = 4096
 """Bytes at each end of a file. Those of compressed pictures differ within a few."""
@@ -39,6 +41,9 @@ BLOCK = 1 << 20
 THREADS = min(16, max(4, os.cpu_count() or 4))
 AT_ONCE = 32
 """Files that a thread takes at a time, because to hand one over costs as much as to read it."""
+
+AHEAD = 4096
+"""Times as many pictures are asked for before the next ones."""
 
 MANY = 5_000
 """Pictures whose reading shows its progress; fewer are done at once."""
@@ -51,66 +56,96 @@ LARGEST = 64 << 20
 class _File(NamedTuple):
     path: Path
     size: int
-    inode: tuple[int, int] = (0, 0)  # with its device: a file may have many names, links too
+    inode: int = 0  # with its device: a file may have many names, links too
 
 
 def digests_of(
     source: Source, image_ids: Sequence[Id], sizes: Collection[int], most: int
-) -> dict[Id, str]:
+) -> Mapping[Id, str]:
     """Return the digests of those pictures that may have the same content as another one.
 
     The other one is among these pictures, or it is stored and has one of `sizes` in bytes. A file
     that cannot be read, or that has more than `most` bytes, has no digest.
     """
     if getattr(source, "ids_are_digests", False):  # as those of a Hub data set without ids
-        return {image_id: str(image_id) for image_id in image_ids}
+        return LargeDict.of((image_id, str(image_id)) for image_id in image_ids)
     kind = kind_of(source, image_ids[0]) if image_ids else Image.Image
     if issubclass(kind, Image.Image):
         return {}
     # Bytes one at a time, because a Hub data set reads rows that lie together.
     at_once = AT_ONCE if issubclass(kind, Path) else 1
+    looks = LargeDict[Id, _File | str | None](_packed, _unpacked)
+
+    def files() -> Iterator[tuple[Id, _File]]:
+        every = ((i, one) for i, one in looks.items() if isinstance(one, _File))
+        return ((i, one) for i, one in every if one.size <= most)
+
     with ThreadPoolExecutor(THREADS, thread_name_prefix="contents") as threads:
-        looks = _each(threads, partial(_look, source), {i: i for i in image_ids}, at_once)
-        digests = {i: one for i, one in looks.items() if isinstance(one, str)}
-        files = {i: one for i, one in looks.items() if isinstance(one, _File) and one.size <= most}
-        alike = _repeated({i: one.size for i, one in files.items()})
-        fresh = {i: files[i] for i in alike if files[i].size not in sizes}
+        pairs = ((image_id, image_id) for image_id in image_ids)
+        _each(threads, partial(_look, source), pairs, len(image_ids), looks, at_once)
+        counts = Counter(one.size for _, one in files())
+        fresh = (one for _, one in files() if counts[one.size] > 1 and one.size not in sizes)
         ends = _each_file(threads, _ends, fresh)
-        whole = {i: one for i, one in files.items() if one.size in sizes}
-        whole |= {i: files[i] for i in _repeated(ends)}
-        read = _each_file(threads, _whole, whole)
-    return digests | {i: one for i, one in read.items() if one is not None}
+        alike = _repeated(ends.get(one.inode) for _, one in files())
+        some = (one for _, one in files() if one.size in sizes or ends.get(one.inode) in alike)
+        read = _each_file(threads, _whole, some)
+    of_bytes = ((i, one) for i, one in looks.items() if isinstance(one, str))
+    of_files = ((i, found) for i, one in files() if (found := read.get(one.inode)))
+    return LargeDict.of(chain(of_bytes, of_files))
+
+
+def _packed(one: _File | str | None) -> tuple[str, int, int] | str | None:
+    return (str(one.path), *one[1:]) if isinstance(one, _File) else one
+
+
+def _unpacked(found: tuple[str, int, int] | str | None) -> _File | str | None:
+    return _File(Path(found[0]), *found[1:]) if isinstance(found, tuple) else found
 
 
 def _each_file(
-    threads: Executor, read: Callable[[_File], R], files: Mapping[Id, _File]
-) -> dict[Id, R]:
-    """Return what `read` returns for each file, which is read once under all of its names."""
-    inodes = {one.inode: one for one in files.values()}
-    found = _each(threads, read, inodes, AT_ONCE)
-    return {i: found[one.inode] for i, one in files.items()}
+    threads: Executor, read: Callable[[_File], str | None], files: Iterable[_File]
+) -> LargeDict[int, str | None]:
+    """Return by its inode what `read` returns for each file; it is read once under all names."""
+    inodes, found = LargeDict[int, Any](_packed, _unpacked), LargeDict[int, str | None]()
+    for one in files:
+        inodes.setdefault(one.inode, one)
+    _each(threads, read, inodes.items(), len(inodes), found, AT_ONCE)
+    return found
 
 
 def _each(
-    threads: Executor, read: Callable[[T], R], items: Mapping[K, T], at_once: int
-) -> dict[K, R]:
-    """Return what `read` returns for each item."""
-    names, values = list(items), list(items.values())
-    parts = [values[first : first + at_once] for first in range(0, len(values), at_once)]
-    shown = progress("compare pictures", len(names)) if len(names) >= MANY else nullcontext()
-    done: list[R] = []
+    threads: Executor,
+    read: Callable[[T], R],
+    items: Iterable[tuple[K, T]],
+    count: int,
+    found: LargeDict[K, R],
+    at_once: int,
+) -> None:
+    """Find what `read` returns for each item, of which there are `count`."""
+    left = iter(items)
+    shown = progress("compare pictures", count) if count >= MANY else nullcontext()
+
+    def read_part(part: Sequence[tuple[K, T]]) -> Sequence[tuple[K, R]]:
+        return [(key, read(value)) for key, value in part]
+
     with shown as advance:
-        for part in threads.map(lambda part: [read(one) for one in part], parts):
-            done += part
-            if advance:
-                advance(len(part))
-    return dict(zip(names, done, strict=True))
+        while several := list(islice(left, AT_ONCE * AHEAD)):
+            parts = [several[first : first + at_once] for first in range(0, len(several), at_once)]
+            for part in threads.map(read_part, parts):
+                for key, value in part:
+                    found.setdefault(key, value)
+                if advance:
+                    advance(len(part))
 
 
-def _repeated(keys: Mapping[Id, object]) -> list[Id]:
-    """Return the ids whose key, unless it is None, another one has as well."""
-    counts = Counter(keys.values())
-    return [i for i, key in keys.items() if key is not None and counts[key] > 1]
+def _repeated(keys: Iterable[str | None]) -> Collection[str | None]:
+    """Return the keys that occur more than once."""
+    seen, repeated = Numbers[str](), LargeDict[str, None]()
+    for key in keys:
+        before = seen.count
+        if key is not None and seen[key] < before:
+            repeated.setdefault(key, None)
+    return repeated
 
 
 def kind_of(source: Source, image_id: Id) -> type:
@@ -128,24 +163,24 @@ def _look(source: Source, image_id: Id) -> _File | str | None:
         if isinstance(picture, bytes):
             return digest(picture)
         if isinstance(picture, StoredPicture):  # to compare them, each would be read once more
-            return picture.url
+            return picture.place
         if isinstance(picture, Path):
             found = os.stat(picture)
             hollow = found.st_size > BLOCK and 1024 * found.st_blocks < found.st_size
             if S_ISREG(found.st_mode) and not hollow:  # no picture has holes, which cost nothing
-                return _File(picture, found.st_size, (found.st_dev, found.st_ino))
+                return _File(picture, found.st_size, (found.st_dev << 64) + found.st_ino)
     except (ImageError, OSError, ValueError):  # ValueError: a path with a NUL
         pass  # whoever decodes it says why
     return None
 
 
-def _ends(file: _File) -> tuple[int, str] | None:
+def _ends(file: _File) -> str | None:
     """Return what tells most files of one size apart."""
     try:
         with open_regular(file.path) as opened:
             begin = opened.read(END)
             opened.seek(max(END, file.size - END))
-            return file.size, digest(begin + opened.read(END))
+            return f"{file.size} {digest(begin + opened.read(END))}"
     except OSError:
         return None
 

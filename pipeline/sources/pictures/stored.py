@@ -33,9 +33,14 @@ _opening = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """One picture at a URL; raise `StoreError` for a URL that is not taken."""
+    """One picture at a URL; raise `StoreError` for a URL that is not taken.
+
+    It is the whole object, or `size` bytes of it from `first` on, as in a tar file.
+    """
 
     url: str
+    first: int = 0
+    size: int | None = None
     _root: str = field(init=False, repr=False)
     _name: str = field(init=False, repr=False)
 
@@ -48,16 +53,34 @@ class StoredPicture:
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def place(self) -> str:
+        """What tells it from every other one."""
+        return self.url if self.size is None else f"{self.url}[{self.first}:+{self.size}]"
+
     def read(self, most: int) -> bytes:
         """Return the picture's bytes, or the first `most + 1` if it has more.
 
         Raises:
-            ImageError: if the store has no such object, or does not give it.
+            ImageError: if the store has no such object, does not give it, or it ends too early.
             StoreError: if the store cannot be used.
         """
+        if self.size is None:
+            return self._read(most)
+        wanted = min(self.size, most + 1)
+        data = self.read_up_to(wanted)
+        if len(data) < wanted:
+            raise ImageError("the file that holds it ends too early")
+        return data
+
+    def read_up_to(self, count: int) -> bytes:
+        """Return some bytes from `first` on, fewer at the end of the object; raise as `read`."""
+        return self._read(count - 1) if count else b""
+
+    def _read(self, most: int) -> bytes:
         bucket = _open(self._root)
         try:
-            data = bucket.store.read(self._name, most=most)
+            data = bucket.store.read(self._name, most=most, first=self.first)
         except GoneError:
             raise ImageError("the store has no such object") from None
         except RefusedError:

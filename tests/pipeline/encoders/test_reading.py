@@ -61,6 +61,12 @@ def test_a_forged_side_is_refused(wrong: Any) -> None:
         reading_of({"jpeg side": wrong})
 
 
+@pytest.mark.parametrize("wrong", [None, "", "pillow", True, ["nvjpeg"]])
+def test_a_forged_decoder_is_refused(wrong: Any) -> None:
+    with pytest.raises(ModelError, match="the settings of the image encoder: jpeg decoder"):
+        reading_of({"jpeg decoder": wrong})
+
+
 @pytest.mark.parametrize(
     ("setting", "one", "other", "words"),
     [

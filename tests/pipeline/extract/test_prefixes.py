@@ -58,8 +58,8 @@ def test_a_table_goes_on_from_what_was_stored(questions: list[list[int]], cut: i
 
     assert [resumed.add(question) for question in questions] == expected
     new_parents, new_tokens = resumed.since(first)
-    assert np.concatenate([parents, new_parents]).tolist() == whole.parents
-    assert np.concatenate([tokens, new_tokens]).tolist() == whole.tokens
+    assert np.concatenate([parents, new_parents]).tolist() == whole.parents.tolist()
+    assert np.concatenate([tokens, new_tokens]).tolist() == whole.tokens.tolist()
     assert new_parents.dtype == new_tokens.dtype == np.int64
 
 
@@ -75,4 +75,4 @@ def test_the_example_of_the_docstring() -> None:
 
     assert len(set(numbers.values())) == len(numbers)
     assert paths == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 6], [0, 1, 7, 8]]
-    assert table.parents == [-1, 0, 1, 2, 3, 4, 4, 1, 7]
+    assert list(table.parents) == [-1, 0, 1, 2, 3, 4, 4, 1, 7]

@@ -37,7 +37,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     [
         (
             "",
-            "none of the forms jsonl:PATH, hub:NAME_OR_PATH, shapes.*or NAME:PATH of vqav2, okvqa",
+            "none of the forms jsonl:PATH, wds:PATTERN, hub:NAME.*or NAME:PATH of vqav2, okvqa",
         ),
         ("vqa2:/data", "Did you mean 'vqav2:/data'"),
         ("JSONL:x", "Did you mean 'jsonl:x'"),
@@ -62,7 +62,7 @@ def test_a_wrong_spec_says_what_is_needed(spec: str, reason: str) -> None:
 
 
 def test_columns_are_for_hub_only() -> None:
-    with pytest.raises(SourceError, match="--column is for hub: and jsonl"):
+    with pytest.raises(SourceError, match="--column is for hub:, jsonl: and wds"):
         open_source("shapes", columns={"question": "query"})
 
 

@@ -4,21 +4,16 @@ import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
 import frozen_vqa.pipeline.train.trainer
 from frozen_vqa.cache import FeatureCache
-from frozen_vqa.pipeline.batches.plan import plan_batches
 from frozen_vqa.pipeline.batches.residency import ResidentFeatures
 from frozen_vqa.pipeline.errors import ConfigError, RunError
 from frozen_vqa.pipeline.predict import predict
@@ -32,63 +27,13 @@ from frozen_vqa.pipeline.train.resume import require_same_fingerprint
 from frozen_vqa.pipeline.train.trainer import Trainer
 from tests.support.caches import Made
 from tests.support.command import run_command
-from tests.support.plans import as_lists, batch_sizes, shuffles, some_image_rows
 from tests.support.repository import ROOT
+from tests.support.several_ranks import SETTINGS, Silent, curve
 from tests.support.torchrun import torchrun
 from tests.support.trainings import make_trainer
 
 WORKER = ROOT / "tests" / "support" / "train_worker.py"
-SETTINGS = """
-width = 16
-heads = 2
-lr = 0.01
-batch_size = 25
-accumulate = 2
-epochs = 3
-min_answer_count = 1
-precision = "float32"
-ema = 0.9
-"""
 NEVER = "all:SIGKILL:99"
-
-
-class Silent(Ranks):
-    """A rank that hears nothing of the others, and is not heard."""
-
-    def total(self, numbers: Tensor) -> Tensor:
-        return numbers
-
-
-@given(some_image_rows, batch_sizes, st.booleans(), shuffles, st.integers(1, 9))
-def test_parts_of_a_batch(
-    image_rows: np.ndarray,
-    batch_size: int,
-    grouped: bool,
-    shuffle: tuple[int, int] | None,
-    world: int,
-) -> None:
-    """Together they are the batch; each has its share of the questions, by whole entries."""
-    plan = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=shuffle)
-    parts = [plan.part(rank, world) for rank in range(world)]
-
-    together = [list(chain(*grids)) for grids in zip(*map(as_lists, parts), strict=True)]
-    assert together == as_lists(plan)
-    for batch, grid in enumerate(plan):
-        sizes = [int(part.sizes[batch]) for part in parts]
-        assert sizes == [sum(map(len, part[batch])) for part in parts]
-        fair, longest = sum(sizes) / world, max(map(len, grid))
-        assert all(abs(size - fair) <= longest for size in sizes)
-
-
-@given(some_image_rows, batch_sizes, st.booleans(), st.integers(1, 9))
-def test_a_rank_without_a_part_reads_the_first_picture(
-    image_rows: np.ndarray, batch_size: int, grouped: bool, world: int
-) -> None:
-    plan = plan_batches(image_rows, batch_size=batch_size, grouped=grouped, shuffle=(0, 0))
-    for rank in range(world):
-        part = plan.part(rank, world)
-        expected = [mine or whole[:1] for mine, whole in zip(map(list, part), plan, strict=True)]
-        assert as_lists(part.fill_empty(plan)) == as_lists(expected)
 
 
 def gradients(trainer: Trainer, patch: pytest.MonkeyPatch) -> list[list[Tensor]]:
@@ -104,13 +49,13 @@ def gradients(trainer: Trainer, patch: pytest.MonkeyPatch) -> list[list[Tensor]]
     return steps
 
 
-@pytest.mark.parametrize("world", [2, 5])
+@pytest.mark.parametrize(("world", "shares"), [(2, 0), (5, 0), (2, 2)])
 def test_gradients_of_parts_average_to_those_of_the_batch(
-    world: int, scenes: Made, monkeypatch: pytest.MonkeyPatch
+    world: int, shares: int, scenes: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five ranks: the last batch has four pictures."""
     monkeypatch.setattr(frozen_vqa.pipeline.train.trainer, "distribute", lambda model, *_: model)
-    how = {"dropout": 0.0, "precision": "float32", "accumulate": 2}
+    how = {"dropout": 0.0, "precision": "float32", "accumulate": 2, "shares": shares}
     whole = make_trainer(scenes, **how)
     assert min(map(len, whole.plan(0))) == 4
     expected = gradients(whole, monkeypatch)
@@ -147,11 +92,6 @@ def test_ranks_share_a_split(world: int, scenes: Made) -> None:
         batches.append(len(calls))
     assert sum(found).tolist() == expected.tolist()
     assert batches == [-(-16 // world)] * world
-
-
-def curve(run: Path) -> list[tuple[float, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["loss"], line["accuracy"]) for line in lines]
 
 
 def command(made: Made, run: Path, **changes: object) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from frozen_vqa.pipeline.runs.state import recover_state
 from tests.support import resuming
-from tests.support.caches import Made
+from tests.support.caches import Made, make_cache
 from tests.support.command import Finished, run_command
 from tests.support.repository import ROOT
 from tests.support.resuming import files, without_times
@@ -208,6 +208,19 @@ def test_a_sweep_knows_its_cache(scenes: Made, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert resume_command(run, *words).code == 0
         shutil.rmtree(run / name)  # as one that a kill came before
+
+
+def test_the_same_command_goes_on_where_a_part_was_held_out(scenes: Made, tmp_path: Path) -> None:
+    """By itself, because the cache has nothing to validate with; for one head and for a sweep."""
+    cache, rows = tmp_path / "cache", scenes.splits["train"]
+    make_cache(cache, {"train": rows}, patch_embeddings=scenes.patch_embeddings)
+    file = tmp_path / "head.toml"
+    file.write_text("epochs = 1\nwidth = 16\nheads = 2\nmin_answer_count = 1\n")
+    for option in ("--config", "--sweep"):
+        words = ("train-head", cache, "--run", tmp_path / option, option, file, "--no-report")
+        assert run_command(*words).code == 0
+        again = run_command(*words, "--resume")
+        assert (again.code, "this training is finished" in again.err) == (0, True)
 
 
 def test_the_command_refuses_other_settings(stopped: Path, tmp_path: Path) -> None:

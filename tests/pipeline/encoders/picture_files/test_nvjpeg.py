@@ -116,7 +116,7 @@ def test_a_picture_that_nvjpeg_does_not_read_is_pillows_and_other_errors_end_the
     assert fake.streams == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(EDGES, EDGES, EDGES, EDGES, st.sampled_from([Resampling.BILINEAR, Resampling.BICUBIC]))
 def test_a_gpu_resizes_as_pillow_does(
     width: int, height: int, rows: int, columns: int, resample: Resampling

@@ -54,7 +54,7 @@ def bodies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return files
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 2 * len(BODIES) - 1), max_size=12), st.sets(st.integers(0, 40)))
 def test_equal_bytes_and_no_others_have_one_digest(
     bodies: list[Path], chosen: list[int], stored: set[int]
