@@ -55,7 +55,7 @@ def test_what_is_no_part_is_refused_with_what_there_is(asked: str) -> None:
 
 @pytest.mark.parametrize("asked", ["each", "each+siglip", "siglip+each"])
 def test_each_part_beside_others_is_refused(asked: str) -> None:
-    with pytest.raises(CacheError, match="'each' stands alone on the command line.*; give one of"):
+    with pytest.raises(CacheError, match=r"'each' stands alone on the command line.*; give one of"):
         find_parts(asked, PARTS, DEPTHS, "here")
 
 
