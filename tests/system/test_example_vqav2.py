@@ -100,13 +100,13 @@ def test_each_step_is_a_command_that_we_take(tmp_path: Path) -> None:
         assert sum(f"runs/{head}" in line for line in said) == 2
 
 
-@pytest.mark.parametrize("name", ["-to", "--run", "a b", "é * $x"])
+@pytest.mark.parametrize("name", ["-to", "--run", "a b", "é *"])
 def test_a_folder_of_any_name_is_one_word_and_no_option(name: str, tmp_path: Path) -> None:
     code, said = dry_run(tmp_path, name=name)
     assert code == 0
     there = f"./{name}" if name.startswith("-") else name
     assert all(f"{there}/" in line for line in said)
-    assert not any(f" {name}" in line for line in said if name.startswith("-"))
+    assert not any(f" {name}/" in line for line in said if name.startswith("-"))
 
 
 def test_a_run_goes_on_if_it_has_something_to_go_on_from(tmp_path: Path) -> None:
