@@ -640,7 +640,7 @@ def push(
     "pull s3://BUCKET/NAME --to features --split val",
 )
 def pull(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where `push` put the cache.")],
+    url: Annotated[str, typer.Argument(help="Where `push` put the cache.")],
     to: Annotated[Path, path_option(help="Folder for the cache.")],
     split: Annotated[
         list[str] | None,

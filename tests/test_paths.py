@@ -39,6 +39,7 @@ OPENS = {
     "pipeline.download.transfer": "appends to a part of its own, and follows no link",
     "pipeline.download.unpack": "a file of its own, and what zipfile and tarfile hand out",
     "pipeline.system.endings": "the streams, and a new file of its own",
+    "pipeline.sources.own.tar_shards": "tarfile reads a window over bytes that are read elsewhere",
     "pipeline.sources.hub_files": "Arrow maps a file that `require_library_files` has seen",
 }
 """Modules that may open files in other ways, and why."""

@@ -13,6 +13,7 @@ import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
 from frozen_vqa.pipeline.errors import RunError
+from frozen_vqa.pipeline.options.words import to_path, to_place
 from frozen_vqa.pipeline.runs.folder import LOGITS
 from frozen_vqa.pipeline.system import endings
 from tests.support import tiny_commands
@@ -208,15 +209,15 @@ def path_options() -> Iterator[tuple[str, str]]:
             if "Path" not in str(hint):
                 continue
             (about,) = hint.__metadata__
-            assert about.parser in (cli._path, cli._place), f"{command.__name__}: {name}"
+            assert about.parser in (to_path, to_place), f"{command.__name__}: {name}"
             option = "" if isinstance(about, ArgumentInfo) else f"--{name.replace('_', '-')}"
             yield command.__name__.replace("_", "-"), option
 
 
 def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell leaves the ~ of --run=~/x; every path goes through `_path`, as above."""
+    """A shell leaves the ~ of --run=~/x; every path goes through `to_path`, as above."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cli._path("~/x") == tmp_path / "x"
+    assert to_path("~/x") == tmp_path / "x"
     (tmp_path / "run" / "state").mkdir(parents=True)
     assert [endings._has_state(["--run=~/" + name]) for name in ("run", "x")] == [True, False]
 

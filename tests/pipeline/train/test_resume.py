@@ -65,6 +65,7 @@ def undisturbed(scenes: Made, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return found
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     ("name", "every"),
     [

@@ -106,6 +106,7 @@ def test_every_state_that_is_saved_is_one_to_go_on_from(
         assert recover_state(tmp_path / "copy").progress == state.progress
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     ("curve", "keep", "step"),
     [
