@@ -89,6 +89,12 @@ def link_to_nothing(path: Path) -> str:
     return ""
 
 
+def no_folder(path: Path) -> str:
+    """Return which folder that a path needs is something else; "" if none is."""
+    there = next((one for one in path.parents if os.path.lexists(one)), None)
+    return f"{there} is no folder, and one is needed there" if there and not there.is_dir() else ""
+
+
 KNOWN_BY = {
     "cache": ("cache.json", "extract-features --cache FOLDER --dataset ..."),
     "run": ("run.json", "train-head --cache CACHE --run FOLDER"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from frozen_vqa.cache.arrivals import arrivals_of
+from frozen_vqa.cache.arrivals import arrivals_of, shown
 from frozen_vqa.cache.disk.integrity import read_whole
-from frozen_vqa.cache.errors import CacheDamagedError
+from frozen_vqa.cache.errors import CacheDamagedError, CacheError
 from frozen_vqa.cache.format.bfloat16 import to_floats
 from frozen_vqa.cache.format.digests import row_digests
 from frozen_vqa.cache.format.manifest import Manifest
@@ -56,7 +56,14 @@ def read_questions(directory: Path, manifest: Manifest, picked: Columns = ()) ->
     texts: list[str] = []
     dim = picked[-1][0].stop if picked else manifest.spec.text_dim
     shape = manifest.prefix_rows, dim
-    hidden_states = np.empty(shape, manifest.spec.state_dtype)  # joined without a second copy
+    try:  # joined without a second copy; no page of it is used before a shard was read
+        hidden_states = np.empty(shape, manifest.spec.state_dtype)
+    except MemoryError:
+        raise CacheError(
+            f"{shown(directory)}: its manifest tells of {shape[0]:,} hidden states of {dim:,} "
+            f"numbers, which do not fit in memory. Train on a machine with more of it, or make a "
+            f"cache of fewer questions."
+        ) from None
     end = 0
     rows, offsets = [np.empty(0, np.int64)], [np.zeros(1, np.int64)]
     for record in manifest.questions:

@@ -21,7 +21,7 @@ from frozen_vqa.cache.disk.integrity import (
     read_table,
     require_all_sizes,
 )
-from frozen_vqa.cache.disk.row_names import read_names
+from frozen_vqa.cache.disk.row_names import IdsByRow
 from frozen_vqa.cache.errors import (
     CacheDamagedError,
     CacheError,
@@ -166,16 +166,16 @@ class FeatureCache:
 
     def pieces(self, most: int) -> Iterator[slice]:
         """Yield all rows of pictures that are here, at most so many at once, shard by shard."""
-        self.expect(np.arange(self.manifest.image_rows))
-        for first, record in zip(self._first_rows.tolist(), self.manifest.images, strict=False):
-            end = first if record.file in self._absent else first + record.rows
+        shards = self.manifest.shards("images")
+        absent = np.array([file in self._absent for file in shards.column("file")], dtype=bool)
+        self.expect(self._first_rows[:-1][~absent])
+        every = np.column_stack([self._first_rows[:-1], self._first_rows[1:]])
+        for first, end in every[~absent].tolist():
             yield from (slice(one, min(one + most, end)) for one in range(first, end, most))
 
     def _shards_of(self, rows: np.ndarray) -> list[int]:
         """Return the shards of some rows, in the order of their first rows."""
-        shards = np.searchsorted(self._first_rows, rows, side="right") - 1
-        found, places = np.unique(shards, return_index=True)
-        return list(found[np.argsort(places)].tolist())
+        return list(dict.fromkeys((np.searchsorted(self._first_rows, rows, "right") - 1).tolist()))
 
     @cached_property
     def questions(self) -> Questions:
@@ -248,9 +248,9 @@ class FeatureCache:
         found = scales[:, self._picked[0]]
         return found if found.shape[1] > 1 else found[:, 0]
 
-    def image_ids(self) -> list[str]:
-        """Return the id of every picture, by row."""
-        return read_names(self.directory, self.manifest, "images")
+    def image_ids(self) -> Sequence[str]:
+        """Return the id of every picture, by row; "" of one that a part of a cache lacks."""
+        return IdsByRow(self.directory, self.manifest)
 
     def _copy(self, rows: Sequence[tuple[_OpenShard, int, np.ndarray]]) -> None:
         for shard, local, out in rows:

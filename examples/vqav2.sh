@@ -16,6 +16,7 @@
 #   processor alone it would take weeks.
 set -eu
 to=${1:?give a folder, as in: sh examples/vqav2.sh vqav2}
+case $to in -*) to=./$to ;; esac # a folder, and no option
 
 # Edit these. Other encoders: docs/models.md; other settings: docs/heads.md. Give other features or
 # other heads another FOLDER, because a step that is done is not done again with new settings.

@@ -5,15 +5,17 @@ of the names of a shard, so the two columns that hold them suffice.
 """
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from frozen_vqa.cache.disk.files import open_regular
-from frozen_vqa.cache.disk.integrity import open_shard, read_at
+from frozen_vqa.cache.disk.integrity import open_shard, read_at, require_whole
 from frozen_vqa.cache.errors import CacheDamagedError
 from frozen_vqa.cache.format.hdf5 import DTYPES, read_extents, require_offsets
 from frozen_vqa.cache.format.manifest import Manifest
@@ -31,18 +33,58 @@ def names_by_shard(
 ) -> Iterator[list[str]]:
     """Yield the ids of pictures, or the texts of distinct questions, of each shard from `first` on.
 
-    Pictures of shards that a part of a cache lacks have none; no split of the part shows them.
-    Raise `CacheDamagedError` for a shard that is not what was written.
+    Raise `CacheError` for a part of a cache, and `CacheDamagedError` for a shard that is not what
+    was written.
     """
-    absent, shards = set(manifest.absent), manifest.shards(kind)
+    require_whole(directory, manifest)
+    shards = manifest.shards(kind)
     for record in map(shards.__getitem__, range(first, len(shards))):
-        if record.file in absent:
-            yield [""] * record.rows
-        else:
-            names = read_at(directory, record, partial(_names_alone, kind, record))
-            if names is None:  # it is damaged, and this says how
-                names = open_shard(directory, kind, record).texts(NAMES[kind])
-            yield names
+        yield _names_of(directory, kind, record)
+
+
+class IdsByRow(Sequence[str]):
+    """The id of every picture of a cache; what is read is the shards of the rows that are asked.
+
+    Pictures of shards that a part of a cache lacks have the id "". How many they are is a
+    stranger's word, so nothing is as large as the rows of a manifest.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self._directory, self._absent = directory, set(manifest.absent)
+        self._shards = manifest.shards("images")
+        self._firsts = list(accumulate(self._shards.column("rows"), initial=0))
+        self._read: dict[int, list[str]] = {}
+
+    def __len__(self) -> int:
+        return self._firsts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        rows = range(len(self))[index]
+        if isinstance(rows, range):
+            return [self[row] for row in rows]
+        number = bisect_right(self._firsts, rows) - 1
+        if number not in self._read:
+            record = self._shards[number]
+            here = record.file not in self._absent
+            self._read[number] = _names_of(self._directory, "images", record) if here else []
+        ids = self._read[number]
+        return ids[rows - self._firsts[number]] if ids else ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _names_of(directory: Path, kind: ShardKind, record: ShardRecord) -> list[str]:
+    names = read_at(directory, record, partial(_names_alone, kind, record))
+    if names is None:  # it is damaged, and this says how
+        names = open_shard(directory, kind, record).texts(NAMES[kind])
+    return names
 
 
 def _names_alone(kind: ShardKind, record: ShardRecord, path: Path) -> list[str] | None:

@@ -44,6 +44,9 @@ COPY = "cache.copy.json"
 LARGEST = 64 << 20
 """Bytes of cache.json that are read; the records of a page's shards take half a million."""
 
+LARGEST_CACHE = 1 << 50
+"""Bytes of all shards of a kind that may be told of; a thousand times the largest of ours."""
+
 MOST_SPLITS, MOST_SHARDS = 1_000, 200_000
 
 
@@ -239,6 +242,8 @@ def _from_json(directory: Path, body: dict[str, Any], read: ReadPage | None) -> 
     for kind in KINDS:
         shards = _listed(directory, manifest, kind, getattr(pages, kind), read)
         manifest = manifest.with_shards(kind, shards)
+        if (size := shards.total("bytes")) > LARGEST_CACHE:  # sums of rows fit in 64 bits then
+            raise ValueError(f"{kind}: {size:,} bytes; a cache has at most {LARGEST_CACHE:,}")
     require_few(len(manifest.splits), len(manifest.images) + len(manifest.questions))
     for name, record in manifest.splits.items():
         require_split_name(name)

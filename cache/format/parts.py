@@ -82,6 +82,8 @@ def find_parts(
         models = sorted({parts[i].model for i in fit})
         if not fit or len(models) > 1:
             what = f"{one.strip()!r:.80} is {' and '.join(models)}" if fit else ""
+            if one.strip() == EACH:
+                what = f"{EACH!r} stands alone on the command line, without other parts"
             names = names or labels(parts)
             give = f"one of {', '.join(names)}, or several joined by +"
             raise CacheError(

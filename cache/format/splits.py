@@ -97,13 +97,15 @@ class SplitTable:
         """
         if not self.more_images:
             return self.image_rows
-        rows = self.picture_rows
-        label = np.arange(rows.max(initial=-1) + 1)
+        shape = self.picture_rows.shape
+        pictures, places = np.unique(self.picture_rows, return_inverse=True)
+        places = places.reshape(shape)
+        label = np.arange(len(pictures))
         while True:
             before = label.copy()
-            np.minimum.at(label, rows, label[rows].min(axis=1, keepdims=True))
+            np.minimum.at(label, places, label[places].min(axis=1, keepdims=True))
             if np.array_equal(label, before):
-                return label[self.image_rows]
+                return np.asarray(pictures[label[places[:, 0]]])
 
     def ids_of_pictures(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """Return what the data set calls the pictures of each question.

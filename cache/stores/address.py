@@ -61,6 +61,11 @@ def _parse(text: str) -> Address:
     if not found:
         raise StoreError(f"{text!r:.80} is no URL; it must look like s3://BUCKET/FOLDER")
     protocol, rest = found[1].lower(), found[2].rstrip("/")
+    if re.search("[\ud800-\udfff]", rest):
+        raise StoreError(
+            f"{text!r:.80}: it has bytes that are no letters in this locale; set LC_ALL=C.UTF-8, "
+            f"or give a name of ASCII letters"
+        )
     if protocol not in PROTOCOLS:
         raise StoreError(
             f"{protocol}://…: no store is known by this name; these are "

@@ -13,7 +13,7 @@ from frozen_vqa.cache.disk.files import (
     sync_directory,
     write_atomically,
 )
-from frozen_vqa.cache.errors import StoreError, link_to_nothing
+from frozen_vqa.cache.errors import StoreError, link_to_nothing, no_folder
 from frozen_vqa.cache.names import path_in
 from frozen_vqa.cache.stores.store import GoneError, Store, shorten
 
@@ -108,7 +108,8 @@ class FolderStore(Store):
             where = f"{self}/{name}"
             if reads and isinstance(error, FileNotFoundError):
                 raise GoneError(f"{where}: the store has no such object") from None
-            what = link_to_nothing(self._path(name)) or error.strerror or shorten(error)
+            path = self._path(name)
+            what = link_to_nothing(path) or no_folder(path) or error.strerror or shorten(error)
             more = "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
             raise StoreError(
                 f"{where}: {what}. {more}, and run the same command again to go on."

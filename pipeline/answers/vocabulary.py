@@ -45,8 +45,29 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write the answers as a JSON list, whole or not at all."""
-        text = json.dumps(list(self.answers), ensure_ascii=False, indent=0)
-        write_atomically(path, f"{text}\n".encode())
+        write_atomically(path, self._to_json().encode())
+
+    def _to_json(self) -> str:
+        return f"{json.dumps(list(self.answers), ensure_ascii=False, indent=0)}\n"
+
+    def require_readable(self) -> "Vocabulary":
+        """Return itself; raise `ConfigError` if `load_vocabulary` would refuse what is saved.
+
+        The training questions of a stranger's cache may have answers that no data set may have.
+        """
+        try:
+            for answer in self.answers:
+                text_of(answer, "the class of an answer")
+        except UnusableError as error:
+            raise ConfigError(
+                f"{error}. Give the answers to learn by --answers, or mend the data set."
+            ) from None
+        if (size := len(self._to_json().encode())) > 2 * MOST_BYTES:
+            raise ConfigError(
+                f"the answers of the training questions are {size:,} bytes of text as classes, and "
+                f"a head may have {2 * MOST_BYTES:,}; give a larger --min-answer-count"
+            )
+        return self
 
 
 CHOICES = Vocabulary(())
@@ -65,7 +86,7 @@ def build_vocabulary(
     Answers that `normalise` makes equal are one; it is that of the metric.
 
     Raises:
-        ConfigError: if no answer is frequent enough.
+        ConfigError: if no answer is frequent enough, or one is more than a run may keep.
     """
     counts: Counter[str] = Counter()
     forms: dict[str, Counter[str]] = {}
@@ -88,7 +109,7 @@ def build_vocabulary(
             f"no answer is the majority of at least {min_count} training questions ({most}); "
             f"use --min-answer-count 1 for a small data set"
         )
-    return Vocabulary(tuple(_rank(forms[key])[0] for key in kept))
+    return Vocabulary(tuple(_rank(forms[key])[0] for key in kept)).require_readable()
 
 
 def _rank(counts: Counter[str]) -> list[str]:

@@ -98,9 +98,10 @@ def _shrink(
 ) -> Pictures:
     """Return what `read_pictures` does; `others` has the rows of further ids."""
     names, chosen = cache.image_ids(), list(rows[:MOST_PICTURES])
+    known = {row: names[row] for row in chosen}
     for image_id, row in others.items():
-        if names[row] not in ids:
-            names[row] = image_id
+        if row in known and known[row] not in ids:
+            known[row] = image_id
     thumbnails = stored_thumbnails(cache.directory, cache.manifest, chosen)
     in_full = replace(reading_of(cache.manifest.spec.vision), jpeg_side=None)
     room = MOST_BYTES / (BYTES_PER_PIXEL * max(1, len(chosen)))
@@ -108,9 +109,9 @@ def _shrink(
     reasons: list[str] = []
 
     def shrink(row: int, stored: np.ndarray) -> str:
-        image_id = ids.get(names[row])
+        image_id = ids.get(known[row])
         if image_id is None:
-            reasons.append(f"{names[row]!r}, which the data set does not name any more")
+            reasons.append(f"{known[row]!r}, which the data set does not name any more")
             return ""
         try:
             found = source.picture(image_id)

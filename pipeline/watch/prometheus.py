@@ -111,12 +111,17 @@ def prometheus_file(path: Path | None, command: str, folder: Path | str) -> Iter
         folder: The label `folder` of most figures: what the command makes.
 
     Raises:
-        ConfigError: if the library of Prometheus is not installed.
+        ConfigError: if the library of Prometheus is not installed, or the file is in `folder`.
         PipelineError: if something else is in the file's place, or it cannot be written at first.
     """
     if path is None or (by_torchrun() and count_in_environment("RANK", 0)):
         yield
         return
+    if isinstance(folder, Path) and path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"{path}: this is in {folder}, which holds what the command makes and nothing else. "
+            f"Give --prometheus a file elsewhere."
+        )
     file, over, failed = _File(path, command, folder), threading.Event(), set[str]()
     file.write()
 

@@ -67,5 +67,7 @@ WATCHED: dict[str, Any] = {
     "--prometheus below a file": watched(
         lambda path: path.write_text("mine"), name="x.prom/y.prom"
     ),
+    "--prometheus in the folder of the run": watched(nothing, name="new/x.prom"),
+    "--prometheus in the folder of the cache": watched(nothing, EXTRACT, name="new/x.prom"),
     "--prometheus on a full disk": full_disk,
 }

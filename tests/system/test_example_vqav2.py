@@ -70,14 +70,20 @@ def program(folder: Path, text: str) -> dict[str, str]:
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
-def dry_run(tmp_path: Path, failing: int = 0, code: int = 0) -> tuple[int, list[str]]:
+def dry_run(
+    tmp_path: Path, failing: int = 0, code: int = 0, name: str = "to"
+) -> tuple[int, list[str]]:
     """Run the script with a program that only notes its arguments, and fails once."""
-    said, to = tmp_path / "said", tmp_path / "to"
+    said, to = tmp_path / "said", tmp_path / name
     to.mkdir(exist_ok=True)
     said.write_text("")
     text = RECORD.format(said=said, to=to, failing=failing, code=code)
     done = subprocess.run(
-        ["sh", SCRIPT, to], env=program(tmp_path / "bin", text), capture_output=True, check=False
+        ["sh", SCRIPT, name],
+        env=program(tmp_path / "bin", text),
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
     )
     return done.returncode, said.read_text().splitlines()
 
@@ -92,6 +98,15 @@ def test_each_step_is_a_command_that_we_take(tmp_path: Path) -> None:
         commands[name].make_context(name, words)
     for head in HEADS:
         assert sum(f"runs/{head}" in line for line in said) == 2
+
+
+@pytest.mark.parametrize("name", ["-to", "--run", "a b", "é *"])
+def test_a_folder_of_any_name_is_one_word_and_no_option(name: str, tmp_path: Path) -> None:
+    code, said = dry_run(tmp_path, name=name)
+    assert code == 0
+    there = f"./{name}" if name.startswith("-") else name
+    assert all(f"{there}/" in line for line in said)
+    assert not any(f" {name}/" in line for line in said if name.startswith("-"))
 
 
 def test_a_run_goes_on_if_it_has_something_to_go_on_from(tmp_path: Path) -> None:

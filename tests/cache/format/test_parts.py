@@ -53,6 +53,12 @@ def test_what_is_no_part_is_refused_with_what_there_is(asked: str) -> None:
         find_parts(asked, PARTS, DEPTHS, "here")
 
 
+@pytest.mark.parametrize("asked", ["each", "each+siglip", "siglip+each"])
+def test_each_part_beside_others_is_refused(asked: str) -> None:
+    with pytest.raises(CacheError, match=r"'each' stands alone on the command line.*; give one of"):
+        find_parts(asked, PARTS, DEPTHS, "here")
+
+
 def test_a_short_name_of_two_models_is_refused() -> None:
     parts = [*PARTS, Part({"model": OTHER}, 2)]
     with pytest.raises(CacheError, match=f"'dinov2-base' is {BASE} and {OTHER}; give one of"):

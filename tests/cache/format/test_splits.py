@@ -1,6 +1,7 @@
 """The table of a split comes back as it was, ids of both kinds and all answers included."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -177,3 +178,23 @@ def test_columns_that_do_not_fit_together_are_refused(
 
 def opened(new: Hdf5Bytes) -> Hdf5File:
     return Hdf5File(Path("val.h5"), b"".join(new.pieces), new.datasets)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(integers, integers), min_size=1, max_size=8), st.integers(0, 3))
+def test_linked_rows_are_the_least_that_links_reach_however_large_rows_are(
+    pairs: list[tuple[int, int]], near: int
+) -> None:
+    pairs = [(a % (near + 2), b) if near else (a, b) for a, b in pairs]  # some meet
+    least = {row: row for pair in pairs for row in pair}
+    for _ in pairs:
+        for one, other in pairs:
+            least[one] = least[other] = min(least[one], least[other])
+    first = [one for one, _ in pairs]
+    table = replace(
+        TABLE,
+        question_ids=list(range(len(pairs))),
+        image_rows=np.array(first),
+        more_images=[(other,) for _, other in pairs],
+    )
+    assert table.linked_rows.tolist() == [least[one] for one in first]

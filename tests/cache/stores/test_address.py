@@ -41,6 +41,7 @@ def test_urls_that_are_taken(text: str, found: str) -> None:
         ("s3://bucket/*", "not an address that is taken"),
         ("s3://a/b::file://c", "not an address that is taken"),
         ("memory://a\x00b", "not an address that is taken"),
+        ("file:///tmp/\udcc3\udca9", "no letters in this locale; set LC_ALL=C.UTF-8"),
         ("file://tmp/x", "needs a whole path"),
         ("hf://user/name", "give hf://datasets/USER/NAME"),
         ("hf://datasets/user", "give hf://datasets/USER/NAME"),

@@ -161,3 +161,17 @@ def test_nothing_is_changed_behind_a_link_and_a_link_to_nothing_is_named(tmp_pat
         open_store(f"file://{tmp_path}/dangling").create("images/a", b"1")
     with pytest.raises(StoreError, match="No such file or directory"):  # no folder can be made
         open_store("file:///proc/nothing").create("images/a", b"1")
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for below in ("", "/a", "/a/b"):
+        store = open_store(f"file://{tmp_path}/file{below}")
+        calls: list[Callable[[], object]] = [
+            lambda store=store: store.read("cache.json", most=1),
+            lambda store=store: store.create("images/a", b""),
+            lambda store=store: store.replace("cache.json", b""),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match=r"file is no folder, and one is needed there"):
+                call()

@@ -90,3 +90,26 @@ def test_a_damaged_vocabulary_is_refused(
         path.write_bytes(content)
     with pytest.raises(RunError, match=f"{os.sep}answers.json: {message}"):
         load_vocabulary(path)
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        (["a" * 200_000], "an answer has 200,000 characters; the limit is 100,000"),
+        (["a\0b"], "holds a NUL"),
+        ([f"{i} " + "é" * 90_000 for i in range(120)], "bytes of text as classes"),
+        ([str(i) for i in range(5_000)], ""),
+        (["", " ", "\x1b[31m"], ""),
+    ],
+)
+def test_what_is_built_is_read_again_or_refused_at_once(
+    answers: list[str], why: str, tmp_path: Path
+) -> None:
+    given = [(answer,) for answer in answers]
+    if why:
+        with pytest.raises(ConfigError, match=why):
+            build_vocabulary(given, min_count=1, normalise=str)
+        return
+    found = build_vocabulary(given, min_count=1, normalise=str)
+    found.save(tmp_path / "answers.json")
+    assert load_vocabulary(tmp_path / "answers.json") == found

@@ -165,7 +165,7 @@ def test_a_failed_run_says_so_and_the_file_stays(tmp_path: Path, texts: list[byt
     path, steps = tmp_path / "x.prom", [3.0]
 
     def fail() -> float:
-        with prometheus_file(path, "train-head", tmp_path):
+        with prometheus_file(path, "train-head", tmp_path / "run"):
             part = Part(lambda: {"train_steps_total": steps.pop()})
             part.end()
             part.end()
@@ -201,7 +201,7 @@ def test_one_rank_alone_writes(
 ) -> None:
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with prometheus_file(tmp_path / "new" / "x.prom", "train-head", tmp_path):
+    with prometheus_file(tmp_path / "new" / "x.prom", "train-head", tmp_path / "run"):
         pass
     assert (tmp_path / "new" / "x.prom").exists() == written
 
