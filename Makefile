@@ -34,7 +34,7 @@ PYTEST = TMPDIR="$${TMPDIR:-$$($(IN_MEMORY))}" $(BIN)/python -m pytest \
 test: $(STAMP) lint  ## Check style and types, and run the default test suite
 	$(PYTEST)
 
-test-stops: $(STAMP)  ## Stop and kill processes at every place, and run several at once: two minutes
+test-stops: $(STAMP)  ## Stop, kill and fail at every place, and run several processes: two minutes
 	$(PYTEST) -m 'stops and not slow'
 
 test-data: $(STAMP)  ## Run the slow tests, and those on real data in FROZEN_VQA_DATA

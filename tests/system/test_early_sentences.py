@@ -148,6 +148,7 @@ def run_early(data: Path, lines: Sequence[Sequence[str]]) -> list[tuple[int, str
     return [(code, said.replace(str(data), "DATA")) for code, said in json.loads(done.stdout)]
 
 
+@pytest.mark.stops
 def test_a_fault_of_the_data_is_said_before_torch_and_in_a_dry_run_too(data: Path) -> None:
     lines = []
     for _, options, _ in EXTRACTIONS.values():
@@ -168,6 +169,7 @@ def test_a_fault_of_the_data_is_said_before_torch_and_in_a_dry_run_too(data: Pat
     assert not (data / "new").exists()
 
 
+@pytest.mark.stops
 def test_a_fault_of_any_other_command_is_said_before_torch(data: Path) -> None:
     cases = [
         (command, option, sentence)

@@ -53,6 +53,7 @@ def stops(cache: Path, number: int, encoders: Callable[..., dict[str, Any]]) -> 
     return False
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize(
     ("encoders", "step"),
     [(single, 1), (several, 7), pytest.param(several, 1, marks=pytest.mark.slow)],

@@ -66,6 +66,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     return Memory(monkeypatch)
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize("command", SMALLER)
 def test_every_allocation_may_fail(
     command: str, place: Path, memory: Memory, tmp_path: Path

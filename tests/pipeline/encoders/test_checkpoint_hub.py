@@ -92,6 +92,7 @@ def test_offline_mode_is_not_mistaken_for_a_lost_network(
     assert "offline mode is on" in message_of(lambda: TextEncoder(NAME))
 
 
+@pytest.mark.stops
 def test_offline_mode_set_by_the_environment(tmp_path: Path) -> None:
     """A real process, for the variable is read when the libraries are imported."""
     script = "from frozen_vqa.pipeline.encoders.image_encoder import ImageEncoder\n"

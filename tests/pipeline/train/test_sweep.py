@@ -95,6 +95,7 @@ def test_each_head_ends_as_if_alone(
     assert evaluation.accuracy.overall == result.heads["text"].best_accuracy
 
 
+@pytest.mark.stops
 @pytest.mark.parametrize("number", [6, 18, *(pytest.param(n, marks=slow) for n in range(1, 26))])
 def test_a_kill_at_any_step_of_any_head(
     number: int,
