@@ -73,7 +73,7 @@ def sole_writer_at(store: Store) -> Iterator[Callable[[], None]]:
 
     signed = _sign(holder)
     # If the answer to the first try was lost, the second one finds what the first has made.
-    if not store.create(mine, signed) and store.read(mine, most=LARGEST) != signed:
+    if not store.create(mine, signed) and not _holds(store, mine, signed):
         raise _busy(store, mine)
     renewal = threading.Thread(target=renew, name="lease", daemon=True)
     try:
@@ -117,6 +117,13 @@ def _require_over(store: Store) -> list[str]:
             if _read(store, leases[-1]) != lease:
                 raise _busy(store, leases[-1])
     return leases
+
+
+def _holds(store: Store, name: str, data: bytes) -> bool:
+    try:
+        return store.read(name, most=LARGEST) == data
+    except GoneError:  # another's, which has given it back by now
+        return False
 
 
 def _read(store: Store, name: str) -> Lease | None:

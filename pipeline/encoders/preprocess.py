@@ -30,7 +30,6 @@ from frozen_vqa.pipeline.encoders.picture_files.budget import (
     BIG_FILE,
     BUDGET,
     IN_FLIGHT,
-    MAX_BYTES,
     MAX_PIXELS,
     MeteredBytes,
     memory_of,
@@ -45,7 +44,7 @@ from frozen_vqa.pipeline.encoders.picture_files.upright import largest_value, un
 from frozen_vqa.pipeline.encoders.reading import Reading
 from frozen_vqa.pipeline.errors import ImageError
 from frozen_vqa.pipeline.sources.example import Picture
-from frozen_vqa.pipeline.sources.pictures.stored import StoredPicture
+from frozen_vqa.pipeline.sources.pictures.stored import MAX_BYTES, StoredPicture
 
 T = TypeVar("T")
 

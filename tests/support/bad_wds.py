@@ -23,17 +23,22 @@ def of(
 
     def case(folder: Path) -> Row:
         (folder / "train-0.tar").write_bytes(data())
-        try:
-            source = open_source(f"wds:{folder / pattern}")
-            examples = source.examples("train")
-        except (SourceError, StoreError) as error:
-            return REFUSED, str(error)
-        for left_out in source.left_out("train"):
-            assert len(examples) == 1
-            return LEFT_OUT, f"{left_out.where}: {left_out.reason}"
-        return STORED, f"{sentence}; {len(examples)} questions"
+        return read(folder, sentence, pattern)
 
     return case
+
+
+def read(folder: Path, sentence: str = "", pattern: str = "train-0.tar") -> Row:
+    """Return what becomes of a shard."""
+    try:
+        source = open_source(f"wds:{folder / pattern}")
+        examples = source.examples("train")
+    except (SourceError, StoreError) as error:
+        return REFUSED, str(error)
+    for left_out in source.left_out("train"):
+        assert len(examples) == 1
+        return LEFT_OUT, f"{left_out.where}: {left_out.reason}"
+    return STORED, f"{sentence}; {len(examples)} questions"
 
 
 def members(*found: Member | tarfile.TarInfo, sentence: str = "") -> Callable[[Path], Row]:
@@ -101,6 +106,19 @@ def json_of(text: bytes) -> Callable[[Path], Row]:
     return members(("0001.png", picture(1)), ("0001.json", text), sentence="read")
 
 
+def with_holes(folder: Path) -> Row:
+    """A picture of 600 MB, of which a file system keeps next to nothing."""
+    large, data = tarfile.TarInfo("0001.png"), tar_of(GOOD).rstrip(b"\0")
+    large.size = 600_000_000
+    head = data.ljust(-len(data) % BLOCK + len(data), b"\0") + large.tobuf()
+    with (folder / "train-0.tar").open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + -large.size % BLOCK + large.size)
+        file.seek(0, 2)
+        file.write(tar_of(sample(1)[1:]))
+    return read(folder)
+
+
 WEBDATASETS = {
     "a question in json": members(*sample(1), sentence="read"),
     "questions in a list": json_of(
@@ -129,6 +147,7 @@ WEBDATASETS = {
     "a folder and a hidden file": members(
         special(tarfile.DIRTYPE, "pics"), (".DS_Store", b"x"), sentence="passed over"
     ),
+    "a picture of 600 MB of holes": with_holes,
     "a size beyond the end": of(sized(b"%011o\0" % (1 << 33))),
     "a negative size": of(sized(b"\xff" * 11 + b"\x00")),
     "a size that is no number": of(sized(b"seven seven\0")),

@@ -21,9 +21,6 @@ from frozen_vqa.pipeline.errors import ImageError
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded: four times a 12-megapixel photo, 150 MB as RGB."""
 
-MAX_BYTES = 500_000_000
-"""Largest file that is read; an uncompressed 16-bit RGBA picture of MAX_PIXELS has 400 MB."""
-
 IN_FLIGHT = 1_000_000_000
 """Bytes of all pictures that are decoded at a time, as `claim` reckons them."""
 

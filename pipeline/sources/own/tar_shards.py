@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from frozen_vqa.pipeline.errors import SourceError
 from frozen_vqa.pipeline.sources.lost_pictures import ENDINGS
 from frozen_vqa.pipeline.sources.own.tables import LONGEST_LINE
+from frozen_vqa.pipeline.sources.pictures.stored import MAX_BYTES
 from frozen_vqa.pipeline.sources.validation import shown
 
 Read = Callable[[int, int], bytes]
@@ -119,6 +120,8 @@ def _take(sample: Sample, member: tarfile.TarInfo, ending: str, window: _Window)
         sample.fault = f"a name has {len(member.name):,} characters; shorten it"
     elif not member.isreg() or member.issparse():
         sample.fault = f"{shown(member.name)} is a link or has holes; a whole file is needed"
+    elif is_picture and member.size > MAX_BYTES:  # holes of a file cost its maker nothing
+        sample.fault = f"{shown(member.name)} has {member.size:,} bytes; cut it to {MAX_BYTES:,}"
     elif is_picture:
         sample.pictures.append(Part(member.name, member.offset_data, member.size))
     elif member.size > LONGEST_LINE:

@@ -15,6 +15,10 @@ from frozen_vqa.cache.stores.open_store import open_store
 from frozen_vqa.cache.stores.store import GoneError, RefusedError, Store
 from frozen_vqa.pipeline.errors import ImageError
 
+MAX_BYTES = 500_000_000
+"""Largest file of a picture that is read, wherever it lies; an uncompressed 16-bit RGBA picture of
+50 megapixels, the largest that is decoded, has 400 MB."""
+
 READERS = 64
 """Threads that read and decode such pictures: each waits most of the time for an answer."""
 

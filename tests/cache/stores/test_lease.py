@@ -124,3 +124,11 @@ def test_who_slept_while_another_wrote_does_not_come_back(
         with pytest.raises(CacheBusyError, match="no longer holds"):
             require()
     assert not store.sizes("leases")
+
+
+def test_another_one_took_it_and_gave_it_back_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "create", lambda *_: False)
+    with pytest.raises(CacheBusyError, match="another process is writing there"):
+        hold(store)
