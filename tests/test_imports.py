@@ -12,11 +12,11 @@ import pytest
 from tests.support.repository import ROOT
 from tests.support.sources import imported, modules
 
-OPTIONS = "pipeline.options"
+PARSE = "pipeline.commands.parse"
 """What `cli` imports before it knows the command."""
 
 HOMES = {
-    "typer": {"cli", OPTIONS},
+    "typer": {"cli", PARSE},
     "click": set(),
     "h5py": {"cache.format.hdf5"},
     "datasets": {"pipeline.sources.hub", "pipeline.sources.hub_files"},
@@ -71,7 +71,7 @@ def faults(name: str, source: str) -> list[str]:
     if any(inside(name, home) for home in HOMES["typer"]):
         allowed = sys.stdlib_module_names | {"typer"}
         modules = imported(name, source, top_level=True)
-        early = {m.split(".")[0] for m in modules if not inside(m, OPTIONS)} - allowed
+        early = {m.split(".")[0] for m in modules if not inside(m, PARSE)} - allowed
         found += [f"{name} imports {top} before it knows the command" for top in sorted(early)]
     return found
 
@@ -201,8 +201,8 @@ def test_ours_go_by_their_installed_name() -> None:
             "cli imports pipeline be",
         ),
         ("cli", "def f():\n    import h5py", "cli imports h5py, whose home is cache"),
-        ("cli", f"import frozen_vqa.{OPTIONS}s", "cli imports pipeline before it knows"),
-        (OPTIONS, "import rich", f"{OPTIONS} imports rich before it knows the command"),
+        ("cli", f"import frozen_vqa.{PARSE}s", "cli imports pipeline before it knows"),
+        (PARSE, "import rich", f"{PARSE} imports rich before it knows the command"),
     ],
 )
 def test_the_check_can_fail(name: str, source: str, fault: str) -> None:
@@ -213,8 +213,8 @@ def test_the_check_can_fail(name: str, source: str, fault: str) -> None:
     ("name", "source"),
     [
         ("cli", "import typer\ndef f():\n    from frozen_vqa.pipeline.commands import x"),
-        ("cli", f"from frozen_vqa.{OPTIONS} import Group"),
-        (OPTIONS, "from typer.core import TyperGroup"),
+        ("cli", f"from frozen_vqa.{PARSE} import Group"),
+        (PARSE, "from typer.core import TyperGroup"),
         ("pipeline.new", "from frozen_vqa.cache import FeatureCache\nimport torch"),
         ("pipeline.sources.hub", "def f():\n    import datasets"),
         (

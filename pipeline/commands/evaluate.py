@@ -45,7 +45,7 @@ def evaluate_command(
     cluster_by: "By",
     device: str,
 ) -> dict[str, Any]:
-    """Score `runs`, then everything that stands beside them; see `cli.evaluate`."""
+    """Score `runs`, then everything that stands beside them; see `parse.heads.evaluate`."""
     if table:
         require_own_table(table)
     for path in (*runs, *compare_with, *ensemble_with):

@@ -225,7 +225,7 @@ def _has_state(words: Sequence[str]) -> bool:
     """Whether the run that a command names has a state to resume from."""
     runs = [following for word, following in pairwise(words) if word == "--run"]
     runs += [word.removeprefix("--run=") for word in words if word.startswith("--run=")]
-    folders = [Path(os.path.expanduser(run)) for run in runs]  # as cli.py does
+    folders = [Path(os.path.expanduser(run)) for run in runs]  # as `to_path` does
     # The run's own state, or the states of the heads of a sweep.
     states = ((run / "state", *run.glob("*/state")) for run in folders)
     return any(state.is_dir() for found in states for state in found)

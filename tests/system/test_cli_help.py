@@ -11,9 +11,9 @@ import pytest
 
 import frozen_vqa
 from frozen_vqa.pipeline.commands import train_head
+from frozen_vqa.pipeline.commands.parse.help import GROUP_OF, GROUPS, OTHERS
 from frozen_vqa.pipeline.config import TrainConfig
 from frozen_vqa.pipeline.metrics.find import METRICS
-from frozen_vqa.pipeline.options.help import GROUP_OF, GROUPS, OTHERS
 from tests.support.command import run_command
 from tests.support.command_lines import COMMANDS, unnamed, working_lines
 

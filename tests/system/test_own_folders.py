@@ -12,8 +12,8 @@ from typer.models import ArgumentInfo
 import frozen_vqa.pipeline.evaluate.evaluate
 from frozen_vqa import VqaHead, cli
 from frozen_vqa.cache.disk.folders import MARK
+from frozen_vqa.pipeline.commands.parse.words import to_path, to_place
 from frozen_vqa.pipeline.errors import RunError
-from frozen_vqa.pipeline.options.words import to_path, to_place
 from frozen_vqa.pipeline.runs.folder import LOGITS
 from frozen_vqa.pipeline.system import endings
 from tests.support import tiny_commands

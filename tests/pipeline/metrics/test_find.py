@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from frozen_vqa.pipeline.answers.targets import class_scores
 from frozen_vqa.pipeline.answers.vocabulary import Vocabulary, build_vocabulary
+from frozen_vqa.pipeline.commands.parse.shared import MetricName
 from frozen_vqa.pipeline.errors import MetricError
 from frozen_vqa.pipeline.metrics.find import LAYOUTS, METRICS, find_metric, pick_metric
 from frozen_vqa.pipeline.metrics.metric import Annotation, Answered
-from frozen_vqa.pipeline.options.shared import MetricName
 
 TEXTS = ["2", "two", "Two", "a dog", "dog", "t-shirt", "Yes", "yes", "it's", "1,000", "是", "a, b"]
 some_texts = st.sampled_from(TEXTS) | st.text(max_size=6)

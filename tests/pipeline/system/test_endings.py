@@ -6,8 +6,8 @@ from contextlib import nullcontext
 import pytest
 import typer
 
-from frozen_vqa import cli
 from frozen_vqa.cache.errors import CacheDamagedError, CacheError
+from frozen_vqa.pipeline.commands.parse.finish import finish
 from frozen_vqa.pipeline.errors import PipelineError
 from frozen_vqa.pipeline.system.console import console
 from frozen_vqa.pipeline.system.endings import run_to_the_end
@@ -41,7 +41,7 @@ def test_only_torchrun_makes_ranks(
         monkeypatch.setenv("WORLD_SIZE", world)
     assert ended(PipelineError("why"), capsys) == ("rank 1: why" if world else "why")
     with pytest.raises(typer.Exit) if world is None else nullcontext():
-        cli._finish({"not_written": ["why"]}, as_json=False)
+        finish({"not_written": ["why"]}, as_json=False)
     with pytest.raises(SystemExit):
         run_to_the_end(lambda: sys.exit(143))
     assert ("stopped" in capsys.readouterr().err) == (world is None)

@@ -16,7 +16,7 @@ def test_the_manual_shows_the_module_as_it_is() -> None:
 
 
 def test_the_manual_has_a_row_for_each_data_set() -> None:
-    from frozen_vqa.pipeline.options.shared import DATA
+    from frozen_vqa.pipeline.commands.parse.shared import DATA
     from frozen_vqa.pipeline.sources.open_source import OFFICIAL, open_source
 
     manual = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")

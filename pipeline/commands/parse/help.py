@@ -98,9 +98,13 @@ class Group(TyperGroup):
 
 
 def add_command(
-    app: Typer, group: str, *examples: str, unnamed: str | None = None
-) -> Callable[..., Any]:
+    app: Typer,
+    group: str,
+    function: Callable[..., None],
+    *examples: str,
+    unnamed: str | None = None,
+) -> None:
     """Register a function as a command; `unnamed` is as in `Command`."""
     kind = type("Command", (Command,), {"unnamed": unnamed})
     lines = "\n".join(f"  frozen-vqa {example}" for example in examples)
-    return app.command(cls=kind, rich_help_panel=group, epilog=f"\b\nExamples:\n{lines}")
+    app.command(cls=kind, rich_help_panel=group, epilog=f"\b\nExamples:\n{lines}")(function)

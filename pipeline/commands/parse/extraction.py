@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from frozen_vqa.pipeline.options.shared import DATA
-from frozen_vqa.pipeline.options.words import to_dataset, to_image_size, to_model
+from frozen_vqa.pipeline.commands.parse.shared import DATA
+from frozen_vqa.pipeline.commands.parse.words import to_dataset, to_image_size, to_model
 
 REVISION = "(default: that of the cache, else main)"
 VISION_MODEL, TEXT_MODEL = "facebook/dinov2-base", "meta-llama/Llama-3.2-1B"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from frozen_vqa.pipeline.options.words import path_option, to_fusion, to_place
+from frozen_vqa.pipeline.commands.parse.words import path_option, to_fusion, to_place
 
 Cache = Annotated[
     Path | None,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from frozen_vqa.pipeline.options.words import (
+from frozen_vqa.pipeline.commands.parse.words import (
     be_quiet,
     import_own_code,
     path_option,
