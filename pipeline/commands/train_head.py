@@ -84,10 +84,8 @@ def train_command(
         elif resume and not _begins(run, cache, ranks):
             chosen = ranks.tell(lambda: load_resumed_config(run, config, settings))
         else:
-            resume, overwrite = (
-                False,
-                overwrite or resume,
-            )  # of what was killed before its first state
+            # With --resume there is at most what was killed before its first state.
+            resume, overwrite = False, overwrite or resume
             chosen = ranks.tell(lambda: load_config(config, settings))
         for name in {one.fusion for one in heads.values()} or {chosen.fusion}:
             if is_own(name):
